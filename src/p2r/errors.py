@@ -1,0 +1,46 @@
+"""Every error that perceive-to-reason raises on purpose.
+
+`InputError`: what the user gave cannot be used (exit code 2 on the command line).
+`ModelError`: a model call failed; it is the only error that a model call raises (exit code 3).
+A failed call is never a wrong answer: callers turn a `ModelError` into *no score*, not into zero.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+ModelErrorKind = Literal[
+    "unreachable", "timeout", "rejected", "overloaded", "server", "invalid_reply", "internal"
+]
+
+
+class P2RError(Exception):
+    """The base of every error raised on purpose; its text is one readable line."""
+
+
+class InputError(P2RError, ValueError):
+    """A question, picture, option or file that cannot be used; the text names it and what it may be."""
+
+
+class MissingExtraError(InputError, ImportError):
+    """An optional dependency is not installed; the text names the command that installs it."""
+
+    def __init__(self, extra: str, package: str) -> None:
+        super().__init__(f"{package} is not installed: pip install 'perceive-to-reason[{extra}]'")
+
+
+class ModelError(P2RError):
+    """A model call failed.
+
+    Args:
+        message: one line that says what happened and, where it helps, what to do.
+        kind: `unreachable` (no connection), `timeout`, `rejected` (the server refused this request, 4xx),
+            `overloaded` (429 or 503 after all retries), `server` (other 5xx), `invalid_reply` (not what the
+            protocol promises), `internal` (the local engine raised).
+        model: the model's name, for the message.
+    """
+
+    def __init__(self, message: str, *, kind: ModelErrorKind, model: str = "") -> None:
+        super().__init__(f"{model}: {message}" if model else message)
+        self.kind = kind
+        self.model = model

@@ -1,0 +1,1 @@
+"""Models: a transformers checkpoint here, any OpenAI-compatible server, or a vLLM that we start."""

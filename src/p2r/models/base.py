@@ -1,0 +1,97 @@
+"""What every model is: messages in, text out. Nothing here knows a question, a role or a box.
+
+The one method is `complete`; concurrency (batching, pooling, retries) is the model's own business, so that
+callers are written for a single request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from p2r.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from p2r.images import Picture
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation.
+
+    Attributes:
+        role: `system`, `user` or `assistant`.
+        content: texts and pictures in the order in which the model reads them.
+    """
+
+    role: Role
+    content: tuple[str | Picture, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to decode.
+
+    Attributes:
+        max_tokens: the most new tokens.
+        temperature: 0 is greedy.
+        top_p: nucleus mass, (0, 1].
+        repetition_penalty: 1 is none (the paper's evaluation used 1.05); sent to servers only when not 1.
+        seed: for sampled decoding; None leaves it to the engine.
+    """
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise InputError(f"max_tokens is {self.max_tokens}: it must be at least 1")
+        if not 0 <= self.temperature <= 2:
+            raise InputError(f"temperature is {self.temperature}: it must be within 0–2")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p is {self.top_p}: it must be within (0, 1]")
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A model's reply.
+
+    Attributes:
+        text: the new text, without the prompt and special tokens.
+        prompt_tokens, completion_tokens: as counted by the model.
+        finish_reason: `stop` or `length`.
+    """
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: Literal["stop", "length"]
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A vision-language model that completes a conversation."""
+
+    @property
+    def name(self) -> str:
+        """The name shown to people and written into results."""
+        ...
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """Complete one conversation.
+
+        Raises:
+            ModelError: whatever went wrong, after the model's own retries.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Free what the model holds (threads, connections, a server it started). Safe to call twice."""
+        ...

@@ -1,0 +1,156 @@
+"""Question → the messages of each role. The only place where a prompt is worded or assembled.
+
+Command line, Python API, server, evaluation and training all call the three functions at the end, so that
+one question is asked in one way. A user can load another wording from a TOML file, because published
+checkpoints answer best to the prompts that they were trained with; the format is in docs/prompts.md.
+"""
+
+from __future__ import annotations
+
+import string
+import tomllib
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from p2r.errors import InputError
+from p2r.models.base import Message
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from p2r.images import Picture
+    from p2r.types import Evidence, Question
+
+# The placeholders that each template may use, and those that it must.
+_PLACEHOLDERS: dict[str, tuple[set[str], set[str]]] = {
+    "system": (set(), set()),
+    "perceive": ({"question", "choices"}, {"question"}),
+    "reason": ({"question", "choices", "hint", "count", "colours"}, {"question"}),
+    "think": ({"question", "choices", "hint"}, {"question"}),
+    "direct": ({"question", "choices", "hint"}, {"question"}),
+    "choice_hint": (set(), set()),
+    "number_hint": (set(), set()),
+    "free_hint": (set(), set()),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPack:
+    """The wording of every role, as `string.Template` texts (`$name`, and `$$` for a dollar sign).
+
+    Attributes:
+        name: shown to people.
+        system: the system message; none when empty.
+        perceive: picture → boxes. `$question`, `$choices`.
+        reason: annotated overview and crops → answer. Also `$hint`, `$count` (of crops), `$colours`.
+        think: plain picture → thinking and answer; also used when there is no usable box.
+        direct: plain picture → bare answer.
+        choice_hint, number_hint, free_hint: what `$hint` says for each answer type.
+    """
+
+    name: str = "default"
+    system: str = ""
+    perceive: str = (
+        "Find the evidence that answers the question.\n"
+        "Question: $question$choices\n"
+        'Reply with a JSON list of boxes: [{"bbox_2d": [x1, y1, x2, y2], "label": "what is there"}]. '
+        "Coordinates run from 0 to 1000 along the width and the height. Draw as few boxes as the question "
+        "needs, each close around its object. Reply [] if the whole picture is needed."
+    )
+    reason: str = (
+        "The first picture shows the whole scene with the evidence outlined. "
+        "Close-ups of the outlined regions follow, $count in all, in this order: $colours.\n"
+        "Question: $question$choices\n"
+        "Reason about what you see between <think> and </think>, "
+        "then give the final answer between <answer> and </answer>. $hint"
+    )
+    think: str = (
+        "Question: $question$choices\n"
+        "Reason about what you see between <think> and </think>, "
+        "then give the final answer between <answer> and </answer>. $hint"
+    )
+    direct: str = "Question: $question$choices\nReply with the final answer and nothing else. $hint"
+    choice_hint: str = "The final answer is the letter of one option."
+    number_hint: str = "The final answer is a number."
+    free_hint: str = "The final answer is a few words at most."
+
+    def __post_init__(self) -> None:
+        for key, (known, needed) in _PLACEHOLDERS.items():
+            where = f"prompt pack {self.name!r}: {key}"
+            template = string.Template(getattr(self, key))
+            if not template.is_valid():
+                raise InputError(f"{where}: a lone '$'; write '$$' for a dollar sign")
+            used = set(template.get_identifiers())
+            if unknown := sorted(used - known):
+                choices = ", ".join(f"${name}" for name in sorted(known)) or "none"
+                raise InputError(f"{where}: unknown ${unknown[0]} (known: {choices})")
+            if missing := sorted(needed - used):
+                raise InputError(f"{where}: ${missing[0]} is missing")
+
+    @classmethod
+    def load(cls, path: Path) -> PromptPack:
+        """Read a pack from a TOML file whose keys are this class's attributes.
+
+        Raises:
+            InputError: the file cannot be read, or a key is unknown, not a text, or misses a placeholder.
+        """
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InputError(f"prompt pack {path}: {error}") from error
+        known = [entry.name for entry in fields(cls)]
+        for key, value in data.items():
+            if key not in known:
+                raise InputError(f"prompt pack {path}: unknown key {key!r} (known: {', '.join(known)})")
+            if not isinstance(value, str):
+                raise InputError(f"prompt pack {path}: {key} must be a text")
+        return cls(**{"name": path.stem, **data})
+
+
+def render_choices(question: Question) -> str:
+    """The options, each on a line of its own, as `\\nA. text`; empty without choices."""
+    pairs = zip(question.letters, question.choices, strict=True)
+    return "".join(f"\n{letter}. {text}" for letter, text in pairs)
+
+
+def _fill(pack: PromptPack, template: str, question: Question, **more: str) -> str:
+    hints = {"choice": pack.choice_hint, "number": pack.number_hint, "free": pack.free_hint}
+    # One pass: a '$' in the user's own text is never expanded.
+    return string.Template(template).substitute(
+        question=question.text.strip(),
+        choices=render_choices(question),
+        hint=hints[question.answer_type],
+        **more,
+    )
+
+
+def _messages(pack: PromptPack, *content: str | Picture) -> tuple[Message, ...]:
+    user = Message("user", content)
+    return (Message("system", (pack.system,)), user) if pack.system else (user,)
+
+
+def perceive_messages(pack: PromptPack, question: Question, overview: Picture) -> tuple[Message, ...]:
+    """What the perceiver is shown: the plain overview and the question."""
+    return _messages(pack, overview, _fill(pack, pack.perceive, question))
+
+
+def reason_messages(pack: PromptPack, question: Question, evidence: Evidence) -> tuple[Message, ...]:
+    """What the reasoner is shown: overview, crops in box order, question.
+
+    Without crops it is the prompt of mode `think`, which does not speak of crops.
+    """
+    if not evidence.crops:
+        return _messages(pack, evidence.overview, _fill(pack, pack.think, question))
+    text = _fill(
+        pack,
+        pack.reason,
+        question,
+        count=str(len(evidence.crops)),
+        colours=", ".join(crop.colour for crop in evidence.crops),
+    )
+    return _messages(pack, evidence.overview, *(crop.picture for crop in evidence.crops), text)
+
+
+def direct_messages(pack: PromptPack, question: Question, overview: Picture) -> tuple[Message, ...]:
+    """What one pass without thinking is shown."""
+    return _messages(pack, overview, _fill(pack, pack.direct, question))

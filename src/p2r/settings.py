@@ -1,0 +1,134 @@
+"""The settings that every door shares: geometry, pixel budgets, token limits and prompts, and their digest.
+
+A checkpoint folder may carry them as `p2r.json` (ours does, and so does every checkpoint that training
+writes), so that a model is always asked in the way in which it was trained. Constants: paper, method section
+and release, gathered in docs/paper.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from p2r.errors import InputError
+from p2r.prompts import PromptPack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SETTINGS_FILE = "p2r.json"
+
+_STRICT = ConfigDict(extra="forbid")
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How boxes become evidence (paper, evidence construction).
+
+    Attributes:
+        max_crops: K, how many boxes are cropped; all usable boxes are drawn.
+        context_fraction: context on each side, as a share of the picture's width or height.
+        context_max_px: the most context on each side, in pixels of the original.
+        outline_fraction: outline width as a share of the overview's width.
+        outline_min_px: the least outline width, in pixels of the overview.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    max_crops: Count = 3
+    context_fraction: Share = 0.10
+    context_max_px: Annotated[int, Field(ge=0)] = 600
+    outline_fraction: Share = 0.003
+    outline_min_px: Count = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PixelBudget:
+    """How many pixels a model is shown. All budgets of the system live here.
+
+    Attributes:
+        overview_max_pixels: the most pixels of the whole picture.
+        crop_max_pixels: the most pixels of each crop.
+        min_pixels: the least pixels of any picture; smaller ones are enlarged.
+        factor: both sides are multiples of this; one language-model token covers factor² pixels.
+        context_tokens: the model's context window; None for no limit. The planner shrinks the pictures of a
+            request until they fit beside `text_tokens`.
+        text_tokens: what the planner keeps free for prompt and answer.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    overview_max_pixels: Count = 4_194_304
+    crop_max_pixels: Count = 4_194_304
+    min_pixels: Count = 16 * 32 * 32
+    factor: Count = 32
+    context_tokens: Count | None = None
+    text_tokens: Count = 2_048
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLimits:
+    """The most new tokens of each stage (paper, training limits: they fit both uses)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    perceive: Count = 1_024
+    reason: Count = 2_048
+    direct: Count = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that decides what a model is shown, apart from the question itself."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    geometry: Geometry = field(default_factory=Geometry)
+    budget: PixelBudget = field(default_factory=PixelBudget)
+    max_tokens: TokenLimits = field(default_factory=TokenLimits)
+    prompts: PromptPack = field(default_factory=PromptPack)
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits over prompts, geometry, budgets and limits; equal digests mean equal inputs."""
+        canonical = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def save(self, folder: Path) -> None:
+        """Write `p2r.json` into a checkpoint folder."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Settings:
+        """Read settings from a `p2r.json` file or from the folder that holds one.
+
+        Raises:
+            InputError: the file is missing, not JSON, or has an unknown key or a wrong value.
+        """
+        file = path / SETTINGS_FILE if path.is_dir() else path
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"settings {file}: {error}") from error
+        return cls.from_dict(data, where=str(file))
+
+    @classmethod
+    def from_dict(cls, data: object, *, where: str = "settings") -> Settings:
+        """Build settings from plain data, refusing unknown keys; what is left out keeps its default.
+
+        Raises:
+            InputError: names the key and what is wrong with it.
+        """
+        try:
+            return TypeAdapter(cls).validate_python(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "top level"
+            raise InputError(f"{where}: {key}: {first['msg']}") from error

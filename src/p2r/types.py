@@ -1,0 +1,285 @@
+"""The nouns of the system, as plain frozen dataclasses.
+
+Boxes are `(x0, y0, x1, y1)` in 0–1000, origin top left, relative to the picture's width and height.
+Rectangles in pixels carry `_px` in their name and are half-open: `x1` and `y1` are outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from p2r.errors import InputError
+
+if TYPE_CHECKING:
+    from p2r.images import ImageInput, Picture
+
+AnswerType = Literal["choice", "number", "free"]
+Mode = Literal["p2r", "think", "direct"]
+PerceptionOutcome = Literal["boxes", "whole", "malformed"]
+Status = Literal["answered", "no_answer", "failed"]
+RectPx = tuple[int, int, int, int]
+
+MODES: tuple[Mode, ...] = ("p2r", "think", "direct")
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A labelled region of a picture.
+
+    Attributes:
+        x0, y0, x1, y1: corners in 0–1000, `x0 < x1` and `y0 < y1`.
+        label: what the perceiver says is inside; empty when it said nothing.
+    """
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        # Written so that NaN fails too.
+        if not (0 <= self.x0 < self.x1 <= 1000 and 0 <= self.y0 < self.y1 <= 1000):
+            raise InputError(f"box {self.as_tuple()} is not x0 < x1, y0 < y1 within 0–1000")
+
+    def as_tuple(self) -> tuple[float, float, float, float]:
+        """The corners `(x0, y0, x1, y1)`, 0–1000."""
+        return (self.x0, self.y0, self.x1, self.y1)
+
+    @property
+    def area(self) -> float:
+        """The share of the picture that the box covers, 0–1."""
+        return (self.x1 - self.x0) * (self.y1 - self.y0) / 1e6
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The centre `(x, y)`, 0–1000."""
+        return ((self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2)
+
+    def iou(self, other: Box) -> float:
+        """Intersection over union with `other`, 0–1."""
+        width = min(self.x1, other.x1) - max(self.x0, other.x0)
+        height = min(self.y1, other.y1) - max(self.y0, other.y0)
+        if width <= 0 or height <= 0:
+            return 0.0
+        shared = width * height / 1e6
+        return shared / (self.area + other.area - shared)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about a picture. It never holds the answer, so that none can leak.
+
+    Attributes:
+        image: a path, bytes, data URI, PIL image, numpy array (H, W, 3) or an open `ImageSource`.
+        text: the question, without its options.
+        choices: the options in order (A, B, …); two or more distinct ones, or none.
+        answer_type: `choice` when there are choices; otherwise `number` or `free`.
+        id: a name for logs and result files.
+
+    Raises:
+        InputError: an empty text, one choice, duplicate choices, or a type that the choices contradict.
+    """
+
+    image: ImageInput
+    text: str
+    choices: tuple[str, ...] = ()
+    answer_type: AnswerType = "free"
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise InputError("the question is empty")
+        choices = tuple(choice.strip() for choice in self.choices)
+        object.__setattr__(self, "choices", choices)
+        if choices:
+            self._check_choices(choices)
+            if self.answer_type == "number":
+                raise InputError("a question of type number takes no choices")
+            object.__setattr__(self, "answer_type", "choice")
+        elif self.answer_type == "choice":
+            raise InputError("a question of type choice needs at least two choices")
+        elif self.answer_type not in ("number", "free"):
+            raise InputError(f"unknown answer type {self.answer_type!r}: choice, number or free")
+
+    @staticmethod
+    def _check_choices(choices: tuple[str, ...]) -> None:
+        if len(choices) == 1:
+            raise InputError("one choice is none: give at least two, or leave them out")
+        if len(choices) > len(LETTERS):
+            raise InputError(f"{len(choices)} choices: at most {len(LETTERS)} are supported")
+        if not all(choices):
+            raise InputError("a choice is empty")
+        folded = [choice.casefold() for choice in choices]
+        for position, choice in enumerate(folded):
+            if choice in folded[:position]:
+                raise InputError(f"choice {choices[position]!r} is given twice")
+
+    @property
+    def letters(self) -> str:
+        """The option letters of this question, for example `"ABCD"`; empty without choices."""
+        return LETTERS[: len(self.choices)]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A question with its gold answer, for training and evaluation.
+
+    Attributes:
+        question: what the pipeline is given.
+        answer: the option letter for `choice`; otherwise the number or text.
+        boxes: the gold evidence; `()` when the whole picture is needed, None when unknown.
+        category: the benchmark's category or the scene's family.
+        aliases: other texts that are right too (free form).
+    """
+
+    question: Question
+    answer: str
+    boxes: tuple[Box, ...] | None = None
+    category: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Perception:
+    """What was read from the perceiver's text.
+
+    Attributes:
+        outcome: `boxes`; `whole` (an empty list, on purpose); `malformed` (nothing usable).
+        boxes: the usable boxes in the order written; empty unless the outcome is `boxes`.
+        dropped: one reason for each thing that was left out or mended.
+        text: the raw text.
+    """
+
+    outcome: PerceptionOutcome
+    boxes: tuple[Box, ...] = ()
+    dropped: tuple[str, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """One piece of evidence at full resolution.
+
+    Attributes:
+        picture: the pixels handed to the reasoner.
+        box: the box that asked for it, 0–1000.
+        region_px: what was cut from the original, box plus context, half-open pixels.
+        colour: the name of the colour that the box is drawn in on the overview.
+    """
+
+    picture: Picture
+    box: Box
+    region_px: RectPx
+    colour: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the reasoner sees: the (annotated) overview, then the crops in box order.
+
+    Attributes:
+        overview: the whole picture at its budget; boxes drawn on it when there are crops.
+        crops: at most `Geometry.max_crops`; empty when there is no usable box.
+        notes: what the pixel planner had to do to fit the request, one sentence each.
+    """
+
+    overview: Picture
+    crops: tuple[Crop, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was read from the reasoner's text.
+
+    Attributes:
+        value: the option letter for a choice question, otherwise the answer text; None for no answer.
+        thinking: the text between the thinking tags; empty when there was none.
+        reason: why there is no answer; empty when there is one.
+        text: the raw text.
+    """
+
+    value: str | None
+    thinking: str = ""
+    reason: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and calls; instances add up."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    calls: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.calls + other.calls,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Everything that happened to one question.
+
+    Attributes:
+        id: the question's id.
+        mode: `p2r`, `think` or `direct`.
+        status: `answered`, `no_answer` (the text names none), `failed` (a model call failed).
+        answer: the option letter, number or text; None unless answered.
+        perception: what the perceiver said; None outside mode `p2r` and with given boxes.
+        boxes: the boxes used as evidence, 0–1000.
+        crops_px: the rectangles cut from the original, in pixels, one for each crop.
+        thinking: the reasoner's thinking.
+        text: the raw text of the stage that answered.
+        usage: tokens of all stages.
+        seconds: seconds for each stage that ran: `image`, `perceive`, `evidence`, `reason`, `total`.
+        model, reasoner: names of the models that played the two roles.
+        digest: digest of prompts, geometry and budgets (`Settings.digest`).
+        truncated: the answering stage ran into its token limit.
+        notes: what the pixel planner did.
+        error: why the status is `failed`.
+    """
+
+    id: str
+    mode: Mode
+    status: Status
+    answer: str | None = None
+    perception: Perception | None = None
+    boxes: tuple[Box, ...] = ()
+    crops_px: tuple[RectPx, ...] = ()
+    thinking: str = ""
+    text: str = ""
+    usage: Usage = field(default_factory=Usage)
+    seconds: dict[str, float] = field(default_factory=dict)
+    model: str = ""
+    reasoner: str = ""
+    digest: str = ""
+    truncated: bool = False
+    notes: tuple[str, ...] = ()
+    error: str = ""
+
+    def renamed(self, new_id: str) -> Prediction:
+        """The same prediction under another id."""
+        return replace(self, id=new_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Whether an answer is right.
+
+    Attributes:
+        correct: None when it could not be decided (no judge, a judge that failed): *no score*, never zero.
+        method: `choice`, `number`, `exact` or `judge`.
+        reason: one line for people.
+    """
+
+    correct: bool | None
+    method: Literal["choice", "number", "exact", "judge"]
+    reason: str = ""
