@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 from p2r.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from p2r.images import Picture
 
@@ -94,4 +94,20 @@ class Model(Protocol):
 
     async def aclose(self) -> None:
         """Free what the model holds (threads, connections, a server it started). Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class StreamingModel(Model, Protocol):
+    """A model that can also hand out its text while it writes."""
+
+    def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[str | Completion]:
+        """Complete one conversation piece by piece.
+
+        Yields the pieces of the text in order, then, as the last item, the whole `Completion`, whose text
+        equals the pieces joined. Closing the iterator early cancels the request.
+
+        Raises:
+            ModelError: whatever went wrong; pieces may have been yielded before.
+        """
         ...
