@@ -1,0 +1,156 @@
+"""Uncertainty of accuracies: one proportion, two proportions of the same questions, clustered questions.
+
+Methods, all two-sided at 95 % unless told otherwise:
+
+- one accuracy: Wilson's score interval (Wilson 1927); it stays within 0–1 and works near both ends;
+- two modes on the same questions: Tango's score interval of the paired difference (Tango 1998) and the exact
+  McNemar test; both look at the discordant questions only, as they should;
+- questions that belong together (the rotations of HR-Bench): Wilson's interval with the effective number of
+  questions, from the between-cluster variance.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+CONFIDENCE = 0.95
+
+
+def critical_value(confidence: float = CONFIDENCE) -> float:
+    """The two-sided normal quantile, 1.96 at 95 %."""
+    return NormalDist().inv_cdf((1 + confidence) / 2)
+
+
+def wilson(correct: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, 0–1; `(0, 1)` when nothing was counted.
+
+    `correct` and `n` may be fractions: an effective number of questions is one.
+    """
+    if n <= 0:
+        return (0.0, 1.0)
+    z = critical_value(confidence)
+    share = correct / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # The ends are exact where nothing or everything is right; elsewhere rounding must not leave 0–1.
+    low = max(0.0, centre - half) if correct else 0.0
+    return (low, min(1.0, centre + half) if correct < n else 1.0)
+
+
+def mcnemar_p(only_first: int, only_second: int) -> float:
+    """The exact two-sided p of McNemar's test: is each discordant question a fair coin?
+
+    Args:
+        only_first: questions that only the first is right about.
+        only_second: questions that only the second is right about.
+    """
+    discordant = only_first + only_second
+    tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
+    return min(1.0, 2 * tail / (1 << discordant))
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """How two sets of answers to the same questions differ.
+
+    Attributes:
+        n: questions that both were scored on.
+        only_first, only_second: discordant questions.
+        difference: accuracy of the second minus that of the first, −1 to 1.
+        ci95: Tango's interval of the difference.
+        p: exact McNemar p.
+    """
+
+    n: int
+    only_first: int
+    only_second: int
+    difference: float
+    ci95: tuple[float, float]
+    p: float
+
+
+def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> PairedDifference:
+    """Compare two lists of right and wrong, question by question.
+
+    Raises:
+        ValueError: the lists differ in length.
+    """
+    pairs = list(zip(first, second, strict=True))
+    only_first = sum(a and not b for a, b in pairs)
+    only_second = sum(b and not a for a, b in pairs)
+    n = len(pairs)
+    return PairedDifference(
+        n=n,
+        only_first=only_first,
+        only_second=only_second,
+        difference=(only_second - only_first) / n if n else 0.0,
+        ci95=tango(only_second, only_first, n),
+        p=mcnemar_p(only_first, only_second),
+    )
+
+
+def tango(gained: int, lost: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Tango's score interval of `(gained − lost) / n`, −1 to 1; `(−1, 1)` when nothing was counted.
+
+    The interval holds every difference that the score test does not reject. The test's statistic falls as
+    the difference grows, so each end is found by bisection.
+
+    Args:
+        gained, lost: discordant questions in favour of and against the second of two.
+        n: all questions.
+    """
+    if n <= 0:
+        return (-1.0, 1.0)
+    z = critical_value(confidence)
+
+    def score(difference: float) -> float:
+        # The nuisance share (of lost questions) that is most likely under this difference.
+        a = 2 * n
+        b = -gained - lost + (2 * n - gained + lost) * difference
+        c = -lost * difference * (1 - difference)
+        nuisance = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
+        variance = n * (2 * nuisance + difference * (1 - difference))
+        gap = gained - lost - n * difference
+        if variance <= 0:
+            return math.copysign(math.inf, gap) if gap else 0.0
+        return gap / math.sqrt(variance)
+
+    return (_crossing(score, z), _crossing(score, -z))
+
+
+def _crossing(falling: Callable[[float], float], level: float) -> float:
+    """Where a falling function of −1…1 passes `level`."""
+    low, high = -1.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if falling(middle) > level:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def clustered_wilson(
+    clusters: Sequence[Sequence[bool]], confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Wilson's interval when answers within a cluster go together.
+
+    The variance between clusters says how many independent questions the answers are worth; never more than
+    there are answers.
+    """
+    groups = [group for group in clusters if group]
+    n = sum(len(group) for group in groups)
+    correct = sum(sum(group) for group in groups)
+    if len(groups) < 2 or correct in (0, n):
+        return wilson(correct / n * len(groups), len(groups), confidence) if n else (0.0, 1.0)
+    share = correct / n
+    spread = sum((sum(group) - share * len(group)) ** 2 for group in groups)
+    variance = len(groups) / (len(groups) - 1) * spread / (n * n)
+    effective = min(float(n), share * (1 - share) / variance) if variance else float(n)
+    return wilson(share * effective, effective, confidence)
