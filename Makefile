@@ -1,0 +1,48 @@
+# `make demo` and `make test` do everything on a fresh clone; a second run starts at once.
+# Needed: Python 3.11 or newer (another one: make PYTHON=python3.12 …) and a package index for pip.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: setup demo test check slow bench constraints
+
+# The questions of the bundled demo, with figures in out/demo/.
+demo: $(INSTALLED)
+	$(BIN)/p2r demo
+
+# All tests but the slow ones.
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+# Style and types.
+check: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# The tests that take minutes or need another server (docs/testing.md).
+slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+# Every measurement of benchmarks/; each can be run alone and says how in its first lines.
+bench: $(INSTALLED)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, and $(PYTHON) is older: make PYTHON=python3.12 …" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	@echo "Installing into $(VENV): a few minutes the first time"
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --group dev --editable '.[all]'
+	@touch $@
+
+# Pin anew what pyproject.toml asks for; see CONTRIBUTING.md.
+constraints:
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade --output-file constraints.txt
