@@ -51,7 +51,10 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
         only_second: questions that only the second is right about.
     """
     discordant = only_first + only_second
-    tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
+    ways, tail = 1, 0  # ways: discordant over k, kept up to date, because math.comb anew each time is slow
+    for k in range(min(only_first, only_second) + 1):
+        tail += ways
+        ways = ways * (discordant - k) // (k + 1)
     return min(1.0, 2 * tail / (1 << discordant))
 
 

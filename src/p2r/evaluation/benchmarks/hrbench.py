@@ -1,0 +1,46 @@
+"""HR-Bench (200 questions in four rotations of their options, at 4K and 8K).
+
+`index`, `question`, `answer`, `category` (`single`: one instance, FSP; `cross`: several, FCP), `A`–`D`,
+`cycle_category` (the rotation) and `image` (base64). The overall figure is the mean over the rotations; the
+rotations of one question go together, so they are one cluster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from p2r.errors import InputError
+from p2r.evaluation.benchmarks.base import Entry, Layout
+from p2r.evaluation.benchmarks.rows import legal_choices, letter, optional_text, picture, text
+from p2r.evaluation.benchmarks.table import Table
+from p2r.evaluation.benchmarks.tabular import Tabular
+from p2r.types import LETTERS, Question, Sample
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LAYOUT = Layout(headings={"single": "FSP", "cross": "FCP"}, breakdowns=("rotation",))
+
+
+def open_hrbench(data: str | None, size: str) -> Tabular:
+    """The table for `size`, `4k` or `8k`."""
+    name = f"hr_bench_{size}"
+    patterns = (f"**/{name}*.parquet", f"**/*{size}*.parquet", f"**/*{size}*.tsv", f"**/*{size.upper()}*.tsv")
+    table = Table(data or "DreamMr/HR-Bench", patterns=patterns)
+    columns = ("index", "question", "answer", "category", "A", "B", "C", "D", "cycle_category", "image")
+    return Tabular(f"hrbench-{size}", table, columns, ("image",), _read, layout=LAYOUT)
+
+
+def _read(row: dict[str, Any], root: Path | None) -> Entry:
+    found = [optional_text(row, name) for name in LETTERS if name in row]
+    while found and not found[-1]:
+        found.pop()
+    if len(found) < 2:
+        raise InputError("columns 'A' to 'D': fewer than two options")
+    body, choices = text(row, "question"), legal_choices(found)
+    question = Question(picture(row, "image", root), body, choices, id=text(row, "index"))
+    sample = Sample(question, letter(row, "answer", choices), category=text(row, "category"))
+    same = "\n".join([body, *sorted(choices)])
+    cluster = hashlib.sha256(same.encode()).hexdigest()[:12]
+    return Entry(sample, {"rotation": text(row, "cycle_category"), "cluster": cluster})

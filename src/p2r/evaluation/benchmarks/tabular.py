@@ -1,0 +1,98 @@
+"""A benchmark whose questions are the rows of a table: what vstar, hrbench and the others have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from p2r.errors import InputError
+from p2r.evaluation.benchmarks.base import Entry, Layout
+from p2r.evaluation.benchmarks.table import require
+from p2r.images import ImageSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from p2r.evaluation.benchmarks.table import Table
+    from p2r.types import Box, Sample
+
+    Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tabular:
+    """Questions from the rows of a table.
+
+    Attributes:
+        name: the name on the command line.
+        table: where the rows come from.
+        columns: the columns that a row must have.
+        pictures: the columns that hold pictures.
+        read: a row and the folder of relative paths → the question; called with and without pictures.
+        locate: a row and the size of its picture → gold boxes, where they are given in pixels.
+        layout: how the table of results is laid out.
+    """
+
+    name: str
+    table: Table
+    columns: tuple[str, ...]
+    pictures: tuple[str, ...]
+    read: Callable[[Row, Path | None], Entry]
+    locate: Callable[[Row, tuple[int, int]], tuple[Box, ...]] | None = None
+    layout: Layout = field(default_factory=Layout)
+
+    @property
+    def source(self) -> str:
+        """The files or the hub id."""
+        return self.table.source
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether gold boxes are known."""
+        return self.locate is not None
+
+    def entries(self) -> Iterator[Entry]:
+        """All rows without their pictures; see `Benchmark`."""
+        for number, row in enumerate(self.table.rows(without=self.pictures), start=1):
+            yield self._entry(number, row)
+
+    def loaders(self) -> Iterator[Callable[[], Sample]]:
+        """All rows with their pictures, still undecoded; see `Benchmark`."""
+        for number, row in enumerate(self.table.rows(), start=1):
+            require(row, self.pictures[:1], self.name)
+            yield _Loader(self, number, row)
+
+    def _entry(self, number: int, row: Row) -> Entry:
+        where = f"{self.name}: row {number}"
+        require(row, [column for column in self.columns if column not in self.pictures], where)
+        try:
+            return self.read(row, self.table.root)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+
+    def load(self, number: int, row: Row) -> Sample:
+        """One row as a sample with its picture and gold boxes.
+
+        Raises:
+            InputError: names the row and what is wrong with it.
+        """
+        sample = self._entry(number, row).sample
+        if self.locate is None:
+            return sample
+        try:
+            source = ImageSource.open(sample.question.image)
+            boxes = self.locate(row, (source.width, source.height))
+        except InputError as error:
+            raise InputError(f"{self.name}: row {number}: {error}") from error
+        return replace(sample, question=replace(sample.question, image=source), boxes=boxes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loader:
+    benchmark: Tabular
+    number: int
+    row: Row
+
+    def __call__(self) -> Sample:
+        return self.benchmark.load(self.number, self.row)

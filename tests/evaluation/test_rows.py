@@ -1,0 +1,98 @@
+"""Reading lettered options and other cells."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2r.errors import InputError
+from p2r.evaluation.benchmarks.rows import (
+    legal_choices,
+    letter,
+    optional_text,
+    options,
+    picture,
+    split_options,
+    strip_instruction,
+    text,
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "question", "found"),
+    [
+        ("What?\n(A) red\n(B) blue", "What?", ["red", "blue"]),
+        ("What?\nA. red\nB. blue\nC. the\n  green one", "What?", ["red", "blue", "the green one"]),
+        ("What?\nA) red\nB) blue", "What?", ["red", "blue"]),
+        ("What? (A) red (B) blue (C) green", "What?", ["red", "blue", "green"]),
+        ("Is A. Smith here?\nA. yes\nB. no", "Is A. Smith here?", ["yes", "no"]),
+        ("What is vitamin (A)?", "What is vitamin (A)?", []),
+        ("How many?", "How many?", []),
+        ("What?\nB. blue\nC. green", "What?\nB. blue\nC. green", []),
+    ],
+)
+def test_questions_that_carry_their_options(body, question, found):
+    assert split_options(body) == (question, found)
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        "Answer with the option's letter from the given choices directly.",
+        "Answer with the option letter from the given choices.",
+        "Please respond with only the letter of the correct option.",
+        "answer directly with the letter",
+    ],
+)
+def test_the_trailing_instruction_is_stripped(instruction):
+    assert strip_instruction(f"What?\n{instruction}\n") == "What?"
+    assert split_options(f"What?\nA. x\nB. y\n{instruction}") == ("What?", ["x", "y"])
+
+
+def test_a_question_about_letters_is_left_alone():
+    assert strip_instruction("Which letter is on the answer sheet?") == "Which letter is on the answer sheet?"
+
+
+@pytest.mark.parametrize("cell", [["(A) x", "(B) y"], "['A. x', 'B. y']", "A. x\nB. y", ["x", "y"]])
+def test_options_in_every_shape(cell):
+    assert options({"o": cell}, "o") == ("x", "y")
+
+
+def test_odd_options_stay_in_place_and_become_legal():
+    assert legal_choices(["Blue", "", "blue", "Blue"]) == (
+        "Blue",
+        "— (B)",
+        "blue (as A, option C)",
+        "Blue (as A, option D)",
+    )
+
+
+@pytest.mark.parametrize(("cell", "found"), [("B", "B"), ("(b)", "B"), (" b. ", "B")])
+def test_letters(cell, found):
+    assert letter({"a": cell}, "a", ("x", "y")) == found
+
+
+@pytest.mark.parametrize("cell", ["C", "AB", "", None, 1, True])
+def test_what_is_no_letter_of_the_options(cell):
+    with pytest.raises(InputError, match="column 'a'"):
+        letter({"a": cell}, "a", ("x", "y"))
+
+
+def test_texts():
+    assert text({"a": 3}, "a") == "3"
+    assert text({"a": 3.0}, "a") == "3"
+    assert text({"a": 1.5}, "a") == "1.5"
+    assert optional_text({}, "a") == ""
+    with pytest.raises(InputError, match=r"expected a text, found \{'b': 1\}"):
+        text({"a": {"b": 1}}, "a")
+
+
+def test_pictures_in_every_shape(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"png")
+    assert picture({"i": {"bytes": b"png", "path": None}}, "i") == b"png"
+    assert picture({"i": b"png"}, "i") == b"png"
+    assert picture({"i": "cG5n"}, "i") == b"png"
+    assert picture({"i": ["x.png"]}, "i", tmp_path) == tmp_path / "x.png"
+    assert picture({"i": "data:image/png;base64,cG5n"}, "i") == "data:image/png;base64,cG5n"
+    assert picture({}, "i") == b""
+    with pytest.raises(InputError, match="expected a picture, found None"):
+        picture({"i": None}, "i")
