@@ -1,0 +1,79 @@
+"""One question on its way: what is known so far, how long each stage took, and who is told."""
+
+from __future__ import annotations
+
+import time
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from p2r.errors import ModelError
+from p2r.models.base import Completion, StreamingModel
+from p2r.types import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from p2r.models.base import Message, Model, Sampling
+    from p2r.types import Evidence, Perception, Prediction
+
+
+class Observer(Protocol):
+    """Sees one question being answered, as it happens. Called on the event loop: return at once."""
+
+    def on_perception(self, perception: Perception, evidence: Evidence) -> None:
+        """The perceiver has spoken and its evidence is cut. Mode `p2r` without given boxes only."""
+        ...
+
+    def on_text(self, piece: str) -> None:
+        """More text of the stage that answers; one single piece where the model does not stream."""
+        ...
+
+
+class Progress:
+    """What is known about one question so far, kept apart so that a failure loses nothing before it."""
+
+    def __init__(self, known: Prediction) -> None:
+        self.known = known
+        self._start_s = time.perf_counter()
+
+    def learn(self, **facts: Any) -> None:
+        """Set fields of the prediction."""
+        self.known = replace(self.known, **facts)
+
+    def spent(self, completion: Completion) -> None:
+        """Add the tokens of one call."""
+        usage = Usage(completion.prompt_tokens, completion.completion_tokens, calls=1)
+        self.learn(usage=self.known.usage + usage)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Measure a stage, one that fails too."""
+        start_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            now_s = time.perf_counter()
+            seconds = {**self.known.seconds, stage: now_s - start_s, "total": now_s - self._start_s}
+            self.learn(seconds=seconds)
+
+
+async def complete(
+    model: Model, messages: Sequence[Message], sampling: Sampling, on_text: Callable[[str], None] | None
+) -> Completion:
+    """Complete a conversation, piece by piece if somebody listens and the model can.
+
+    Raises:
+        ModelError: the call failed.
+    """
+    if on_text is None or not isinstance(model, StreamingModel):
+        completion = await model.complete(messages, sampling)
+        if on_text is not None:
+            on_text(completion.text)
+        return completion
+    async with aclosing(model.stream(messages, sampling)) as pieces:  # type: ignore[type-var]
+        async for piece in pieces:
+            if isinstance(piece, Completion):
+                return piece
+            on_text(piece)
+    raise ModelError("the stream ended without a completion", kind="invalid_reply", model=model.name)

@@ -1,0 +1,465 @@
+"""The two stages, their failures, and the synchronous face, with a scripted model."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from fake_model import FakeModel, StreamingFakeModel, failure, said
+from p2r.errors import InputError, ModelError
+from p2r.models.base import Completion
+from p2r.pipeline import P2R
+from p2r.settings import Geometry, PixelBudget, Settings, TokenLimits
+from p2r.types import Box, Question, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+    from pathlib import Path
+
+    from fake_model import Reply
+    from p2r.models.base import Message, Sampling
+    from p2r.types import Evidence, Mode, Perception, Prediction
+
+BOXES = (
+    '[{"bbox_2d": [100, 200, 150, 260], "label": "bus"}, {"bbox_2d": [700, 700, 760, 780], "label": "sign"}]'
+)
+THOUGHT = "<think>The bus says 42.</think><answer>42</answer>"
+SETTINGS = Settings(
+    budget=PixelBudget(overview_max_pixels=64 * 1024, crop_max_pixels=64 * 1024, min_pixels=16 * 1024),
+    max_tokens=TokenLimits(perceive=11, reason=22, direct=3),
+)
+PICTURE = np.random.default_rng(0).integers(0, 255, (600, 800, 3), np.uint8)
+QUESTION = Question(PICTURE, "What is the number of the bus?", answer_type="number", id="bus")
+
+
+def perceiving(messages: Sequence[Message]) -> bool:
+    return "JSON list of boxes" in said(messages)
+
+
+def replies(boxes: Reply = BOXES, thought: Reply = THOUGHT) -> FakeModel:
+    return FakeModel(lambda messages: boxes if perceiving(messages) else thought)
+
+
+def pipeline(model: FakeModel, reasoner: FakeModel | None = None, concurrency: int = 32) -> P2R:
+    return P2R(model, reasoner=reasoner, settings=SETTINGS, concurrency=concurrency)
+
+
+def predict(model: FakeModel, mode: Mode = "p2r", question: Question = QUESTION) -> Prediction:
+    return asyncio.run(pipeline(model).predict(question, mode))
+
+
+# The stages.
+
+
+def test_the_perceiver_sees_the_whole_and_the_reasoner_the_evidence() -> None:
+    model = replies()
+    predict(model)
+    perceive, reason = model.calls
+    assert (len(perceive.pictures), len(reason.pictures)) == (1, 3)
+    assert perceive.sampling.max_tokens == 11
+    assert reason.sampling.max_tokens == 22
+    assert perceive.sampling.temperature == reason.sampling.temperature == 0
+    assert perceive.pictures[0].size == reason.pictures[0].size
+    assert not np.array_equal(perceive.pictures[0].pixels, reason.pictures[0].pixels), "boxes are drawn"
+
+
+def test_every_field_of_a_prediction_is_filled() -> None:
+    model = replies()
+    known = predict(model)
+    assert (known.id, known.mode, known.status, known.answer) == ("bus", "p2r", "answered", "42")
+    assert known.perception is not None
+    assert (known.perception.outcome, known.perception.text) == ("boxes", BOXES)
+    assert [box.label for box in known.boxes] == ["bus", "sign"]
+    assert known.boxes[0].as_tuple() == (100, 200, 150, 260)
+    assert known.crops_px == ((0, 60, 200, 216), (480, 360, 688, 528)), "box and a tenth of each side"
+    assert known.thinking == "The bus says 42."
+    assert known.text == THOUGHT
+    assert set(known.seconds) == {"image", "perceive", "evidence", "reason", "total"}
+    assert known.seconds["total"] >= sum(known.seconds[stage] for stage in ("image", "perceive", "reason"))
+    assert (known.model, known.reasoner, known.digest) == ("fake", "fake", SETTINGS.digest)
+    assert not known.truncated
+    assert not known.error
+
+
+def test_tokens_of_both_stages_add_up() -> None:
+    known = predict(replies(Completion(BOXES, 100, 10, "stop"), Completion(THOUGHT, 200, 20, "stop")))
+    assert known.usage == Usage(300, 30, 2)
+
+
+@pytest.mark.parametrize(("text", "outcome"), [("[]", "whole"), ("I cannot see a bus.", "malformed")])
+def test_without_a_usable_box_the_reasoner_gets_the_plain_picture_and_the_think_prompt(
+    text: str, outcome: str
+) -> None:
+    model = replies(text)
+    known = predict(model)
+    perceive, reason = model.calls
+    assert known.perception is not None
+    assert known.perception.outcome == outcome
+    assert (known.boxes, known.crops_px) == ((), ())
+    assert reason.pictures == perceive.pictures, "the overview is made once and shared"
+    think = replies()
+    predict(think, "think")
+    assert reason.text == think.calls[0].text
+
+
+def test_think_is_one_pass_over_the_plain_picture() -> None:
+    model = replies()
+    known = predict(model, "think")
+    assert len(model.calls) == 1
+    assert (known.answer, known.perception, known.boxes, known.usage.calls) == ("42", None, (), 1)
+    assert set(known.seconds) == {"image", "reason", "total"}
+    assert model.calls[0].sampling.max_tokens == 22
+
+
+def test_direct_reads_a_bare_answer() -> None:
+    model = FakeModel(["B"])
+    question = Question(PICTURE, "Which?", ("a cat", "a dog"))
+    known = predict(model, "direct", question)
+    assert (known.answer, known.status) == ("B", "answered")
+    assert model.calls[0].sampling.max_tokens == 3
+
+
+def test_given_boxes_skip_the_perceiver() -> None:
+    model = FakeModel([THOUGHT])
+    known = asyncio.run(pipeline(model).predict(QUESTION, boxes=[Box(0, 0, 100, 100, "gold")]))
+    assert (len(model.calls[0].pictures), known.perception, known.usage.calls) == (2, None, 1)
+    assert known.boxes == (Box(0, 0, 100, 100, "gold"),)
+    assert "perceive" not in known.seconds
+
+
+def test_given_an_empty_list_the_whole_picture_is_the_evidence() -> None:
+    model = FakeModel([THOUGHT])
+    known = asyncio.run(pipeline(model).predict(QUESTION, boxes=[]))
+    assert (len(model.calls[0].pictures), known.crops_px, known.perception) == (1, (), None)
+
+
+def test_two_models_play_the_two_roles() -> None:
+    perceiver, reasoner = FakeModel([BOXES], name="eye"), FakeModel([THOUGHT], name="mind")
+    known = asyncio.run(pipeline(perceiver, reasoner).predict(QUESTION))
+    assert (len(perceiver.calls), len(reasoner.calls)) == (1, 1)
+    assert (known.model, known.reasoner) == ("eye", "mind")
+
+
+def test_one_pass_is_the_reasoners() -> None:
+    perceiver, reasoner = FakeModel([]), FakeModel([THOUGHT])
+    asyncio.run(pipeline(perceiver, reasoner).predict(QUESTION, "think"))
+    assert (len(perceiver.calls), len(reasoner.calls)) == (0, 1)
+
+
+def test_a_text_that_names_no_answer_is_no_answer() -> None:
+    question = Question(PICTURE, "Which?", ("a cat", "a dog"))
+    known = predict(replies(thought="<think>Hm.</think><answer>A or B</answer>"), question=question)
+    assert (known.status, known.answer) == ("no_answer", None)
+    assert known.notes, "it says why"
+
+
+def test_running_into_a_token_limit_shows() -> None:
+    cut = predict(replies(thought=Completion("<think>The bus", 5, 22, "length")))
+    assert (cut.truncated, cut.status) == (True, "no_answer")
+    perceiver_cut = predict(replies(Completion(BOXES[:60], 5, 11, "length")))
+    assert not perceiver_cut.truncated
+    assert len(perceiver_cut.boxes) == 1, "the whole boxes of a cut reply are used"
+    assert any("perceiver" in note for note in perceiver_cut.notes)
+
+
+def test_stage_by_stage_gives_what_the_whole_gives() -> None:
+    async def run() -> None:
+        p2r = pipeline(replies())
+        perception = await p2r.perceive(QUESTION)
+        answer = await p2r.reason(QUESTION, perception.boxes)
+        whole = await p2r.predict(QUESTION)
+        assert (perception, answer.value, answer.thinking) == (whole.perception, whole.answer, whole.thinking)
+
+    model = replies()
+    asyncio.run(run())
+    asyncio.run(pipeline(model).reason(QUESTION, ()))
+    assert len(model.calls[0].pictures) == 1
+
+
+# What cannot be used, and what fails.
+
+
+def test_wrong_use_is_refused_before_any_call() -> None:
+    model = FakeModel([])
+    with pytest.raises(InputError, match="unknown mode 'see': p2r, think, direct"):
+        predict(model, "see")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="boxes go with mode p2r only"):
+        asyncio.run(pipeline(model).predict(QUESTION, "think", boxes=[]))
+    with pytest.raises(InputError, match="concurrency is 0"):
+        pipeline(model, concurrency=0)
+    assert not model.calls
+
+
+def test_a_failed_call_raises_from_predict_and_marks_an_attempt() -> None:
+    with pytest.raises(ModelError, match="scripted failure"):
+        predict(replies(boxes=failure("timeout")))
+    known = asyncio.run(pipeline(replies(boxes=failure("timeout"))).attempt(QUESTION))
+    assert (known.status, known.answer, known.error) == ("failed", None, "scripted failure")
+    assert known.perception is None
+
+
+def test_a_failed_second_stage_keeps_what_the_first_found() -> None:
+    known = asyncio.run(pipeline(replies(thought=failure("server"))).attempt(QUESTION))
+    assert (known.status, known.answer, known.text) == ("failed", None, "")
+    assert known.perception is not None
+    assert (len(known.boxes), len(known.crops_px), known.usage.calls) == (2, 2, 1)
+    assert {"perceive", "evidence", "reason", "total"} <= set(known.seconds)
+
+
+def test_an_unreadable_picture_raises_from_predict_and_marks_an_attempt(tmp_path: Path) -> None:
+    question = Question(str(tmp_path / "none.jpg"), "What?")
+    model = FakeModel([])
+    with pytest.raises(InputError, match=r"none\.jpg"):
+        predict(model, question=question)
+    known = asyncio.run(pipeline(model).attempt(question))
+    assert known.status == "failed"
+    assert "none.jpg" in known.error
+    assert not model.calls
+
+
+def test_a_cancelled_question_cancels_its_call() -> None:
+    def reply(messages: Sequence[Message]) -> str:
+        waiting.set()
+        return BOXES
+
+    model, waiting = FakeModel(reply, delay_s=30), asyncio.Event()
+
+    async def run() -> None:
+        task = asyncio.create_task(pipeline(model).predict(QUESTION))
+        await asyncio.wait_for(waiting.wait(), 20)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+    assert model.cancelled == 1
+
+
+def test_the_digest_tells_prompts_and_geometry_apart() -> None:
+    wide = replace(SETTINGS, geometry=Geometry(context_fraction=0.2))
+    worded = replace(SETTINGS, prompts=replace(SETTINGS.prompts, free_hint="One word."))
+    digests = {P2R(FakeModel([]), settings=chosen).settings.digest for chosen in (SETTINGS, wide, worded)}
+    assert len(digests) == 3
+
+
+# Who is told.
+
+
+class Notebook:
+    """An observer that writes everything down."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Perception, Evidence]] = []
+        self.pieces: list[str] = []
+
+    def on_perception(self, perception: Perception, evidence: Evidence) -> None:
+        assert not self.pieces, "perception comes before any text of the answer"
+        self.seen.append((perception, evidence))
+
+    def on_text(self, piece: str) -> None:
+        self.pieces.append(piece)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_an_observer_sees_the_evidence_and_then_the_text(streams: bool) -> None:
+    kind = StreamingFakeModel if streams else FakeModel
+    model, notebook = kind([BOXES, THOUGHT]), Notebook()
+    known = asyncio.run(pipeline(model).predict(QUESTION, observer=notebook))
+    [(perception, evidence)] = notebook.seen
+    assert perception == known.perception
+    assert tuple(crop.region_px for crop in evidence.crops) == known.crops_px
+    assert "".join(notebook.pieces) == known.text
+    assert (len(notebook.pieces) > 1) == streams
+
+
+def test_one_pass_has_no_perception_to_tell() -> None:
+    notebook = Notebook()
+    asyncio.run(pipeline(FakeModel([THOUGHT])).predict(QUESTION, "think", observer=notebook))
+    assert not notebook.seen
+    assert notebook.pieces == [THOUGHT]
+
+
+def test_a_stream_that_breaks_off_is_a_failed_call() -> None:
+    class Broken(FakeModel):
+        async def stream(
+            self, messages: Sequence[Message], sampling: Sampling
+        ) -> AsyncIterator[str | Completion]:
+            yield "<think>The"
+
+    with pytest.raises(ModelError, match="without a completion"):
+        asyncio.run(pipeline(Broken([])).predict(QUESTION, "think", observer=Notebook()))
+
+
+# Many at once.
+
+
+def test_no_barrier_stands_between_the_stages() -> None:
+    """The first question's reasoning ends only when the second is being perceived, after it."""
+
+    class Chained(FakeModel):
+        second_perceived = asyncio.Event()
+
+        async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+            completion = await super().complete(messages, sampling)
+            if perceiving(messages) and "second" in said(messages):
+                await self.first_reasons.wait()
+                self.second_perceived.set()
+            elif not perceiving(messages) and "first" in said(messages):
+                self.first_reasons.set()
+                await self.second_perceived.wait()
+            return completion
+
+        def __init__(self) -> None:
+            super().__init__(lambda messages: BOXES if perceiving(messages) else THOUGHT)
+            self.first_reasons = asyncio.Event()
+            self.second_perceived = asyncio.Event()
+
+    async def run() -> list[Prediction]:
+        p2r = pipeline(Chained())
+        questions = [replace(QUESTION, text=text) for text in ("first?", "second?")]
+        return await asyncio.wait_for(asyncio.gather(*map(p2r.predict, questions)), 20)
+
+    assert [known.answer for known in asyncio.run(run())] == ["42", "42"]
+
+
+class Uneven(FakeModel):
+    """Later questions are answered sooner; the question's text is its answer."""
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        await super().complete(messages, sampling)
+        number = int(said(messages).split("Question: ")[1].split("\n")[0])
+        await asyncio.sleep(0.02 * (number % 3 == 0))
+        return Completion(str(number), 1, 1, "stop")
+
+
+def numbered(count: int | None = None) -> Iterator[Question]:
+    numbers = itertools.count() if count is None else range(count)
+    return (
+        Question(PICTURE[:64, :64], str(number), answer_type="number", id=str(number)) for number in numbers
+    )
+
+
+def test_many_are_answered_in_order_and_at_most_so_many_at_once() -> None:
+    model = Uneven(lambda messages: "", delay_s=0.002)
+    with pipeline(model, concurrency=4) as p2r:
+        known = list(p2r.answer_many(numbered(30), "direct"))
+    assert [prediction.id for prediction in known] == [str(number) for number in range(30)]
+    assert [prediction.answer for prediction in known] == [str(number) for number in range(30)]
+    assert 2 <= model.most_in_flight <= 4
+
+
+def test_an_endless_iterable_is_drawn_a_bounded_way_ahead() -> None:
+    drawn = 0
+
+    def counted() -> Iterator[Question]:
+        nonlocal drawn
+        for question in numbered():
+            drawn += 1
+            yield question
+
+    with pipeline(Uneven(lambda messages: ""), concurrency=2) as p2r:
+        known = list(itertools.islice(p2r.answer_many(counted(), "direct"), 20))
+    assert len(known) == 20
+    assert drawn <= 20 + 4 * 2
+
+
+def test_leaving_early_cancels_what_is_on_its_way() -> None:
+    model = FakeModel(lambda messages: "1", delay_s=0.01)
+    with pipeline(model, concurrency=3) as p2r:
+        predictions = p2r.answer_many(numbered(), "direct")
+        next(predictions)
+        predictions.close()  # type: ignore[attr-defined]
+    assert model.in_flight == 0
+    assert len(model.calls) <= 16
+
+
+def test_a_failure_among_many_is_marked_and_stops_nobody() -> None:
+    model = FakeModel(
+        lambda messages: failure("server", "it broke") if "Question: 1\n" in said(messages) else "7"
+    )
+    questions = [*numbered(3), Question(b"not a picture", "What?", id="bad")]
+    with pipeline(model) as p2r:
+        known = list(p2r.answer_many(questions, "direct"))
+    assert [prediction.status for prediction in known] == ["answered", "failed", "answered", "failed"]
+    assert known[1].error == "it broke"
+    assert [prediction.answer for prediction in known] == ["7", None, "7", None]
+
+
+def test_an_error_in_the_users_own_iterable_comes_through() -> None:
+    def broken() -> Iterator[Question]:
+        yield QUESTION
+        raise RuntimeError("mine")
+
+    with pipeline(replies()) as p2r, pytest.raises(RuntimeError, match="mine"):
+        list(p2r.answer_many(broken()))
+
+
+# The synchronous face.
+
+
+def test_answer_is_one_call() -> None:
+    with pipeline(replies()) as p2r:
+        known = p2r.answer(PICTURE, "What is the number?", answer_type="number")
+    assert (known.status, known.answer) == ("answered", "42")
+
+
+def test_answer_takes_choices() -> None:
+    with pipeline(replies(thought="<answer>B</answer>")) as p2r:
+        assert p2r.answer(PICTURE, "Which?", ["cat", "dog"], mode="think").answer == "B"
+
+
+def test_answer_raises_what_predict_raises() -> None:
+    with pipeline(replies(failure("server"))) as p2r:
+        with pytest.raises(ModelError):
+            p2r.answer(PICTURE, "What?")
+        with pytest.raises(InputError, match="question is empty"):
+            p2r.answer(PICTURE, " ")
+
+
+def test_it_works_where_a_loop_is_running_already() -> None:
+    async def notebook_cell() -> Prediction:
+        with pipeline(replies()) as p2r:
+            return p2r.answer(PICTURE, "What?", answer_type="number")
+
+    assert asyncio.run(notebook_cell()).answer == "42"
+
+
+def test_any_thread_may_ask() -> None:
+    with pipeline(replies()) as p2r:
+        answers: list[str | None] = []
+        ask = lambda: answers.append(p2r.answer(PICTURE, "What?", answer_type="number").answer)  # noqa: E731
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert answers == ["42"] * 8
+
+
+def test_closing_ends_the_private_thread_and_leaves_given_models_open() -> None:
+    model = replies()
+    p2r = pipeline(model)
+    assert "p2r-loop" not in {thread.name for thread in threading.enumerate()}, (
+        "no thread before it is needed"
+    )
+    p2r.answer(PICTURE, "What?")
+    assert "p2r-loop" in {thread.name for thread in threading.enumerate()}
+    p2r.close()
+    p2r.close()
+    assert "p2r-loop" not in {thread.name for thread in threading.enumerate()}
+    assert model.closed == 0
+
+
+def test_a_forgotten_pipeline_ends_its_thread_when_it_is_collected() -> None:
+    p2r = pipeline(replies())
+    p2r.answer(PICTURE, "What?")
+    del p2r
+    import gc
+
+    gc.collect()
+    assert "p2r-loop" not in {thread.name for thread in threading.enumerate()}
