@@ -1,0 +1,201 @@
+"""Append-only JSON lines that survive a kill, a full disk and a power cut.
+
+A line counts when it is whole, with its newline. Whatever else a crash left behind (a torn tail, a page of
+zeros) is removed when the file is opened again, before anything is appended, so that a torn line can never
+become part of a later one. What is removed was never counted: its question is simply asked again.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from typing import TYPE_CHECKING, Any, Self
+
+from p2r.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Journal:
+    """A file of JSON lines that is only ever appended to.
+
+    Args:
+        path: the file; made when it is not there, mended when its tail is torn.
+
+    Attributes:
+        records: what it held when it was opened.
+        mended: how many damaged lines were dropped then.
+
+    Raises:
+        InputError: it cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._synced = True
+        try:
+            self.records, self.mended = _mend(path)
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            self._size = os.fstat(self._file).st_size
+        except OSError as error:
+            raise _refused(path, error) from error
+        self._open = True
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Hand one line to the system at once: it outlives this process, and with `sync` a power cut.
+
+        Raises:
+            InputError: the disk is full or failed; the file still ends with its last whole line.
+        """
+        line = memoryview(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._file, line[written:])
+        except OSError as error:
+            self._cut_back()
+            raise _refused(self.path, error) from error
+        self._size += len(line)
+        self._synced = False
+
+    def sync(self) -> None:
+        """Wait until everything is on the disk. May run in a thread beside `append`.
+
+        Raises:
+            InputError: the disk is full or failed.
+        """
+        if not self._synced:
+            self._synced = True
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise _refused(self.path, error) from error
+
+    def close(self) -> None:
+        """Sync and close. Safe to call twice."""
+        if self._open:
+            self._open = False
+            try:
+                self.sync()
+            finally:
+                os.close(self._file)
+
+    def _cut_back(self) -> None:
+        try:
+            os.ftruncate(self._file, self._size)
+        except OSError:
+            # The tail stays torn; it is removed when the file is opened again.
+            return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class FolderLock:
+    """Keeps two processes from writing into one run folder; the system lets go of it when a process dies.
+
+    Raises:
+        InputError: another process has it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / ".lock"
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise _refused(path, error) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            raise InputError(
+                f"{folder}: another process is writing this run; wait for it or stop it"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole records of a file of JSON lines, without mending it; empty when there is no file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    return [record for _, record in _whole_lines(data)]
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write a file of JSON in one step: a reader sees the old one or the new one, never half of it.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    body = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        _replace(path, body.encode())
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _mend(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Read a journal, dropping from the file whatever is not a whole line."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    kept = list(_whole_lines(data))
+    whole = b"".join(line for line, _ in kept)
+    if whole == data:
+        return [record for _, record in kept], 0
+    if data.startswith(whole):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+            os.fsync(file.fileno())
+    else:
+        _replace(path, whole)
+    damaged = data.count(b"\n") + (not data.endswith(b"\n")) - len(kept)
+    return [record for _, record in kept], damaged
+
+
+def _whole_lines(data: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    for line in data.split(b"\n")[:-1]:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            yield line + b"\n", record
+
+
+def _replace(path: Path, body: bytes) -> None:
+    partial = path.with_name(path.name + ".part")
+    with partial.open("wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _refused(path: Path, error: OSError) -> InputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        cure = "free some space and run the same command again; nothing that was written is lost"
+    else:
+        cure = "give --out another folder, or make this one writable"
+    return InputError(f"cannot write {path}: {error.strerror or error}; {cure}")
