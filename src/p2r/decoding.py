@@ -1,31 +1,35 @@
-"""Reads a picture as it is stored: header, levels of detail, and fresh libvips pipelines at a scale.
+"""Reads encoded pictures as they are stored: header, smaller levels, and only the pixels that are needed.
 
-`images` builds on it; nothing else does. A reader has been checked against the limits from its header alone,
-so that nothing large is decoded before it is allowed. The loader is chosen here by the file's first bytes and
-is one of a few; all other loaders of libvips (SVG, CSV, its own format, …) are blocked for the whole process.
+`images` and `rasters` build on it; nothing else does. A reader has been checked against the limits from its
+header alone, so that nothing large is decoded before it is allowed. The loader is chosen here by the first
+bytes and is one of a few; all other loaders of libvips (SVG, CSV, its own format, …) are blocked for the
+whole process.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import re
-import stat
-import struct
+import threading
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import PIL.Image
 import pyvips
 
 from p2r.errors import InputError
+from p2r.limits import check_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from p2r.limits import Limits
+    from p2r.types import RectPx
+
 VipsImage = Any  # pyvips ships no types
+Size = tuple[int, int]
 
 # What a file of each format begins with.
 _SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
@@ -35,11 +39,15 @@ _SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"II[*+]\0|MM\0[*+]"), "tiffload"),
     (re.compile(rb"GIF8[79]a"), "gifload"),
     (re.compile(rb".{4}ftyp(?:avi[fs]|hei[cxms]|hev[cmxs]|mif1|msf1)", re.DOTALL), "heifload"),
-    (re.compile(rb"BM.{4}\0{4}", re.DOTALL), "bmp"),
 )
+_BMP = re.compile(rb"BM.{4}\0{4}", re.DOTALL)
 _FORMATS = "JPEG, PNG, WebP, TIFF, GIF, AVIF or BMP"
-_BMP_MAX_PIXELS = 80_000_000  # Pillow warns above 89 million
-_MAX_LEVELS = 24
+
+KEPT_BYTES = 512 * 1024 * 1024  # decoded pixels that all readers of the process keep together
+KEPT_BYTES_EACH = 128 * 1024 * 1024
+STREAMED_PIXELS = 32_000_000  # a larger rectangle is resized while it is read
+STRIP_ROWS = 128
+MAX_LEVELS = 24
 
 
 def _set_up_libvips() -> None:
@@ -56,288 +64,229 @@ def _set_up_libvips() -> None:
 _set_up_libvips()
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a picture may be at most; checked from its header, before anything is decoded.
-
-    Attributes:
-        max_pixels: width × height.
-        max_bytes: of the file, or of the decoded bytes of a data URI.
-        max_whole_pixels: width × height of a picture that can only be decoded whole into memory: WebP, GIF,
-            AVIF, interlaced PNG, progressive JPEG.
-    """
-
-    max_pixels: int = 1_500_000_000
-    max_bytes: int = 512 * 1024 * 1024
-    max_whole_pixels: int = 200_000_000
-
-
 class Reader(Protocol):
-    """A picture as it is stored, before its orientation is applied."""
+    """A picture as it is stored, before its orientation is applied; sizes and rectangles are stored ones."""
 
     name: str
     width: int
     height: int
     orientation: int
 
-    def load(self, shrink: float, *, whole: bool) -> VipsImage:
-        """A fresh pipeline, reduced at most `shrink` times; `whole` when all of it will be read once."""
+    def whole(self, size: Size) -> VipsImage:
+        """The whole picture, to be read once: `size` or larger, where the file has as much."""
+        ...
+
+    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
+        """Rectangles of the picture, each at its size or larger, where the file has as much."""
         ...
 
 
 def vips_problem(error: pyvips.Error) -> str:
     """What libvips says, on one line."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    said = [line for line in lines if line and not line.startswith("unable to ")]
-    return "; ".join(dict.fromkeys(said)) or "libvips cannot read it"
+    # Its log is one for the process and keeps warnings; the last line is the error.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "libvips cannot read it"
 
 
-def check_size(name: str, width: int, height: int, limits: Limits, *, whole: bool) -> None:
-    """Refuse a picture whose header says that it is too large.
-
-    Raises:
-        InputError: names the picture, its size and the limit.
-    """
-    if min(width, height) < 1:
-        raise InputError(f"{name}: the picture is empty ({width}×{height} pixels)")
-    if width * height > limits.max_pixels:
-        raise InputError(f"{name}: {width}×{height} pixels are more than the limit of {limits.max_pixels:,}")
-    if whole and width * height > limits.max_whole_pixels:
-        raise InputError(
-            f"{name}: {width}×{height} pixels are more than the limit of {limits.max_whole_pixels:,} for a "
-            "picture that must be decoded whole: save it as a tiled TIFF, a baseline JPEG or a plain PNG"
-        )
+def is_bmp(head: bytes) -> bool:
+    """Whether a file that begins so is a BMP, which libvips cannot read."""
+    return _BMP.match(head) is not None
 
 
-def check_bytes(name: str, size: int, limits: Limits) -> None:
-    """Refuse an empty or a too large file.
+def read_encoded(name: str, origin: Path | bytes, head: bytes, limits: Limits) -> EncodedReader:
+    """Open a file, or bytes, by its header.
 
     Raises:
-        InputError: names the picture, its size and the limit.
+        InputError: not a picture that can be read, or a too large one.
     """
-    if size == 0:
-        raise InputError(f"{name}: the file is empty (0 bytes)")
-    if size > limits.max_bytes:
-        raise InputError(f"{name}: {size:,} bytes are more than the limit of {limits.max_bytes:,}")
-
-
-def read_path(path: Path, limits: Limits) -> Reader:
-    """Open a file by its header.
-
-    Raises:
-        InputError: no such file, not a regular file, or not a picture that can be read.
-    """
-    name = str(path)
+    loader = next((loader for signature, loader in _SIGNATURES if signature.match(head)), None)
+    if loader is None:
+        raise InputError(f"{name}: not a picture in a known format ({_FORMATS})")
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise InputError(f"{name}: a folder, not a picture")
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{name}: not a regular file")
-        check_bytes(name, status.st_size, limits)
-        with path.open("rb") as file:
-            head = file.read(32)
-            loader = _loader_for(name, head)
-            if loader == "bmp":
-                return _read_bmp(name, head + file.read(limits.max_bytes), limits)
-    except FileNotFoundError:
-        raise InputError(f"{name}: no such file") from None
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
-    return _read_encoded(name, loader, os.fsencode(path), "", limits)
+        return EncodedReader(name, loader, origin, limits)
+    except pyvips.Error as error:
+        raise InputError(f"{name}: {vips_problem(error)}") from error
 
 
-def read_bytes(name: str, data: bytes, limits: Limits) -> Reader:
-    """Open an encoded picture in memory by its header.
+class _Bytes:
+    """How many more bytes of decoded pixels the process may keep."""
 
-    Raises:
-        InputError: not a picture that can be read.
-    """
-    check_bytes(name, len(data), limits)
-    loader = _loader_for(name, data[:32])
-    if loader == "bmp":
-        return _read_bmp(name, data, limits)
-    return _read_encoded(name, loader, data, "_buffer", limits)
+    def __init__(self, free: int) -> None:
+        self._free = free
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> bool:
+        """Reserve bytes, if they are free."""
+        with self._lock:
+            if count > self._free:
+                return False
+            self._free -= count
+            return True
+
+    def give_back(self, count: int) -> None:
+        """Free reserved bytes."""
+        with self._lock:
+            self._free += count
 
 
-def _loader_for(name: str, head: bytes) -> str:
-    for signature, loader in _SIGNATURES:
-        if signature.match(head):
-            return loader
-    raise InputError(f"{name}: not a picture in a known format ({_FORMATS})")
+_free_bytes = _Bytes(KEPT_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Level:
+    """A size in which the file offers the picture, and the loader's options that give it."""
+
     width: int
     height: int
     options: Mapping[str, int] = field(default_factory=dict)
 
 
 class EncodedReader:
-    """A file or bytes in one of the known formats."""
+    """A file or bytes in one of the known formats.
 
-    def __init__(self, name: str, loader: str, origin: bytes, suffix: str, limits: Limits) -> None:
+    Only a tiled file can be read at any place. The others are read from the top, once for all the
+    rectangles of a call. Where the overview needs most of the pixels anyway, they are kept as long as the
+    reader lives, within a bound for the process, so that one decoding serves the overview and the crops.
+    """
+
+    def __init__(self, name: str, loader: str, origin: Path | bytes, limits: Limits) -> None:
         self.name = name
-        self._loader = loader
-        self._call = loader + suffix
-        self._origin = origin
-        header = self._open({}, "sequential")
+        self._loader = f"{loader}_buffer" if isinstance(origin, bytes) else loader
+        self._origin = origin if isinstance(origin, bytes) else os.fsencode(origin)
+        self._kept: VipsImage = None
+        self._lock = threading.Lock()
+        header = self._open({})
+        fields = set(header.get_fields())
         self.width: int = header.width
         self.height: int = header.height
-        fields = set(header.get_fields())
         self.orientation: int = header.get("orientation") if "orientation" in fields else 1
         self._tiled = loader == "tiffload" and "tile-width" in fields
         whole = loader in ("webpload", "gifload", "heifload") or "interlaced" in fields
         check_size(name, self.width, self.height, limits, whole=whole)
-        self._levels = self._find_levels(header, fields)
+        if header.format not in ("uchar", "ushort"):
+            raise InputError(f"{name}: samples of type {header.format}: save it with 8 or 16 bits a sample")
+        self._bytes = self.width * self.height * header.bands * (1 if header.format == "uchar" else 2)
+        self._levels = [_Level(self.width, self.height)]
+        if loader == "jpegload":
+            self._levels += self._jpeg_levels()
+        elif loader == "tiffload":
+            self._levels += self._tiff_levels(header, fields)
 
-    def _open(self, options: Mapping[str, int], access: str) -> VipsImage:
-        return pyvips.Operation.call(self._call, self._origin, access=access, fail_on="truncated", **options)
+    def _open(self, options: Mapping[str, int], access: str = "sequential") -> VipsImage:
+        return pyvips.Operation.call(
+            self._loader, self._origin, access=access, fail_on="truncated", **options
+        )
 
-    def _find_levels(self, header: VipsImage, fields: set[str]) -> list[_Level]:
-        levels = [_Level(self.width, self.height)]
-        if self._loader == "jpegload":
-            levels += [
-                _Level(-(-self.width // shrink), -(-self.height // shrink), {"shrink": shrink})
-                for shrink in (2, 4, 8)
-            ]
-        elif self._loader == "tiffload":
-            levels += self._pyramid(header, fields)
-        return levels
+    def _jpeg_levels(self) -> Iterator[_Level]:
+        for shrink in (2, 4, 8):
+            yield _Level(-(-self.width // shrink), -(-self.height // shrink), {"shrink": shrink})
 
-    def _pyramid(self, header: VipsImage, fields: set[str]) -> list[_Level]:
-        # Levels are sub-directories of the first page (OME, COG by libvips) or the pages after it.
+    def _tiff_levels(self, header: VipsImage, fields: set[str]) -> Iterator[_Level]:
+        # The levels of a pyramid are sub-directories of the first page, or the pages after it.
         if "n-subifds" in fields:
             candidates = [{"subifd": index} for index in range(header.get("n-subifds"))]
         else:
             pages = header.get("n-pages") if "n-pages" in fields else 1
             candidates = [{"page": index} for index in range(1, pages)]
-        levels: list[_Level] = []
-        for options in candidates[:_MAX_LEVELS]:
-            try:
-                page = self._open(options, "sequential")
-            except pyvips.Error:
-                break
+        for options in candidates[:MAX_LEVELS]:
+            page = self._open(options)
             shrink = self.width / page.width
-            # A page that is not a smaller copy of the first (another page of a document) ends the pyramid.
+            # A page that is no smaller copy of the first is the next page of a document.
             if shrink < 1.5 or abs(self.height / shrink - page.height) > 2 + page.height / 100:
-                break
-            levels.append(_Level(page.width, page.height, options))
-        return levels
+                return
+            yield _Level(page.width, page.height, options)
 
-    def load(self, shrink: float, *, whole: bool) -> VipsImage:
-        """See `Reader.load`."""
-        small_enough = [level for level in self._levels if level.width * shrink >= self.width]
-        level = min(small_enough, key=lambda level: level.width)
-        # Only tiled files can be read out of order; for all others "random" would decode the whole.
-        access = "random" if self._tiled and not whole else "sequential"
-        return self._open(level.options, access)
+    def _level_for(self, rect: RectPx, size: Size) -> _Level:
+        shrink = max(1.0, min((rect[2] - rect[0]) / size[0], (rect[3] - rect[1]) / size[1]))
+        fine_enough = (level for level in self._levels if level.width * shrink >= self.width)
+        return min(fine_enough, key=lambda level: level.width)
 
+    def whole(self, size: Size) -> VipsImage:
+        """See `Reader.whole`."""
+        level = self._level_for((0, 0, self.width, self.height), size)
+        # Reduced to a fourth or less on load, reading twice is cheaper than decoding and keeping all.
+        if not self._tiled and 2 * level.width >= self.width:
+            self._keep()
+        return self._kept or self._open(level.options)
 
-def _read_encoded(name: str, loader: str, origin: bytes, suffix: str, limits: Limits) -> Reader:
-    try:
-        return EncodedReader(name, loader, origin, suffix, limits)
-    except pyvips.Error as error:
-        raise InputError(f"{name}: {vips_problem(error)}") from error
+    def _keep(self) -> None:
+        with self._lock:
+            if self._kept or self._bytes > KEPT_BYTES_EACH or not _free_bytes.take(self._bytes):
+                return
+            try:
+                self._kept = self._open({}).copy_memory()
+            except pyvips.Error:
+                _free_bytes.give_back(self._bytes)
+                raise
+            weakref.finalize(self._kept, _free_bytes.give_back, self._bytes)
 
+    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
+        """See `Reader.pieces`."""
+        if self._kept:
+            return [crop(self._kept, rect) for rect, _ in wanted]
+        levels = [self._level_for(rect, size) for rect, size in wanted]
+        rects = [self._on_level(rect, level) for (rect, _), level in zip(wanted, levels, strict=True)]
+        if self._tiled:
+            return [
+                crop(self._open(level.options, "random"), rect)
+                for rect, level in zip(rects, levels, strict=True)
+            ]
+        pieces = [crop(self._open(level.options), rect) for rect, level in zip(rects, levels, strict=True)]
+        for level in self._levels:
+            shared = [
+                index
+                for index, piece in enumerate(pieces)
+                if levels[index] is level and piece.width * piece.height <= STREAMED_PIXELS
+            ]
+            if len(shared) > 1:
+                copies = _read_together(self._open(level.options), [rects[index] for index in shared])
+                for index, copy in zip(shared, copies, strict=True):
+                    pieces[index] = copy
+        return pieces
 
-class MemoryReader:
-    """Pixels in memory, shape (height, width, bands), uint8 or uint16."""
-
-    def __init__(
-        self,
-        name: str,
-        pixels: np.ndarray,
-        limits: Limits,
-        *,
-        cmyk: bool = False,
-        profile: bytes | None = None,
-    ) -> None:
-        self.name = name
-        self.height, self.width, bands = pixels.shape
-        self.orientation = 1
-        check_size(name, self.width, self.height, limits, whole=False)
-        pixels = np.ascontiguousarray(pixels)
-        wide = pixels.dtype == np.uint16
-        image = pyvips.Image.new_from_memory(
-            pixels.data, self.width, self.height, bands, "ushort" if wide else "uchar"
-        )
-        grey, colour = ("grey16", "rgb16") if wide else ("b-w", "srgb")
-        image = image.copy(interpretation="cmyk" if cmyk else grey if bands < 3 else colour)
-        if profile:
-            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
-        self._image = image
-
-    def load(self, shrink: float, *, whole: bool) -> VipsImage:  # noqa: ARG002 - the protocol's
-        """See `Reader.load`."""
-        return self._image
-
-
-def read_array(array: np.ndarray, limits: Limits) -> Reader:
-    """Open an array: uint8, uint16 or bool; (height, width), or with 1, 3 or 4 channels (grey, RGB, RGBA).
-
-    The array is not copied where it is contiguous: do not write to it afterwards.
-
-    Raises:
-        InputError: another shape or type.
-    """
-    name = f"array {'×'.join(map(str, array.shape))} {array.dtype}"
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-        raise InputError(f"{name}: a picture is (height, width) or (height, width, 1, 3 or 4)")
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * np.uint8(255)
-    if array.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{name}: its range is not known: convert it to uint8 (0–255) or uint16 (0–65535)")
-    return MemoryReader(name, array, limits)
+    def _on_level(self, rect: RectPx, level: _Level) -> RectPx:
+        across, down = level.width / self.width, level.height / self.height
+        left = min(round(rect[0] * across), level.width - 1)
+        top = min(round(rect[1] * down), level.height - 1)
+        right = min(max(left + 1, round(rect[2] * across)), level.width)
+        bottom = min(max(top + 1, round(rect[3] * down)), level.height)
+        return left, top, right, bottom
 
 
-def read_pil(image: PIL.Image.Image, limits: Limits) -> Reader:
-    """Open a PIL picture: its EXIF orientation, transparency, palette and ICC profile are taken along.
-
-    Raises:
-        InputError: it cannot be decoded, or is of a mode without a known range.
-    """
-    name = str(getattr(image, "filename", "") or f"PIL picture {image.mode} {image.width}×{image.height}")
-    check_size(name, image.width, image.height, limits, whole=False)
-    profile = image.info.get("icc_profile")
-    try:
-        orientation = image.getexif().get(0x0112, 1)
-        if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
-            image = image.convert("RGBA")
-        elif image.mode in ("1", "RGBX", "YCbCr", "HSV", "LAB"):
-            image = image.convert("L" if image.mode == "1" else "RGB")
-        pixels = np.asarray(image)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{name}: {error}") from error
-    if pixels.dtype == np.int32 and pixels.size and pixels.min() >= 0 and pixels.max() <= 65535:
-        pixels = pixels.astype(np.uint16)
-    if image.mode not in ("L", "RGB", "RGBA", "CMYK") and pixels.dtype.kind != "u":
-        raise InputError(f"{name}: mode {image.mode} has no known range: convert it to RGB")
-    pixels = pixels.astype(pixels.dtype.newbyteorder("=")).reshape(*pixels.shape[:2], -1)
-    reader = MemoryReader(name, pixels, limits, cmyk=image.mode == "CMYK", profile=profile)
-    reader.orientation = orientation if orientation in range(1, 9) else 1
-    return reader
+def crop(image: VipsImage, rect: RectPx) -> VipsImage:
+    """A rectangle of an image, in its own pixels."""
+    x0, y0, x1, y1 = rect
+    return image.crop(x0, y0, x1 - x0, y1 - y0)
 
 
-def _read_bmp(name: str, data: bytes, limits: Limits) -> Reader:
-    # libvips has no loader of its own for BMP.
-    if len(data) < 26:
-        raise InputError(f"{name}: the file is truncated")
-    width, height = struct.unpack_from("<ii", data, 18)
-    if struct.unpack_from("<I", data, 14)[0] == 12:
-        width, height = struct.unpack_from("<HH", data, 18)
-    bmp_limits = Limits(limits.max_pixels, limits.max_bytes, min(limits.max_whole_pixels, _BMP_MAX_PIXELS))
-    check_size(name, abs(width), abs(height), bmp_limits, whole=True)
-    try:
-        image = PIL.Image.open(io.BytesIO(data), formats=["BMP"])
-        image.load()
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{name}: {error}") from error
-    reader = read_pil(image, limits)
-    reader.name = name
-    return reader
+def _read_together(image: VipsImage, rects: Sequence[RectPx]) -> list[VipsImage]:
+    # One pass from the top, a strip at a time, so that only the rectangles are held.
+    dtype = np.uint8 if image.format == "uchar" else np.uint16
+    copies = [np.empty((y1 - y0, x1 - x0, image.bands), dtype) for x0, y0, x1, y1 in rects]
+    left, top = min(rect[0] for rect in rects), min(rect[1] for rect in rects)
+    right, bottom = max(rect[2] for rect in rects), max(rect[3] for rect in rects)
+    region = pyvips.Region.new(image)
+    for y in range(top, bottom, STRIP_ROWS):
+        rows = min(STRIP_ROWS, bottom - y)
+        fetched = np.frombuffer(region.fetch(left, y, right - left, rows), dtype)
+        strip = fetched.reshape(rows, right - left, image.bands)
+        for (x0, y0, x1, y1), copy in zip(rects, copies, strict=True):
+            first, last = max(y, y0), min(y + rows, y1)
+            if first < last:
+                copy[first - y0 : last - y0] = strip[first - y : last - y, x0 - left : x1 - left]
+    return [from_array(copy, image.interpretation, _profile(image)) for copy in copies]
+
+
+def _profile(image: VipsImage) -> bytes | None:
+    return image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
+
+
+def from_array(pixels: np.ndarray, interpretation: str, profile: bytes | None) -> VipsImage:
+    """Pixels of shape (height, width, bands), uint8 or uint16, as an image of libvips; not copied."""
+    height, width, bands = pixels.shape
+    kind = "uchar" if pixels.dtype == np.uint8 else "ushort"
+    image = pyvips.Image.new_from_memory(pixels.data, width, height, bands, kind)
+    image = image.copy(interpretation=interpretation)
+    if profile:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    return image

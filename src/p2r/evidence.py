@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from p2r.images import Picture
 from p2r.pixels import PixelPlan, plan_pixels
 from p2r.types import Crop, Evidence
@@ -43,7 +45,17 @@ OUTLINE_COLOURS: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("magenta", (255, 0, 255)),
 )
 
+_RGB = [np.array(rgb, np.uint8) for _, rgb in OUTLINE_COLOURS]
+
 MIN_REGION_PX = 32  # the least side of a crop in pixels of the original, where the original has as many
+
+
+def box_px(box: Box, size: tuple[int, int]) -> RectPx:
+    """A box in the pixels of a picture of `size` = (width, height), rounded outwards."""
+    width, height = size
+    x0, y0 = math.floor(box.x0 * width / 1000), math.floor(box.y0 * height / 1000)
+    x1, y1 = math.ceil(box.x1 * width / 1000), math.ceil(box.y1 * height / 1000)
+    return x0, y0, x1, y1
 
 
 def crop_region(box: Box, size: tuple[int, int], geometry: Geometry) -> RectPx:
@@ -58,58 +70,72 @@ def crop_region(box: Box, size: tuple[int, int], geometry: Geometry) -> RectPx:
         Half-open pixels inside the picture; each side is at least 32 pixels, or all that the picture has.
     """
     width, height = size
-    x0, x1 = _with_context(box.x0, box.x1, width, geometry)
-    y0, y1 = _with_context(box.y0, box.y1, height, geometry)
+    x0, y0, x1, y1 = box_px(box, size)
+    across = round(min(geometry.context_fraction * width, geometry.context_max_px))
+    down = round(min(geometry.context_fraction * height, geometry.context_max_px))
+    x0, x1 = _widened(max(0, x0 - across), min(width, x1 + across), MIN_REGION_PX, width)
+    y0, y1 = _widened(max(0, y0 - down), min(height, y1 + down), MIN_REGION_PX, height)
     return x0, y0, x1, y1
 
 
-def _with_context(start: float, end: float, side: int, geometry: Geometry) -> tuple[int, int]:
-    context = min(geometry.context_fraction * side, geometry.context_max_px)
-    first = max(0, math.floor(start * side / 1000 - context))
-    last = min(side, math.ceil(end * side / 1000 + context))
-    return _widened(first, last, side, MIN_REGION_PX)
+def _widened(first: int, last: int, least: int, side: int) -> tuple[int, int]:
+    return _centred(first, last, min(side, max(least, last - first)), side)
 
 
-def _widened(first: int, last: int, side: int, least: int) -> tuple[int, int]:
-    # Grow around the centre to at least `least` (or the whole side), and slide back inside.
-    length = min(side, max(least, last - first))
-    first = min(max(0, (first + last - length) // 2), side - length) if length > last - first else first
-    return first, first + length
+def _centred(first: int, last: int, length: int, side: int) -> tuple[int, int]:
+    # The span of `length` around the middle of first–last, slid to lie within 0–side.
+    start = min(max(0, (first + last - length) // 2), side - length)
+    return start, start + length
+
+
+def _unscaled(
+    region: RectPx, planned: tuple[int, int], size: tuple[int, int], box: Box, factor: int
+) -> RectPx:
+    # A crop within its budget differs from its planned size by rounding only. Move its sides by those few
+    # pixels, so that the model sees the original's own pixels and not resampled ones.
+    x0, y0, x1, y1 = region
+    width, height = planned
+    if abs(width - (x1 - x0)) >= factor or abs(height - (y1 - y0)) >= factor:
+        return region
+    if width > size[0] or height > size[1]:
+        return region
+    x0, x1 = _centred(x0, x1, width, size[0])
+    y0, y1 = _centred(y0, y1, height, size[1])
+    left, top, right, bottom = box_px(box, size)
+    return (x0, y0, x1, y1) if x0 <= left and y0 <= top and x1 >= right and y1 >= bottom else region
+
+
+def outline_width(overview_width: int, geometry: Geometry) -> int:
+    """How wide outlines are on an overview, in its pixels."""
+    return max(geometry.outline_min_px, round(geometry.outline_fraction * overview_width))
+
+
+def outlined_px(box: Box, size: tuple[int, int], line: int) -> RectPx:
+    """The pixels of the overview that a box's outline encloses: at least two outlines wide and high."""
+    x0, y0, x1, y1 = box_px(box, size)
+    x0, x1 = _widened(x0, x1, 2 * line, size[0])
+    y0, y1 = _widened(y0, y1, 2 * line, size[1])
+    return x0, y0, x1, y1
 
 
 def draw_boxes(overview: Picture, boxes: Sequence[Box], geometry: Geometry) -> Picture:
     """Outline each box on the overview, around its evidence, in the order of `OUTLINE_COLOURS`.
 
     The outline lies outside the box; at the edge of the picture it is cut off. Where boxes overlap, the
-    outline of a larger box gives way to the inside of a smaller one. A box narrower than two outlines is
-    widened.
+    outline of a larger box gives way to the inside of a smaller one. A box too small to see is widened.
     """
     if not boxes:
         return overview
-    width, height = overview.size
-    line = max(geometry.outline_min_px, round(geometry.outline_fraction * width))
+    line = outline_width(overview.width, geometry)
     plain = overview.pixels
     pixels = plain.copy()
     # Largest first, so that small ones stay whole; of equal ones the first is drawn last and stays visible.
     order = sorted(range(len(boxes)), key=lambda index: (boxes[index].area, index), reverse=True)
     for index in order:
-        x0, y0, x1, y1 = box_on_overview(boxes[index], (width, height), line)
-        inside = plain[y0:y1, x0:x1]
-        pixels[max(0, y0 - line) : y1 + line, max(0, x0 - line) : x1 + line] = _colour(index)[1]
-        pixels[y0:y1, x0:x1] = inside
+        x0, y0, x1, y1 = outlined_px(boxes[index], overview.size, line)
+        pixels[max(0, y0 - line) : y1 + line, max(0, x0 - line) : x1 + line] = _RGB[index % len(_RGB)]
+        pixels[y0:y1, x0:x1] = plain[y0:y1, x0:x1]
     return Picture(pixels)
-
-
-def box_on_overview(box: Box, size: tuple[int, int], line: int) -> RectPx:
-    """The pixels of the overview that a box encloses, rounded outwards, at least two outlines wide."""
-    width, height = size
-    x0, x1 = _widened(math.floor(box.x0 * width / 1000), math.ceil(box.x1 * width / 1000), width, 2 * line)
-    y0, y1 = _widened(math.floor(box.y0 * height / 1000), math.ceil(box.y1 * height / 1000), height, 2 * line)
-    return x0, y0, x1, y1
-
-
-def _colour(index: int) -> tuple[str, tuple[int, int, int]]:
-    return OUTLINE_COLOURS[index % len(OUTLINE_COLOURS)]
 
 
 def plain_overview(source: ImageSource, settings: Settings) -> Picture:
@@ -135,14 +161,20 @@ def build_evidence(
     Raises:
         InputError: the picture is damaged, or the pictures do not fit into the model's context.
     """
-    geometry = settings.geometry
+    geometry, budget = settings.geometry, settings.budget
     cropped = boxes[: geometry.max_crops]
     regions = [crop_region(box, source.size, geometry) for box in cropped]
-    plan = plan_pixels(source.size, regions, settings.budget)
+    plan = plan_pixels(source.size, regions, budget)
     if overview is None or overview.size != plan.overview:
         overview = source.overview(plan.overview)
+    regions = [
+        _unscaled(region, planned, source.size, box, budget.factor)
+        for region, planned, box in zip(regions, plan.crops, cropped, strict=True)
+    ]
     crops = tuple(
-        Crop(source.region(region, size), box, region, _colour(index)[0])
-        for index, (box, region, size) in enumerate(zip(cropped, regions, plan.crops, strict=True))
+        Crop(picture, box, region, OUTLINE_COLOURS[index % len(OUTLINE_COLOURS)][0])
+        for index, (picture, box, region) in enumerate(
+            zip(source.regions(regions, plan.crops), cropped, regions, strict=True)
+        )
     )
     return Evidence(draw_boxes(overview, boxes, geometry), crops, plan.notes)

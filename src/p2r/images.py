@@ -20,20 +20,16 @@ import numpy as np
 import PIL.Image
 import pyvips
 
-from p2r.decoding import (
-    Limits,
-    check_bytes,
-    read_array,
-    read_bytes,
-    read_path,
-    read_pil,
-    vips_problem,
-)
+from p2r.decoding import is_bmp, read_encoded, vips_problem
 from p2r.errors import InputError
+from p2r.limits import Limits, check_bytes, read_file
 from p2r.pixels import fit_size
+from p2r.rasters import read_array, read_bmp, read_pil
 
 if TYPE_CHECKING:
-    from p2r.decoding import Reader, VipsImage
+    from collections.abc import Sequence
+
+    from p2r.decoding import Reader, Size, VipsImage
     from p2r.types import RectPx
 
 __all__ = ["ImageInput", "ImageSource", "Limits", "Picture", "fit_size"]
@@ -42,6 +38,7 @@ ImageInput: TypeAlias = Union[str, "os.PathLike[str]", bytes, PIL.Image.Image, n
 
 PNG_MAX_PIXELS = 500_000
 JPEG_QUALITY = 95
+_QUARTER_TURNS = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
 
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*://|(?:file|https?|blob|ftp):)", re.IGNORECASE)
 
@@ -115,9 +112,7 @@ class ImageSource:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self.name = reader.name
-        self.width, self.height = reader.width, reader.height
-        if reader.orientation >= 5:
-            self.width, self.height = self.height, self.width
+        self.width, self.height = _turned((reader.width, reader.height), reader.orientation)
 
     @classmethod
     def open(cls, image: ImageInput, limits: Limits = Limits()) -> ImageSource:
@@ -135,9 +130,9 @@ class ImageSource:
         if isinstance(image, str):
             return cls(_read_text(image, limits))
         if isinstance(image, os.PathLike):
-            return cls(read_path(Path(image), limits))
-        if isinstance(image, bytes | bytearray | memoryview):
-            return cls(read_bytes(f"picture of {len(image):,} bytes", bytes(image), limits))
+            return cls(_read_path(Path(image), limits))
+        if isinstance(image, bytes):
+            return cls(_read_bytes(f"picture of {len(image):,} bytes", image, limits))
         if isinstance(image, PIL.Image.Image):
             return cls(read_pil(image, limits))
         if isinstance(image, np.ndarray):
@@ -157,7 +152,11 @@ class ImageSource:
         Raises:
             InputError: the picture turns out to be truncated or damaged.
         """
-        return self.region((0, 0, self.width, self.height), size)
+        reader = self._reader
+        try:
+            return self._finish(reader.whole(_turned(size, reader.orientation)), size)
+        except pyvips.Error as error:
+            raise InputError(f"{self.name}: {vips_problem(error)}") from error
 
     def region(self, rect_px: RectPx, size: tuple[int, int]) -> Picture:
         """A rectangle of the upright picture (half-open pixels), resized to exactly `size` = (width, height).
@@ -165,17 +164,31 @@ class ImageSource:
         Raises:
             InputError: the rectangle is empty or not inside the picture, or the picture is damaged there.
         """
-        x0, y0, x1, y1 = rect_px
-        if not (0 <= x0 < x1 <= self.width and 0 <= y0 < y1 <= self.height):
-            raise InputError(f"{self.name}: {rect_px} is not a rectangle inside {self.width}×{self.height}")
+        return self.regions([rect_px], [size])[0]
+
+    def regions(self, rects_px: Sequence[RectPx], sizes: Sequence[tuple[int, int]]) -> list[Picture]:
+        """Several rectangles at once, each as by `region`: a file is read from the top once for all of them.
+
+        Raises:
+            InputError: as `region`.
+        """
         reader = self._reader
-        stored_rect = _to_stored(rect_px, self.size, reader.orientation)
-        stored_size = size if reader.orientation < 5 else (size[1], size[0])
+        for x0, y0, x1, y1 in rects_px:
+            if not (0 <= x0 < x1 <= self.width and 0 <= y0 < y1 <= self.height):
+                rect = (x0, y0, x1, y1)
+                raise InputError(f"{self.name}: {rect} is not a rectangle inside {self.width}×{self.height}")
+        stored = [_to_stored(rect, self.size, reader.orientation) for rect in rects_px]
+        wanted = [_turned(size, reader.orientation) for size in sizes]
         try:
-            pixels = _cut(reader, stored_rect, stored_size)
+            pieces = reader.pieces(list(zip(stored, wanted, strict=True)))
+            return [self._finish(piece, size) for piece, size in zip(pieces, sizes, strict=True)]
         except pyvips.Error as error:
             raise InputError(f"{self.name}: {vips_problem(error)}") from error
-        return Picture(_to_upright(pixels, reader.orientation))
+
+    def _finish(self, image: VipsImage, size: Size) -> Picture:
+        orientation = self._reader.orientation
+        pixels = _resize_to_rgb(image, _turned(size, orientation))
+        return Picture(_to_upright(pixels, orientation))
 
 
 def _read_text(text: str, limits: Limits) -> Reader:
@@ -183,7 +196,19 @@ def _read_text(text: str, limits: Limits) -> Reader:
         return _read_data_uri(text, limits)
     if match := _URL.match(text):
         raise InputError(f"{text[:80]}: {match[0]} is not read: give a path, or the bytes, or a data: URI")
-    return read_path(Path(text), limits)
+    return _read_path(Path(text), limits)
+
+
+def _read_path(path: Path, limits: Limits) -> Reader:
+    name, head = read_file(path, limits)
+    return (
+        read_bmp(name, path.read_bytes(), limits) if is_bmp(head) else read_encoded(name, path, head, limits)
+    )
+
+
+def _read_bytes(name: str, data: bytes, limits: Limits) -> Reader:
+    check_bytes(name, len(data), limits)
+    return read_bmp(name, data, limits) if is_bmp(data) else read_encoded(name, data, data[:32], limits)
 
 
 def _read_data_uri(uri: str, limits: Limits) -> Reader:
@@ -196,31 +221,12 @@ def _read_data_uri(uri: str, limits: Limits) -> Reader:
         data = base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InputError(f"{name}: {error}") from error
-    return read_bytes(name, data, limits)
+    return _read_bytes(name, data, limits)
 
 
-def _cut(reader: Reader, rect: RectPx, size: tuple[int, int]) -> np.ndarray:
-    x0, y0, x1, y1 = rect
-    whole = rect == (0, 0, reader.width, reader.height)
-    shrink = max(1.0, min((x1 - x0) / size[0], (y1 - y0) / size[1]))
-    image = reader.load(shrink, whole=whole)
-    if not whole:
-        scale_x, scale_y = image.width / reader.width, image.height / reader.height
-        left = min(round(x0 * scale_x), image.width - 1)
-        top = min(round(y0 * scale_y), image.height - 1)
-        right = max(left + 1, min(round(x1 * scale_x), image.width))
-        bottom = max(top + 1, min(round(y1 * scale_y), image.height))
-        image = image.crop(left, top, right - left, bottom - top)
-    return _resize_to_rgb(image, size, reader.name)
-
-
-def _resize_to_rgb(image: VipsImage, size: tuple[int, int], name: str) -> np.ndarray:
+def _resize_to_rgb(image: VipsImage, size: Size) -> np.ndarray:
     # Flatten before resizing, so that hidden colours do not bleed; convert colours after it, on fewer pixels.
     interpretation = image.interpretation
-    if image.format not in ("uchar", "ushort") and interpretation not in ("lab", "labs", "scrgb"):
-        raise InputError(
-            f"{name}: samples of type {image.format} have no known range: save it with 8 or 16 bits"
-        )
     if image.hasalpha():
         paper = 0 if interpretation == "cmyk" else 65535 if image.format == "ushort" else 255
         image = image.flatten(background=[paper], max_alpha=65535 if image.format == "ushort" else 255)
@@ -255,6 +261,10 @@ def _to_srgb(image: VipsImage) -> VipsImage:
     return image.cast("uchar")
 
 
+def _turned(size: Size, orientation: int) -> Size:
+    return (size[1], size[0]) if orientation in _QUARTER_TURNS else size
+
+
 def _to_stored(rect: RectPx, size: tuple[int, int], orientation: int) -> RectPx:
     # The inverse of `_to_upright` for rectangles; `size` is the upright one.
     x0, y0, x1, y1 = rect
@@ -274,7 +284,7 @@ def _to_stored(rect: RectPx, size: tuple[int, int], orientation: int) -> RectPx:
 
 def _to_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     # The eight values of the EXIF tag Orientation.
-    if orientation >= 5:
+    if orientation in _QUARTER_TURNS:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]

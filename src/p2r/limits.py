@@ -1,0 +1,81 @@
+"""What a picture may be at most, checked before anything is decoded."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from p2r.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a picture may be at most; checked from its header, before anything is decoded.
+
+    Attributes:
+        max_pixels: width × height.
+        max_bytes: of the file, or of the decoded bytes of a data URI.
+        max_whole_pixels: width × height of a picture that can only be decoded whole into memory: WebP, GIF,
+            AVIF, interlaced PNG, progressive JPEG.
+    """
+
+    max_pixels: int = 1_500_000_000
+    max_bytes: int = 512 * 1024 * 1024
+    max_whole_pixels: int = 200_000_000
+
+
+def check_size(name: str, width: int, height: int, limits: Limits, *, whole: bool) -> None:
+    """Refuse a picture whose header says that it is too large.
+
+    Raises:
+        InputError: names the picture, its size and the limit.
+    """
+    if min(width, height) < 1:
+        raise InputError(f"{name}: the picture is empty ({width}×{height} pixels)")
+    if width * height > limits.max_pixels:
+        raise InputError(f"{name}: {width}×{height} pixels are more than the limit of {limits.max_pixels:,}")
+    if whole and width * height > limits.max_whole_pixels:
+        raise InputError(
+            f"{name}: {width}×{height} pixels are more than the limit of {limits.max_whole_pixels:,} for a "
+            "picture that must be decoded whole: save it as a tiled TIFF, a baseline JPEG or a plain PNG"
+        )
+
+
+def check_bytes(name: str, size: int, limits: Limits) -> None:
+    """Refuse an empty or a too large file.
+
+    Raises:
+        InputError: names the picture, its size and the limit.
+    """
+    if size == 0:
+        raise InputError(f"{name}: the file is empty (0 bytes)")
+    if size > limits.max_bytes:
+        raise InputError(f"{name}: {size:,} bytes are more than the limit of {limits.max_bytes:,}")
+
+
+def read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
+    """Check a file and read its first bytes: `(name, head)`.
+
+    Raises:
+        InputError: no such file, not a regular file, empty or too large.
+    """
+    name = str(path)
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{name}: a folder, not a picture")
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{name}: not a regular file")
+        check_bytes(name, status.st_size, limits)
+        with path.open("rb") as file:
+            return name, file.read(32)
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file") from None
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
