@@ -218,7 +218,7 @@ class EncodedReader:
             except pyvips.Error:
                 _free_bytes.give_back(self._bytes)
                 raise
-            weakref.finalize(self._kept, _free_bytes.give_back, self._bytes)
+            weakref.finalize(self, _free_bytes.give_back, self._bytes)
 
     def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
         """See `Reader.pieces`."""
