@@ -1,0 +1,262 @@
+"""A model behind any OpenAI-compatible server: vLLM, SGLang, `transformers serve`, a cloud.
+
+The official `openai` client carries the requests. What it leaves to us: its replies are read strictly
+(`wire`), a reply that is not what the protocol promises is asked for again like any other failure of the
+server (`failures`), and every event loop gets connections of its own, closed when that loop ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from p2r.errors import InputError, ModelError
+from p2r.models.failures import Failure, read_failure
+from p2r.models.wire import StreamReader, read_completion, read_model_names, request_fields
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+
+    from openai import AsyncOpenAI
+
+    from p2r.models.base import Completion, Message, Sampling
+
+T = TypeVar("T")
+
+# What is open on each event loop. A loop closes the generators it started before it ends, but not those that
+# the garbage collector finds first: held here, a model that was dropped still closes its connections.
+_LIFETIMES: WeakKeyDictionary[asyncio.AbstractEventLoop, set[AsyncGenerator[None]]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What one event loop has of the endpoint."""
+
+    client: AsyncOpenAI
+    places: asyncio.Semaphore
+    naming: asyncio.Lock
+    lifetime: AsyncGenerator[None]
+
+
+class EndpointModel:
+    """A model of an OpenAI-compatible server; it also streams.
+
+    Args:
+        base_url: up to and including the version, for example `http://127.0.0.1:8000/v1`.
+        model_name: as the server calls it; None asks the server, which must then serve exactly one.
+        api_key: by default the environment's P2R_API_KEY, then OPENAI_API_KEY; local servers need none.
+        timeout_s: the longest wait for one reply (of a stream: for its next piece).
+        deadline_s: the longest time for one call, all retries included.
+        max_retries: how often a failed request is sent again (`failures` says which are).
+        backoff_s: the pause before the first retry; it doubles each time, to 8 s, and is jittered. A server's
+            own Retry-After goes first.
+        max_concurrency: requests in flight at a time; more wait here, outside their deadline.
+
+    Raises:
+        InputError: the URL is not an http(s) one, or a limit is not positive.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model_name: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 300.0,
+        deadline_s: float = 900.0,
+        max_retries: int = 3,
+        backoff_s: float = 0.5,
+        max_concurrency: int = 64,
+    ) -> None:
+        host = urlsplit(base_url).hostname
+        if not host or not base_url.startswith(("http://", "https://")):
+            raise InputError(f"{base_url!r} is no server: write http://host:port/v1 or https://host/v1")
+        if min(timeout_s, deadline_s, max_concurrency) <= 0 or max_retries < 0:
+            raise InputError(
+                "timeout_s, deadline_s, max_concurrency must be positive, max_retries at least 0"
+            )
+        self.base_url = base_url.rstrip("/")
+        self._model_name = model_name
+        self._api_key = api_key or os.environ.get("P2R_API_KEY") or os.environ.get("OPENAI_API_KEY")
+        self._timeout_s = timeout_s
+        self._deadline_s = deadline_s
+        self._max_retries = max_retries
+        self._backoff_s = backoff_s
+        self._max_concurrency = max_concurrency
+        self._uses_proxies = not _is_loopback(host)
+        self._asks_for_usage = True
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+
+    @property
+    def name(self) -> str:
+        """The server's name for the model; the URL until it is known."""
+        return self._model_name or self.base_url
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """Complete one conversation; see `Model.complete`."""
+        line = await self._line()
+        async with line.places:
+            fields = await self._fields(line, messages, sampling)
+
+            async def ask() -> Completion:
+                reply = await line.client.chat.completions.with_raw_response.create(**fields)
+                return read_completion(json.loads(reply.content))
+
+            return await self._with_retries(ask, self._deadline())
+
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling
+    ) -> AsyncIterator[str | Completion]:
+        """Complete one conversation piece by piece; see `StreamingModel.stream`.
+
+        A request is sent again only while the server has not begun to answer.
+        """
+        line = await self._line()
+        async with line.places:
+            deadline = self._deadline()
+            fields = await self._fields(line, messages, sampling)
+            events = await self._with_retries(lambda: self._open_stream(line.client, fields), deadline)
+            reader = StreamReader()
+            try:
+                while (event := await self._next(events, deadline)) is not None:
+                    if piece := self._read(reader.feed, event):
+                        yield piece
+                owed, completion = self._read(reader.end)
+            finally:
+                await events.close()
+            if owed:
+                yield owed
+            yield completion
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop; those of others close as their loops end."""
+        loop = asyncio.get_running_loop()
+        line = self._lines.pop(loop, None)
+        if line is not None:
+            await line.lifetime.aclose()
+            _LIFETIMES[loop].discard(line.lifetime)
+
+    async def _line(self) -> _Line:
+        loop = asyncio.get_running_loop()
+        line = self._lines.get(loop)
+        if line is None:
+            client = self._new_client()
+            line = _Line(client, asyncio.Semaphore(self._max_concurrency), asyncio.Lock(), _lifetime(client))
+            self._lines[loop] = line
+            _LIFETIMES.setdefault(loop, set()).add(line.lifetime)
+            await anext(line.lifetime)
+        return line
+
+    def _new_client(self) -> AsyncOpenAI:
+        import openai
+
+        # The pool's own type, whichever HTTP library this version of the client is built on.
+        limits = type(openai.DEFAULT_CONNECTION_LIMITS)(
+            max_connections=self._max_concurrency, max_keepalive_connections=self._max_concurrency
+        )
+        timeout = openai.Timeout(self._timeout_s, connect=min(10.0, self._timeout_s))
+        return openai.AsyncOpenAI(
+            base_url=self.base_url,
+            api_key=self._api_key or "none",
+            timeout=timeout,
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(
+                limits=limits, timeout=timeout, trust_env=self._uses_proxies
+            ),
+        )
+
+    async def _fields(self, line: _Line, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+        async with line.naming:
+            if self._model_name is None:
+                self._model_name = _the_only(await self._served(line.client), self.base_url)
+        # In a thread, because it encodes the pictures.
+        return await asyncio.to_thread(request_fields, self._model_name, messages, sampling)
+
+    async def _served(self, client: AsyncOpenAI) -> list[str]:
+        async def ask() -> list[str]:
+            reply = await client.models.with_raw_response.list()
+            return read_model_names(json.loads(reply.content))
+
+        return await self._with_retries(ask, self._deadline())
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._deadline_s
+
+    async def _with_retries(self, attempt: Callable[[], Awaitable[T]], deadline: float) -> T:
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await attempt()
+            except Exception as error:
+                failure = self._failure(error)
+                pause_s = failure.pause_s(attempts, self._backoff_s)
+                too_late = asyncio.get_running_loop().time() + pause_s >= deadline
+                if not failure.again or attempts > self._max_retries or too_late:
+                    raise failure.error(self.name) from error
+            await asyncio.sleep(pause_s)
+
+    async def _open_stream(self, client: AsyncOpenAI, fields: dict[str, Any]) -> Any:
+        import openai
+
+        usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if self._asks_for_usage else {}
+        try:
+            return await client.chat.completions.create(**fields, **usage, stream=True)
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            # Some servers refuse the field (and report usage without being asked).
+            if not usage or "stream_options" not in str(error):
+                raise
+            self._asks_for_usage = False
+            return await client.chat.completions.create(**fields, stream=True)
+
+    async def _next(self, events: Any, deadline: float) -> Any:
+        """The next chunk of a stream as plain data; None at its end."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                event = await anext(events)
+        except StopAsyncIteration:
+            return None
+        except Exception as error:
+            raise self._failure(error).error(self.name) from error
+        return event.to_dict(warnings=False) if hasattr(event, "to_dict") else event
+
+    def _read(self, read: Callable[..., T], *given: object) -> T:
+        try:
+            return read(*given)
+        except ValueError as error:
+            raise self._failure(error).error(self.name) from error
+
+    def _failure(self, error: Exception) -> Failure:
+        """What the exception says about the request; an exception that is none of a request's is raised."""
+        return read_failure(error, url=self.base_url, timeout_s=self._timeout_s, deadline_s=self._deadline_s)
+
+
+async def _lifetime(client: AsyncOpenAI) -> AsyncGenerator[None]:
+    """Holds a client open until it is closed itself, by `aclose` or by the end of its event loop."""
+    try:
+        yield
+    finally:
+        await client.close()
+
+
+def _the_only(names: list[str], url: str) -> str:
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise ModelError("the server serves no model", kind="rejected", model=url)
+    choices = ", ".join(f"#{name}" for name in names)
+    raise ModelError(f"the server has several models: add one of {choices}", kind="rejected", model=url)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

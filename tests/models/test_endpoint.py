@@ -1,0 +1,401 @@
+"""The endpoint model against real sockets: what it sends, what it makes of each failure, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from p2r.errors import InputError, ModelError
+from p2r.images import Picture
+from p2r.models import failures
+from p2r.models.base import Completion, Message, Model, Sampling, StreamingModel
+from p2r.models.endpoint import EndpointModel
+from servers import (
+    Server,
+    body,
+    chunk,
+    completion,
+    dead_url,
+    garbage,
+    half,
+    reply,
+    reset,
+    silence,
+    slow,
+    status,
+    stream,
+)
+
+PICTURE = Picture(np.full((32, 64, 3), 200, dtype=np.uint8))
+ASK = (Message("system", ("Be brief.",)), Message("user", (PICTURE, "What is it?")))
+SAMPLING = Sampling(max_tokens=20)
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("P2R_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def ask(url: str, sampling: Sampling = SAMPLING, **options: Any) -> Completion:
+    async def run() -> Completion:
+        model = EndpointModel(url, **{"model_name": "served", "backoff_s": 0.01, **options})
+        try:
+            return await model.complete(ASK, sampling)
+        finally:
+            await model.aclose()
+
+    return asyncio.run(run())
+
+
+def ask_stream(url: str, **options: Any) -> list[str | Completion]:
+    async def run() -> list[str | Completion]:
+        model = EndpointModel(url, "served", **options)
+        return [piece async for piece in model.stream(ASK, SAMPLING)]
+
+    return asyncio.run(run())
+
+
+def error_of(url: str, **options: Any) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        ask(url, **options)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_it_is_a_streaming_model() -> None:
+    model = EndpointModel("http://localhost:1/v1", "served")
+    assert isinstance(model, Model)
+    assert isinstance(model, StreamingModel)
+
+
+def test_a_request_carries_only_the_fields_that_every_server_takes() -> None:
+    with Server() as server:
+        got = ask(server.url)
+    assert got == Completion("fine", 7, 1, "stop")
+    sent = server.requests[0].body
+    assert sent == {
+        "model": "served",
+        "max_tokens": 20,
+        "temperature": 0.0,
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image_url", "image_url": {"url": PICTURE.data_uri()}},
+                    {"type": "text", "text": "What is it?"},
+                ],
+            },
+        ],
+    }
+
+
+def test_sampling_is_sent_where_it_differs_from_the_default() -> None:
+    with Server() as server:
+        ask(server.url, Sampling(5, temperature=0.7, top_p=0.9, repetition_penalty=1.05, seed=3))
+    sent = server.requests[0].body
+    assert {
+        key: sent[key] for key in ("max_tokens", "temperature", "top_p", "repetition_penalty", "seed")
+    } == {
+        "max_tokens": 5,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "repetition_penalty": 1.05,
+        "seed": 3,
+    }
+
+
+def test_the_key_comes_from_the_argument_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    def key(**options: Any) -> str:
+        with Server() as server:
+            ask(server.url, **options)
+        return server.requests[0].headers["authorization"].removeprefix("Bearer ")
+
+    assert key() == "none"
+    monkeypatch.setenv("OPENAI_API_KEY", "theirs")
+    assert key() == "theirs"
+    monkeypatch.setenv("P2R_API_KEY", "ours")
+    assert key() == "ours"
+    assert key(api_key="given") == "given"
+
+
+@pytest.mark.parametrize(
+    "bad", [status(500), status(429), status(503), garbage(), half(), reset(), body("[]")]
+)
+def test_a_failure_of_the_server_is_asked_again(bad: Any) -> None:
+    with Server([bad, bad, reply("at last")]) as server:
+        assert ask(server.url).text == "at last"
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 408, 409, 413, 422])
+def test_a_refusal_is_not_asked_again(code: int) -> None:
+    with Server([status(code, message="no such thing")]) as server:
+        error = error_of(server.url)
+    assert error.kind == "rejected"
+    assert "no such thing" in str(error)
+    assert str(code) in str(error)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind", "says"),
+    [
+        (status(500, message="CUDA error"), "server", "CUDA error"),
+        (status(502), "server", "502"),
+        (status(429), "overloaded", "429"),
+        (status(503), "overloaded", "503"),
+        (garbage(), "invalid_reply", "unreadable"),
+        (body(""), "invalid_reply", "unreadable"),
+        (body("[" * 100_000), "invalid_reply", "unreadable"),
+        (body('{"choices": []}'), "invalid_reply", "no choices"),
+        (
+            body('{"choices": [{"message": {"content": 7}, "finish_reason": "stop"}]}'),
+            "invalid_reply",
+            "no text",
+        ),
+        (body('{"choices": [{"message": null}]}'), "invalid_reply", "no message"),
+        (body(json.dumps(completion("x"))[:-40]), "invalid_reply", "unreadable"),
+        (half(), "invalid_reply", "middle of its reply"),
+        (reset(), "unreachable", "broke"),
+        (reply(None, finish="content_filter"), "rejected", "filter"),
+    ],
+)
+def test_each_failure_becomes_one_line_of_its_kind(bad: Any, kind: str, says: str) -> None:
+    with Server([bad]) as server:
+        error = error_of(server.url, max_retries=1)
+    assert error.kind == kind
+    assert says in str(error)
+    assert str(error).startswith("served: ")
+
+
+def test_a_dead_endpoint_names_its_url() -> None:
+    url = dead_url()
+    error = error_of(url, max_retries=0)
+    assert error.kind == "unreachable"
+    assert url in str(error)
+    assert "is the server running?" in str(error)
+
+
+def test_silence_ends_in_a_timeout() -> None:
+    with Server([silence()]) as server:
+        error = error_of(server.url, timeout_s=0.1, max_retries=1)
+    assert error.kind == "timeout"
+    assert "0.1 s" in str(error)
+    assert len(server.requests) == 2
+
+
+def test_the_deadline_bounds_all_tries_together() -> None:
+    with Server([slow(0.15, status(500))]) as server:
+        error = error_of(server.url, deadline_s=0.4, max_retries=100)
+    assert error.kind in ("timeout", "server")
+    assert 2 <= len(server.requests) <= 4
+
+
+def test_retry_after_is_honoured() -> None:
+    async def run(url: str) -> float:
+        model = EndpointModel(url, "served")
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        await model.complete(ASK, SAMPLING)
+        return loop.time() - start
+
+    with Server([status(429, retry_after=0.4), reply("fine")]) as server:
+        assert asyncio.run(run(server.url)) >= 0.4
+
+
+def test_a_server_that_asks_for_more_patience_than_there_is_fails_at_once() -> None:
+    with Server([status(429, retry_after=3600)]) as server:
+        assert error_of(server.url).kind == "overloaded"
+    assert len(server.requests) == 1
+
+
+def test_retry_after_holds_seconds_or_a_date() -> None:
+    assert failures.read_retry_after("2.5") == 2.5
+    assert failures.read_retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    for nonsense in (None, "soon", "nan", "inf", ""):
+        assert failures.read_retry_after(nonsense) is None
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_reasoning_that_the_server_split_off_is_put_back(field: str) -> None:
+    with Server([reply("<answer>B</answer>", **{field: "It is red."})]) as server:
+        assert ask(server.url).text == "<think>It is red.</think><answer>B</answer>"
+
+
+def test_reasoning_that_ran_into_the_limit_stays_open() -> None:
+    with Server([reply(None, finish="length", reasoning_content="It is")]) as server:
+        assert ask(server.url) == Completion("<think>It is", 7, 0, "length")
+
+
+def test_the_only_model_of_a_server_needs_no_name() -> None:
+    async def run(url: str) -> tuple[str, str]:
+        model = EndpointModel(url)
+        before = model.name
+        await asyncio.gather(*(model.complete(ASK, SAMPLING) for _ in range(4)))
+        return before, model.name
+
+    with Server(models=["lone"]) as server:
+        assert asyncio.run(run(server.url)) == (server.url, "lone")
+    assert {request.body["model"] for request in server.requests} == {"lone"}
+    assert server.models_asked == 1
+
+
+def test_several_models_are_listed_as_the_choices() -> None:
+    with Server(models=["first", "second"]) as server:
+        error = error_of(server.url, model_name=None)
+    assert error.kind == "rejected"
+    assert "#first, #second" in str(error)
+
+
+def test_a_server_without_models_says_so() -> None:
+    with Server(models=[]) as server:
+        assert "no model" in str(error_of(server.url, model_name=None))
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://host/v1", "http://", "nonsense", ""])
+def test_a_url_that_is_none_is_refused_at_birth(url: str) -> None:
+    with pytest.raises(InputError, match="is no server"):
+        EndpointModel(url)
+
+
+def test_impossible_limits_are_refused_at_birth() -> None:
+    with pytest.raises(InputError, match="must be positive"):
+        EndpointModel("http://localhost/v1", max_concurrency=0)
+
+
+def test_requests_share_a_bounded_pool() -> None:
+    async def run(url: str) -> None:
+        model = EndpointModel(url, "served", max_concurrency=3)
+        await asyncio.gather(*(model.complete(ASK, SAMPLING) for _ in range(12)))
+        await model.aclose()
+
+    with Server([slow(0.02, reply("fine"))]) as server:
+        asyncio.run(run(server.url))
+    assert len(server.requests) == 12
+    assert server.connections <= 3
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_event_loops_that_follow_each_other_leave_nothing_open(dropped: bool) -> None:
+    with Server() as server:
+        kept = EndpointModel(server.url, "served")
+
+        async def run() -> str:
+            model = EndpointModel(server.url, "served") if dropped else kept
+            replies = await asyncio.gather(*(model.complete(ASK, SAMPLING) for _ in range(3)))
+            return replies[0].text  # without aclose: the loop's end must close the connections
+
+        for _ in range(3):
+            assert asyncio.run(run()) == "fine"
+            gc.collect()  # a socket left open would be a ResourceWarning, which is an error here
+
+
+def test_it_can_be_closed_twice_and_used_again() -> None:
+    with Server() as server:
+        model = EndpointModel(server.url, "served")
+
+        async def run() -> None:
+            await model.complete(ASK, SAMPLING)
+            await model.aclose()
+            await model.aclose()
+            await model.complete(ASK, SAMPLING)
+            await model.aclose()
+
+        asyncio.run(run())
+
+
+def test_a_cancelled_call_frees_its_place() -> None:
+    async def run(url: str) -> str:
+        model = EndpointModel(url, "served", max_concurrency=1)
+        call = asyncio.create_task(model.complete(ASK, SAMPLING))
+        await asyncio.to_thread(server.asked.wait)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        return (await model.complete(ASK, SAMPLING)).text
+
+    with Server([silence(), reply("next")]) as server:
+        assert asyncio.run(run(server.url)) == "next"
+
+
+def test_a_stream_yields_its_pieces_and_then_the_whole() -> None:
+    usage = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 4}}
+    pieces = [chunk(role="assistant"), chunk("It "), chunk("is"), chunk(" red", finish="stop"), usage]
+    with Server([stream(*pieces)]) as server:
+        got = ask_stream(server.url)
+    assert got == ["It ", "is", " red", Completion("It is red", 9, 4, "stop")]
+    assert server.requests[0].body["stream"] is True
+
+
+def test_streamed_reasoning_is_put_between_tags() -> None:
+    pieces = [
+        chunk(reasoning_content="Look"),
+        chunk(reasoning_content=" closer"),
+        chunk("A"),
+        chunk(finish="stop"),
+    ]
+    with Server([stream(*pieces)]) as server:
+        got = ask_stream(server.url)
+    assert got[:-1] == ["<think>Look", " closer", "</think>A"]
+    assert isinstance(got[-1], Completion)
+    assert got[-1].text == "<think>Look closer</think>A"
+
+
+def test_streamed_reasoning_without_an_answer_is_closed() -> None:
+    with Server([stream(chunk(reasoning="Look"), chunk(finish="stop"))]) as server:
+        got = ask_stream(server.url)
+    assert got == ["<think>Look", "</think>", Completion("<think>Look</think>", 0, 0, "stop")]
+
+
+def test_a_server_that_refuses_stream_options_is_asked_without() -> None:
+    def behave(position: int) -> Any:
+        if position == 0:
+            return status(422, message="Unsupported field: stream_options")
+        return stream(chunk("fine", finish="stop"))
+
+    with Server(behave) as server:
+        assert ask_stream(server.url)[0] == "fine"
+    assert ["stream_options" in request.body for request in server.requests] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [
+        (stream(chunk("It "), done=False), "invalid_reply"),
+        (stream(chunk("It "), {"error": {"message": "engine died"}}), "server"),
+        (stream(chunk("It "), {"choices": "none"}), "invalid_reply"),
+        (status(400), "rejected"),
+    ],
+)
+def test_a_stream_that_breaks_is_an_error_of_its_kind(bad: Any, kind: str) -> None:
+    with Server([bad]) as server, pytest.raises(ModelError) as caught:
+        ask_stream(server.url, max_retries=0)
+    assert caught.value.kind == kind
+
+
+def test_a_stream_that_stalls_is_a_timeout() -> None:
+    with (
+        Server([stream(chunk("It "), chunk("is"), pause_s=5)]) as server,
+        pytest.raises(ModelError) as caught,
+    ):
+        ask_stream(server.url, timeout_s=0.1)
+    assert caught.value.kind == "timeout"
+
+
+def test_a_stream_closed_early_frees_its_place() -> None:
+    async def run(url: str) -> str:
+        model = EndpointModel(url, "served", max_concurrency=1)
+        pieces = model.stream(ASK, SAMPLING)
+        assert await anext(pieces) == "It "
+        await pieces.aclose()
+        return (await model.complete(ASK, SAMPLING)).text
+
+    with Server([stream(chunk("It "), chunk("is"), pause_s=5), reply("next")]) as server:
+        assert asyncio.run(run(server.url)) == "next"
