@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks.base import Entry, Layout
+from p2r.samples import read_samples
 from p2r.scenes import FAMILIES, make_sample
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Scenes:
         """All questions; nothing is drawn."""
         for index in range(self.count):
             made = make_sample("test", index, seed=self.seed, size=self.size)
-            yield Entry(made.sample(b""))
+            yield Entry(_with_image(made.sample(""), b""))
 
     def loaders(self) -> Iterator[Callable[[], Sample]]:
         """For each question, a function that draws its picture, as the JPEG that `p2r scenes` would write."""
@@ -63,7 +64,12 @@ def _draw(index: int, seed: int, size: str) -> Sample:
     import pyvips
 
     made = make_sample("test", index, seed=seed, size=size)
-    return made.sample(pyvips.Image.new_from_array(made.render()).jpegsave_buffer(Q=_JPEG_QUALITY))
+    jpeg = pyvips.Image.new_from_array(made.render()).jpegsave_buffer(Q=_JPEG_QUALITY)
+    return _with_image(made.sample(""), jpeg)
+
+
+def _with_image(sample: Sample, image: bytes) -> Sample:
+    return replace(sample, question=replace(sample.question, image=image))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,7 @@ class Listed:
     def entries(self) -> Iterator[Entry]:
         """All questions."""
         for sample in self.samples:
-            yield Entry(replace(sample, question=replace(sample.question, image=b"")))
+            yield Entry(_with_image(sample, b""))
 
     def loaders(self) -> Iterator[Callable[[], Sample]]:
         """For each question, a function that gives it; the picture stays a path."""
@@ -115,8 +121,6 @@ def open_listed(data: str | None, name: str) -> Listed:
     """
     if data is None:
         raise InputError(f"benchmark {name} needs --data FILE.jsonl, or a folder with samples.jsonl")
-    from p2r.samples import read_samples
-
     path = Path(data).expanduser()
     if path.is_dir():
         path /= "samples.jsonl"

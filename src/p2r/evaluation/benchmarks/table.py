@@ -148,8 +148,8 @@ def is_hub_id(text: str) -> bool:
 
 def _parquet_rows(file: str, without: Collection[str]) -> Iterator[dict[str, Any]]:
     try:
-        import pyarrow as pa
-        from pyarrow.parquet import ParquetFile
+        import pyarrow as pa  # type: ignore[import-untyped]
+        from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingExtraError("eval", "pyarrow") from error
     try:

@@ -1,0 +1,138 @@
+"""A run folder explains itself: what was asked of whom and how, every answer, and the figures.
+
+RUN/config.json               settings, versions, commands: all it takes to repeat the run
+RUN/predictions-MODE.jsonl    one line for each answer, in the order in which they came
+RUN/failures-MODE.jsonl       one line for each attempt that failed
+RUN/summary.json              the figures
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from p2r.errors import InputError
+from p2r.evaluation.store import read_lines, write_json
+from p2r.types import MODES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from p2r.evaluation.records import Record
+    from p2r.types import Mode
+
+CONFIG = "config.json"
+SUMMARY = "summary.json"
+
+
+def begin(out: Path, identity: dict[str, Any], details: dict[str, Any], session: dict[str, Any]) -> int:
+    """Make a run folder, or continue one; returns the number of this session.
+
+    Args:
+        out: the folder.
+        identity: the settings that decide what is asked and answered; they must be those of the run so far.
+        details: what else describes the run, written when it is made.
+        session: what describes this session: command, versions, when.
+
+    Raises:
+        InputError: a setting differs from those of the run so far, or the folder holds something else.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror}") from error
+    # Compared as they will be read back.
+    identity = json.loads(json.dumps(identity))
+    path = out / CONFIG
+    if path.exists():
+        config = read_config(out)
+        if differences := _differences(config["identity"], identity):
+            shown = "; ".join(differences)
+            raise InputError(f"{out} was begun with other settings: {shown}; give --out another folder")
+    elif any(out.glob("predictions-*.jsonl")):
+        raise InputError(f"{out} holds predictions but no {CONFIG}; give --out another folder")
+    else:
+        config = {"identity": identity, **details, "sessions": []}
+    config["sessions"].append(session)
+    write_json(path, config)
+    return len(config["sessions"])
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `begin` wrote.
+
+    Raises:
+        InputError: the folder is not that of a run.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folder} is not a run folder: it has no {CONFIG}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error
+    if not isinstance(config, dict) or not {"identity", "sessions"} <= config.keys():
+        raise InputError(f"{path} was not written by p2r eval")
+    return config
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """What a run folder holds, read for figures.
+
+    Attributes:
+        folder: where it is.
+        config: as in `config.json`.
+        records: mode → its answers, each question once, in the order of their ids.
+        failures: mode → the last failure of each question that has no answer.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    records: Mapping[Mode, list[Record]]
+    failures: Mapping[Mode, list[Record]]
+
+    @classmethod
+    def read(cls, folder: Path) -> RunData:
+        """Read a run folder, also one that is being written or was left half way.
+
+        Raises:
+            InputError: it is not one.
+        """
+        config = read_config(folder)
+        records: dict[Mode, list[Record]] = {}
+        failures: dict[Mode, list[Record]] = {}
+        for mode in MODES:
+            answered = _by_id(read_lines(folder / f"predictions-{mode}.jsonl"))
+            failed = _by_id(read_lines(folder / f"failures-{mode}.jsonl"))
+            if answered or failed:
+                records[mode] = [answered[name] for name in sorted(answered)]
+                failures[mode] = [failed[name] for name in sorted(failed) if name not in answered]
+        return cls(folder, config, records, failures)
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The modes that were asked."""
+        return tuple(self.records)
+
+
+def _by_id(lines: list[Record]) -> dict[str, Record]:
+    return {str(line["id"]): line for line in lines if "id" in line}
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key} was {_shown(old)}, is {_shown(new)}")
+    return found
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}…"
