@@ -203,7 +203,7 @@ def test_a_judge_that_fails_gives_no_score_but_a_failure(tmp_path, questions):
 
 
 def test_a_stopped_run_keeps_what_it_has(tmp_path, questions):
-    class Interrupt(BaseException):  # noqa: N818
+    class Interrupt(BaseException):
         pass
 
     def interrupt(messages):
