@@ -8,6 +8,7 @@ whole process.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -62,6 +63,8 @@ def _set_up_libvips() -> None:
 
 
 _set_up_libvips()
+# What libvips warns of is raised here or harmless; without a handler Python would print it.
+logging.getLogger("pyvips").addHandler(logging.NullHandler())
 
 
 class Reader(Protocol):
@@ -82,10 +85,12 @@ class Reader(Protocol):
 
 
 def vips_problem(error: pyvips.Error) -> str:
-    """What libvips says, on one line."""
-    # Its log is one for the process and keeps warnings; the last line is the error.
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else "libvips cannot read it"
+    """What went wrong in libvips, on one line."""
+    # Its log is one for the whole process and keeps warnings too: the last line that says something is ours.
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if re.search("[a-z]", line) and "unable to " not in line]
+    said = f" ({lines[-1]})" if lines else ""
+    return f"cannot be decoded: it is truncated, damaged, or of a kind that is not supported{said}"
 
 
 def is_bmp(head: bytes) -> bool:
@@ -134,11 +139,15 @@ _free_bytes = _Bytes(KEPT_BYTES)
 
 @dataclass(frozen=True)
 class _Level:
-    """A size in which the file offers the picture, and the loader's options that give it."""
+    """A size in which the file offers the picture, and the loader's options that give it.
+
+    `keep`: reading it costs so much that all pixels are better decoded once and kept for what comes next.
+    """
 
     width: int
     height: int
     options: Mapping[str, int] = field(default_factory=dict)
+    keep: bool = False
 
 
 class EncodedReader:
@@ -152,6 +161,9 @@ class EncodedReader:
     def __init__(self, name: str, loader: str, origin: Path | bytes, limits: Limits) -> None:
         self.name = name
         self._loader = f"{loader}_buffer" if isinstance(origin, bytes) else loader
+        # A tile that cannot be decoded is a mere warning to libvips, and comes out black. For the other
+        # formats a warning is a blemish.
+        self._fail_on = "warning" if loader == "tiffload" else "truncated"
         self._origin = origin if isinstance(origin, bytes) else os.fsencode(origin)
         self._kept: VipsImage = None
         self._lock = threading.Lock()
@@ -166,7 +178,7 @@ class EncodedReader:
         if header.format not in ("uchar", "ushort"):
             raise InputError(f"{name}: samples of type {header.format}: save it with 8 or 16 bits a sample")
         self._bytes = self.width * self.height * header.bands * (1 if header.format == "uchar" else 2)
-        self._levels = [_Level(self.width, self.height)]
+        self._levels = [_Level(self.width, self.height, keep=not self._tiled)]
         if loader == "jpegload":
             self._levels += self._jpeg_levels()
         elif loader == "tiffload":
@@ -174,12 +186,13 @@ class EncodedReader:
 
     def _open(self, options: Mapping[str, int], access: str = "sequential") -> VipsImage:
         return pyvips.Operation.call(
-            self._loader, self._origin, access=access, fail_on="truncated", **options
+            self._loader, self._origin, access=access, fail_on=self._fail_on, **options
         )
 
     def _jpeg_levels(self) -> Iterator[_Level]:
         for shrink in (2, 4, 8):
-            yield _Level(-(-self.width // shrink), -(-self.height // shrink), {"shrink": shrink})
+            width, height = -(-self.width // shrink), -(-self.height // shrink)
+            yield _Level(width, height, {"shrink": shrink}, keep=shrink == 2)
 
     def _tiff_levels(self, header: VipsImage, fields: set[str]) -> Iterator[_Level]:
         # The levels of a pyramid are sub-directories of the first page, or the pages after it.
@@ -204,8 +217,7 @@ class EncodedReader:
     def whole(self, size: Size) -> VipsImage:
         """See `Reader.whole`."""
         level = self._level_for((0, 0, self.width, self.height), size)
-        # Reduced to a fourth or less on load, reading twice is cheaper than decoding and keeping all.
-        if not self._tiled and 2 * level.width >= self.width:
+        if level.keep:
             self._keep()
         return self._kept or self._open(level.options)
 

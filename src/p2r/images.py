@@ -227,11 +227,14 @@ def _read_data_uri(uri: str, limits: Limits) -> Reader:
 def _resize_to_rgb(image: VipsImage, size: Size) -> np.ndarray:
     # Flatten before resizing, so that hidden colours do not bleed; convert colours after it, on fewer pixels.
     interpretation = image.interpretation
+    colours = {"b-w": 1, "grey16": 1, "cmyk": 4}.get(interpretation, min(3, image.bands))
+    if image.bands > colours + 1:
+        # One more band is transparency; more are the channels of a satellite or a microscope.
+        image = image.extract_band(0, n=colours)
     if image.hasalpha():
         paper = 0 if interpretation == "cmyk" else 65535 if image.format == "ushort" else 255
         image = image.flatten(background=[paper], max_alpha=65535 if image.format == "ushort" else 255)
     if interpretation == "multiband":
-        image = image.extract_band(0, n=3 if image.bands >= 3 else 1)
         image = image.copy(interpretation="srgb" if image.bands == 3 else "b-w")
     if (image.width, image.height) != size:
         image = image.resize(size[0] / image.width, vscale=size[1] / image.height, kernel="lanczos3")

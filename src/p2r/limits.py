@@ -63,7 +63,7 @@ def read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
     Raises:
         InputError: no such file, not a regular file, empty or too large.
     """
-    name = str(path)
+    name = str(path) if len(str(path)) <= 200 else f"{str(path)[:100]}…"
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):

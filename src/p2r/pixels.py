@@ -37,32 +37,32 @@ def fit_size(width: int, height: int, *, max_pixels: int, min_pixels: int, facto
     long, short = float(max(width, height)), float(min(width, height))
     short = max(short, long / MAX_ASPECT)
     cells = (max(1, round(long / factor)), max(1, round(short / factor)))
+    shrink = 1.0
     if cells[0] * cells[1] > most:
-        scale = math.sqrt(max_pixels / (long * short)) / factor
-        cells = (max(1, math.floor(long * scale)), max(1, math.floor(short * scale)))
+        shrink = math.sqrt(long * short / max_pixels)
+        cells = (max(1, math.floor(long / shrink / factor)), max(1, math.floor(short / shrink / factor)))
     elif cells[0] * cells[1] < least:
-        scale = math.sqrt(min_pixels / (long * short)) / factor
-        cells = (math.ceil(long * scale), math.ceil(short * scale))
+        shrink = math.sqrt(long * short / min_pixels)
+        cells = (math.ceil(long / shrink / factor), math.ceil(short / shrink / factor))
     if not (least <= cells[0] * cells[1] <= most and cells[0] <= MAX_ASPECT * cells[1]):
-        cells = _nearest_legal(long / short, least, most)
+        cells = _nearest_legal(long / shrink / factor, short / shrink / factor, least, most)
     sides = (cells[0] * factor, cells[1] * factor)
     return sides if width >= height else (sides[1], sides[0])
 
 
-def _nearest_legal(ideal: float, least: int, most: int) -> tuple[int, int]:
+def _nearest_legal(ideal_long: float, ideal_short: float, least: int, most: int) -> tuple[int, int]:
     # Rounding left the budget (a side below one cell, budgets close together): of all sizes within it, take
-    # the one whose aspect ratio is nearest to the ideal.
+    # the one whose sides are nearest to the ideal, as ratios.
     best: tuple[float, int, int] | None = None
     for short in range(1, math.isqrt(most) + 1):
         longest = min(most // short, MAX_ASPECT * short)
-        long = min(longest, max(round(ideal * short), short, -(-least // short)))
+        long = min(longest, max(round(ideal_long), short, -(-least // short)))
         if long * short >= least:
-            best = min(best or (math.inf, 0, 0), (abs(math.log(long / short / ideal)), -long, short))
+            distance = abs(math.log(long / ideal_long)) + abs(math.log(short / ideal_short))
+            best = min(best or (math.inf, 0, 0), (distance, long, short))
     if best is None:
-        raise InputError(
-            f"no size of {least} to {most} cells is at most {MAX_ASPECT}:1: widen the pixel budgets"
-        )
-    return -best[1], best[2]
+        raise InputError(f"no size of {least} to {most} cells is at most {MAX_ASPECT}:1: widen the budgets")
+    return best[1], best[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,342 @@
+"""`ImageSource` and `Picture`: the right pixels at the right size, read once, upright, from any input."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import io
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import PIL.Image
+import pytest
+import pyvips
+
+from p2r import decoding
+from p2r.errors import InputError
+from p2r.images import ImageSource, Limits, Picture
+from pictures import difference, encoded, smooth
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Transpose = PIL.Image.Transpose
+
+# How a picture is stored under each EXIF orientation.
+STORED = {
+    1: None,
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_90,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_270,
+}
+
+
+def tiff(pixels: np.ndarray, path: Path, **options: object) -> Path:
+    image = pyvips.Image.new_from_array(pixels).copy(interpretation="srgb")
+    image.tiffsave(str(path), **options)
+    return path
+
+
+# --- sizes and regions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(96, 64), (97, 61), (32, 640), (1, 1), (333, 7)])
+def test_every_size_is_exact(size: tuple[int, int]) -> None:
+    source = ImageSource.open(encoded(smooth(), "PNG"))
+    assert source.overview(size).size == size
+    assert source.region((10, 20, 41, 43), size).size == size
+
+
+def test_the_whole_at_its_own_size_is_the_picture_itself() -> None:
+    assert (ImageSource.open(encoded(smooth(), "PNG")).overview((96, 64)).pixels == smooth()).all()
+
+
+def test_a_region_at_its_own_size_is_cut_out() -> None:
+    source = ImageSource.open(encoded(smooth(), "PNG"))
+    assert (source.region((10, 20, 42, 52), (32, 32)).pixels == smooth()[20:52, 10:42]).all()
+
+
+def test_shrinking_averages_and_enlarging_interpolates() -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 200
+    shrunk = ImageSource.open(stripes).overview((16, 16)).pixels[2:-2, 2:-2]
+    assert difference(shrunk, np.full((12, 12, 3), 100, np.uint8)) <= 3  # no stripe survives as an alias
+    ramp = ImageSource.open(smooth()).region((40, 30, 56, 46), (256, 256)).pixels
+    steps = np.diff(ramp[128, 16:-16, 0].astype(int))
+    assert steps.min() >= 0
+    assert steps.max() <= 1  # a smooth ramp, not blocks of 16 pixels
+
+
+def test_many_regions_are_the_same_as_one_at_a_time(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (600, 800, 3), np.uint8)
+    rects = [(10, 20, 300, 200), (500, 400, 800, 600), (0, 590, 800, 600), (30, 20, 40, 21)]
+    sizes = [(290, 180), (64, 64), (32, 32), (10, 1)]
+    for kind, options in (("PNG", {}), ("JPEG", {"quality": 95}), ("TIFF", {"compression": "tiff_lzw"})):
+        data = encoded(noise, kind, **options)
+        together = ImageSource.open(data).regions(rects, sizes)
+        for rect, size, picture in zip(rects, sizes, together, strict=True):
+            alone = ImageSource.open(data).region(rect, size)
+            assert picture.size == size
+            assert difference(picture.pixels, alone.pixels) <= 1, (kind, rect)
+
+
+@pytest.mark.parametrize(
+    "rect", [(0, 0, 0, 10), (10, 0, 5, 10), (-1, 0, 10, 10), (0, 0, 97, 10), (0, 0, 10, 65), (90, 60, 96, 60)]
+)
+def test_a_rectangle_outside_the_picture_is_refused(rect: tuple[int, int, int, int]) -> None:
+    with pytest.raises(InputError, match="not a rectangle inside 96×64"):
+        ImageSource.open(smooth()).region(rect, (32, 32))
+
+
+# --- orientation -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "PIL"])
+def test_exif_orientation_is_applied_to_overview_and_regions(orientation: int, kind: str) -> None:
+    upright = smooth(480, 320)
+    transpose = STORED[orientation]
+    stored = PIL.Image.fromarray(upright)
+    stored = stored if transpose is None else stored.transpose(transpose)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(stored, "PNG" if kind == "PIL" else kind, exif=exif, quality=95)
+    source = ImageSource.open(PIL.Image.open(io.BytesIO(data)) if kind == "PIL" else data)
+    assert source.size == (480, 320)
+    straight = ImageSource.open(upright)
+    for picture, expected in (
+        (source.overview((48, 32)), straight.overview((48, 32))),  # reduced on load
+        (source.overview((480, 320)), straight.overview((480, 320))),
+        (source.region((30, 200, 130, 260), (100, 60)), straight.region((30, 200, 130, 260), (100, 60))),
+    ):
+        assert difference(picture.pixels, expected.pixels) <= 9
+
+
+def test_avif_is_upright_too() -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    stored = PIL.Image.fromarray(smooth()).transpose(Transpose.ROTATE_90)
+    source = ImageSource.open(encoded(stored, "AVIF", exif=exif, quality=95))
+    assert source.size == (96, 64)
+    assert difference(source.overview((96, 64)).pixels, smooth()) <= 9
+
+
+# --- reading little --------------------------------------------------------------------------------------
+
+
+def test_shrink_on_load_shows_the_same_picture() -> None:
+    data = encoded(smooth(1600, 1200), "JPEG", quality=95)
+    reduced = ImageSource.open(data).overview((96, 72)).pixels
+    exact = ImageSource.open(smooth(1600, 1200)).overview((96, 72)).pixels
+    assert difference(reduced, exact) <= 4
+
+
+def test_a_file_is_decoded_once_for_overview_and_crops(tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(encoded(smooth(640, 480), "JPEG", quality=95))
+    source = ImageSource.open(path)
+    source.overview((512, 384))
+    path.unlink()
+    crop = source.region((100, 100, 200, 200), (100, 100))
+    assert difference(crop.pixels, smooth(640, 480)[100:200, 100:200]) <= 6
+
+
+def test_pixels_are_not_kept_for_a_small_overview(tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(encoded(smooth(640, 480), "JPEG"))
+    source = ImageSource.open(path)
+    source.overview((64, 48))
+    path.unlink()
+    with pytest.raises(InputError, match=r"picture\.jpg"):
+        source.region((100, 100, 200, 200), (100, 100))
+
+
+def test_kept_pixels_are_given_back_with_their_source() -> None:
+    gc.collect()
+    before = decoding._free_bytes._free
+    source = ImageSource.open(encoded(smooth(640, 480), "PNG"))
+    source.overview((512, 384))
+    assert decoding._free_bytes._free == before - 640 * 480 * 3
+    del source
+    gc.collect()
+    assert decoding._free_bytes._free == before
+
+
+def test_when_no_room_is_left_pictures_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "KEPT_BYTES_EACH", 1000)
+    source = ImageSource.open(encoded(smooth(640, 480), "PNG"))
+    source.overview((512, 384))
+    crops = source.regions([(0, 0, 32, 32), (600, 400, 632, 432)], [(32, 32)] * 2)
+    assert (crops[1].pixels == smooth(640, 480)[400:432, 600:632]).all()
+
+
+def test_a_pyramid_is_read_at_the_level_that_is_needed(tmp_path: Path) -> None:
+    # The half-size page is red, so that it shows where the pixels come from.
+    red = np.zeros((300, 400, 3), np.uint8)
+    red[:, :, 0] = 255
+    pages = [PIL.Image.fromarray(smooth(800, 600)), PIL.Image.fromarray(red)]
+    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    source = ImageSource.open(data)
+    assert (source.overview((400, 300)).pixels == red).all()
+    assert (source.overview((200, 150)).pixels == (255, 0, 0)).all()
+    assert (source.region((0, 0, 400, 400), (100, 100)).pixels == (255, 0, 0)).all()
+    assert difference(source.overview((800, 600)).pixels, smooth(800, 600)) == 0
+    assert difference(source.region((0, 0, 400, 400), (400, 400)).pixels, smooth(800, 600)[:400, :400]) == 0
+
+
+def test_sub_directories_are_levels_too(tmp_path: Path) -> None:
+    path = tiff(
+        smooth(1024, 768), tmp_path / "p.tif", tile=True, pyramid=True, subifd=True, compression="deflate"
+    )
+    source = ImageSource.open(path)
+    assert len(source._reader._levels) > 2
+    assert difference(source.overview((256, 192)).pixels, smooth(256, 192)) <= 4
+
+
+def test_the_pages_of_a_document_are_no_pyramid() -> None:
+    second = PIL.Image.new("RGB", (500, 100), "red")
+    data = encoded(PIL.Image.fromarray(smooth(800, 600)), "TIFF", save_all=True, append_images=[second])
+    assert difference(ImageSource.open(data).overview((80, 60)).pixels, smooth(80, 60)) <= 5
+
+
+def test_a_region_of_a_tiled_file_reads_only_its_tiles(tmp_path: Path) -> None:
+    path = tiff(
+        smooth(1024, 768),
+        tmp_path / "t.tif",
+        tile=True,
+        tile_width=128,
+        tile_height=128,
+        compression="deflate",
+    )
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 1000] = bytes(1000)  # a few tiles in the middle are damaged
+    source = ImageSource.open(bytes(data))
+    assert (source.region((0, 0, 128, 128), (128, 128)).pixels == smooth(1024, 768)[:128, :128]).all()
+    with pytest.raises(InputError, match="damaged"):
+        source.overview((512, 384))
+
+
+# --- threads ---------------------------------------------------------------------------------------------
+
+
+def test_one_source_serves_many_threads() -> None:
+    source = ImageSource.open(encoded(smooth(640, 480), "JPEG", quality=95))
+
+    def look(index: int) -> bytes:
+        if index % 2:
+            return source.overview((320, 256)).pixels.tobytes()
+        return source.region((100, 100, 200, 200), (64, 64)).pixels.tobytes()
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(look, range(32)))
+    assert len(set(results[1::2])) == 1
+
+
+# --- inputs ----------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_input_gives_the_same_pixels(tmp_path: Path) -> None:
+    data = encoded(smooth(), "PNG")
+    path = tmp_path / "[page=3] ünïcode.png"
+    path.write_bytes(data)
+    uri = "data:image/png;base64," + base64.b64encode(data).decode()
+    opened = ImageSource.open(path)
+    for image in (path, str(path), data, uri, PIL.Image.open(path), smooth(), opened):
+        source = ImageSource.open(image)
+        assert source.size == (96, 64)
+        assert (source.overview((96, 64)).pixels == smooth()).all()
+    assert ImageSource.open(opened) is opened
+
+
+def test_a_path_that_is_no_unicode(tmp_path: Path) -> None:
+    path = tmp_path / b"caf\xe9.png".decode("utf-8", "surrogateescape")
+    path.write_bytes(encoded(smooth(), "PNG"))
+    assert ImageSource.open(path).size == (96, 64)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://host/a.png", "https://host/a.png", "file:///etc/passwd", "file:a.png", "FTP://h/a", "blob:x"],
+)
+def test_urls_are_not_read(url: str) -> None:
+    with pytest.raises(InputError, match="is not read: give a path"):
+        ImageSource.open(url)
+
+
+@pytest.mark.parametrize("thing", [None, 7, 1.5, ["a.png"], object()])
+def test_what_is_no_picture_is_named(thing: object) -> None:
+    with pytest.raises(InputError, match=f"not {type(thing).__name__}"):
+        ImageSource.open(thing)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("data:image/png;base64,", "0 bytes"),
+        ("data:image/png;base64", "only base64"),
+        ("data:image/png,abc", "only base64"),
+        ("data:,", "only base64"),
+        ("data:image/png;base64,@@@@", "base64"),
+        ("data:image/png;base64,AAAAA", "base64"),
+        ("data:image/png;base64,äääää", "ASCII"),
+        ("data:text/plain;base64,aGVsbG8gd29ybGQ=", "not a picture in a known format"),
+    ],
+)
+def test_broken_data_uris(uri: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ImageSource.open(uri)
+
+
+def test_a_long_data_uri_is_refused_before_it_is_decoded() -> None:
+    # The characters are not base64 at all: only the length can have been looked at.
+    with pytest.raises(InputError, match=r"7,4\d\d bytes are more than the limit of 1,000"):
+        ImageSource.open("data:image/png;base64," + "@" * 10_000, Limits(max_bytes=1000))
+
+
+# --- pictures --------------------------------------------------------------------------------------------
+
+
+def test_a_picture_is_read_only_and_leaves_the_callers_array_alone() -> None:
+    array = smooth()
+    picture = Picture(array)
+    with pytest.raises(ValueError, match="read-only"):
+        picture.pixels[0, 0] = 1
+    array[0, 0] = 1
+    assert picture.size == (picture.width, picture.height) == (96, 64)
+    assert picture.to_pil().size == (96, 64)
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3))]
+)
+def test_a_picture_is_rgb_of_eight_bits(pixels: np.ndarray) -> None:
+    with pytest.raises(InputError, match="uint8"):
+        Picture(pixels)
+
+
+def test_small_pictures_travel_without_loss() -> None:
+    noise = Picture(np.random.default_rng(0).integers(0, 255, (160, 160, 3), np.uint8))
+    mime, data = noise.encode()
+    assert mime == "image/png"
+    assert (ImageSource.open(data).overview((160, 160)).pixels == noise.pixels).all()
+    assert (ImageSource.open(noise.data_uri()).overview((160, 160)).pixels == noise.pixels).all()
+
+
+def test_large_pictures_travel_as_jpeg_without_visible_loss() -> None:
+    picture = Picture(smooth(1024, 768))
+    mime, data = picture.encode()
+    assert mime == "image/jpeg"
+    decoded = np.asarray(PIL.Image.open(io.BytesIO(data)))
+    assert difference(decoded, picture.pixels) <= 4
+    assert picture.data_uri().startswith("data:image/jpeg;base64,")
+
+
+def test_a_picture_is_encoded_once() -> None:
+    picture = Picture(smooth())
+    assert picture.encode()[1] is picture.encode()[1]
