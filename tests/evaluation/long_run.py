@@ -1,7 +1,7 @@
 """Runs that can be killed: `python long_run.py` imports everything once and forks a process for each request.
 
-A request is a line of JSON: `{"questions": …, "out": …, "modes": […], "limit_bytes": …}`. The answer is a line
-with the process's id when it starts, and one with its exit code and its errors when it has ended.
+A request is a line of JSON: `{"questions": …, "out": …, "modes": […], "limit_bytes": …}`. The answer is a
+line with the process's id when it starts, and one with its exit code and its errors when it has ended.
 """
 
 from __future__ import annotations

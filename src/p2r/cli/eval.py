@@ -98,8 +98,17 @@ def evaluate(
 
         spec = model or default_model()
         generated = benchmark == "scenes" and data is None
+        place = str(Path(data).resolve()) if data and Path(data).exists() else data
+        opening = {
+            "name": benchmark,
+            "data": place,
+            "seed": seed,
+            "size": size,
+            "count": limit or SCENE_COUNT,
+        }
         plan = Plan(
-            benchmark=open_benchmark(benchmark, data, seed=seed, size=size, count=limit or SCENE_COUNT),
+            benchmark=open_benchmark(**opening),
+            opening=opening,
             out=out,
             model=spec,
             reasoner=reasoner,

@@ -22,7 +22,7 @@ from p2r.scoring.judge import Judge
 from p2r.types import MODES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -50,6 +50,7 @@ class Plan:
         concurrency: how many questions are on their way at once.
         most_failures: stop when as many of the last 50 attempts failed.
         command: how the run was started, for the record.
+        opening: the arguments of `open_benchmark`, for the record; the report finds the pictures with them.
 
     Raises:
         InputError: settings that contradict each other.
@@ -68,6 +69,7 @@ class Plan:
     concurrency: int = 32
     most_failures: int = MOST_FAILURES
     command: str = ""
+    opening: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.modes or not set(self.modes) <= set(MODES):
@@ -132,6 +134,7 @@ async def _ask(
     details = {
         "source": plan.benchmark.source,
         "rows": selection.total,
+        "opening": plan.opening and dict(plan.opening),
         "layout": asdict(plan.benchmark.layout),
     }
     with ExitStack() as stack:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import p2r
+from p2r.nano import bundled
 
 PACKAGES = ("torch", "transformers", "vllm", "openai", "pyvips", "pillow", "numpy", "math-verify", "datasets")
 _SAMPLE_BYTES = 1 << 20
@@ -72,6 +73,8 @@ def revision(spec: str) -> str | None:
 
 
 def _folder(spec: str) -> Path | None:
+    if spec in bundled():
+        return bundled()[spec]
     if Path(spec).is_dir():
         return Path(spec).resolve()
     try:

@@ -1,0 +1,385 @@
+"""Throughput of an evaluation: ours against one that works as the paper's release does, on the same endpoint.
+
+    python benchmarks/evaluation.py                              # a managed vLLM with nano-base, 4K scenes
+    python benchmarks/evaluation.py --model http://127.0.0.1:8000/v1#nano --questions 300
+    python benchmarks/evaluation.py --model scripted --delay 0.5 # no model: what the pictures alone cost
+
+The baseline: batches of 256; all perceiver prompts of a batch are made, then sent, then all reasoner prompts
+are made, then sent: a barrier between the stages. Pictures by Pillow on the full raster, one after the other,
+as a loop over a batch does. Prompts, geometry, budgets and the client are the same for both, and so are the
+requests in flight that the endpoint may see. Each runs in a fresh process, in turn, `--repeat` times; figures
+are medians. Pictures are written before and not timed. Exit code 1 when the target of 1.5 times is missed.
+
+Where the time goes is shown as the share of the time in which the endpoint had nothing to do, the mean number
+of requests in flight, and the seconds of each stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+from rich.console import Console
+from rich.table import Table
+
+from p2r.answers import read_answer
+from p2r.evaluation.benchmarks import open_benchmark
+from p2r.evaluation.evaluate import Plan, evaluate
+from p2r.evidence import OUTLINE_COLOURS, crop_region, outline_width
+from p2r.images import PNG_MAX_PIXELS, Picture
+from p2r.models.base import Sampling
+from p2r.models.opening import open_model, settings_for
+from p2r.models.vllm import VLLMServer
+from p2r.nano import bundled
+from p2r.parse import parse_perception
+from p2r.pixels import plan_pixels
+from p2r.prompts import perceive_messages, reason_messages
+from p2r.samples import read_samples
+from p2r.scenes import write_scenes
+from p2r.settings import Settings
+from p2r.types import Crop, Evidence
+from scripted_endpoint import scripted_endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from p2r.models.base import Completion, Message, Model
+    from p2r.types import Box, Sample
+
+BATCH = 256
+TARGET = 1.5
+
+
+# --- what both share ---------------------------------------------------------------------------------------
+
+
+class Metered:
+    """A model, and how busy its caller keeps it."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._in_flight = 0
+        self._last = self._start = time.perf_counter()
+        self._idle_s = self._load = 0.0
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._model.name
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """Pass a request on."""
+        self._count(+1)
+        try:
+            return await self._model.complete(messages, sampling)
+        finally:
+            self._count(-1)
+
+    async def aclose(self) -> None:
+        """Close the model."""
+        await self._model.aclose()
+
+    def _count(self, change: int) -> None:
+        now = time.perf_counter()
+        self._idle_s += (now - self._last) * (self._in_flight == 0)
+        self._load += (now - self._last) * self._in_flight
+        self._in_flight += change
+        self._last = now
+
+    def measured(self) -> dict[str, float]:
+        """Share of the time without a request, and the mean number of requests in flight."""
+        self._count(0)
+        total = self._last - self._start
+        return {"idle": self._idle_s / total, "in_flight": self._load / total}
+
+
+def open_metered(arguments: argparse.Namespace) -> Metered:
+    return Metered(open_model(arguments.model, max_concurrency=arguments.concurrency))
+
+
+# --- ours --------------------------------------------------------------------------------------------------
+
+
+async def ours(arguments: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """`p2r eval` as it is."""
+    model = open_metered(arguments)
+    with tempfile.TemporaryDirectory() as out:
+        plan = Plan(
+            open_benchmark("jsonl", str(arguments.data)),
+            Path(out) / "run",
+            model,
+            settings=settings,
+            concurrency=arguments.concurrency,
+        )
+        start = time.perf_counter()
+        summary = await evaluate(plan, Console(file=io.StringIO()))
+        seconds = time.perf_counter() - start
+        lines = (Path(out) / "run" / "predictions-p2r.jsonl").read_text().splitlines()
+    await model.aclose()
+    stages: dict[str, float] = {}
+    for line in lines:
+        for stage, took in json.loads(line)["seconds"].items():
+            stages[stage] = stages.get(stage, 0.0) + took
+    figures = summary["modes"]["p2r"]
+    # Summed over questions that overlap, so a stage may hold more seconds than the run.
+    return {
+        "seconds": seconds,
+        "correct": figures["correct"],
+        "failed": figures["failed"],
+        "stages": {stage: stages[stage] for stage in ("image", "perceive", "evidence", "reason")},
+        **model.measured(),
+    }
+
+
+# --- the baseline ------------------------------------------------------------------------------------------
+
+
+class PillowPicture(Picture):
+    """A picture that is encoded by Pillow with its defaults."""
+
+    @cached_property
+    def _encoded(self) -> tuple[str, bytes]:
+        file = io.BytesIO()
+        if self.width * self.height <= PNG_MAX_PIXELS:
+            self.to_pil().save(file, "PNG")
+            return "image/png", file.getvalue()
+        self.to_pil().save(file, "JPEG", quality=95)
+        return "image/jpeg", file.getvalue()
+
+
+async def baseline(arguments: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """Batches with a barrier between the stages, pictures in a loop."""
+    model = open_metered(arguments)
+    samples = read_samples(arguments.data)
+    stages = dict.fromkeys(("image", "perceive", "evidence", "reason"), 0.0)
+    correct = 0
+    clock = time.perf_counter()
+    start = clock
+
+    def lap(stage: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        stages[stage] += now - clock
+        clock = now
+
+    for first in range(0, len(samples), BATCH):
+        batch = samples[first : first + BATCH]
+        prompts = [
+            perceive_messages(settings.prompts, sample.question, pillow_overview(sample, settings))
+            for sample in batch
+        ]
+        lap("image")
+        replies = await together(model, prompts, settings.max_tokens.perceive)
+        lap("perceive")
+        prompts = [
+            reason_messages(
+                settings.prompts,
+                sample.question,
+                pillow_evidence(sample, parse_perception(reply).boxes, settings),
+            )
+            for sample, reply in zip(batch, replies, strict=True)
+        ]
+        lap("evidence")
+        replies = await together(model, prompts, settings.max_tokens.reason)
+        lap("reason")
+        for sample, reply in zip(batch, replies, strict=True):
+            correct += read_answer(reply, sample.question).value == sample.answer
+    seconds = time.perf_counter() - start
+    await model.aclose()
+    return {"seconds": seconds, "correct": correct, "failed": 0, "stages": stages, **model.measured()}
+
+
+async def together(model: Metered, prompts: Sequence[Sequence[Message]], max_tokens: int) -> list[str]:
+    """One batch: everything is sent, and everything is waited for."""
+    sampling = Sampling(max_tokens)
+    return [done.text for done in await asyncio.gather(*(model.complete(one, sampling) for one in prompts))]
+
+
+def pillow_open(sample: Sample) -> PIL.Image.Image:
+    PIL.Image.MAX_IMAGE_PIXELS = None
+    assert isinstance(sample.question.image, str)
+    with PIL.Image.open(sample.question.image) as image:
+        return image.convert("RGB")
+
+
+def pillow_overview(sample: Sample, settings: Settings) -> Picture:
+    image = pillow_open(sample)
+    plan = plan_pixels(image.size, [], settings.budget)
+    return PillowPicture(np.asarray(image.resize(plan.overview)))
+
+
+def pillow_evidence(sample: Sample, boxes: Sequence[Box], settings: Settings) -> Evidence:
+    image = pillow_open(sample)
+    cropped = boxes[: settings.geometry.max_crops]
+    regions = [crop_region(box, image.size, settings.geometry) for box in cropped]
+    plan = plan_pixels(image.size, regions, settings.budget)
+    overview = image.resize(plan.overview)
+    draw = PIL.ImageDraw.Draw(overview)
+    line = outline_width(overview.width, settings.geometry)
+    for position, box in enumerate(boxes):
+        x0, x1 = box.x0 * overview.width / 1000 - line, box.x1 * overview.width / 1000 + line
+        y0, y1 = box.y0 * overview.height / 1000 - line, box.y1 * overview.height / 1000 + line
+        colour = OUTLINE_COLOURS[position % len(OUTLINE_COLOURS)][1]
+        draw.rectangle((x0, y0, x1, y1), outline=colour, width=line)
+    crops = tuple(
+        Crop(
+            PillowPicture(np.asarray(image.crop(region).resize(size))),
+            box,
+            region,
+            OUTLINE_COLOURS[position % len(OUTLINE_COLOURS)][0],
+        )
+        for position, (box, region, size) in enumerate(zip(cropped, regions, plan.crops, strict=True))
+    )
+    return Evidence(PillowPicture(np.asarray(overview)), crops)
+
+
+# --- the comparison ----------------------------------------------------------------------------------------
+
+CONTESTANTS = {"ours": ours, "baseline": baseline}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One contestant's median run."""
+
+    name: str
+    figures: dict[str, Any]
+    rates: list[float]
+
+    @property
+    def rate(self) -> float:
+        """Questions per second."""
+        return statistics.median(self.rates)
+
+
+def compare(arguments: argparse.Namespace) -> list[Result]:
+    """Run both in turn, each in a process of its own."""
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTESTANTS}
+    for _ in range(arguments.repeat):
+        for name in CONTESTANTS:
+            command = [
+                *(sys.executable, __file__, "--contestant", name, "--model", arguments.model),
+                *("--data", str(arguments.data), "--settings-of", arguments.settings_of),
+                *("--concurrency", str(arguments.concurrency)),
+            ]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            runs[name].append(json.loads(done.stdout))
+    results = []
+    for name, found in runs.items():
+        found.sort(key=lambda run: run["seconds"])
+        rates = [arguments.questions / run["seconds"] for run in found]
+        results.append(Result(name, found[len(found) // 2], rates))
+    return results
+
+
+def show(results: Sequence[Result], arguments: argparse.Namespace) -> None:
+    table = Table(title=f"{arguments.questions} questions at {arguments.size}, {arguments.model}")
+    for heading in (
+        "",
+        "questions/s",
+        "endpoint idle",
+        "in flight",
+        "image",
+        "perceive",
+        "evidence",
+        "reason",
+    ):
+        table.add_column(heading, justify="right" if heading else "left")
+    for result in results:
+        figures = result.figures
+        table.add_row(
+            result.name,
+            f"{result.rate:.2f}",
+            f"{100 * figures['idle']:.0f} %",
+            f"{figures['in_flight']:.1f}",
+            *(f"{figures['stages'][stage]:.1f} s" for stage in ("image", "perceive", "evidence", "reason")),
+        )
+    Console(stderr=True).print(table)
+
+
+def main() -> int:
+    arguments = parse()
+    settings = (settings_for(arguments.settings_of) if arguments.settings_of else None) or Settings()
+    if arguments.contestant:
+        print(json.dumps(asyncio.run(CONTESTANTS[arguments.contestant](arguments, settings))))
+        return 0
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if arguments.data is None:
+            with Console(stderr=True).status("drawing the pictures …"):
+                for _ in write_scenes(
+                    folder, split="test", size=arguments.size, count=arguments.questions, seed=5
+                ):
+                    pass
+            arguments.data = folder / "samples.jsonl"
+        arguments.questions = len(read_samples(arguments.data))
+        if arguments.model == "scripted":
+            arguments.model = stack.enter_context(scripted_endpoint(arguments.delay))
+        elif arguments.model == "vllm:nano-base":
+            server = VLLMServer(bundled()["nano-base"], name="nano-base")
+            stack.callback(server.stop)
+            server.start()
+            arguments.model = f"{server.base_url}#nano-base"
+            os.environ["P2R_API_KEY"] = server.api_key  # for the contestants
+            arguments.settings_of = arguments.settings_of or "nano-base"
+        results = compare(arguments)
+    show(results, arguments)
+    mine, theirs = results
+    speedup = mine.rate / theirs.rate
+    record = {
+        "speedup": round(speedup, 2),
+        "questions": arguments.questions,
+        "size": arguments.size,
+        "model": arguments.model,
+        "concurrency": arguments.concurrency,
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs",
+        "command": " ".join(["python", *sys.argv]),
+        "results": {result.name: {"questions_per_s": result.rates, **result.figures} for result in results},
+    }
+    print(json.dumps(record, indent=2))
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(record, indent=2) + "\n")
+    return int(speedup < TARGET)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="vllm:nano-base", help="a spec, or `scripted`")
+    parser.add_argument(
+        "--settings-of", default="", metavar="SPEC", help="take prompts and budgets from this model"
+    )
+    parser.add_argument("--delay", type=float, default=0.2, help="seconds before each reply of `scripted`")
+    parser.add_argument("--questions", type=int, default=512)
+    parser.add_argument("--size", default="4k")
+    parser.add_argument("--data", type=Path, help="a samples.jsonl, instead of new scenes")
+    parser.add_argument(
+        "--concurrency", type=int, default=64, help="requests that the endpoint may see at once"
+    )
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

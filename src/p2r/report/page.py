@@ -1,0 +1,211 @@
+"""Puts the page together: tables, plots, and every question as data that the page's script shows.
+
+The page is one file without any reference to the outside; its policy forbids the browser to load anything.
+Texts of models and benchmarks reach it as data only and are never read as HTML.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from html import escape
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from p2r.errors import InputError
+from p2r.evaluation.outcomes import MEANING, OUTCOMES
+from p2r.evaluation.published import rows_beside
+from p2r.evaluation.summary import compared, grouped, summarize
+from p2r.evaluation.tables import Grid, grids, interval, pairs_grid, percent, published_grid
+from p2r.report.columns import Column, columns_of, outcome_counts, pairs, question_ids
+from p2r.report.groups import by_category, by_evidence_size, by_iou
+from p2r.report.pictures import Thumbnails, thumbnails
+from p2r.report.plots import accuracy_plot, split_plot
+from p2r.report.questions import embedded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from p2r.evaluation.folder import RunData
+    from p2r.evaluation.records import Record
+
+
+def build_page(
+    runs: Sequence[RunData],
+    *,
+    data: str | None = None,
+    on_picture: Callable[[int, int], None] | None = None,
+    on_trouble: Callable[[str], None] | None = None,
+) -> str:
+    """The whole page for one run, or for two that asked the same questions.
+
+    Args:
+        runs: one or two.
+        data: where the benchmark is now, for the pictures; None for where it was.
+        on_picture: is told how many questions have their pictures, of how many.
+        on_trouble: is told why there are no pictures.
+
+    Raises:
+        InputError: a run without answers, or two runs with different questions.
+    """
+    columns = columns_of(runs)
+    names = question_ids(columns)
+    pictures: dict[str, Thumbnails] = {}
+    try:
+        for name, made in thumbnails(columns, data):
+            pictures[name] = made
+            if on_picture:
+                on_picture(len(pictures), len(names))
+    except InputError as error:
+        if on_trouble:
+            on_trouble(f"no pictures: {error}")
+    return _filled(
+        title=escape(_title(runs)),
+        lead=_lead(columns),
+        cards="".join(_card(position, column) for position, column in enumerate(columns)),
+        tables="".join(_table(grid) for grid in _grids(runs, columns)),
+        plots="".join(_plots(columns)),
+        provenance="".join(_provenance(run) for run in runs),
+        data=embedded(columns, names, pictures),
+    )
+
+
+def _filled(**parts: str) -> str:
+    files = resources.files("p2r.report") / "web"
+    page = (files / "page.html").read_text(encoding="utf-8")
+    parts |= {name: (files / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
+    for name, part in parts.items():
+        before, _, after = page.partition(f"<!--{name}-->")
+        page = before + part + after
+    return page
+
+
+def _title(runs: Sequence[RunData]) -> str:
+    benchmark = runs[0].config["identity"]["benchmark"]
+    return f"{benchmark}: " + " against ".join(run.folder.resolve().name for run in runs)
+
+
+def _lead(columns: Sequence[Column]) -> str:
+    identity = columns[0].run.config["identity"]
+    asked = max(len(column.lines) for column in columns)
+    models = dict.fromkeys(_models(column.run) for column in columns)
+    made = datetime.now(UTC).strftime("%Y-%m-%d")
+    whole = "" if asked == identity["questions"] else f" of {identity['questions']}"
+    facts = [f"{asked}{whole} questions of {identity['benchmark']}", *models, f"page made {made}"]
+    return " · ".join(escape(fact) for fact in facts)
+
+
+def _models(run: RunData) -> str:
+    identity = run.config["identity"]
+    if identity["reasoner"] == identity["model"]:
+        return str(identity["model"])
+    return f"{identity['model']} looks, {identity['reasoner']} reasons"
+
+
+def _card(position: int, column: Column) -> str:
+    counts = outcome_counts(column)
+    n, correct = sum(counts.values()), counts.get("correct", 0)
+    figures = _figures(column)
+    details = [f"{correct} of {n} right"]
+    details += [f"{counts[name]} {words}" for name, words in _WORTH_SAYING.items() if counts.get(name)]
+    return (
+        f'<article class="card series-{position}"><h3>{escape(column.label)}</h3>'
+        f'<p class="big">{percent(figures["accuracy"])}<span> %</span></p>'
+        f'<p class="interval">95 %: {interval(figures["ci95"])}</p>'
+        f"<p>{escape(', '.join(details))}</p></article>"
+    )
+
+
+_WORTH_SAYING = {"no_answer": "without an answer", "malformed": "malformed", "failed": "failed"}
+
+
+def _figures(column: Column) -> dict[str, Any]:
+    figures: dict[str, Any] = summarize(column.run)["modes"][column.mode]
+    return figures
+
+
+def _grids(runs: Sequence[RunData], columns: Sequence[Column]) -> Iterator[Grid]:
+    for run in runs:
+        summary = summarize(run)
+        prefix = f"{run.folder.resolve().name}: " if len(runs) > 1 else ""
+        for grid in grids(summary, run.config.get("layout", {})):
+            if len(runs) == 1 or grid.title != "Paired differences":
+                yield Grid(prefix + grid.title, grid.columns, grid.rows, grid.note)
+        if rows_beside(summary["model"]):
+            yield published_grid(summary)
+    if len(runs) > 1:
+        yield pairs_grid([_compared(a, b) for a, b in pairs(columns)])
+        for first, second in pairs(columns):
+            yield _pairs_by_category(first, second)
+
+
+def _compared(first: Column, second: Column) -> dict[str, Any]:
+    return compared(_answers(first), _answers(second), first.label, second.label)
+
+
+def _answers(column: Column) -> list[Record]:
+    return [line for line in column.lines.values() if "error" not in line]
+
+
+def _pairs_by_category(first: Column, second: Column) -> Grid:
+    groups = [grouped(_answers(column), lambda line: line["category"]) for column in (first, second)]
+    rows = [
+        {**compared(groups[0][name], groups[1][name], "", ""), "second": name or "other", "first": ""}
+        for name in groups[0]
+        if name in groups[1]
+    ]
+    grid = pairs_grid(rows)
+    named = tuple((str(row["second"]), *cells[1:]) for row, cells in zip(rows, grid.rows, strict=True))
+    return Grid(f"{second.label} − {first.label}, by category", ("category", *grid.columns[1:]), named)
+
+
+def _table(grid: Grid) -> str:
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in grid.columns)
+    body = "".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in grid.rows
+    )
+    note = f'<p class="note">{escape(grid.note)}</p>' if grid.note else ""
+    label = escape(grid.title)
+    return (
+        f'<section class="grid"><h3>{label}</h3><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{label}"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f"{note}</section>"
+    )
+
+
+def _plots(columns: Sequence[Column]) -> Iterator[str]:
+    names = [column.label for column in columns]
+    headings = columns[0].run.config.get("layout", {}).get("headings", {})
+    yield _figure(
+        accuracy_plot("Accuracy by category, with 95 % intervals", by_category(columns, headings), names)
+    )
+    rows = [(column.label, outcome_counts(column)) for column in columns]
+    yield _figure(split_plot("What became of the questions", rows, OUTCOMES), _legend())
+    if sizes := by_evidence_size(columns):
+        yield _figure(accuracy_plot("Accuracy by size of the smallest evidence", sizes, names))
+    if fits := by_iou(columns):
+        yield _figure(
+            accuracy_plot("Are good boxes worth it? Accuracy by IoU of the worst-fitting box", fits, names)
+        )
+
+
+def _figure(svg: str, legend: str = "") -> str:
+    return f'<figure class="scroll" tabindex="0">{svg}{legend}</figure>'
+
+
+def _legend() -> str:
+    items = "".join(
+        f'<li><span class="swatch outcome-{name}"></span>'
+        f"{escape(name.replace('_', ' '))}: {escape(MEANING[name])}</li>"
+        for name in OUTCOMES
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
+def _provenance(run: RunData) -> str:
+    shown = json.dumps(run.config, indent=2, ensure_ascii=False)
+    name = escape(str(run.folder))
+    return f"<details><summary>{name}</summary><pre>{escape(shown)}</pre></details>"

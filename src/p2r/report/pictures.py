@@ -1,0 +1,115 @@
+"""Thumbnails: the overview of each question and the crops of each answer, small enough for one file.
+
+The page has a budget of bytes; each question gets its share, and a picture is made smaller and coarser until
+it fits. With very many questions nothing fits, and the page does without pictures.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyvips
+
+from p2r.errors import InputError, P2RError
+from p2r.evaluation.benchmarks import open_benchmark, select
+from p2r.images import ImageSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from p2r.report.columns import Column
+    from p2r.types import RectPx, Sample
+
+PAGE_BYTES = 5_000_000  # of pictures, before base64 makes four bytes of three
+MOST_BYTES = 40_000  # for one question, also where there are few
+OVERVIEW_SHARE = 0.6
+# Longest side in pixels and WebP quality, from the best to the least that is worth showing.
+OVERVIEW_STEPS = ((720, 68), (560, 60), (420, 52), (300, 45), (200, 40))
+CROP_STEPS = ((240, 62), (180, 55), (128, 48), (96, 40))
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnails:
+    """The pictures of one question, as `data:` URIs.
+
+    Attributes:
+        overview: the whole picture; empty when it did not fit.
+        crops: label of a column → its crops, in box order.
+    """
+
+    overview: str
+    crops: Mapping[str, tuple[str, ...]]
+
+
+def thumbnails(columns: Sequence[Column], data: str | None = None) -> Iterator[tuple[str, Thumbnails]]:
+    """Read the benchmark again and make the thumbnails of every question, one after the other.
+
+    Args:
+        columns: of the report; they are of one benchmark.
+        data: where it is now; None for where it was.
+
+    Raises:
+        InputError: the benchmark is not where it was, or is another one now.
+    """
+    wanted = {name for column in columns for name in column.lines}
+    budget = min(MOST_BYTES, PAGE_BYTES // max(1, len(wanted)))
+    for name, load in _loaders(columns[0], data, wanted):
+        try:
+            source = ImageSource.open(load().question.image)
+            yield name, _of_question(name, source, columns, budget)
+        except InputError:
+            # It could not be read in the run either; its failure is on the page.
+            continue
+
+
+def _loaders(
+    column: Column, data: str | None, wanted: set[str]
+) -> Iterator[tuple[str, Callable[[], Sample]]]:
+    config = column.run.config
+    opening = config.get("opening")
+    if not opening:
+        raise InputError("the run does not say how its benchmark was opened")
+    benchmark = open_benchmark(**{**opening, "data": data or opening["data"]})
+    selection = select(benchmark)
+    if selection.fingerprint != config["identity"]["data"]:
+        raise InputError(f"{benchmark.source} holds other questions than the run asked")
+    for chosen, load in selection.tasks(skip=lambda name: name not in wanted):
+        yield chosen.id, load
+
+
+def _of_question(name: str, source: ImageSource, columns: Sequence[Column], budget: int) -> Thumbnails:
+    cut = {
+        column.label: [(x0, y0, x1, y1) for x0, y0, x1, y1 in column.lines[name].get("crops_px", ())]
+        for column in columns
+        if name in column.lines
+    }
+    rects = {rect for found in cut.values() for rect in found}
+    share = OVERVIEW_SHARE if rects else 1.0
+    whole = (0, 0, source.width, source.height)
+    overview = _thumbnail(source, whole, OVERVIEW_STEPS, int(share * budget))
+    left = budget - len(overview) * 3 // 4
+    # Two modes, or two runs, often cut the same region: it is encoded once.
+    encoded = {rect: _thumbnail(source, rect, CROP_STEPS, left // len(rects)) for rect in sorted(rects)}
+    return Thumbnails(
+        overview, {label: tuple(encoded[rect] for rect in found) for label, found in cut.items()}
+    )
+
+
+def _thumbnail(source: ImageSource, rect: RectPx, steps: Sequence[tuple[int, int]], most_bytes: int) -> str:
+    """A region as a `data:` URI of at most `most_bytes` (before base64); empty when that is too little."""
+    width, height = rect[2] - rect[0], rect[3] - rect[1]
+    scale = min(1.0, steps[0][0] / max(width, height))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    try:
+        pixels = source.region(rect, size).pixels
+    except P2RError:
+        return ""
+    picture = pyvips.Image.new_from_memory(pixels.tobytes(), size[0], size[1], 3, "uchar")
+    for side, quality in steps:
+        smaller = picture.resize(min(1.0, side / max(size)))
+        encoded = smaller.webpsave_buffer(Q=quality, effort=4, strip=True)
+        if len(encoded) <= most_bytes:
+            return f"data:image/webp;base64,{base64.b64encode(encoded).decode()}"
+    return ""

@@ -1,0 +1,91 @@
+"""Every question as data for the page's script: what was asked, and what each column saw and answered."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from p2r.evaluation.outcomes import MEANING, outcome
+from p2r.evidence import OUTLINE_COLOURS
+from p2r.report.columns import pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from p2r.evaluation.records import Record
+    from p2r.report.columns import Column
+    from p2r.report.pictures import Thumbnails
+
+# Texts are cut as far as the page's budget asks for; they are whole in the run folder.
+TEXT_BYTES = 2_500_000
+LONGEST_TEXTS = (8_000, 4_000, 2_000, 1_000, 500, 250, 100)
+
+
+def embedded(columns: Sequence[Column], names: Sequence[str], pictures: Mapping[str, Thumbnails]) -> str:
+    """The data as JSON that can stand in a script element, whatever it holds.
+
+    Args:
+        columns: what is shown side by side.
+        names: the questions in order.
+        pictures: id → thumbnails, where there are any.
+    """
+    for longest in LONGEST_TEXTS:
+        questions = [_question(name, columns, longest) for name in names]
+        if len(_json(questions)) <= TEXT_BYTES:
+            break
+    for question in questions:
+        if made := pictures.get(question["id"]):
+            question["picture"] = made.overview
+            for column, answer in zip(columns, question["answers"], strict=True):
+                if answer:
+                    answer["crops"] = list(made.crops.get(column.label, ()))
+    data = {
+        "columns": [column.label for column in columns],
+        "pairs": [[columns.index(first), columns.index(second)] for first, second in pairs(columns)],
+        "meaning": MEANING,
+        "colours": [f"rgb{rgb}" for _, rgb in OUTLINE_COLOURS],
+        "questions": questions,
+    }
+    return _json(data).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _json(data: object) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def _question(name: str, columns: Sequence[Column], longest: int) -> dict[str, Any]:
+    lines = [column.lines.get(name) for column in columns]
+    known = next(line for line in lines if line)
+    answered = next((line for line in lines if line and "error" not in line), {})
+    return {
+        "id": name,
+        "question": known["question"],
+        "choices": known["choices"],
+        "category": known["category"],
+        "gold": answered.get("gold"),
+        "goldBoxes": answered.get("gold_boxes"),
+        "size": answered.get("size"),
+        "picture": "",
+        "answers": [line and _answer(line, longest) for line in lines],
+    }
+
+
+def _answer(line: Record, longest: int) -> dict[str, Any]:
+    def cut(text: str | None) -> str | None:
+        return text if text is None or len(text) <= longest else text[:longest] + " …"
+
+    if "error" in line:
+        return {"outcome": "failed", "error": cut(line["error"]), "boxes": [], "crops": []}
+    return {
+        "outcome": outcome(line),
+        "answer": cut(line["answer"]),
+        "why": line["reason"],
+        "boxes": [[*box["box"], cut(box["label"])] for box in line["boxes"]],
+        "crops": [],
+        "perception": cut(line["perception"]),
+        "dropped": [cut(reason) for reason in line["dropped"]],
+        "text": cut(line["text"]),
+        "tokens": line["usage"]["prompt_tokens"] + line["usage"]["completion_tokens"],
+        "seconds": round(line["seconds"].get("total", 0.0), 2),
+        "notes": line["notes"],
+    }

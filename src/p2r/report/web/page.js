@@ -1,0 +1,253 @@
+"use strict";
+// Shows the questions. Every text comes from models and benchmarks: it is set as text, never as HTML.
+const data = JSON.parse(document.getElementById("data").textContent);
+const byId = (id) => document.getElementById(id);
+const PAGE = 40;
+
+byId("heading").textContent = document.title;
+
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
+  return made;
+}
+
+// Theme
+
+const root = document.documentElement;
+const remembered = (() => { try { return localStorage.getItem("p2r-theme"); } catch { return null; } })();
+function setTheme(theme) {
+  root.dataset.theme = theme;
+  for (const button of document.querySelectorAll(".themes button")) {
+    button.setAttribute("aria-pressed", String(button.dataset.set === theme));
+  }
+  try { localStorage.setItem("p2r-theme", theme); } catch { /* a page opened from a file may not remember */ }
+}
+for (const button of document.querySelectorAll(".themes button")) {
+  button.addEventListener("click", () => setTheme(button.dataset.set));
+}
+setTheme(["light", "dark"].includes(remembered) ? remembered : "auto");
+
+// Filters
+
+const plain = (outcome) => outcome.replaceAll("_", " ");
+const isRight = (answer) => answer && answer.outcome === "correct";
+const searchable = new Map(data.questions.map((question) => [question.id, [
+  question.id, question.question, question.category, question.gold, ...question.choices,
+  ...question.answers.flatMap((answer) => answer ? [answer.answer, answer.error] : []),
+].filter(Boolean).join("\n").toLowerCase()]));
+
+const categories = [...new Set(data.questions.map((question) => question.category))].sort();
+byId("category").append(...categories.map((name) => element("option", { value: name || " " }, name || "other")));
+byId("category").closest("label").hidden = categories.length < 2;
+
+const outcomeSelects = data.columns.map((label, position) => {
+  const present = new Set(data.questions.map((q) => q.answers[position]?.outcome).filter(Boolean));
+  const select = element("select", {},
+    element("option", { value: "" }, "any outcome"),
+    present.size > 1 ? element("option", { value: "!" }, "not right") : null,
+    ...Object.keys(data.meaning).filter((name) => present.has(name))
+      .map((name) => element("option", { value: name }, plain(name))));
+  byId("outcome-filters").append(element("label", {}, label, select));
+  return select;
+});
+
+const orders = [["id", "by id", null]];
+for (const pair of data.pairs) {
+  for (const [i, j] of [pair, [...pair].reverse()]) {
+    const gained = (q) => isRight(q.answers[i]) && !isRight(q.answers[j]) ? 0 : 1;
+    orders.push([`${i}-${j}`, `right in ${data.columns[i]}, not in ${data.columns[j]} first`, gained]);
+  }
+}
+orders.push(["small", "smallest evidence first", (q) => q.goldBoxes?.length
+  ? Math.min(...q.goldBoxes.map(([x0, y0, x1, y1]) => (x1 - x0) * (y1 - y0))) : Infinity]);
+if (!data.questions.some((question) => question.goldBoxes?.length)) orders.pop();
+byId("order").append(...orders.map(([value, label]) => element("option", { value }, label)));
+
+let shown = [];
+let limit = PAGE;
+
+function chosen() {
+  const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const category = byId("category").value;
+  const found = data.questions.filter((question) => {
+    if (category && (question.category || " ") !== category) return false;
+    const matches = outcomeSelects.every((select, position) => {
+      const outcome = question.answers[position]?.outcome;
+      if (!select.value) return true;
+      return select.value === "!" ? outcome !== "correct" : outcome === select.value;
+    });
+    return matches && words.every((word) => searchable.get(question.id).includes(word));
+  });
+  const key = orders.find(([value]) => value === byId("order").value)[2];
+  return key ? found.map((q) => [key(q), q]).sort((a, b) => a[0] - b[0] || 0).map(([, q]) => q) : found;
+}
+
+function refresh() {
+  shown = chosen();
+  limit = PAGE;
+  byId("list").replaceChildren();
+  extend();
+}
+
+function extend() {
+  const list = byId("list");
+  list.append(...shown.slice(list.children.length, limit).map(item));
+  byId("more").hidden = limit >= shown.length;
+  byId("count").textContent = shown.length === data.questions.length
+    ? `${shown.length} questions` : `${shown.length} of ${data.questions.length} questions`;
+}
+
+byId("filters").addEventListener("input", refresh);
+byId("filters").addEventListener("reset", () => setTimeout(refresh));
+byId("filters").addEventListener("submit", (event) => event.preventDefault());
+byId("more").addEventListener("click", () => {
+  const before = byId("list").children.length;
+  limit += PAGE;
+  extend();
+  byId("list").children[before]?.querySelector("button").focus();
+});
+
+// One question
+
+function inWords(question, value) {
+  if (value === null || value === undefined) return "no answer";
+  const place = question.choices.length ? "ABCDEFGHIJKLMNOPQRSTUVWXYZ".indexOf(value) : -1;
+  return place >= 0 && question.choices[place] ? `${value}. ${question.choices[place]}` : value;
+}
+
+function badge(question, answer, position) {
+  if (!answer) return element("span", { class: "badge" }, element("b", { class: `series-${position}` }, data.columns[position]), "not asked");
+  const said = answer.outcome === "failed" ? "failed" : inWords(question, answer.answer);
+  return element("span", { class: `badge outcome-${answer.outcome}`, title: data.meaning[answer.outcome] },
+    element("b", { class: `series-${position}` }, data.columns[position]),
+    element("span", {}, said),
+    element("span", { class: "kind" }, `(${plain(answer.outcome)})`));
+}
+
+function item(question) {
+  const picture = question.picture
+    ? element("img", { class: "thumb", src: question.picture, alt: "", loading: "lazy" })
+    : element("span", { class: "thumb" });
+  const gold = question.gold ? ` · gold: ${inWords(question, question.gold)}` : "";
+  const row = element("button", { type: "button", class: "row", "aria-expanded": "false" }, picture,
+    element("span", {},
+      element("p", { class: "asked" }, question.question),
+      element("p", { class: "meta" }, [question.id, question.category].filter(Boolean).join(" · ") + gold),
+      element("span", { class: "badges" }, ...question.answers.map((answer, i) => badge(question, answer, i)))));
+  const made = element("li", { class: "item" }, row);
+  row.addEventListener("click", () => {
+    const open = row.getAttribute("aria-expanded") === "true";
+    row.setAttribute("aria-expanded", String(!open));
+    if (open) made.querySelector(".detail").remove();
+    else made.append(detail(question));
+  });
+  return made;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+function outline(box, attributes) {
+  const rect = document.createElementNS(SVG, "rect");
+  const [x0, y0, x1, y1] = box;
+  for (const [name, value] of Object.entries({ x: x0, y: y0, width: x1 - x0, height: y1 - y0, ...attributes })) {
+    rect.setAttribute(name, value);
+  }
+  return rect;
+}
+
+const colour = (position) => data.colours[position % data.colours.length];
+
+function pictureWith(question, answer) {
+  if (!question.picture) return element("div", { class: "picture" }, element("p", { class: "no-picture" }, "This page holds no thumbnail of the picture."));
+  const layer = document.createElementNS(SVG, "svg");
+  layer.setAttribute("viewBox", "0 0 1000 1000");
+  layer.setAttribute("preserveAspectRatio", "none");
+  layer.setAttribute("aria-hidden", "true");
+  (answer?.boxes ?? []).forEach((box, position) => layer.append(
+    outline(box, { class: "under" }), outline(box, { style: `stroke: ${colour(position)}` })));
+  (question.goldBoxes ?? []).forEach((box) => layer.append(outline(box, { class: "gold-under" }), outline(box, { class: "gold" })));
+  return element("div", { class: "picture" },
+    element("img", { src: question.picture, alt: `The picture of question ${question.id}` }), layer);
+}
+
+function enlarge(node) {
+  byId("viewer-body").replaceChildren(node);
+  byId("viewer").showModal();
+}
+byId("viewer").addEventListener("click", (event) => { if (event.target === byId("viewer")) byId("viewer").close(); });
+
+function section(title, text) {
+  return text ? [element("h4", {}, title), element("pre", {}, text)] : [];
+}
+
+function facts(question, answer) {
+  const list = element("dl", { class: "facts" });
+  const add = (name, value) => { if (value !== "" && value !== null && value !== undefined) list.append(element("dt", {}, name), element("dd", {}, value)); };
+  add("outcome", `${plain(answer.outcome)}: ${data.meaning[answer.outcome]}`);
+  add("answer", answer.outcome === "failed" ? "" : inWords(question, answer.answer));
+  add("why", answer.why);
+  add("cost", answer.tokens === undefined ? "" : `${answer.tokens} tokens, ${answer.seconds} s`);
+  add("notes", (answer.notes ?? []).join("; "));
+  add("dropped", (answer.dropped ?? []).join("; "));
+  return list;
+}
+
+function side(question, answer) {
+  const zoom = element("button", { type: "button", class: "zoom", "aria-label": "Enlarge the picture" }, pictureWith(question, answer));
+  zoom.addEventListener("click", () => { if (question.picture) enlarge(pictureWith(question, answer)); });
+  const crops = (answer?.crops ?? []).map((uri, position) => {
+    if (!uri) return null;
+    const label = answer.boxes[position]?.[4];
+    const crop = element("button", { type: "button", class: "crop", style: `--box: ${colour(position)}` },
+      element("img", { src: uri, alt: `Crop ${position + 1}${label ? `: ${label}` : ""}` }), label || `crop ${position + 1}`);
+    crop.addEventListener("click", () => enlarge(element("img", { src: uri, alt: "" })));
+    return crop;
+  });
+  const size = question.size ? `${question.size[0]} × ${question.size[1]} px. ` : "";
+  const legend = question.goldBoxes?.length ? "Dashed: the gold boxes." : question.goldBoxes ? "The whole picture is the evidence." : "";
+  return element("div", {}, zoom, element("p", { class: "caption" }, size + legend), crops.length ? element("div", { class: "crops" }, ...crops) : null);
+}
+
+function detail(question) {
+  const left = element("div", {});
+  const panel = element("div", { role: "tabpanel" });
+  const tabs = element("div", { class: "tabs", role: "tablist", "aria-label": "Answers" });
+  const asked = data.columns.map((_, position) => position).filter((position) => question.answers[position]);
+  const show = (position) => {
+    const answer = question.answers[position];
+    for (const tab of tabs.children) {
+      const selected = Number(tab.dataset.position) === position;
+      tab.setAttribute("aria-selected", String(selected));
+      tab.tabIndex = selected ? 0 : -1;
+    }
+    left.replaceChildren(side(question, answer));
+    panel.replaceChildren(facts(question, answer), ...section("Error", answer.error),
+      ...section("The perceiver wrote", answer.perception), ...section("The answering stage wrote", answer.text));
+  };
+  for (const position of asked) {
+    const tab = element("button", { type: "button", role: "tab", class: `series-${position}`, "data-position": position }, data.columns[position]);
+    tab.addEventListener("click", () => show(position));
+    tab.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      const next = asked[(asked.indexOf(position) + step + asked.length) % asked.length];
+      show(next);
+      tabs.querySelector(`[data-position="${next}"]`).focus();
+    });
+    tabs.append(tab);
+  }
+  const choices = question.choices.length ? element("ul", { class: "choices" }, ...question.choices.map((text, place) => {
+    const letter = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[place];
+    const gold = letter === question.gold;
+    return element("li", gold ? { class: "gold-choice" } : {}, `${letter}. ${text}${gold ? "  (gold)" : ""}`);
+  })) : null;
+  const right = element("div", {}, choices, element("div", { style: "height: 12px" }), tabs, panel);
+  show(asked[0]);
+  return element("div", { class: "detail" }, left, right);
+}
+
+refresh();
