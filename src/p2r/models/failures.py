@@ -124,8 +124,8 @@ def read_retry_after(value: str | None) -> float | None:
 
 def _said(error: Any) -> str:
     """The server's own words: the protocol's error message, or the beginning of whatever it sent."""
-    body = error.body
-    message = body.get("message") if isinstance(body, dict) else None
+    body = error.body if isinstance(error.body, dict) else {}
+    message = body.get("message") or body.get("detail")  # the latter is FastAPI's own
     return _one_line(message if isinstance(message, str) else error.response.text) or "no reason given"
 
 

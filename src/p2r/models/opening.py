@@ -1,0 +1,96 @@
+"""A model from a few words: the bundled ones, a checkpoint, a vLLM of our own, or a server that runs.
+
+| spec | model |
+| --- | --- |
+| `nano`, `nano-base` | the bundled checkpoints, in this process |
+| a folder, or a hub id like `Qwen/Qwen3-VL-8B-Instruct` | a checkpoint, in this process |
+| `vllm:` and one of the above | a vLLM server that is started and ended for it |
+| `http://host:port/v1#name`, `https://…` | a running OpenAI-compatible server |
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p2r.errors import InputError
+from p2r.nano import NAMES, bundled
+from p2r.settings import SETTINGS_FILE, Settings
+
+if TYPE_CHECKING:
+    from p2r.models.base import Model
+
+_VLLM = "vllm:"
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_LOCAL_BATCH = 8
+
+
+def open_model(spec: str, *, max_concurrency: int | None = None) -> Model:
+    """Open a model. A local checkpoint is loaded now; a server is reached (or started) by the first request.
+
+    Args:
+        spec: see the table above.
+        max_concurrency: how many requests the caller will have in flight.
+
+    Raises:
+        InputError: the spec names nothing that exists; the text lists what it may be.
+        MissingExtraError: what the model needs is not installed.
+    """
+    if spec.startswith(("http://", "https://")):
+        from p2r.models.endpoint import EndpointModel
+
+        url, _, name = spec.partition("#")
+        return EndpointModel(url, name or None, max_concurrency=max_concurrency or 64)
+    if spec.startswith(_VLLM):
+        from p2r.models.vllm import VLLMModel, VLLMServer
+
+        name = spec.removeprefix(_VLLM)
+        server = VLLMServer(_locate(name, spec), name=name)
+        return VLLMModel(server, max_concurrency=max_concurrency or 64)
+    source = _locate(spec, spec)
+    from p2r.models.local import LocalModel
+
+    return LocalModel(source, name=spec, max_batch=min(_LOCAL_BATCH, max_concurrency or _LOCAL_BATCH))
+
+
+def settings_for(spec: str) -> Settings | None:
+    """The settings that a checkpoint carries in its `p2r.json`; None when it has none or is a server's.
+
+    Raises:
+        InputError: the file is there and cannot be read.
+    """
+    if spec.startswith(("http://", "https://")):
+        return None
+    source = _locate(spec.removeprefix(_VLLM), spec)
+    file = source / SETTINGS_FILE if isinstance(source, Path) else _cached(source, SETTINGS_FILE)
+    return Settings.load(file) if file is not None and file.is_file() else None
+
+
+def _locate(name: str, spec: str) -> Path | str:
+    """The folder of a checkpoint, or its hub id."""
+    if name in NAMES:
+        if name not in bundled():
+            raise InputError(f"model {spec}: this installation does not hold the weights of {name}")
+        return bundled()[name]
+    path = Path(name).expanduser()
+    if name and path.exists():
+        if not (path / "config.json").is_file():
+            raise InputError(f"model {spec}: {path} is no checkpoint folder (it has no config.json)")
+        return path
+    if _HUB_ID.fullmatch(name):
+        return name
+    raise InputError(
+        f"unknown model {spec!r}: {', '.join(NAMES)}, a checkpoint folder, a hub id such as "
+        "Qwen/Qwen3-VL-2B-Instruct, vllm:<folder or hub id>, or http://host:port/v1#name"
+    )
+
+
+def _cached(hub_id: str, file: str) -> Path | None:
+    """A file of a hub model that was downloaded before; the settings of a model come down with it."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    found = try_to_load_from_cache(hub_id, file)
+    return Path(found) if isinstance(found, str) else None

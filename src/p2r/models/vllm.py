@@ -1,0 +1,282 @@
+"""A vLLM server of our own: started for one model on a free loopback port, ended with us and only then.
+
+vLLM usually lives in an environment of its own (its torch is seldom ours): P2R_VLLM_PYTHON names its Python.
+Once the server is healthy this is an `EndpointModel`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import importlib.util
+import json
+import logging
+import os
+import secrets
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p2r.errors import InputError, ModelError
+from p2r.models import guard
+from p2r.models.endpoint import EndpointModel
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from p2r.models.base import Completion, Message, Sampling
+
+_LOG = logging.getLogger("p2r.vllm")
+_POLL_S = 0.25
+_LAST_LINES = 12
+
+
+class VLLMServer:
+    """The process. `start` and `stop` may be called from any thread.
+
+    Args:
+        source: a checkpoint folder or a Hugging Face hub id.
+        name: what the server calls the model; by default the source.
+        python: the Python that has vLLM; by default P2R_VLLM_PYTHON, else this one, else that of the program
+            `vllm` on the path.
+        arguments: more arguments for `vllm serve`, after those of P2R_VLLM_ARGS; later ones win.
+        max_images: the most pictures of one request.
+        startup_timeout_s: how long it may take until it is healthy (large models load for minutes).
+        grace_s: how long it may take to end by itself before it is killed.
+
+    Raises:
+        InputError: no vLLM was found; the text says how to get one.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        name: str | None = None,
+        python: str | None = None,
+        arguments: Sequence[str] = (),
+        max_images: int = 4,
+        startup_timeout_s: float = 1_200.0,
+        grace_s: float = 10.0,
+    ) -> None:
+        self.name = name or str(source)
+        self._source = str(source)
+        self._program = _find_program(python)
+        self._arguments = [*shlex.split(os.environ.get("P2R_VLLM_ARGS", "")), *arguments]
+        self._max_images = max_images
+        self._startup_timeout_s = startup_timeout_s
+        self._grace_s = grace_s
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+        self._was_healthy = False
+        self.api_key = secrets.token_urlsafe(24)
+        self.port = 0
+        self.log: Path | None = None
+
+    @property
+    def base_url(self) -> str:
+        """The base URL once started."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def start(self) -> None:
+        """Start the server unless it runs, and wait until it is healthy.
+
+        Raises:
+            ModelError: it died (with its last words), did not become healthy in time, or was stopped.
+        """
+        with self._lock:
+            self.check()
+            if self._process is None:
+                self._launch()
+        self._wait_until_healthy()
+
+    def check(self) -> None:
+        """Raise a ModelError if the server was stopped, or died (with its last words)."""
+        if self._stopped:
+            raise ModelError("the model was closed", kind="internal", model=self.name)
+        if self._process is not None and (code := self._process.poll()) is not None:
+            text = f"vLLM ended with exit code {code}"
+            raise ModelError(f"{text}; {self._last_words()}", kind="internal", model=self.name)
+
+    def stop(self) -> None:
+        """End the server and everything that it started. Safe to call twice."""
+        with self._lock:
+            self._stopped = True
+            process = self._process
+        if process is None or process.stdin is None:
+            return
+        atexit.unregister(self.stop)
+        process.stdin.close()  # the guard's signal to end the server
+        try:
+            process.wait(self._grace_s + 5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if self.log is not None and self._was_healthy:
+            self.log.unlink(missing_ok=True)
+
+    def command(self, port: int) -> list[str]:
+        """The command that runs the server."""
+        limits = json.dumps({"image": self._max_images, "video": 0})
+        fixed = {
+            "--host": "127.0.0.1",
+            "--port": str(port),
+            "--served-model-name": self.name,
+            "--limit-mm-per-prompt": limits,
+            # A checkpoint's own sampling defaults must not mix into ours.
+            "--generation-config": "vllm",
+            # The whole window of a large model may not fit beside its weights; take what fits.
+            "--max-model-len": "auto",
+        }
+        options = [word for pair in fixed.items() for word in pair]
+        return [*self._program, "serve", self._source, *options, *self._arguments]
+
+    def _launch(self) -> None:
+        self.port = _free_port()
+        handle, name = tempfile.mkstemp(prefix="p2r-vllm-", suffix=".log")
+        self.log = Path(name)
+        environment = {
+            **os.environ,
+            "VLLM_API_KEY": self.api_key,
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+        }
+        _LOG.info("starting vLLM for %s; its log is %s", self.name, name)
+        self._process = subprocess.Popen(  # noqa: S603 - the command is built above
+            [sys.executable, "-I", guard.__file__, str(self._grace_s), *self.command(self.port)],
+            stdin=subprocess.PIPE,
+            stdout=handle,
+            stderr=handle,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is ours; the guard ends the server after us
+        )
+        os.close(handle)
+        atexit.register(self.stop)
+
+    def _wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + self._startup_timeout_s
+        while not self._is_healthy():
+            self.check()
+            if time.monotonic() > deadline:
+                text = f"vLLM was not ready within {self._startup_timeout_s:g} s"
+                raise ModelError(f"{text}; {self._last_words()}", kind="timeout", model=self.name)
+            time.sleep(_POLL_S)
+        self._was_healthy = True
+
+    def _is_healthy(self) -> bool:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(f"http://127.0.0.1:{self.port}/health", timeout=5) as reply:
+                return bool(reply.status == 200)
+        except OSError:  # refused, reset, timed out, or an HTTP error
+            return False
+
+    def _last_words(self) -> str:
+        if self.log is None:
+            return ""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        words = [line.strip() for line in lines if line.strip()]
+        return f"the end of {self.log}: " + (" | ".join(words[-_LAST_LINES:])[-1_500:] or "nothing")
+
+
+class VLLMModel:
+    """A model on a vLLM server of our own, started with the first request; it also streams.
+
+    Args:
+        server: what to start. The model ends it.
+        max_concurrency: requests in flight at a time.
+    """
+
+    def __init__(self, server: VLLMServer, *, max_concurrency: int = 64) -> None:
+        self._server = server
+        self._max_concurrency = max_concurrency
+        self._lock = threading.Lock()
+        self._started: Future[EndpointModel] | None = None
+
+    @property
+    def name(self) -> str:
+        """The folder or hub id."""
+        return self._server.name
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """Complete one conversation; see `Model.complete`."""
+        endpoint = await self._ready()
+        self._server.check()
+        try:
+            return await endpoint.complete(messages, sampling)
+        except ModelError:
+            self._server.check()
+            raise
+
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling
+    ) -> AsyncIterator[str | Completion]:
+        """Complete one conversation piece by piece; see `StreamingModel.stream`."""
+        endpoint = await self._ready()
+        async for piece in endpoint.stream(messages, sampling):
+            yield piece
+
+    async def aclose(self) -> None:
+        """Close the connections and end the server. Safe to call twice."""
+        started = self._started
+        if started is not None and started.done() and started.exception() is None:
+            await started.result().aclose()
+        await asyncio.to_thread(self._server.stop)
+
+    async def _ready(self) -> EndpointModel:
+        """The endpoint; the first caller starts the server, and a failed start fails every call."""
+        with self._lock:
+            if self._started is None:
+                self._started = Future()
+                # A thread of its own: a start takes minutes, and the loop's pool is for short work.
+                threading.Thread(target=self._start, args=(self._started,), daemon=True).start()
+        # Shielded, so that one cancelled caller does not cancel the start for all.
+        return await asyncio.shield(asyncio.wrap_future(self._started))
+
+    def _start(self, started: Future[EndpointModel]) -> None:
+        try:
+            self._server.start()
+        except ModelError as error:
+            started.set_exception(error)
+        else:
+            started.set_result(
+                EndpointModel(
+                    self._server.base_url,
+                    self._server.name,
+                    api_key=self._server.api_key,
+                    max_concurrency=self._max_concurrency,
+                )
+            )
+
+
+def _find_program(python: str | None) -> list[str]:
+    """The beginning of a vLLM command."""
+    chosen = python or os.environ.get("P2R_VLLM_PYTHON")
+    if chosen and not os.access(chosen, os.X_OK):
+        raise InputError(f"P2R_VLLM_PYTHON: {chosen} is no program")
+    if not chosen and importlib.util.find_spec("vllm") is not None:
+        chosen = sys.executable
+    if chosen:
+        return [chosen, "-m", "vllm.entrypoints.cli.main"]
+    if program := shutil.which("vllm"):
+        return [program]
+    raise InputError(
+        "vLLM is not installed here: put it into an environment of its own (`uv venv vllm-env && "
+        "VIRTUAL_ENV=vllm-env uv pip install vllm`), and set P2R_VLLM_PYTHON=vllm-env/bin/python"
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,83 @@
+"""A spec becomes the right model, or one line that lists what it may be."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from p2r.errors import InputError
+from p2r.models import open_model, settings_for
+from p2r.models.endpoint import EndpointModel
+from p2r.models.vllm import VLLMModel
+from p2r.settings import Geometry, Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that looks like a checkpoint and carries settings."""
+    (tmp_path / "config.json").write_text("{}")
+    Settings(geometry=Geometry(max_crops=5)).save(tmp_path)
+    return tmp_path
+
+
+def refusal(spec: str) -> str:
+    with pytest.raises(InputError) as caught:
+        open_model(spec)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["http://localhost:8000/v1", "https://example.org/v1"])
+def test_a_url_is_an_endpoint(spec: str) -> None:
+    assert isinstance(named := open_model(f"{spec}#org/model"), EndpointModel)
+    assert (named.base_url, named.name) == (spec, "org/model")
+    assert open_model(spec).name == spec
+    assert settings_for(f"{spec}#org/model") is None
+
+
+def test_vllm_serves_a_folder_or_a_hub_id(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P2R_VLLM_PYTHON", sys.executable)
+    for name in (str(folder), "org/model"):
+        model = open_model(f"vllm:{name}")
+        assert isinstance(model, VLLMModel)
+        assert model.name == name
+
+
+def test_the_settings_of_a_checkpoint_are_found(folder: Path) -> None:
+    for spec in (str(folder), f"vllm:{folder}"):
+        found = settings_for(spec)
+        assert found is not None
+        assert found.geometry.max_crops == 5
+    (folder / "p2r.json").unlink()
+    assert settings_for(str(folder)) is None
+    assert settings_for("org/never-downloaded") is None
+
+
+def test_settings_that_cannot_be_read_are_an_error(folder: Path) -> None:
+    (folder / "p2r.json").write_text(json.dumps({"geometry": {"max_crops": 0}}))
+    with pytest.raises(InputError, match=r"geometry\.max_crops"):
+        settings_for(str(folder))
+
+
+@pytest.mark.parametrize("spec", ["", "word", "vllm:", "vllm:word", "a/b/c", "ftp://host/v1", "./nowhere"])
+def test_an_unknown_spec_lists_the_choices(spec: str) -> None:
+    text = refusal(spec)
+    for choice in ("nano", "nano-base", "folder", "hub id", "vllm:", "#name"):
+        assert choice in text
+    with pytest.raises(InputError, match="unknown model"):
+        settings_for(spec)
+
+
+def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
+    assert f"{tmp_path} is no checkpoint folder" in refusal(str(tmp_path))
+    assert f"{tmp_path} is no checkpoint folder" in refusal(f"vllm:{tmp_path}")
+
+
+def test_a_url_without_a_host_is_refused() -> None:
+    assert "is no server" in refusal("http://#model")
