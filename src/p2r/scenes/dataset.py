@@ -1,0 +1,175 @@
+"""Seeded splits of scenes, and the folder format in which they are written.
+
+`train`, `validation` and `test` can never overlap: a sample's random stream is seeded by the number
+`(seed · 2³² + index) · 4 + split`, which no two splits share.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from p2r.errors import InputError
+from p2r.scenes.families import FAMILIES, WEIGHTS, Task, draw_scene, draw_task
+from p2r.scenes.render import render
+from p2r.types import Box, Question, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy as np
+
+    from p2r.scenes.layout import Scene
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+# The long side of a 16:9 picture; other aspects keep its area.
+SIZES: dict[str, tuple[int, int]] = {"2k": (2560, 1440), "4k": (3840, 2160), "8k": (7680, 4320)}
+ASPECTS: tuple[float, ...] = (16 / 9, 16 / 9, 3 / 2, 4 / 3, 1.0, 3 / 4, 2 / 3)
+_MAX_COUNT = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSample:
+    """A scene with a question about it.
+
+    Attributes:
+        id: `SPLIT-SEED-INDEX`.
+        scene, task: what is drawn and what is asked.
+        size: (width, height) of the picture in pixels.
+    """
+
+    id: str
+    scene: Scene
+    task: Task
+    size: tuple[int, int]
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """The gold boxes, 0–1000, in the order in which the question names the objects."""
+        return tuple(target.box(self.scene.aspect) for target in self.task.targets)
+
+    def render(self) -> np.ndarray:
+        """The picture at full size: RGB, uint8, (height, width, 3)."""
+        return render(self.scene, self.size)
+
+    def sample(self, image: str | np.ndarray | None = None) -> Sample:
+        """The question with its gold answer, about `image` (a fresh rendering by default)."""
+        task = self.task
+        picture = self.render() if image is None else image
+        question = Question(picture, task.text, task.choices, task.answer_type, self.id)
+        return Sample(question, task.answer, self.boxes, task.family)
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """An exact size such as `1920x1080` as (width, height); None for `2k`, `4k` and `8k`.
+
+    Raises:
+        InputError: neither.
+    """
+    if text.lower() in SIZES:
+        return None
+    width, cross, height = text.lower().partition("x")
+    if (
+        cross
+        and width.isdigit()
+        and height.isdigit()
+        and 256 <= int(width) <= 32768
+        and 256 <= int(height) <= 32768
+    ):
+        return int(width), int(height)
+    raise InputError(f"size {text!r}: give {', '.join(SIZES)}, or WIDTHxHEIGHT with sides of 256 to 32768")
+
+
+def make_sample(
+    split: Split, index: int, *, seed: int = 0, size: str = "4k", family: str | None = None
+) -> SceneSample:
+    """Make sample `index` of a split; the same arguments always give the same sample.
+
+    Args:
+        split: `train`, `validation` or `test`.
+        index: 0 to 2³² − 1.
+        seed: picks another series of the same split.
+        size: `2k`, `4k`, `8k` (several aspect ratios of that area) or `WIDTHxHEIGHT`.
+        family: draw this family instead of the usual mixture.
+
+    Raises:
+        InputError: an unknown split, family or size, or an index out of range.
+    """
+    rng = random.Random(stream(split, index, seed))
+    exact = parse_size(size)
+    aspect = rng.choice(ASPECTS)
+    if exact:
+        aspect = exact[0] / exact[1]
+        if not 0.25 <= aspect <= 4:
+            raise InputError(f"size {size!r}: scenes need an aspect ratio between 1:4 and 4:1")
+    drawn = rng.choices(FAMILIES, WEIGHTS)[0]
+    if family is not None:
+        if family not in FAMILIES:
+            raise InputError(f"family {family!r}: one of {', '.join(FAMILIES)}")
+        drawn = next(name for name in FAMILIES if name == family)
+    scene = draw_scene(rng, drawn, aspect)
+    task = draw_task(rng, drawn, scene)
+    return SceneSample(
+        f"{split}-{seed}-{index}", scene, task, exact or with_aspect(SIZES[size.lower()], aspect)
+    )
+
+
+def stream(split: Split, index: int, seed: int) -> int:
+    """The number that seeds a sample's random stream; injective, and disjoint between splits."""
+    if split not in SPLITS:
+        raise InputError(f"split {split!r}: one of {', '.join(SPLITS)}")
+    if not 0 <= index < _MAX_COUNT or not 0 <= seed < _MAX_COUNT:
+        raise InputError(f"index {index} or seed {seed} is outside 0–{_MAX_COUNT - 1}")
+    return (seed * _MAX_COUNT + index) * 4 + SPLITS.index(split)
+
+
+def with_aspect(size: tuple[int, int], aspect: float) -> tuple[int, int]:
+    """A size of the same area as `size` with another aspect (width / height)."""
+    area = size[0] * size[1]
+    return round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+
+
+def write_scenes(out: Path, *, split: Split, size: str, count: int, seed: int = 0) -> Iterator[SceneSample]:
+    """Write `images/*.jpg` and `samples.jsonl`, yielding each sample when it is on disk.
+
+    Each line holds `id, image, question, choices, answer_type, answer, boxes, family`. Pictures that are
+    already there are kept, so an interrupted call continues.
+
+    Raises:
+        InputError: the folder cannot be written, or an argument is out of range.
+    """
+    import pyvips
+
+    try:
+        (out / "images").mkdir(parents=True, exist_ok=True)
+        with (out / "samples.jsonl").open("w", encoding="utf-8") as lines:
+            for index in range(count):
+                made = make_sample(split, index, seed=seed, size=size)
+                name = f"images/{made.id}-{made.size[0]}x{made.size[1]}.jpg"
+                if not (out / name).exists():
+                    partial = out / (name + ".part.jpg")
+                    pyvips.Image.new_from_array(made.render()).write_to_file(str(partial), Q=92)
+                    partial.replace(out / name)
+                lines.write(json.dumps(_row(made, name), ensure_ascii=False) + "\n")
+                yield made
+    except (OSError, pyvips.Error) as error:
+        raise InputError(f"cannot write scenes to {out}: {error}") from error
+
+
+def _row(made: SceneSample, image: str) -> dict[str, object]:
+    task = made.task
+    return {
+        "id": made.id,
+        "image": image,
+        "question": task.text,
+        "choices": list(task.choices),
+        "answer_type": task.answer_type,
+        "answer": task.answer,
+        "boxes": [list(box.as_tuple()) for box in made.boxes],
+        "family": task.family,
+    }
