@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import pytest
 from fake_model import FakeModel, StreamingFakeModel, failure, said
 from p2r.errors import InputError, ModelError
 from p2r.models.base import Completion
-from p2r.pipeline import P2R
+from p2r.pipeline import DEFAULT_MODEL, P2R, settings_of
 from p2r.settings import Geometry, PixelBudget, Settings, TokenLimits
 from p2r.types import Box, Question, Usage
 
@@ -77,7 +78,10 @@ def test_every_field_of_a_prediction_is_filled() -> None:
     assert (known.perception.outcome, known.perception.text) == ("boxes", BOXES)
     assert [box.label for box in known.boxes] == ["bus", "sign"]
     assert known.boxes[0].as_tuple() == (100, 200, 150, 260)
-    assert known.crops_px == ((0, 60, 200, 216), (480, 360, 688, 528)), "box and a tenth of each side"
+    assert len(known.crops_px) == 2
+    x0, y0, x1, y1 = known.crops_px[0]
+    assert x0 < 80 < 120 < x1 < 400, "the first box in pixels, with context"
+    assert y0 < 120 < 156 < y1 < 400
     assert known.thinking == "The bus says 42."
     assert known.text == THOUGHT
     assert set(known.seconds) == {"image", "perceive", "evidence", "reason", "total"}
@@ -157,6 +161,10 @@ def test_a_text_that_names_no_answer_is_no_answer() -> None:
     known = predict(replies(thought="<think>Hm.</think><answer>A or B</answer>"), question=question)
     assert (known.status, known.answer) == ("no_answer", None)
     assert known.notes, "it says why"
+
+
+def test_thinking_aloud_without_an_answer_tag_is_no_answer() -> None:
+    assert predict(replies(thought="It is 42.")).status == "no_answer"
 
 
 def test_running_into_a_token_limit_shows() -> None:
@@ -277,6 +285,26 @@ def test_an_observer_sees_the_evidence_and_then_the_text(streams: bool) -> None:
     assert (len(notebook.pieces) > 1) == streams
 
 
+def test_a_model_is_not_streamed_when_nobody_reads_along() -> None:
+    class Deaf:
+        on_text = None
+        perceptions = 0
+
+        def on_perception(self, perception: Perception, evidence: Evidence) -> None:
+            self.perceptions += 1
+
+    class NoStream(StreamingFakeModel):
+        async def stream(
+            self, messages: Sequence[Message], sampling: Sampling
+        ) -> AsyncIterator[str | Completion]:
+            raise AssertionError("nobody reads along")
+            yield ""
+
+    deaf = Deaf()
+    known = asyncio.run(pipeline(NoStream([BOXES, THOUGHT])).predict(QUESTION, observer=deaf))
+    assert (known.answer, deaf.perceptions) == ("42", 1)
+
+
 def test_one_pass_has_no_perception_to_tell() -> None:
     notebook = Notebook()
     asyncio.run(pipeline(FakeModel([THOUGHT])).predict(QUESTION, "think", observer=notebook))
@@ -328,28 +356,32 @@ def test_no_barrier_stands_between_the_stages() -> None:
 
 
 class Uneven(FakeModel):
-    """Later questions are answered sooner; the question's text is its answer."""
+    """Answers the number that it is asked for; the first of each `period` questions takes longer."""
+
+    def __init__(self, delay_s: float, *, slow_s: float, period: int = 10**9) -> None:
+        super().__init__(lambda messages: "", delay_s=delay_s)
+        self._slow_s, self._period = slow_s, period
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         await super().complete(messages, sampling)
         number = int(said(messages).split("Question: ")[1].split("\n")[0])
-        await asyncio.sleep(0.02 * (number % 3 == 0))
+        if number % self._period == 0:
+            await asyncio.sleep(self._slow_s)
         return Completion(str(number), 1, 1, "stop")
 
 
 def numbered(count: int | None = None) -> Iterator[Question]:
+    small = PICTURE[:64, :64]
     numbers = itertools.count() if count is None else range(count)
-    return (
-        Question(PICTURE[:64, :64], str(number), answer_type="number", id=str(number)) for number in numbers
-    )
+    return (Question(small, str(number), answer_type="number", id=str(number)) for number in numbers)
 
 
 def test_many_are_answered_in_order_and_at_most_so_many_at_once() -> None:
-    model = Uneven(lambda messages: "", delay_s=0.002)
+    model = Uneven(0.05, slow_s=0.1, period=3)
     with pipeline(model, concurrency=4) as p2r:
-        known = list(p2r.answer_many(numbered(30), "direct"))
-    assert [prediction.id for prediction in known] == [str(number) for number in range(30)]
-    assert [prediction.answer for prediction in known] == [str(number) for number in range(30)]
+        known = list(p2r.answer_many(numbered(20), "direct"))
+    assert [prediction.id for prediction in known] == [str(number) for number in range(20)]
+    assert [prediction.answer for prediction in known] == [str(number) for number in range(20)]
     assert 2 <= model.most_in_flight <= 4
 
 
@@ -362,20 +394,30 @@ def test_an_endless_iterable_is_drawn_a_bounded_way_ahead() -> None:
             drawn += 1
             yield question
 
-    with pipeline(Uneven(lambda messages: ""), concurrency=2) as p2r:
-        known = list(itertools.islice(p2r.answer_many(counted(), "direct"), 20))
-    assert len(known) == 20
-    assert drawn <= 20 + 4 * 2
+    model = Uneven(0, slow_s=0.5)
+    with pipeline(model, concurrency=2) as p2r:
+        predictions = p2r.answer_many(counted(), "direct")
+        assert next(predictions).id == "0"
+        assert 2 < drawn <= 8, "the others went on while the first was waited for, within bounds"
+        assert [prediction.id for prediction in itertools.islice(predictions, 20)][-1] == "20"
+        assert drawn <= 21 + 8
 
 
 def test_leaving_early_cancels_what_is_on_its_way() -> None:
-    model = FakeModel(lambda messages: "1", delay_s=0.01)
+    class OnlyTheFirst(FakeModel):
+        async def _wait(self) -> None:
+            self._delay_s = 0 if len(self.calls) == 1 else 30
+            await super()._wait()
+
+    model = OnlyTheFirst(lambda messages: "1")
     with pipeline(model, concurrency=3) as p2r:
         predictions = p2r.answer_many(numbered(), "direct")
         next(predictions)
         predictions.close()  # type: ignore[attr-defined]
-    assert model.in_flight == 0
-    assert len(model.calls) <= 16
+        with pytest.raises(InputError):
+            p2r.answer(b"", "has the loop come round?")
+        assert model.in_flight == 0
+        assert model.cancelled == len(model.calls) - 1
 
 
 def test_a_failure_among_many_is_marked_and_stops_nobody() -> None:
@@ -463,3 +505,35 @@ def test_a_forgotten_pipeline_ends_its_thread_when_it_is_collected() -> None:
 
     gc.collect()
     assert "p2r-loop" not in {thread.name for thread in threading.enumerate()}
+
+
+# Settings.
+
+
+def test_settings_that_come_with_a_model_are_used_unless_others_are_given(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "p2r.json").write_text(json.dumps({"geometry": {"max_crops": 2}}))
+    assert settings_of(str(tmp_path)).geometry.max_crops == 2
+    assert settings_of("http://127.0.0.1:9/v1#name") == Settings()
+    assert settings_of(FakeModel([])) == Settings()
+    assert P2R(FakeModel([]), settings=SETTINGS).settings is SETTINGS
+
+
+# Models that are opened here.
+
+
+def test_a_model_that_was_opened_here_is_closed_here_and_shared_by_both_roles() -> None:
+    async def run() -> None:
+        async with P2R("http://127.0.0.1:9/v1#name", settings=SETTINGS) as p2r:
+            assert p2r.perceiver is p2r.reasoner
+            assert p2r.perceiver.name == "name"
+        async with P2R("http://127.0.0.1:9/v1#a", reasoner="http://127.0.0.1:9/v1#b") as p2r:
+            assert (p2r.perceiver.name, p2r.reasoner.name) == ("a", "b")
+
+    asyncio.run(run())
+
+
+def test_an_unknown_model_is_refused_when_the_pipeline_is_made() -> None:
+    with pytest.raises(InputError, match="unknown model 'no such thing'"):
+        P2R("no such thing")
+    assert DEFAULT_MODEL in ("nano", "nano-base")

@@ -19,6 +19,7 @@ from p2r.errors import InputError, ModelError
 from p2r.evidence import build_evidence, plain_overview
 from p2r.images import ImageSource, Limits
 from p2r.models.base import Sampling
+from p2r.nano import bundled
 from p2r.parse import parse_perception
 from p2r.private_loop import PrivateLoop
 from p2r.progress import Progress, complete
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from p2r.progress import Observer
     from p2r.types import Answer, AnswerType, Box, Mode, Perception
 
-DEFAULT_MODEL = "nano-base"
+# The trained bundled model where its weights are, else the one that was warmed up only.
+DEFAULT_MODEL = next(iter(bundled()), "nano-base")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ class P2R:
         """
         run = self._begin(question, mode, boxes)
         await self._run(run, question, boxes, observer)
-        return run.known
+        return self._signed(run.known)
 
     async def attempt(
         self,
@@ -179,15 +181,18 @@ class P2R:
             await self._run(run, question, boxes, observer)
         except (InputError, ModelError) as error:
             run.learn(status="failed", error=str(error))
-        return run.known
+        return self._signed(run.known)
 
     def _begin(self, question: Question, mode: Mode, boxes: Sequence[Box] | None) -> Progress:
         if mode not in MODES:
             raise InputError(f"unknown mode {mode!r}: {', '.join(MODES)}")
         if boxes is not None and mode != "p2r":
             raise InputError(f"mode {mode} looks at the plain picture: boxes go with mode p2r only")
-        known = Prediction(question.id, mode, "no_answer", digest=self.settings.digest)
-        return Progress(replace(known, model=self.perceiver.name, reasoner=self.reasoner.name))
+        return Progress(Prediction(question.id, mode, "no_answer", digest=self.settings.digest))
+
+    def _signed(self, prediction: Prediction) -> Prediction:
+        # Only now, because an endpoint may learn its model's name from the server.
+        return replace(prediction, model=self.perceiver.name, reasoner=self.reasoner.name)
 
     async def _run(
         self, run: Progress, question: Question, boxes: Sequence[Box] | None, observer: Observer | None

@@ -25,8 +25,12 @@ class Observer(Protocol):
         """The perceiver has spoken and its evidence is cut. Mode `p2r` without given boxes only."""
         ...
 
-    def on_text(self, piece: str) -> None:
-        """More text of the stage that answers; one single piece where the model does not stream."""
+    @property
+    def on_text(self) -> Callable[[str], None] | None:
+        """Called with more text of the stage that answers; one piece where the model cannot stream.
+
+        None where nobody reads along: the model is not asked to stream then.
+        """
         ...
 
 

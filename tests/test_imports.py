@@ -1,0 +1,218 @@
+"""Who may know whom: what importing loads in a fresh interpreter, and what each layer names in its source."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import p2r
+
+SOURCE = Path(p2r.__file__).parent
+CORE = [
+    *("p2r.types", "p2r.errors", "p2r.settings", "p2r.prompts", "p2r.images", "p2r.evidence", "p2r.parse"),
+    *("p2r.answers", "p2r.scoring", "p2r.scoring.judge", "p2r.models.base", "p2r.pipeline", "p2r.progress"),
+    *("p2r.record", "p2r.samples", "p2r.doctor"),
+]
+HEAVY = [
+    *(
+        "torch",
+        "torchvision",
+        "transformers",
+        "trl",
+        "accelerate",
+        "peft",
+        "datasets",
+        "matplotlib",
+        "pandas",
+    ),
+    *("fastapi", "starlette", "uvicorn", "gradio", "httpx", "openai", "math_verify", "sympy"),
+]
+
+
+# What importing loads.
+
+
+def loaded(statement: str, candidates: list[str], path: Path | None = None) -> list[str]:
+    """Which of the candidates a fresh interpreter has loaded after a statement."""
+    code = f"import sys\n{statement}\nprint(*[name for name in {candidates!r} if name in sys.modules])"
+    environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return run.stdout.splitlines()[-1].split()
+
+
+def test_the_core_loads_nothing_heavy() -> None:
+    assert loaded(f"import p2r, {', '.join(CORE)}", HEAVY) == []
+
+
+def test_that_test_can_fail(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").touch()
+    (tmp_path / "layer.py").write_text("import torch\n")
+    assert loaded("import p2r, layer", HEAVY, tmp_path) == ["torch"]
+
+
+def test_import_p2r_loads_not_even_numpy() -> None:
+    light = ["numpy", "PIL", "pyvips", "pydantic", "typer", "rich", "p2r.types"]
+    assert loaded("import p2r", light) == []
+    assert loaded("import p2r; p2r.Box", light) == ["p2r.types"]
+
+
+def help_loads(arguments: list[str], candidates: list[str]) -> list[str]:
+    return loaded(
+        f"from p2r.cli import app\ntry:\n    app({arguments!r})\nexcept SystemExit:\n    print()", candidates
+    )
+
+
+def test_help_loads_only_what_it_prints_with() -> None:
+    light = ["numpy", "PIL", "pyvips", "asyncio", "rich"]
+    assert help_loads(["--help"], [*HEAVY, *light, "pydantic"]) == []
+    assert help_loads(["answer", "--help"], [*HEAVY, *light]) == []
+
+
+# Every public name is exported.
+
+
+def test_every_exported_name_can_be_had() -> None:
+    assert sorted(p2r.__all__) == list(p2r.__all__)
+    assert all(getattr(p2r, name) is not None for name in p2r.__all__)
+    assert set(p2r.__all__) <= set(dir(p2r))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = p2r.nothing  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "module", ["types", "errors", "settings", "models.base", "pipeline", "progress", "images"]
+)
+def test_every_public_class_is_exported(module: str) -> None:
+    found = importlib.import_module(f"p2r.{module}")
+    public = {
+        name
+        for name, value in inspect.getmembers(found, inspect.isclass)
+        if value.__module__ == found.__name__ and not name.startswith("_")
+    }
+    internal = {"Progress"}
+    assert public - internal <= set(p2r.__all__)
+
+
+def test_type_checkers_see_what_is_loaded_lazily() -> None:
+    block = next(
+        node for node in ast.parse((SOURCE / "__init__.py").read_text()).body if isinstance(node, ast.If)
+    )
+    seen = {
+        alias.name: statement.module
+        for statement in block.body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
+    assert seen == p2r._HOME_OF
+
+
+# What each layer names, at the top of a file or inside a function.
+
+
+def imports(file: Path, root: Path) -> set[str]:
+    """The dotted names that a file imports; `from a import b` counts as `a` and as `a.b`."""
+    package = ["p2r", *file.relative_to(root).parent.parts]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+DOORS = ("p2r.evaluation", "p2r.report", "p2r.training", "p2r.serving")
+# Layer → what it must not name. A layer is a file or a folder under src/p2r; "" is everything.
+FORBIDDEN: dict[str, tuple[str, ...]] = {
+    "": ("p2r.cli",),
+    "evaluation": ("p2r.training", "p2r.serving"),
+    "report": ("p2r.training", "p2r.serving"),
+    "training": ("p2r.evaluation", "p2r.report", "p2r.serving"),
+    "serving": ("p2r.evaluation", "p2r.report", "p2r.training", "p2r.scoring"),
+    "scoring": ("p2r.pipeline", *DOORS),
+    "models": (
+        *(
+            "p2r.types.Question",
+            "p2r.types.Sample",
+            "p2r.types.Box",
+            "p2r.types.Perception",
+            "p2r.types.Score",
+        ),
+        *("p2r.prompts", "p2r.parse", "p2r.answers", "p2r.evidence", "p2r.pipeline", "p2r.scoring", *DOORS),
+    ),
+    "pipeline.py": ("p2r.types.Sample", "p2r.samples", "p2r.scoring", *DOORS),
+    "prompts.py": ("p2r.types.Sample", "p2r.pipeline", *DOORS),
+}
+ONLY_TRAINING = ("trl", "accelerate")
+
+
+def violations(root: Path) -> list[str]:
+    """Every import under `root` (a `src/p2r`) that breaks a rule, as `file: name`."""
+    found = []
+    for file in sorted(root.rglob("*.py")):
+        inside = file.relative_to(root)
+        banned = [
+            name
+            for layer, names in FORBIDDEN.items()
+            if not layer or inside.parts[0] == layer
+            for name in names
+        ]
+        if inside.parts[0] in ("cli", "__main__.py"):
+            banned.remove("p2r.cli")
+        if inside.parts[0] != "training":
+            banned += ONLY_TRAINING
+        broken = [
+            name for name in imports(file, root) if any(f"{name}.".startswith(f"{ban}.") for ban in banned)
+        ]
+        found += [f"{inside.as_posix()}: {name}" for name in sorted(broken)]
+    return found
+
+
+def test_no_layer_names_what_it_must_not_know() -> None:
+    assert violations(SOURCE) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("serving/app.py", "from p2r.scoring import score"),
+        ("serving/app.py", "def ask():\n    import p2r.evaluation.runner"),
+        ("evaluation/runner.py", "from p2r import training"),
+        ("training/phase.py", "from ..serving import app"),
+        ("models/local.py", "from p2r.types import Question"),
+        ("models/local.py", "from p2r.prompts import PromptPack"),
+        ("models/local.py", "import accelerate"),
+        ("pipeline.py", "if TYPE_CHECKING:\n    from p2r.types import Sample"),
+        ("evaluation/runner.py", "from trl import GRPOTrainer"),
+        ("images.py", "from p2r.cli.console import say"),
+    ],
+)
+def test_that_test_can_fail_too(tmp_path: Path, file: str, line: str) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(line + "\n")
+    assert violations(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("training/phase.py", "from trl import GRPOTrainer"),
+        ("cli/answer.py", "from p2r.cli.console import say"),
+        ("models/local.py", "from p2r.images import Picture"),
+        ("evaluation/runner.py", "from p2r.scoring import score"),
+    ],
+)
+def test_what_is_allowed_passes(tmp_path: Path, file: str, line: str) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(line + "\n")
+    assert violations(tmp_path) == []
