@@ -15,7 +15,7 @@ Outcome = Literal[
 ]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
-MEANING: dict[Outcome, str] = {
+MEANING: dict[str, str] = {
     "correct": "right",
     "reasoning": "wrong although the evidence was in the crops",
     "localization": "wrong, and the evidence was not in the crops",

@@ -35,7 +35,9 @@ def _has_category(name: str) -> Callable[[Record], bool]:
 
 def by_evidence_size(columns: Sequence[Column]) -> list[tuple[str, list[Point]]]:
     """Accuracy by how small the evidence is: the side of the smallest gold box, against the picture's."""
-    return _binned(columns, _evidence_side, SIZE_BINS, lambda low, high: _range(low, high, "% of side"))
+    return _binned(
+        columns, _evidence_side, SIZE_BINS, lambda low, high: _range(low, high, "% of the picture's side")
+    )
 
 
 def by_iou(columns: Sequence[Column]) -> list[tuple[str, list[Point]]]:

@@ -13,7 +13,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
-from p2r.evaluation.outcomes import MEANING, OUTCOMES
+from p2r.evaluation.outcomes import MEANING
 from p2r.evaluation.published import rows_beside
 from p2r.evaluation.summary import compared, grouped, summarize
 from p2r.evaluation.tables import Grid, grids, interval, pairs_grid, percent, published_grid
@@ -103,11 +103,9 @@ def _models(run: RunData) -> str:
 
 
 def _card(position: int, column: Column) -> str:
-    counts = outcome_counts(column)
-    n, correct = sum(counts.values()), counts.get("correct", 0)
-    figures = _figures(column)
-    details = [f"{correct} of {n} right"]
-    details += [f"{counts[name]} {words}" for name, words in _WORTH_SAYING.items() if counts.get(name)]
+    figures = summarize(column.run)["modes"][column.mode]
+    details = [f"{figures['correct']} of {figures['n']} right"]
+    details += [f"{figures[name]} {words}" for name, words in _WORTH_SAYING.items() if figures[name]]
     return (
         f'<article class="card series-{position}"><h3>{escape(column.label)}</h3>'
         f'<p class="big">{percent(figures["accuracy"])}<span> %</span></p>'
@@ -117,11 +115,6 @@ def _card(position: int, column: Column) -> str:
 
 
 _WORTH_SAYING = {"no_answer": "without an answer", "malformed": "malformed", "failed": "failed"}
-
-
-def _figures(column: Column) -> dict[str, Any]:
-    figures: dict[str, Any] = summarize(column.run)["modes"][column.mode]
-    return figures
 
 
 def _grids(runs: Sequence[RunData], columns: Sequence[Column]) -> Iterator[Grid]:
@@ -179,30 +172,14 @@ def _table(grid: Grid) -> str:
 def _plots(columns: Sequence[Column]) -> Iterator[str]:
     names = [column.label for column in columns]
     headings = columns[0].run.config.get("layout", {}).get("headings", {})
-    yield _figure(
-        accuracy_plot("Accuracy by category, with 95 % intervals", by_category(columns, headings), names)
-    )
+    yield accuracy_plot("Accuracy by category, with 95 % intervals", by_category(columns, headings), names)
     rows = [(column.label, outcome_counts(column)) for column in columns]
-    yield _figure(split_plot("What became of the questions", rows, OUTCOMES), _legend())
-    if sizes := by_evidence_size(columns):
-        yield _figure(accuracy_plot("Accuracy by size of the smallest evidence", sizes, names))
-    if fits := by_iou(columns):
-        yield _figure(
-            accuracy_plot("Are good boxes worth it? Accuracy by IoU of the worst-fitting box", fits, names)
-        )
-
-
-def _figure(svg: str, legend: str = "") -> str:
-    return f'<figure class="scroll" tabindex="0">{svg}{legend}</figure>'
-
-
-def _legend() -> str:
-    items = "".join(
-        f'<li><span class="swatch outcome-{name}"></span>'
-        f"{escape(name.replace('_', ' '))}: {escape(MEANING[name])}</li>"
-        for name in OUTCOMES
-    )
-    return f'<ul class="legend">{items}</ul>'
+    yield split_plot("What became of the questions", rows, MEANING)
+    sizes, fits = by_evidence_size(columns), by_iou(columns)
+    if len(sizes) > 1:
+        yield accuracy_plot("Accuracy by the side of the smallest evidence", sizes, names)
+    if len(fits) > 1:
+        yield accuracy_plot("Are good boxes worth it? Accuracy by IoU of the worst-fitting box", fits, names)
 
 
 def _provenance(run: RunData) -> str:

@@ -1,6 +1,7 @@
-"""Plots as SVG that takes its colours from the page, so that one file is right in light and dark.
+"""Plots as SVG that takes its colours from the page and its width from the window.
 
-Every plot has a title and a description for those who do not see it; the figures are in the tables beside it.
+Places along the width are percentages and text has the size of the page's, so that a plot reads the same on a
+telephone. Every plot has a description for those who do not see it; the figures are in the tables beside it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-WIDTH = 640
-LEFT = 170
-RIGHT = 20
-ROW = 17
+LABEL_PX = 22
+ROW_PX = 16
+GAP_PX = 8
+AXIS_PX = 24
+BAR_PX = 28
+# A number stands on its part of a bar from this share on; in narrower parts it is in the description only.
+LEGIBLE_SHARE = 0.06
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,80 +40,87 @@ class Point:
 
 
 def accuracy_plot(title: str, groups: Sequence[tuple[str, Sequence[Point]]], names: Sequence[str]) -> str:
-    """Dots with their 95 % intervals, one row for each group and series.
+    """Dots with their 95 % intervals: for each group a label, and below it a row for each series.
 
     Args:
         title: what is shown.
-        groups: label → points, one below the other.
-        names: of the series, for the description.
+        groups: label → points, from top to bottom.
+        names: of the series.
     """
-    height = 34 + sum(ROW * len(points) + 12 for _, points in groups) + 22
-    top, parts, said = 30, [], []
+    top, parts, said = 0, [], []
     for label, points in groups:
-        middle = top + ROW * len(points) / 2 + 4
-        parts.append(_text(LEFT - 12, middle, label, "label", "end"))
+        asked = " and ".join(f"{n}" for n in dict.fromkeys(point.n for point in points))
+        parts.append(_text(0, top + 15, label, "label") + _text(100, top + 15, f"n = {asked}", "tick", "end"))
+        top += LABEL_PX
         for point in points:
-            y = top + ROW / 2
             interval = f"{100 * point.low:.1f}–{100 * point.high:.1f}"
+            told = f"{label}, {names[point.series]}: {100 * point.share:.1f} % ({interval}), n = {point.n}"
+            y = top + ROW_PX / 2
             parts.append(
-                f'<g class="series-{point.series}"><title>{escape(names[point.series])}, {escape(label)}: '
-                f"{100 * point.share:.1f} % ({interval}), n = {point.n}</title>"
-                f'<line class="whisker" x1="{_x(point.low)}" x2="{_x(point.high)}" y1="{y}" y2="{y}"/>'
-                f'<circle class="dot" cx="{_x(point.share)}" cy="{y}" r="4.5"/></g>'
+                f'<g class="series-{point.series}"><title>{escape(told)}</title>'
+                f'<line class="whisker" x1="{_at(point.low)}" x2="{_at(point.high)}" y1="{y}" y2="{y}"/>'
+                f'<circle class="dot" cx="{_at(point.share)}" cy="{y}" r="5"/></g>'
             )
-            said.append(f"{label}, {names[point.series]}: {100 * point.share:.1f} %")
-            top += ROW
-        top += 12
-    return _svg(title, "; ".join(said), height, _axis(height) + "".join(parts))
+            said.append(told)
+            top += ROW_PX
+        top += GAP_PX
+    keys = dict.fromkeys(point.series for _, points in groups for point in points)
+    legend = [(f"series-{series}", names[series]) for series in keys]
+    return _figure(title, said, top, "".join(parts), legend if len(names) > 1 else [])
 
 
-def split_plot(title: str, rows: Sequence[tuple[str, Mapping[str, int]]], outcomes: Sequence[str]) -> str:
-    """Stacked bars: what became of the questions, one bar for each column of the report."""
-    height = 34 + 38 * len(rows) + 22
-    parts, said = [], []
-    for position, (label, counts) in enumerate(rows):
-        y, total = 30 + 38 * position, sum(counts.values())
-        parts.append(_text(LEFT - 12, y + 18, label, "label", "end"))
-        start = 0
-        for name in outcomes:
-            count = counts.get(name, 0)
-            if not count:
-                continue
-            x0, x1 = _x(start / total), _x((start + count) / total)
+def split_plot(title: str, rows: Sequence[tuple[str, Mapping[str, int]]], meaning: Mapping[str, str]) -> str:
+    """Stacked bars: what became of the questions, one bar for each column of the report.
+
+    Args:
+        title: what is shown.
+        rows: label → outcome → how many questions.
+        meaning: outcome → what it means, in the order of the bars.
+    """
+    top, parts, said = 0, [], []
+    for label, counts in rows:
+        parts.append(_text(0, top + 15, label, "label"))
+        top += LABEL_PX
+        start, total = 0, sum(counts.values())
+        for name in (name for name in meaning if counts.get(name)):
+            share = counts[name] / total
+            told = f"{label}: {counts[name]} of {total} {meaning[name]}"
+            number = _text(100 * (start / total + share / 2), top + 19, str(counts[name]), "on-bar", "middle")
             parts.append(
-                f"<g><title>{escape(label)}: {escape(name.replace('_', ' '))}, {count} of {total}</title>"
-                f'<rect class="outcome-{name}" x="{x0}" y="{y}" rx="3" '
-                f'width="{max(0.8, x1 - x0 - 1):.1f}" height="26"/>'
+                f'<g><title>{escape(told)}</title><rect class="outcome-{name}" x="{_at(start / total)}" '
+                f'y="{top}" width="{_at(share)}" height="{BAR_PX}"/>'
+                f"{number if share >= LEGIBLE_SHARE else ''}</g>"
             )
-            if x1 - x0 > 30:
-                parts.append(_text((x0 + x1) / 2, y + 17.5, str(count), "on-bar", "middle"))
-            parts.append("</g>")
-            said.append(f"{label}, {name.replace('_', ' ')}: {count}")
-            start += count
-    return _svg(title, "; ".join(said), height, _axis(height) + "".join(parts))
+            said.append(told)
+            start += counts[name]
+        top += BAR_PX + GAP_PX
+    found = [name for name in meaning if any(counts.get(name) for _, counts in rows)]
+    legend = [(f"outcome-{name}", meaning[name]) for name in found]
+    return _figure(title, said, top, "".join(parts), legend)
 
 
-def _x(share: float) -> float:
-    return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
-
-
-def _axis(height: float) -> str:
-    lines = []
-    for tick in range(0, 101, 20):
-        x = _x(tick / 100)
-        lines.append(f'<line class="grid" x1="{x}" x2="{x}" y1="22" y2="{height - 22}"/>')
-        lines.append(_text(x, height - 6, f"{tick} %", "tick", "middle"))
-    return "".join(lines)
-
-
-def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:
-    shown = text if len(text) <= 26 else text[:25] + "…"
-    return f'<text class="{kind}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(shown)}</text>'
-
-
-def _svg(title: str, description: str, height: float, body: str) -> str:
+def _figure(
+    title: str, said: Sequence[str], height: int, body: str, legend: Sequence[tuple[str, str]]
+) -> str:
+    keys = "".join(f'<li><span class="swatch {kind}"></span>{escape(text)}</li>' for kind, text in legend)
+    legend_list = f'<ul class="legend">{keys}</ul>' if keys else ""
     return (
-        f'<svg class="plot" viewBox="0 0 {WIDTH} {height:.0f}" role="img" '
-        f'aria-label="{escape(title)}. {escape(description)}">'
-        f"{_text(0, 14, title, 'title', 'start')}{body}</svg>"
+        f"<figure><figcaption>{escape(title)}</figcaption>{legend_list}"
+        f'<svg class="plot" height="{height + AXIS_PX}" role="img" aria-label="{escape("; ".join(said))}">'
+        f"{''.join(_axis(height))}{body}</svg></figure>"
     )
+
+
+def _axis(height: int) -> Iterator[str]:
+    for tick in range(0, 101, 20):
+        anchor = {0: "start", 100: "end"}.get(tick, "middle")
+        yield f'<line class="grid" x1="{tick}%" x2="{tick}%" y1="0" y2="{height}"/>'
+        yield _text(tick, height + 17, f"{tick} %", "tick", anchor)
+
+
+def _at(share: float) -> str:
+    return f"{100 * share:.2f}%"
+
+
+def _text(percent: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
+    return f'<text class="{kind}" x="{percent:.2f}%" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'

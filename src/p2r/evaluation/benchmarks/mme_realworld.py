@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LAYOUT = Layout(sections="task", breakdowns=("subtask",))
 _HUB = {
-    "mme-realworld": "yifanzhang114/MME-RealWorld-lmms-eval",
+    "mme-realworld": "yifanzhang114/MME-RealWorld-Lmms-eval",
     "mme-realworld-lite": "yifanzhang114/MME-RealWorld-lite-lmms-eval",
 }
 
