@@ -205,7 +205,7 @@ _LETTER_AND_TEXT = re.compile(r"[\s\"'(\[{<]*+([A-Za-z])\s?(?:[.):\]}>,=–—-]
 
 # What may follow a letter that stands for an option.
 _END = r"(?=\s?(?:$|[.,;:!?)\]}\"'/(]|\s[-–—]|(?:because|since|as|is|or|and|but|nor|not)\b))(?!['.]\w)"
-_NEXT_WORD = re.compile(rf"\s(?!(?:because|since|as|is|or|and|but|nor|not)\b)[\w{_MASK}]")
+_NEXT_WORD = re.compile(rf"\s(?!(?:because|since|as|is|or|and|but|nor|not|[A-Z])\b)[\w{_MASK}]")
 _STANDALONE = re.compile(r"(?<![\w'.&-])([A-Z])(?![\w'&]|[.-]\w)")
 _ANCHORED = [
     re.compile(pattern)

@@ -27,7 +27,7 @@ class Quantity:
         percent: a percent sign or word follows.
         unit: a key of `UNITS`; empty when none is known.
         words: what else is written, without filler.
-        code_like: written as codes are (a leading zero, an exponent): no number where any text may stand.
+        code_like: written as codes are (a leading zero, an exponent, "A 12"): no number among free texts.
     """
 
     value: Fraction
@@ -90,15 +90,16 @@ def same_quantity(gold: Quantity, given: Quantity, *, strict: bool = False) -> b
         if dimension != other:
             return False
         left, right = left * factor, right * other_factor
-    if _close(left, right):
+    if close(left, right):
         return True
     # A percentage stands beside a plain number: 50% is 0.5.
     if gold.percent and not given.percent:
-        return _close(left / 100, right)
-    return bool(given.percent and not gold.percent and _close(left, right / 100))
+        return close(left / 100, right)
+    return bool(given.percent and not gold.percent and close(left, right / 100))
 
 
-def _close(left: Fraction, right: Fraction) -> bool:
+def close(left: Fraction, right: Fraction) -> bool:
+    """Whether two values are the same: integers exactly, others within a millionth."""
     if left.denominator == right.denominator == 1:
         return left == right
     size = max(abs(left), abs(right))
@@ -140,7 +141,9 @@ def _quantity(text: str, match: re.Match[str]) -> Quantity | str:
     around = f"{text[: match.start()]} {after}"
     words = tuple(word for word in _WORD.findall(_NUMBER.sub(" ", around)) if not _FILLER.fullmatch(word))
     unit = word if word in UNITS else currency
-    code_like = bool(match["exponent"] or match["power"]) or bool(re.match(r"0\d", match["digits"] or ""))
+    exponent = match["exponent"] or match["power"]
+    letter = _LONE_LETTER.search(text[: match.start()])
+    code_like = bool(exponent or letter or re.match(r"0\d", match["digits"] or ""))
     return Quantity(value, word in PERCENT, unit, words, code_like)
 
 
@@ -189,6 +192,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _WORD_NUMBER = re.compile(
     r"\b(?:" + "|".join(sorted(NUMBER_WORDS, key=len, reverse=True)).replace("-", "[- ]") + r")\b"
 )
+_LONE_LETTER = re.compile(r"\b[a-z] ?$")
 _CLOCK = re.compile(r"\d:\d")
 _QUALIFIED = re.compile(
     r"\b(?:not|never|neither|nor|cannot|can't|isn't|aren't|except|between|at least|at most"

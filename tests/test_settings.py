@@ -1,0 +1,96 @@
+"""Settings are checked at birth, survive a file, and their digest changes with anything that matters."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from p2r.errors import InputError
+from p2r.prompts import PromptPack
+from p2r.settings import SETTINGS_FILE, Geometry, PixelBudget, Settings, TokenLimits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_defaults_are_the_papers() -> None:
+    settings = Settings()
+    assert settings.geometry == Geometry(3, 0.10, 600, 0.003, 3)
+    assert settings.budget.overview_max_pixels == settings.budget.crop_max_pixels == 4_194_304
+    assert (settings.budget.factor, settings.budget.min_pixels) == (32, 16 * 32**2)
+
+
+def test_settings_survive_a_file(tmp_path: Path) -> None:
+    settings = Settings(
+        Geometry(max_crops=5),
+        PixelBudget(context_tokens=8_192),
+        TokenLimits(direct=3),
+        PromptPack("own", "Be brief."),
+    )
+    settings.save(tmp_path)
+    assert Settings.load(tmp_path) == settings
+    assert Settings.load(tmp_path / SETTINGS_FILE).digest == settings.digest
+
+
+def test_the_digest_is_stable_and_short() -> None:
+    assert Settings().digest == Settings().digest
+    assert len(Settings().digest) == 12
+    assert int(Settings().digest, 16) >= 0
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        (part.name, entry.name)
+        for part in fields(Settings)
+        for entry in fields(getattr(Settings(), part.name))
+    ],
+)
+def test_every_value_changes_the_digest(part: str, name: str) -> None:
+    settings = Settings()
+    value = getattr(getattr(settings, part), name)
+    other = f"{value} More." if isinstance(value, str) else (value or 0) + 1
+    changed = replace(settings, **{part: replace(getattr(settings, part), **{name: other})})
+    assert changed.digest != settings.digest
+
+
+def test_what_is_left_out_keeps_its_default() -> None:
+    settings = Settings.from_dict({"geometry": {"max_crops": 1}})
+    assert settings == Settings(geometry=Geometry(max_crops=1))
+    assert Settings.from_dict({}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"geometri": {}}, "geometri"),
+        ({"geometry": {"crops": 1}}, "geometry.crops"),
+        ({"geometry": {"max_crops": 0}}, "geometry.max_crops"),
+        ({"geometry": {"context_fraction": 1.5}}, "geometry.context_fraction"),
+        ({"budget": {"min_pixels": "many"}}, "budget.min_pixels"),
+        ({"max_tokens": {"reason": -1}}, "max_tokens.reason"),
+        ({"prompts": {"perceive": "no question"}}, "$question is missing"),
+        ({"prompts": {"hint": "x"}}, "prompts.hint"),
+        ([], "top level"),
+        (None, "top level"),
+    ],
+)
+def test_an_error_names_the_key(data: object, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Settings.from_dict(data, where="p2r.json")
+    assert str(caught.value).startswith("p2r.json: ")
+    assert message in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=SETTINGS_FILE):
+        Settings.load(tmp_path)
+    (tmp_path / SETTINGS_FILE).write_text("{")
+    with pytest.raises(InputError, match=SETTINGS_FILE):
+        Settings.load(tmp_path)
+    (tmp_path / SETTINGS_FILE).write_text(json.dumps({"budget": {"factor": 0}}))
+    with pytest.raises(InputError, match=r"budget\.factor"):
+        Settings.load(tmp_path)
