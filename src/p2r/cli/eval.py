@@ -22,10 +22,18 @@ from p2r.cli.options import (
     default_model,
     read_settings,
 )
-from p2r.types import Mode
+from p2r.types import MODES
 
 if TYPE_CHECKING:
     from p2r.evaluation.evaluate import Plan
+
+
+class Asked(StrEnum):
+    """The modes (typer takes no list of literals)."""
+
+    P2R = "p2r"
+    THINK = "think"
+    DIRECT = "direct"
 
 
 class Boxes(StrEnum):
@@ -58,8 +66,8 @@ def evaluate(
         str | None, typer.Option("--judge", metavar="SPEC", help="A model that judges free-form answers.")
     ] = None,
     mode: Annotated[
-        list[Mode], typer.Option("--mode", help="p2r, think or direct; repeat it to compare them.")
-    ] = ["p2r"],  # noqa: B006  (typer copies it)
+        list[Asked], typer.Option("--mode", help="p2r, think or direct; repeat it to compare them.")
+    ] = [Asked.P2R],  # noqa: B006  (typer copies it)
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="Ask so many questions, chosen by the seed.")
     ] = None,
@@ -85,7 +93,9 @@ def evaluate(
     json_output: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Evaluate a model on a benchmark; the same command continues after any interruption.
+    """Evaluate a model on a benchmark.
+
+    The same command continues after any interruption.
 
     Exit codes: 0 every question was answered, 2 wrong usage or unreadable input, 3 calls failed.
     """
@@ -113,7 +123,7 @@ def evaluate(
             model=spec,
             reasoner=reasoner,
             judge=judge,
-            modes=tuple(mode),
+            modes=tuple(known for known in MODES if known in mode),
             limit=None if generated else limit,
             seed=seed,
             gold_boxes=boxes is Boxes.GOLD,

@@ -25,7 +25,9 @@ def report(
     ] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Write a page with tables, plots and every question; it works offline.
+    """Write a run, or two compared, as one HTML page.
+
+    Tables, plots and every question; it works offline.
 
     Exit codes: 0 written, 2 wrong usage or unreadable input.
     """

@@ -1,0 +1,46 @@
+"""The command line. One file a command; each imports what it needs when it runs, so that help is instant."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from p2r.cli import answer, demo, doctor, eval, report, scenes, serve  # noqa: A004  (a module of ours)
+
+app = typer.Typer(
+    name="p2r",
+    help="Answer questions about details in high-resolution pictures: look first, think second.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: with rich, `p2r --help` takes three times as long
+)
+app.command("answer")(answer.answer)
+app.command("demo")(demo.demo)
+app.command("eval")(eval.evaluate)
+app.command("report")(report.report)
+app.command("serve")(serve.serve)
+app.command("scenes")(scenes.scenes)
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from p2r import __version__
+
+        typer.echo(f"perceive-to-reason {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; the entry point of the script `p2r`."""
+    app()

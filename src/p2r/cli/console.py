@@ -1,0 +1,66 @@
+"""What every command shares: results on stdout, everything else on stderr, errors as one line and a code."""
+
+from __future__ import annotations
+
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from p2r.errors import ModelError, P2RError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+WRONG_INPUT = 2
+MODEL_FAILED = 3
+
+
+def stdout() -> Console:
+    """Where results go."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def stderr() -> Console:
+    """Where progress, notes and errors go."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def printable(text: str) -> str:
+    """Text of a model or a file on one line, without what could steer the terminal."""
+    return "".join(char if char.isprintable() else "�" for char in " ".join(text.split()))
+
+
+def say(kind: str, style: str, message: str) -> None:
+    """One line on stderr: `kind: message`. Markup in the message is not interpreted, nothing is wrapped."""
+    from rich.text import Text
+
+    line = Text.assemble((f"{kind}: ", style), printable(message))
+    stderr().print(line, soft_wrap=True)
+
+
+def exit_code(error: P2RError) -> int:
+    """2 for what the user gave, 3 for a model that failed."""
+    return MODEL_FAILED if isinstance(error, ModelError) else WRONG_INPUT
+
+
+@contextmanager
+def readable_errors(*, debug: bool) -> Iterator[None]:
+    """Turn an error raised on purpose into one line and an exit code; `debug` shows the trace before it."""
+    try:
+        yield
+    except P2RError as error:
+        if debug:
+            traceback.print_exc()
+        say("error", "bold red", str(error))
+        raise typer.Exit(exit_code(error)) from None
+    except KeyboardInterrupt:
+        say("stopped", "yellow", "interrupted")
+        raise typer.Exit(130) from None

@@ -1,0 +1,123 @@
+"""`p2r demo`: the bundled pictures and questions, answered twice: perceive-then-reason, and in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from p2r.cli.answer import answer_text, save_figure
+from p2r.cli.console import MODEL_FAILED, printable, readable_errors, say, stderr, stdout
+from p2r.cli.options import DebugOption, ModelOption, ReasonerOption, default_model
+from p2r.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from p2r.pipeline import P2R
+    from p2r.types import Prediction, Sample
+
+FOLDER = Path(__file__).parents[1] / "demo"
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the figures go.")] = Path(
+        "out/demo"
+    ),
+    model: ModelOption = None,
+    reasoner: ReasonerOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Answer the bundled questions and draw a figure of each."""
+    import asyncio
+
+    with readable_errors(debug=debug):
+        _make_folder(out)
+        shows = asyncio.run(_ask(model or default_model(), reasoner))
+        for show in shows:
+            question = show.sample.question
+            save_figure(question, show.p2r, out / f"{question.id}.png", gold=show.sample.answer)
+        stdout().print(_table(shows))
+        right = sum(show.right for show in shows)
+        alone = sum(show.right_in_one_pass for show in shows)
+        typer.echo(f"{right} of {len(shows)} right; in one pass over the plain picture {alone}.")
+        typer.echo(f"Figures: {out}/*.png")
+        failed = [show.p2r.error for show in shows if show.p2r.status == "failed"]
+    if failed:
+        say("error", "bold red", f"{len(failed)} of {len(shows)} questions failed: {failed[0]}")
+        raise typer.Exit(MODEL_FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Show:
+    sample: Sample
+    p2r: Prediction
+    one_pass: Prediction
+    right: bool
+    right_in_one_pass: bool
+
+
+async def _ask(model: str, reasoner: str | None) -> list[_Show]:
+    import asyncio
+
+    from p2r.pipeline import P2R
+    from p2r.samples import read_samples
+
+    samples = read_samples(FOLDER / "samples.jsonl")
+    with stderr().status(f"loading {model} …") as status:
+        async with P2R(model, reasoner=reasoner) as p2r:
+            status.update(f"answering {len(samples)} questions …")
+            return list(await asyncio.gather(*(_show(p2r, sample) for sample in samples)))
+
+
+async def _show(p2r: P2R, sample: Sample) -> _Show:
+    import asyncio
+
+    looked, one_pass = await asyncio.gather(
+        p2r.attempt(sample.question), p2r.attempt(sample.question, mode="think")
+    )
+    return _Show(sample, looked, one_pass, await _is_right(looked, sample), await _is_right(one_pass, sample))
+
+
+async def _is_right(prediction: Prediction, sample: Sample) -> bool:
+    from p2r.scoring import score
+    from p2r.types import Answer
+
+    if prediction.status != "answered":
+        return False
+    return bool((await score(Answer(prediction.answer), sample)).correct)
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror}") from error
+
+
+def _table(shows: list[_Show]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for title in ("question", "looked at", "answer", "one pass", "seconds"):
+        table.add_column(title, justify="right" if title == "seconds" else "left", overflow="fold")
+    for show in shows:
+        labels = printable(", ".join(box.label for box in show.p2r.boxes)) or "the whole picture"
+        table.add_row(
+            show.sample.question.text,
+            labels,
+            _marked(show.sample, show.p2r, right=show.right),
+            _marked(show.sample, show.one_pass, right=show.right_in_one_pass),
+            f"{show.p2r.seconds.get('total', 0.0):.2f}",
+        )
+    return table
+
+
+def _marked(sample: Sample, prediction: Prediction, *, right: bool) -> Text:
+    from rich.text import Text
+
+    mark, style = ("✓", "green") if right else ("✗", "red")
+    return Text(f"{mark} {answer_text(sample.question, prediction)}", style=style)

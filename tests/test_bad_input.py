@@ -1,0 +1,219 @@
+"""What cannot be used ends with one clear line on stderr, nothing on stdout, and the right exit code."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import PIL.Image
+import pytest
+from typer.testing import CliRunner
+
+from p2r.cli import app
+from servers import Server, dead_url, garbage, half, status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOWHERE = "http://127.0.0.1:9/v1#never-asked"
+
+
+def jpeg(path: Path) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 255, (400, 600, 3), np.uint8)
+    PIL.Image.fromarray(noise).save(path, quality=90)
+    return path.read_bytes()
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """A small file whose header promises a huge picture."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def missing(path: Path) -> None:
+    pass
+
+
+def text_file(path: Path) -> None:
+    path.write_text("I am no picture, whatever my name says.\n" * 10)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(jpeg(path)[:9000])
+
+
+def bomb(path: Path) -> None:
+    path.write_bytes(png_of_size(60_000, 60_000))
+
+
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def refuse(*arguments: object, code: int = 2) -> str:
+    """Run `p2r`, check that it refuses properly, and return its one line."""
+    result = CliRunner().invoke(app, [str(part) for part in arguments])
+    assert result.exit_code == code, result.output
+    return one_line(result.stdout, result.stderr)
+
+
+def one_line(stdout: str, stderr: str) -> str:
+    assert stdout == ""
+    assert stderr.count("\n") == 1, stderr
+    assert stderr.startswith("error: ")
+    return stderr
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (missing, "no such file"),
+        (text_file, "not a picture"),
+        (truncated, "damaged"),
+        (bomb, "pixels"),
+        (empty, "empty"),
+        (folder, "folder"),
+    ],
+)
+def test_a_picture_that_cannot_be_used(make: Callable[[Path], None], says: str, tmp_path: Path) -> None:
+    path = tmp_path / "street.jpg"
+    make(path)
+    line = refuse("answer", path, "What?", "--model", NOWHERE)
+    assert "street.jpg" in line, "the offender is named"
+    assert says in line.lower()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([""], "the question is empty"),
+        (["  "], "the question is empty"),
+        (["What?", "--choice", "only"], "one choice is none"),
+        (["What?", "--choice", "red", "--choice", "Red"], "given twice"),
+        (["What?", "--choice", "red", "--choice", " "], "a choice is empty"),
+        (["What?", "--type", "choice"], "needs at least two choices"),
+        (["What?", "--type", "number", "--choice", "a", "--choice", "b"], "takes no choices"),
+        (["What?", "--prompts", "none.toml"], "none.toml"),
+        (["What?", "--settings", "none.json"], "none.json"),
+        (["What?", "--save", "none/figure.png"], "there is no folder none"),
+        (["What?", "--save", "."], "it is a folder"),
+    ],
+)
+def test_a_question_that_cannot_be_asked(arguments: list[str], says: str, tmp_path: Path) -> None:
+    jpeg(tmp_path / "street.jpg")
+    assert says in refuse("answer", tmp_path / "street.jpg", *arguments, "--model", NOWHERE)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("mine.toml", 'perceive = "no placeholder"', "$question is missing"),
+        ("mine.toml", 'see = "x"', "unknown key 'see'"),
+        ("p2r.json", '{"geometry": {"max_crop": 2}}', "max_crop"),
+        ("p2r.json", "{", "p2r.json"),
+    ],
+)
+def test_a_file_of_settings_that_cannot_be_used(name: str, content: str, says: str, tmp_path: Path) -> None:
+    jpeg(tmp_path / "street.jpg")
+    (tmp_path / name).write_text(content)
+    option = "--prompts" if name.endswith("toml") else "--settings"
+    line = refuse("answer", tmp_path / "street.jpg", "What?", option, tmp_path / name, "--model", NOWHERE)
+    assert says in line
+
+
+def test_a_figure_that_cannot_be_written_is_refused_before_the_model_is_asked(tmp_path: Path) -> None:
+    jpeg(tmp_path / "street.jpg")
+    with Server() as server:
+        refuse(
+            "answer", tmp_path / "street.jpg", "What?", "--model", f"{server.url}#served", "--save", tmp_path
+        )
+        assert not server.requests
+
+
+def test_a_disk_that_is_full_is_one_line(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    jpeg(tmp_path / "street.jpg")
+    (tmp_path / "figure.png").symlink_to("/dev/full")
+    with Server() as server:
+        arguments = ["answer", tmp_path / "street.jpg", "What?", "--model", f"{server.url}#served"]
+        result = CliRunner().invoke(app, [*map(str, arguments), "--save", str(tmp_path / "figure.png")])
+    assert result.exit_code == 2
+    assert "answer" in result.stdout, "the answer is shown all the same"
+    assert "figure.png" in one_line("", result.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["x.jpg"], ["x.jpg", "What?", "--mode", "see"], ["x.jpg", "What?", "-x"]]
+)
+def test_wrong_usage_says_what_is_expected(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, ["answer", *arguments])
+    assert result.exit_code == 2
+    assert "Usage: " in result.stderr
+    assert "Error: " in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("./no/such/folder", "no/such/folder"),
+        ("http://", "http://"),
+        ("ftp://host/v1#name", "ftp://host"),
+        ("", "model"),
+    ],
+)
+def test_a_model_that_is_none(spec: str, says: str, tmp_path: Path) -> None:
+    jpeg(tmp_path / "street.jpg")
+    assert says in refuse("answer", tmp_path / "street.jpg", "What?", "--model", spec)
+
+
+# Servers that fail, asked by real processes side by side, because each is asked again with pauses.
+
+FAILURES = {
+    "dead": (None, "cannot reach"),
+    "500": (status(500, retry_after=0), "the server failed (500)"),
+    "429": (status(429, retry_after=0), "overloaded (429)"),
+    "garbage": (garbage(), "unreadable reply"),
+    "half a reply": (half(), "in the middle of its reply"),
+}
+
+
+def ask_failing(picture: Path, name: str) -> subprocess.CompletedProcess[str]:
+    behaviour, _ = FAILURES[name]
+    server = Server([behaviour] if behaviour else ())
+    url = server.url if behaviour else dead_url()
+    command = [sys.executable, "-m", "p2r", "answer", str(picture), "What?", "--model", f"{url}#served"]
+    with server:
+        return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.CompletedProcess[str]]:
+    picture = tmp_path_factory.mktemp("failing") / "street.jpg"
+    jpeg(picture)
+    with ThreadPoolExecutor(len(FAILURES)) as pool:
+        return dict(zip(FAILURES, pool.map(lambda name: ask_failing(picture, name), FAILURES), strict=True))
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_server_that_fails(name: str, failed: dict[str, subprocess.CompletedProcess[str]]) -> None:
+    run = failed[name]
+    assert run.returncode == 3
+    assert FAILURES[name][1] in one_line(run.stdout, run.stderr)

@@ -1,0 +1,303 @@
+"""The commands, through typer, asking a scripted server over HTTP."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import PIL.Image
+import pytest
+from typer.testing import CliRunner
+
+from p2r import __version__
+from p2r.cli import app
+from p2r.cli.answer import is_scene, nano_note
+from p2r.doctor import EXTRAS
+from p2r.record import prediction_record
+from p2r.types import Prediction
+from servers import Behaviour, Exchange, Server, reply, status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from click.testing import Result
+
+BOXES = """[{"bbox_2d": [100, 200, 150, 260], "label": "bus"},
+ {"bbox_2d": [700, 700, 760, 780], "label": "[sign]"}]"""
+THOUGHT = "<think>The bus is blue.</think><answer>B</answer>"
+CHOICES = ["--choice", "red", "--choice", "blue"]
+
+
+def perceiving(exchange: Exchange) -> bool:
+    return "JSON list of boxes" in json.dumps(exchange.body)
+
+
+def answering(boxes: str = BOXES, thought: Behaviour | None = None) -> list[Behaviour]:
+    """A script that tells the two roles apart by what they are asked."""
+    reasoned = thought or reply(THOUGHT)
+    return [lambda exchange: (reply(boxes) if perceiving(exchange) else reasoned)(exchange)]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> str:
+    path = tmp_path / "street.png"
+    PIL.Image.fromarray(np.full((300, 400, 3), 128, np.uint8)).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(answering()) as server:
+        yield server
+
+
+def run(*arguments: object, width: int = 200) -> Result:
+    return CliRunner().invoke(app, [str(part) for part in arguments], env={"COLUMNS": str(width)})
+
+
+def ask(server: Server, picture: str, *arguments: object) -> Result:
+    return run("answer", picture, "Which colour?", *CHOICES, "--model", f"{server.url}#served", *arguments)
+
+
+# p2r answer
+
+
+def test_people_see_the_boxes_the_thinking_the_answer_and_the_cost(server: Server, picture: str) -> None:
+    result = ask(server, picture)
+    assert (result.exit_code, result.stderr) == (0, "")
+    for part in ("■ red", "(100, 200, 150, 260)", "bus", "■ green", "[sign]", "The bus is blue.", "B. blue"):
+        assert part in result.stdout, part
+    assert "served · p2r" in result.stdout
+    assert "14 + " in result.stdout, "prompt tokens of both calls"
+    assert len(result.stdout.splitlines()) <= 6, "it is compact"
+
+
+def test_json_is_exactly_one_object(server: Server, picture: str) -> None:
+    result = ask(server, picture, "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    record = json.loads(result.stdout)
+    assert record["answer"] == "B"
+    assert record["status"] == "answered"
+    assert record["boxes"] == [
+        {"box": [100, 200, 150, 260], "label": "bus"},
+        {"box": [700, 700, 760, 780], "label": "[sign]"},
+    ]
+    assert record["thinking"] == "The bus is blue."
+    assert record["perception"] == BOXES
+    assert record["outcome"] == "boxes"
+    assert record["usage"]["prompt_tokens"] == 14
+    assert record["usage"]["calls"] == 2
+    assert set(record["seconds"]) == {"image", "perceive", "evidence", "reason", "total"}
+    assert record["model"] == record["reasoner"] == "served"
+    assert len(record["digest"]) == 12
+    assert len(record["crops_px"]) == 2
+
+
+def test_the_record_of_a_prediction_without_a_perceiver_is_plain_data() -> None:
+    record = prediction_record(Prediction("7", "think", "no_answer"))
+    assert json.loads(json.dumps(record)) == record
+    assert (record["perception"], record["outcome"], record["boxes"]) == (None, None, [])
+
+
+@pytest.mark.parametrize("mode", ["think", "direct"])
+def test_one_pass_modes_ask_once(server: Server, picture: str, mode: str) -> None:
+    record = json.loads(ask(server, picture, "--mode", mode, "--json").stdout)
+    assert (record["mode"], record["answer"], len(server.requests)) == (mode, "B", 1)
+
+
+def test_another_model_reasons(server: Server, picture: str) -> None:
+    with Server(answering(), models=["mind"]) as mind:
+        result = ask(server, picture, "--reasoner", f"{mind.url}#mind")
+        assert (len(server.requests), len(mind.requests)) == (1, 1)
+    assert "served + mind · p2r" in result.stdout
+
+
+def test_the_type_of_the_answer_reaches_the_prompt(server: Server, picture: str) -> None:
+    run("answer", picture, "How many?", "--type", "number", "--model", f"{server.url}#served")
+    assert "is a number" in json.dumps(server.requests[-1].body)
+
+
+def test_prompts_and_settings_come_from_files(server: Server, picture: str, tmp_path: Path) -> None:
+    prompts, settings = tmp_path / "mine.toml", tmp_path / "p2r.json"
+    prompts.write_text('perceive = "JSON list of boxes, in my words: $question"')
+    settings.write_text(json.dumps({"geometry": {"max_crops": 1}, "max_tokens": {"perceive": 77}}))
+    record = json.loads(ask(server, picture, "--prompts", prompts, "--settings", settings, "--json").stdout)
+    plain = json.loads(ask(server, picture, "--json").stdout)
+    first = server.requests[0].body
+    assert "in my words: Which colour?" in json.dumps(first)
+    assert 77 in first.values(), "the token limit is sent"
+    assert (len(record["crops_px"]), len(record["boxes"])) == (1, 2)
+    assert record["digest"] != plain["digest"]
+
+
+def test_save_writes_a_figure(server: Server, picture: str, tmp_path: Path) -> None:
+    figure = tmp_path / "figure.png"
+    result = ask(server, picture, "--save", figure)
+    assert result.exit_code == 0
+    with PIL.Image.open(figure) as image:
+        assert image.width > 400
+
+
+def test_no_answer_is_said_and_is_not_a_failure(picture: str) -> None:
+    with Server(answering(thought=reply("<answer>A or B</answer>"))) as server:
+        result = ask(server, picture)
+        record = json.loads(ask(server, picture, "--json").stdout)
+    assert result.exit_code == 0
+    assert "none" in result.stdout
+    assert (record["status"], record["answer"]) == ("no_answer", None)
+
+
+def test_a_reply_without_boxes_is_said(picture: str) -> None:
+    with Server(answering("I see no bus.")) as server:
+        assert "held no box" in ask(server, picture).stdout
+    with Server(answering("[]")) as server:
+        assert "the whole picture" in ask(server, picture).stdout
+
+
+def test_a_models_text_cannot_steer_the_terminal(picture: str) -> None:
+    boxes = BOXES.replace("bus", "\\u001b[2Jbus\\nbox")
+    with Server(answering(boxes, reply("<think>\x1b]0;title\x07x</think><answer>B</answer>"))) as server:
+        result = ask(server, picture)
+    assert "\x1b" not in result.stdout
+    assert "bus box" in result.stdout, "a label stays on its line"
+
+
+def test_a_failed_model_gives_one_line_an_object_and_code_3(picture: str) -> None:
+    with Server([status(400, message="no such thing")]) as server:
+        result = ask(server, picture, "--json")
+    assert result.exit_code == 3
+    assert result.stderr.startswith("error: served: ")
+    assert result.stderr.count("\n") == 1
+    record = json.loads(result.stdout)
+    assert (record["status"], record["answer"]) == ("failed", None)
+    assert "no such thing" in record["error"]
+
+
+def test_debug_shows_the_trace(picture: str) -> None:
+    result = run("answer", picture, " ", "--debug")
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr
+    assert "Traceback" not in run("answer", picture, " ").stderr
+
+
+def test_nano_says_what_it_does_not_know(picture: str, tmp_path: Path) -> None:
+    note = nano_note("nano-base", Path(picture))
+    assert "synthetic scenes" in note
+    assert "Qwen/Qwen3-VL-4B-Instruct" in note
+    assert nano_note("Qwen/Qwen3-VL-4B-Instruct", Path(picture)) == ""
+    assert run("scenes", tmp_path / "made", "--size", "512x512", "--n", 1).exit_code == 0
+    [scene] = (tmp_path / "made" / "images").iterdir()
+    assert is_scene(scene)
+    assert nano_note("nano", scene) == ""
+    assert not is_scene(Path(picture))
+
+
+# p2r scenes, p2r --version
+
+
+def test_scenes_writes_pictures_and_samples(tmp_path: Path) -> None:
+    out = tmp_path / "made"
+    result = run("scenes", out, "--split", "validation", "--size", "640x480", "--n", 2, "--seed", 5)
+    assert (result.exit_code, result.stdout) == (0, "")
+    rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    assert len(rows) == 2
+    assert {"id", "image", "question", "choices", "answer_type", "answer", "boxes", "family"} <= set(rows[0])
+    with PIL.Image.open(out / rows[0]["image"]) as image:
+        assert image.size == (640, 480)
+
+
+def test_scenes_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    result = run("scenes", tmp_path, "--size", "huge")
+    assert result.exit_code == 2
+    assert "2k" in result.stderr
+    assert run("scenes", tmp_path, "--split", "dev").exit_code == 2
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"perceive-to-reason {__version__}\n"
+
+
+# p2r demo
+
+
+def test_demo_answers_the_bundled_questions_and_draws_them(server: Server, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "figures"
+    result = run("demo", "--model", f"{server.url}#served", "--out", out)
+    assert result.exit_code == 0
+    figures = sorted(path.name for path in out.iterdir())
+    assert len(figures) >= 4
+    assert all(name.endswith(".png") for name in figures)
+    assert len(server.requests) == 3 * len(figures), "two calls look and think, one is the one pass"
+    right = result.stdout.count("✓")
+    assert f" of {len(figures)} right" in result.stdout
+    assert right + result.stdout.count("✗") == 2 * len(figures)
+
+
+def test_demo_with_a_failing_model_says_so(tmp_path: Path) -> None:
+    with Server([status(400, message="no such thing")]) as server:
+        result = run("demo", "--model", f"{server.url}#served", "--out", tmp_path / "out")
+    assert result.exit_code == 3
+    assert "no such thing" in result.stderr
+    assert "✓" not in result.stdout
+
+
+# p2r doctor
+
+
+def doctor(server: Server, tmp_path: Path, *arguments: object) -> Result:
+    small = tmp_path / "small.json"
+    small.write_text(json.dumps({"budget": {"overview_max_pixels": 65536, "crop_max_pixels": 65536}}))
+    return run("doctor", "--model", f"{server.url}#served", "--settings", small, *arguments)
+
+
+def findings(result: Result) -> dict[str, dict[str, Any]]:
+    return {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}
+
+
+def test_doctor_says_what_is_there_and_asks_the_model(tmp_path: Path) -> None:
+    with Server(answering(thought=reply("<answer>A</answer>"))) as server:
+        result = doctor(server, tmp_path)
+        assert len(server.requests) == 3
+    assert result.exit_code == 0
+    for name in ("python", "core", "extra local", "extra serve", "cpu", "vllm"):
+        assert f" {name}  " in result.stdout, name
+    for line in result.stdout.splitlines():
+        assert line[0] in "✓!✗", "one finding a line"
+        assert ("→" in line) == (line[0] != "✓"), "a cure for each that is not fine, and only for those"
+    assert "#served answers  2 calls in" in result.stdout
+    assert "#served budgets  an 8K picture with 3 crops is 7 tokens, 240 of them pictures" in result.stdout
+
+
+def test_doctor_tells_a_model_that_cannot_point(tmp_path: Path) -> None:
+    with Server(answering("I see a square.", reply("<answer>A</answer>"))) as server:
+        result = doctor(server, tmp_path, "--json")
+        finding = findings(result)[f"{server.url}#served answers"]
+    assert result.exit_code == 0
+    assert finding["state"] == "warning"
+    assert "does not write boxes" in finding["cure"]
+
+
+def test_doctor_tells_budgets_that_do_not_fit(tmp_path: Path) -> None:
+    def too_long(exchange: Exchange) -> None:
+        pictures = json.dumps(exchange.body).count("data:image")
+        behave = status(400, message="longer than the context") if pictures > 3 else answering()[0]
+        behave(exchange)
+
+    with Server([too_long]) as server:
+        result = doctor(server, tmp_path, "--json")
+        finding = findings(result)[f"{server.url}#served budgets"]
+    assert result.exit_code == 3
+    assert not json.loads(result.stdout)["ok"]
+    assert finding["state"] == "failure"
+    assert "context_tokens" in finding["cure"]
+
+
+def test_doctor_knows_the_extras_of_the_project() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    for extra, (_, packages) in EXTRAS.items():
+        asked = {item.partition(">")[0] for item in project["optional-dependencies"][extra]}
+        assert set(packages) == {item for item in asked if not item.startswith("perceive-to-reason")}
+    assert {*EXTRAS, "all"} == set(project["optional-dependencies"])
