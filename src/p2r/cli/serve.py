@@ -1,0 +1,72 @@
+"""`p2r serve`: the method behind the OpenAI protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from p2r.cli.console import readable_errors, say
+from p2r.cli.options import (
+    DebugOption,
+    ModelOption,
+    PromptsOption,
+    ReasonerOption,
+    SettingsOption,
+    default_model,
+    read_settings,
+)
+
+
+def serve(
+    model: ModelOption = None,
+    reasoner: ReasonerOption = None,
+    host: Annotated[str, typer.Option("--host", help="Other than loopback needs a key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Where clients connect; 0 takes a free one.")] = 8100,
+    api_key_file: Annotated[
+        Path | None, typer.Option("--api-key-file", metavar="FILE", help="Bearer keys, one a line.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option("--concurrency", help="Questions answered at once.")] = 16,
+    queue: Annotated[int, typer.Option("--queue", help="How many more may wait; then 429.")] = 64,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="S", help="Of one request.")] = 120.0,
+    drain: Annotated[
+        float, typer.Option("--drain", metavar="S", help="For accepted requests, after SIGTERM.")
+    ] = 30.0,
+    allow_image_host: Annotated[
+        list[str],
+        typer.Option("--allow-image-host", metavar="HOST", help="Fetch http(s) pictures from it; repeat it."),
+    ] = [],  # noqa: B006  (typer copies it)
+    prompts: PromptsOption = None,
+    settings: SettingsOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Serve the method to OpenAI clients.
+
+    Exit codes: 0 ended by a signal, 2 wrong usage, 3 the model cannot be opened.
+    """
+    import asyncio
+
+    with readable_errors(debug=debug):
+        from p2r.pipeline import P2R
+        from p2r.serving.config import ServingConfig
+        from p2r.serving.keys import read_keys
+        from p2r.serving.server import log_to_stderr
+        from p2r.serving.server import serve as run
+
+        config = ServingConfig(
+            host=host,
+            port=port,
+            api_keys=read_keys(api_key_file) if api_key_file else (),
+            concurrency=concurrency,
+            queue=queue,
+            timeout_s=timeout,
+            drain_s=drain,
+            image_hosts=tuple(allow_image_host),
+        )
+        spec = model or default_model()
+        chosen = read_settings(spec, settings, prompts)
+        log_to_stderr()
+        p2r = P2R(spec, reasoner=reasoner, settings=chosen, limits=config.picture, concurrency=concurrency)
+        say("serving", "bold", f"{spec}; the base URL of clients is http://{host}:{port}/v1")
+        asyncio.run(run(p2r, config))

@@ -1,0 +1,93 @@
+"""Who is answered now, who waits, and who is sent away: a bounded queue, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from p2r.serving.failures import RequestFailed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+MAX_RETRY_AFTER_S = 60
+
+
+class Admission:
+    """Lets `concurrency` requests run and `queue` more be read or wait, in the order of their arrival.
+
+    A request counts from its first byte on, so that the bodies in memory are bounded too.
+
+    Attributes:
+        accepted: requests that were let in and are not done.
+        running: those of them that are being answered.
+        ended: set when the time of the accepted requests is over.
+    """
+
+    def __init__(self, concurrency: int, queue: int) -> None:
+        self.accepted = 0
+        self.running = 0
+        self.ended = asyncio.Event()
+        self._concurrency = concurrency
+        self._queue = queue
+        self._slots = asyncio.Semaphore(concurrency)
+        self._draining = False
+        self._typical_s = 1.0
+
+    @property
+    def queued(self) -> int:
+        """Requests that were let in and wait, or are still being read."""
+        return self.accepted - self.running
+
+    @asynccontextmanager
+    async def admitted(self) -> AsyncIterator[None]:
+        """Let a request in.
+
+        Raises:
+            RequestFailed: 429 when the queue is full, 503 when the server is ending.
+        """
+        if self._draining:
+            raise ending()
+        if self.accepted >= self._concurrency + self._queue:
+            raise RequestFailed(
+                429,
+                "too many requests are waiting: try again later",
+                code="queue_full",
+                headers={"Retry-After": str(self._retry_after_s())},
+            )
+        self.accepted += 1
+        try:
+            yield
+        finally:
+            self.accepted -= 1
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a slot, and hold it."""
+        async with self._slots:
+            self.running += 1
+            start_s = time.perf_counter()
+            try:
+                yield
+            finally:
+                self.running -= 1
+                self._typical_s += 0.1 * (time.perf_counter() - start_s - self._typical_s)
+
+    def _retry_after_s(self) -> int:
+        rounds = self._queue / self._concurrency + 1
+        return max(1, min(MAX_RETRY_AFTER_S, math.ceil(rounds * self._typical_s)))
+
+    def end(self, within_s: float) -> None:
+        """Let nobody in any more; those inside have so many seconds."""
+        self._draining = True
+        asyncio.get_running_loop().call_later(within_s, self.ended.set)
+
+
+def ending() -> RequestFailed:
+    """What a request is told that cannot be answered because the server is being ended."""
+    return RequestFailed(
+        503, "the server is shutting down: try again", code="shutting_down", headers={"Retry-After": "5"}
+    )

@@ -1,0 +1,175 @@
+"""The ASGI application: routes, guards, and the error shape for whatever goes wrong."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from p2r.errors import MissingExtraError
+
+try:
+    from fastapi import FastAPI, Request
+    from fastapi.openapi.utils import get_openapi
+    from prometheus_client import CONTENT_TYPE_LATEST
+    from starlette.exceptions import HTTPException
+    from starlette.responses import JSONResponse, PlainTextResponse, Response
+except ImportError as error:
+    raise MissingExtraError("serve", error.name or "fastapi") from error
+
+from p2r import __version__
+from p2r.serving.admission import Admission
+from p2r.serving.chat import ChatExchange, Service
+from p2r.serving.failures import ErrorBody, RequestFailed
+from p2r.serving.guards import Guards
+from p2r.serving.metrics import Metrics
+from p2r.serving.pictures import PictureFetcher
+from p2r.serving.protocol import MODEL_NAMES, ChatCompletion, ChatRequest, ListedModel, ModelList
+from p2r.serving.readiness import Readiness
+
+if TYPE_CHECKING:
+    from p2r.pipeline import P2R
+    from p2r.serving.config import ServingConfig
+
+log = logging.getLogger("p2r.serving")
+
+_MADE = 1_782_864_000  # when the models came to be, in the protocol's unit: 1 July 2026
+_REF = "#/components/schemas/{model}"
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAEAAH2FzhVAAAAAElFTkSuQmCC"
+_EXAMPLE = {
+    "model": "p2r",
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_PIXEL}"}},
+                {"type": "text", "text": "Which colour is the glove?\nA. red\nB. black"},
+            ],
+        }
+    ],
+}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": description}
+    for status, description in {
+        400: "A field that is not served; `param` names it",
+        401: "No valid key",
+        403: "A server without keys, asked under another name than localhost",
+        404: "No such model",
+        408: "The body came too slowly",
+        413: "The body is too large",
+        415: "The body is not application/json",
+        429: "The queue is full; see Retry-After",
+        500: "The model failed",
+        502: "The model failed",
+        503: "The model cannot be reached, or the server is ending",
+        504: "Time is up",
+    }.items()
+}
+
+
+def create_app(p2r: P2R, config: ServingConfig, fetcher: PictureFetcher | None = None) -> FastAPI:
+    """The application for a pipeline, which stays its owner's to close.
+
+    Args:
+        p2r: answers the questions.
+        config: limits, keys, allowed hosts.
+        fetcher: gets pictures by address; None for one that follows `config`.
+    """
+    admission = Admission(config.concurrency, config.queue)
+    service = Service(
+        p2r,
+        config,
+        admission,
+        Metrics(admission),
+        fetcher or PictureFetcher(config.image_hosts, config.picture.max_bytes),
+    )
+    # No pages of FastAPI's own: they load scripts from elsewhere.
+    app = FastAPI(title="perceive-to-reason", version=__version__, docs_url=None, redoc_url=None)
+    app.state.admission = admission
+    app.add_middleware(Guards, config=config)
+    _add_error_shapes(app)
+    _add_protocol(app, service)
+    _add_operations(app, service, Readiness(p2r))
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _add_error_shapes(app: FastAPI) -> None:
+    @app.exception_handler(RequestFailed)
+    async def failed(_: Request, error: RequestFailed) -> Response:
+        return error.response()
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> Response:
+        return RequestFailed(error.status_code, str(error.detail), headers=error.headers).response()
+
+    @app.exception_handler(Exception)
+    async def broke(_: Request, error: Exception) -> Response:
+        log.error("an unexpected %s", type(error).__name__)
+        return RequestFailed(500, "the server failed", code="internal").response()
+
+
+def _add_protocol(app: FastAPI, service: Service) -> None:
+    body = {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": _REF.format(model="ChatRequest")},
+                "examples": {"choice": {"summary": "A question with options", "value": _EXAMPLE}},
+            }
+        },
+    }
+
+    @app.post(
+        "/v1/chat/completions",
+        response_model=ChatCompletion,
+        responses=_ERRORS,
+        openapi_extra={"requestBody": body},
+        summary="Ask a question about a picture",
+    )
+    async def chat() -> Response:
+        return ChatExchange(service)
+
+    @app.get("/v1/models", responses=_only(401, 403), summary="The ways to be answered")
+    async def models() -> ModelList:
+        return ModelList(data=[ListedModel(id=name, created=_MADE) for name in MODEL_NAMES])
+
+    @app.get("/v1/models/{name}", responses=_only(401, 403, 404), summary="One of them")
+    async def model(name: str) -> ListedModel:
+        for known in MODEL_NAMES:
+            if name == known:
+                return ListedModel(id=known, created=_MADE)
+        raise RequestFailed(404, f"no such model: there are {', '.join(MODEL_NAMES)}", code="model_not_found")
+
+
+def _add_operations(app: FastAPI, service: Service, readiness: Readiness) -> None:
+    @app.get("/healthz", responses=_only(403), summary="The server runs")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", responses=_only(403, 503), summary="The models answer")
+    async def readyz() -> Response:
+        if problem := await readiness.problem():
+            raise RequestFailed(503, f"not ready: {problem}", code="not_ready")
+        return JSONResponse({"status": "ready"})
+
+    @app.get(
+        "/metrics", responses=_only(401, 403), response_class=PlainTextResponse, summary="For Prometheus"
+    )
+    async def metrics() -> Response:
+        return Response(service.metrics.exposed(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _only(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: _ERRORS[status] for status in statuses}
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        # The body is read by our own hands, so FastAPI does not know its model.
+        request = ChatRequest.model_json_schema(ref_template=_REF)
+        schemas = schema["components"]["schemas"]
+        schemas.update(request.pop("$defs"))
+        schemas["ChatRequest"] = request
+        app.openapi_schema = schema
+    return app.openapi_schema

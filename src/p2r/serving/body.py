@@ -1,0 +1,111 @@
+"""A request's body: read within limits of size and time, and made into a `ChatRequest` or a clear refusal."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from p2r.serving.failures import RequestFailed
+from p2r.serving.protocol import ChatRequest
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+    from starlette.requests import Request
+
+    from p2r.serving.config import ServingConfig
+
+_SMALL = 256 * 1024
+
+
+async def read_request(request: Request, config: ServingConfig) -> ChatRequest:
+    """Read and check a body.
+
+    Raises:
+        RequestFailed: too large, too slow, not JSON, or not what the protocol says; names the field.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise RequestFailed(415, "send the body uncompressed", code="unsupported_encoding")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        # Also keeps pages of other sites out, which may send only a few other types without asking.
+        raise RequestFailed(415, "the Content-Type must be application/json", code="unsupported_media_type")
+    body = await _read(request, config)
+    if len(body) < _SMALL:
+        return _parsed(body)
+    return await asyncio.to_thread(_parsed, body)
+
+
+async def _read(request: Request, config: ServingConfig) -> bytes:
+    most = config.max_body_bytes
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > most:
+        raise _too_large(most)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(config.body_timeout_s):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > most:
+                    raise _too_large(most)
+    except TimeoutError:
+        raise RequestFailed(
+            408,
+            f"the body did not come within {config.body_timeout_s:g} s",
+            code="body_timeout",
+            headers={"Connection": "close"},
+        ) from None
+    return bytes(body)
+
+
+def _too_large(most: int) -> RequestFailed:
+    return RequestFailed(
+        413, f"the body has more than {most:,} bytes", code="body_too_large", headers={"Connection": "close"}
+    )
+
+
+def _parsed(body: bytes) -> ChatRequest:
+    try:
+        data = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise RequestFailed(400, f"the body is not JSON: {error}", code="invalid_json") from None
+    try:
+        return ChatRequest.model_validate(data)
+    except ValidationError as error:
+        raise _refusal(_telling(error.errors(include_url=False, include_input=False))) from None
+
+
+def _telling(errors: list[ErrorDetails]) -> ErrorDetails:
+    # Where a field may be a text or a list, each is reported as not being the other: what is wrong inside the
+    # list says more.
+    first = errors[0]
+    if first["loc"][-1:] != ("str",):
+        return first
+    field = first["loc"][:-1]
+    same = [error for error in errors if error["loc"][: len(field)] == field]
+    return max(same, key=lambda error: len(error["loc"]))
+
+
+def _refusal(error: ErrorDetails) -> RequestFailed:
+    # Pydantic puts the names of union members into the path; fields are what clients know.
+    tags = {"text", "image_url"}
+    path: list[str] = []
+    for place, part in enumerate(error["loc"]):
+        member = isinstance(part, str) and (
+            part in ("str", "float", "int", "bool") or part.startswith(("list[", "literal["))
+        )
+        tag = part in tags and place > 0 and isinstance(error["loc"][place - 1], int)
+        if not (member or tag):
+            path.append(str(part))
+    param = ".".join(path) or None
+    message = error["msg"]
+    if error["type"] == "extra_forbidden":
+        message = "this field is not supported"
+    elif error["type"] == "union_tag_invalid":
+        message = "a part of a message is text or image_url"
+    elif param == "n":
+        message = "one question has one answer: n is 1"
+    code = "unsupported_field" if error["type"] == "extra_forbidden" else "invalid_value"
+    return RequestFailed(400, f"{param or 'body'}: {message}", param=param, code=code)

@@ -1,0 +1,191 @@
+"""One chat request from its first byte to its last: let in, read, answered, or told why not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from p2r.errors import InputError, ModelError
+from p2r.pipeline import P2R
+from p2r.serving.admission import ending
+from p2r.serving.asked import understand
+from p2r.serving.body import read_request
+from p2r.serving.failures import RequestFailed, from_model_error
+from p2r.serving.replies import chat_completion
+from p2r.serving.streaming import Watcher, event, stream_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from starlette.types import Receive, Scope, Send
+
+    from p2r.serving.admission import Admission
+    from p2r.serving.asked import Asked
+    from p2r.serving.config import ServingConfig
+    from p2r.serving.metrics import Metrics
+    from p2r.serving.pictures import PictureFetcher
+    from p2r.types import Prediction, Question
+
+log = logging.getLogger("p2r.serving")
+
+GONE = 499  # what logs and metrics call a client that left
+_CANCELLED_WITHIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """What all requests share."""
+
+    p2r: P2R
+    config: ServingConfig
+    admission: Admission
+    metrics: Metrics
+    fetcher: PictureFetcher
+
+
+class _Gone(Exception):  # noqa: N818  (nobody is told)
+    """The client hung up."""
+
+
+class ChatExchange(Response):
+    """Answers one request. It speaks ASGI itself: what is sent depends on what happens, and when."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__()
+        self._service = service
+        self._started = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        request = Request(scope, receive)
+        begin_s = time.perf_counter()
+        status = 200
+        try:
+            await self._within_deadline(request, send)
+        except (_Gone, ClientDisconnect):
+            status = GONE
+        except RequestFailed as failed:
+            status = failed.status
+            await self._send_failure(failed, request, send)
+        except asyncio.CancelledError:
+            # The server is being ended by force.
+            status = 503
+            await asyncio.shield(self._send_failure(ending(), request, send))
+            raise
+        except Exception:
+            status = 500  # a fault of ours: the application answers it
+            raise
+        finally:
+            self._service.metrics.replied(status)
+            name, seconds = scope["state"]["request_id"], time.perf_counter() - begin_s
+            log.info("chat %s: status %d in %.3f s", name, status, seconds)
+
+    async def _within_deadline(self, request: Request, send: Send) -> None:
+        config = self._service.config
+        deadline_s = asyncio.get_running_loop().time() + config.timeout_s
+        try:
+            async with self._service.admission.admitted(), asyncio.timeout_at(deadline_s):
+                asked = understand(await read_request(request, config), self._service.p2r.settings, config)
+                await self._unless_gone(request, self._answer(asked, request, send))
+        except TimeoutError:
+            raise RequestFailed(
+                504, f"there was no answer within {config.timeout_s:g} s", code="deadline"
+            ) from None
+
+    async def _unless_gone(self, request: Request, answering: Coroutine[Any, Any, None]) -> None:
+        """Answer, but stop when the client hangs up, when time is up, and when the server ends."""
+        work = asyncio.create_task(answering)
+        gone = asyncio.create_task(_gone(request))
+        ended = asyncio.create_task(self._service.admission.ended.wait())
+        try:
+            await asyncio.wait({work, gone, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                await work
+            elif gone.done():
+                raise _Gone
+            else:
+                raise ending()
+        finally:
+            for task in (work, gone, ended):
+                task.cancel()
+            # A model that is slow to let go must not hold the reply.
+            await asyncio.wait({work, gone, ended}, timeout=_CANCELLED_WITHIN_S)
+
+    async def _answer(self, asked: Asked, request: Request, send: Send) -> None:
+        service = self._service
+        name = f"chatcmpl-{request.scope['state']['request_id']}"
+        question = await asked.question(service.fetcher, service.config, name)
+        async with service.admission.turn():
+            p2r = P2R(service.p2r.perceiver, reasoner=service.p2r.reasoner, settings=asked.settings)
+            try:
+                if asked.request.stream:
+                    await self._stream(p2r, asked, question, send)
+                else:
+                    reply = await self._whole(p2r, asked, question)
+                    self._started = True
+                    await reply(request.scope, request.receive, send)
+            except ModelError as error:
+                log.warning("chat %s: %s", name, _one_line(str(error)))
+                raise from_model_error(error) from None
+            except InputError as error:
+                raise asked.refused_picture(error) from None
+
+    async def _whole(self, p2r: P2R, asked: Asked, question: Question) -> Response:
+        watcher = Watcher() if asked.request.p2r.include_images else None
+        prediction = await p2r.predict(question, asked.mode, observer=watcher)
+        self._predicted(asked, prediction)
+        evidence = watcher.evidence if watcher else None
+        reply = await chat_completion(asked, question, prediction, evidence)
+        return JSONResponse(reply.model_dump(mode="json"))
+
+    async def _stream(self, p2r: P2R, asked: Asked, question: Question, send: Send) -> None:
+        async with aclosing(stream_reply(p2r, asked, question, Watcher())) as events:
+            async for item in events:
+                if not isinstance(item, bytes):
+                    self._predicted(asked, item)
+                    continue
+                if not self._started:
+                    self._started = True
+                    await send(_STREAM_HEAD)
+                await send({"type": "http.response.body", "body": item, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    def _predicted(self, asked: Asked, prediction: Prediction) -> None:
+        self._service.metrics.predicted(prediction)
+        outcome = prediction.perception.outcome if prediction.perception else "none"
+        log.info("chat %s: %s, %s, %s", prediction.id, asked.model, prediction.status, outcome)
+
+    async def _send_failure(self, failed: RequestFailed, request: Request, send: Send) -> None:
+        if not self._started:
+            await failed.response()(request.scope, request.receive, send)
+            return
+        # The status has gone out; clients of the protocol know an event with an error.
+        await send({"type": "http.response.body", "body": event(failed.body()), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+_STREAM_HEAD = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),  # nginx would keep the events back
+    ],
+}
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)[:500]

@@ -1,0 +1,71 @@
+"""What a server may use and whom it lets in, checked at birth."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from p2r.errors import InputError
+from p2r.limits import Limits
+
+MIB = 1024 * 1024
+_PICTURE = Limits(max_pixels=400_000_000, max_bytes=24 * MIB, max_whole_pixels=100_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class ServingConfig:
+    """How a server is run.
+
+    Attributes:
+        host, port: where it listens; port 0 takes a free one.
+        api_keys: bearer keys; without any, only loopback addresses are served.
+        concurrency: how many questions are being answered at once.
+        queue: how many more may wait; the next one gets a 429.
+        timeout_s: the most seconds of one request, waiting included.
+        drain_s: how long accepted requests may go on after the server was told to end.
+        image_hosts: hosts from which `http(s)` pictures are fetched; none means data URIs only.
+        max_body_bytes, body_timeout_s: of one request.
+        max_text_chars: of a question with its options, and of a system prompt.
+        max_evidence: the most crops that a request may ask for.
+        picture: what a picture may be at most.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8100
+    api_keys: tuple[str, ...] = ()
+    concurrency: int = 16
+    queue: int = 64
+    timeout_s: float = 120.0
+    drain_s: float = 30.0
+    image_hosts: tuple[str, ...] = ()
+    max_body_bytes: int = 32 * MIB
+    body_timeout_s: float = 30.0
+    max_text_chars: int = 16_000
+    max_evidence: int = 8
+    picture: Limits = _PICTURE
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise InputError(f"port {self.port}: it must be within 0–65535")
+        if self.concurrency < 1:
+            raise InputError(f"concurrency is {self.concurrency}: it must be at least 1")
+        if self.queue < 0:
+            raise InputError(f"queue is {self.queue}: it must be 0 or more")
+        for name in ("timeout_s", "drain_s", "body_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be more than 0")
+        if not self.api_keys and not is_loopback(self.host):
+            raise InputError(
+                f"host {self.host}: others could reach it, and there is no key: give --api-key-file, "
+                "or listen on 127.0.0.1"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, as written in an address or a `Host` header without port, is this machine alone."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False

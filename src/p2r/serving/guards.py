@@ -1,0 +1,78 @@
+"""What every request passes before anything else looks at it: whose it is, and whether it may come in."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import MutableHeaders
+
+from p2r.serving.config import is_loopback
+from p2r.serving.failures import RequestFailed
+from p2r.serving.keys import Keys
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from p2r.serving.config import ServingConfig
+
+# Says nothing about anybody's questions, and orchestrators have no keys.
+_OPEN_PATHS = ("/healthz", "/readyz", "/openapi.json")
+
+
+class Guards:
+    """Checks the bearer key; without keys, that the request was meant for this machine.
+
+    A page of another site can make a browser send requests to a loopback address under the site's own name
+    (DNS rebinding). Its `Host` header tells.
+    """
+
+    def __init__(self, app: ASGIApp, config: ServingConfig) -> None:
+        self._app = app
+        self._keys = Keys(config.api_keys)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        # Ours, never the client's: it goes into headers and logs.
+        scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex
+
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = scope["state"]["request_id"]
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        refusal = self._refusal(scope)
+        if refusal:
+            await refusal.response()(scope, receive, send_named)
+        else:
+            await self._app(scope, receive, send_named)
+
+    def _refusal(self, scope: Scope) -> RequestFailed | None:
+        headers = dict(scope["headers"])
+        if self._keys:
+            if scope["path"] in _OPEN_PATHS or self._keys.admit(headers.get(b"authorization", b"")):
+                return None
+            return RequestFailed(
+                401,
+                "a valid key is needed: Authorization: Bearer KEY",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        if is_loopback(_host(headers.get(b"host", b"").decode("latin-1"))):
+            return None
+        return RequestFailed(
+            403,
+            "a server without keys answers to localhost only: --api-key-file lets it serve other names",
+            code="unknown_host",
+        )
+
+
+def _host(header: str) -> str:
+    if header.startswith("["):
+        return header.partition("]")[0] + "]"
+    return header.partition(":")[0]

@@ -1,0 +1,74 @@
+"""Bearer keys: read from a file, compared in constant time."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from typing import TYPE_CHECKING
+
+from p2r.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+MIN_CHARS = 16
+_KEY = re.compile(r"[!-~]+")
+
+
+class Keys:
+    """The keys that open the server. Only their hashes are kept."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._hashes = [_hashed(key.encode()) for key in keys]
+
+    def __bool__(self) -> bool:
+        return bool(self._hashes)
+
+    def hold(self, key: bytes) -> bool:
+        """Whether a key is one of them.
+
+        Hashes are compared, all of them, each in constant time: how long it takes tells nothing about how
+        much of a key was right.
+        """
+        hashed = _hashed(key)
+        found = False
+        for known in self._hashes:
+            found |= hmac.compare_digest(known, hashed)
+        return found
+
+    def admit(self, authorization: bytes) -> bool:
+        """Whether an `Authorization` header carries one of them."""
+        scheme, _, key = authorization.partition(b" ")
+        return self.hold(key.strip()) and scheme.lower() == b"bearer"
+
+
+def _hashed(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
+def read_keys(file: Path) -> tuple[str, ...]:
+    """Read keys, one a line; empty lines and lines that begin with `#` are left out.
+
+    Raises:
+        InputError: the file cannot be read, holds no key, or one that is too short or has blanks in it.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"key file {file}: {getattr(error, 'strerror', None) or error}") from error
+    keys = []
+    for number, line in enumerate(lines, 1):
+        key = line.strip()
+        if not key or key.startswith("#"):
+            continue
+        if len(key) < MIN_CHARS or not _KEY.fullmatch(key):
+            raise InputError(
+                f"key file {file}: line {number}: a key is {MIN_CHARS} or more visible ASCII characters; "
+                "make one with: openssl rand -hex 32"
+            )
+        keys.append(key)
+    if not keys:
+        raise InputError(f"key file {file}: there is no key in it; make one with: openssl rand -hex 32")
+    return tuple(keys)

@@ -1,0 +1,201 @@
+"""Pictures by address: only from allowed hosts, only from public addresses, at every hop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from live_server import PICTURE
+
+from p2r.errors import InputError
+from p2r.serving.addresses import is_public, resolve
+from p2r.serving.pictures import PictureFetcher
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+PUBLIC, OTHER_PUBLIC = "93.184.216.34", "1.1.1.1"
+
+
+async def arriving(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 1000):
+        yield data[start : start + 1000]
+
+
+def found(data: bytes = PICTURE, **headers: str) -> httpx.Response:
+    return httpx.Response(200, content=arriving(data), headers=headers)
+
+
+class Web:
+    """A scripted web: names and what their addresses answer; it records who was asked."""
+
+    def __init__(
+        self,
+        names: dict[str, Sequence[str]],
+        answer: Callable[[httpx.Request], httpx.Response] = lambda _: found(),
+    ) -> None:
+        self._names = {name: list(addresses) for name, addresses in names.items()}
+        self._answer = answer
+        self.requests: list[httpx.Request] = []
+        self.lookups: list[str] = []
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        self.lookups.append(host)
+        return self._names[host] if host in self._names else await resolve(host, port)
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        return self._answer(request)
+
+    def fetch(self, url: str, *hosts: str, max_bytes: int = 10**6) -> bytes:
+        transport = httpx.MockTransport(self.handle)
+        fetcher = PictureFetcher(hosts, max_bytes, resolver=self.resolve, transport=transport)
+        return asyncio.run(fetcher.fetch(url))
+
+
+def test_a_picture_comes_from_the_checked_address_under_its_own_name() -> None:
+    web = Web({"pictures.example": [PUBLIC]})
+    assert web.fetch("https://Pictures.example/a.jpg?x=1#top", "pictures.example") == PICTURE
+    (request,) = web.requests
+    assert request.url.host == PUBLIC
+    assert request.url.raw_path == b"/a.jpg?x=1"
+    assert request.headers["Host"] == "pictures.example"
+    assert request.extensions["sni_hostname"] == "pictures.example"
+
+
+def test_a_name_that_changes_its_mind_is_asked_once() -> None:
+    # Rebinding: the second answer would be this machine. The connection goes to what was checked.
+    answers = iter([[PUBLIC], ["127.0.0.1"]])
+    web = Web({})
+
+    async def changing(host: str, port: int) -> list[str]:
+        return next(answers)
+
+    web.resolve = changing  # type: ignore[method-assign]
+    assert web.fetch("http://pictures.example/", "pictures.example") == PICTURE
+    assert [request.url.host for request in web.requests] == [PUBLIC]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("127.0.0.1", "10.0.0.1", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
+        *("224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1"),
+        *("::ffff:127.0.0.1", "::ffff:a9fe:a9fe", "::7f00:1", "2002:7f00:1::", "64:ff9b::7f00:1"),
+    ],
+)
+def test_names_of_inner_addresses_are_refused(address: str) -> None:
+    web = Web({"pictures.example": [address]})
+    with pytest.raises(InputError, match="not public"):
+        web.fetch("http://pictures.example/", "pictures.example")
+    assert web.requests == []
+
+
+def test_one_inner_address_among_public_ones_is_enough_to_refuse() -> None:
+    web = Web({"pictures.example": [PUBLIC, "10.0.0.1"]})
+    with pytest.raises(InputError, match="not public"):
+        web.fetch("http://pictures.example/", "pictures.example")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "2130706433", "0177.0.0.1", "0x7f.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "localhost"],
+)
+def test_inner_addresses_in_every_spelling_are_refused_even_when_allowed(host: str) -> None:
+    web = Web({})
+    with pytest.raises(InputError):
+        web.fetch(f"http://{host}/", host, host.strip("[]"))
+    assert web.requests == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://other.example/", "http://sub.pictures.example/", "http://pictures.example.evil.example/"),
+        *(
+            "http://pictures.example:22/",
+            "http://user@pictures.example/",
+            "http://other.example@pictures.example/",
+        ),
+        *("file:///etc/passwd", "ftp://pictures.example/", "gopher://pictures.example/", "/etc/passwd", ""),
+        *(
+            "http://pictures.example/" + "x" * 3000,
+            "http://pic\r\nHost: x/",
+            "http://[::1",
+            "//pictures.example/",
+        ),
+    ],
+)
+def test_what_is_not_an_allowed_address_is_refused_unasked(url: str) -> None:
+    web = Web({"pictures.example": [PUBLIC], "other.example": [PUBLIC]})
+    with pytest.raises(InputError):
+        web.fetch(url, "pictures.example")
+    assert web.requests == []
+
+
+def test_another_port_must_be_allowed() -> None:
+    web = Web({"pictures.example": [PUBLIC]})
+    assert web.fetch("http://pictures.example:8080/", "pictures.example:8080") == PICTURE
+    assert web.requests[0].headers["Host"] == "pictures.example:8080"
+    with pytest.raises(InputError, match="not fetched from that host"):
+        web.fetch("http://pictures.example/", "pictures.example:8080")
+
+
+def redirecting(**targets: str) -> Callable[[httpx.Request], httpx.Response]:
+    def answer(request: httpx.Request) -> httpx.Response:
+        target = targets.get(request.url.path.strip("/"))
+        if target is None:
+            return found()
+        return httpx.Response(302, headers={"Location": target})
+
+    return answer
+
+
+def test_redirects_are_followed_among_allowed_hosts() -> None:
+    web = Web(
+        {"one.example": [PUBLIC], "two.example": [OTHER_PUBLIC]},
+        redirecting(a="https://two.example/b", b="/c"),
+    )
+    assert web.fetch("http://one.example/a", "one.example", "two.example") == PICTURE
+    assert [request.url.host for request in web.requests] == [PUBLIC, OTHER_PUBLIC, OTHER_PUBLIC]
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["http://127.0.0.1/", "http://169.254.169.254/latest/", "http://inner.example/", "http://other.example/"],
+)
+def test_every_redirect_is_checked(target: str) -> None:
+    web = Web(
+        {"one.example": [PUBLIC], "inner.example": ["10.0.0.1"], "other.example": [PUBLIC]},
+        redirecting(a=target),
+    )
+    with pytest.raises(InputError):
+        web.fetch("http://one.example/a", "one.example", "inner.example", "127.0.0.1", "169.254.169.254")
+    assert len(web.requests) == 1
+
+
+def test_a_redirect_to_a_file_and_a_circle_end() -> None:
+    for target in ("file:///etc/passwd", "/a"):
+        web = Web({"one.example": [PUBLIC]}, redirecting(a=target))
+        with pytest.raises(InputError):
+            web.fetch("http://one.example/a", "one.example")
+        assert len(web.requests) <= 4
+
+
+def test_too_many_bytes_compressed_ones_and_errors_are_refused() -> None:
+    answers = [
+        (found(b"x" * 2000), "more than 1,000 bytes"),
+        (httpx.Response(404), "status 404"),
+        (found(**{"Content-Encoding": "br"}), "compressed"),
+    ]
+    for answer, message in answers:
+        web = Web({"one.example": [PUBLIC]}, lambda _, answer=answer: answer)
+        with pytest.raises(InputError, match=message):
+            web.fetch("http://one.example/", "one.example", max_bytes=1000)
+
+
+def test_public_addresses_are_public() -> None:
+    assert all(map(is_public, [PUBLIC, "8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8"]))
+    assert not is_public("no address")
