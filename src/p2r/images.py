@@ -91,7 +91,8 @@ class Picture:
         image = image.copy(interpretation="srgb")
         if self.width * self.height <= PNG_MAX_PIXELS:
             return "image/png", image.pngsave_buffer(compression=3)
-        return "image/jpeg", image.jpegsave_buffer(Q=JPEG_QUALITY)
+        # Colours at half the resolution, as cameras do: half the bytes and half the time.
+        return "image/jpeg", image.jpegsave_buffer(Q=JPEG_QUALITY, subsample_mode="on")
 
     def data_uri(self) -> str:
         """The encoded picture as a `data:` URI."""

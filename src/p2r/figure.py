@@ -1,0 +1,266 @@
+"""The figure that people look at: the picture with numbered boxes, the crops in the same colours, the answer.
+
+It is drawn from the original at a size for people; what the models saw is smaller (docs/pictures.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import PIL.Image
+
+from p2r.annotation import annotated, framed
+from p2r.errors import InputError
+from p2r.lettering import RGB, Lettering, clean, rounded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from p2r.images import ImageSource
+    from p2r.types import Prediction, Question
+
+WIDTH = 1600
+MARGIN = 56
+GAP = 28
+INNER = WIDTH - 2 * MARGIN
+MAX_HEIGHT = 860  # of the overview
+CHIP = 44
+PANEL = 28
+
+PAPER: RGB = (255, 255, 255)
+INK: RGB = (31, 35, 40)
+GREY: RGB = (107, 114, 128)
+PALE: RGB = (244, 245, 247)
+GREEN: tuple[RGB, RGB] = ((228, 243, 232), (22, 101, 52))  # background and ink of what is right
+RED: tuple[RGB, RGB] = ((252, 235, 234), (153, 27, 27))
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A part of the figure: how large it is, and what draws it with its top left corner at a place."""
+
+    width: int
+    height: int
+    draw: Callable[[PIL.Image.Image, int, int], None]
+
+
+def figure(
+    source: ImageSource,
+    prediction: Prediction,
+    question: Question,
+    path: Path | None = None,
+    gold: str | None = None,
+) -> PIL.Image.Image:
+    """Draw a prediction; write it as PNG if a path is given.
+
+    Args:
+        source: the picture that was asked about.
+        prediction: what was seen, thought and answered.
+        question: what was asked.
+        path: where the file goes.
+        gold: the right answer, a letter for a choice question; shown beside the answer.
+
+    Returns:
+        The figure, RGB, 1600 pixels wide.
+
+    Raises:
+        InputError: the picture is damaged, or the path cannot be written.
+    """
+    labels = [box.label for box in prediction.boxes]
+    texts = [
+        question.text,
+        *question.choices,
+        prediction.thinking,
+        prediction.answer or "",
+        gold or "",
+        *labels,
+    ]
+    letters = Lettering(texts)
+    blocks = [
+        _heading(letters, question, prediction, gold),
+        _pictures(letters, source, prediction),
+        _verdict(letters, question, prediction, gold),
+        _footer(letters, prediction),
+    ]
+    stack = _column(blocks)
+    image = PIL.Image.new("RGB", (WIDTH, stack.height + 2 * MARGIN), PAPER)
+    stack.draw(image, MARGIN, MARGIN)
+    if path is not None:
+        try:
+            image.save(path, "PNG")
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    return image
+
+
+def _column(blocks: list[_Block]) -> _Block:
+    def draw(image: PIL.Image.Image, x: int, y: int) -> None:
+        for block in blocks:
+            block.draw(image, x, y)
+            y += block.height + GAP
+
+    height = sum(block.height for block in blocks) + GAP * (len(blocks) - 1)
+    return _Block(max(block.width for block in blocks), height, draw)
+
+
+def _row(blocks: list[_Block]) -> _Block:
+    def draw(image: PIL.Image.Image, x: int, y: int) -> None:
+        for block in blocks:
+            block.draw(image, x, y)
+            x += block.width + GAP
+
+    width = sum(block.width for block in blocks) + GAP * (len(blocks) - 1)
+    return _Block(width, max(block.height for block in blocks), draw)
+
+
+# --- question and options --------------------------------------------------------------------------------
+
+
+def _heading(letters: Lettering, question: Question, prediction: Prediction, gold: str | None) -> _Block:
+    size, line = 34, 46
+    lines = letters.lines(question.text, size, INNER, most=5)
+    chips: list[tuple[str, int, int, int]] = []  # text, left, down, width
+    left, down = 0, len(lines) * line + 20
+    for choice in question.choices:
+        (text,) = letters.lines(choice, 22, INNER - 70, most=1)
+        width = 64 + letters.width(text, 22)
+        if left and left + width > INNER:
+            left, down = 0, down + CHIP + 12
+        chips.append((text, left, down, width))
+        left += width + 12
+
+    def draw(image: PIL.Image.Image, x: int, y: int) -> None:
+        for index, text in enumerate(lines):
+            letters.write(image, (x, y + index * line + line // 2), text, size, INK, bold=True)
+        for letter, (text, left, down, width) in zip(question.letters, chips, strict=True):
+            fill, ink = _chip_colours(letter, prediction.answer, gold)
+            rounded(image, (x + left, y + down, x + left + width, y + down + CHIP), 12, fill)
+            letters.write(image, (x + left + 18, y + down + CHIP // 2), letter, 22, ink, bold=True)
+            letters.write(image, (x + left + 46, y + down + CHIP // 2), text, 22, ink)
+
+    return _Block(INNER, down + CHIP if chips else len(lines) * line, draw)
+
+
+def _chip_colours(letter: str, answer: str | None, gold: str | None) -> tuple[RGB, RGB]:
+    if letter == gold:
+        return GREEN
+    if letter == answer:
+        return (INK, PAPER) if gold is None else RED
+    return PALE, INK
+
+
+# --- pictures --------------------------------------------------------------------------------------------
+
+
+def _pictures(letters: Lettering, source: ImageSource, prediction: Prediction) -> _Block:
+    regions = prediction.crops_px
+    shape = source.width / source.height
+    shapes = [(x1 - x0) / (y1 - y0) for x0, y0, x1, y1 in regions]
+
+    def overview(size: tuple[int, int]) -> _Block:
+        return _picture(annotated(letters, source, prediction.boxes, size))
+
+    def crops(width: int, height: int) -> list[_Block]:
+        sizes = [_fitted(each, width, height) for each in shapes]
+        return [
+            _picture(framed(letters, source, region, index, size))
+            for index, (region, size) in enumerate(zip(regions, sizes, strict=True))
+        ]
+
+    count = len(regions)
+    if not count:
+        return overview(_fitted(shape, INNER, MAX_HEIGHT))
+    if shape > 2.4:  # wide: the crops below, in a row
+        width = (INNER - GAP * (count - 1)) // max(2, count)
+        return _column([overview(_fitted(shape, INNER, MAX_HEIGHT)), _row(crops(width, 360))])
+    if shape < 0.5:  # tall: the crops beside, in a row
+        size = _fitted(shape, INNER // 3, MAX_HEIGHT)
+        return _row([overview(size), *crops((INNER - size[0] - GAP * count) // count, size[1])])
+    # Otherwise beside, in a column as high as the overview; together they fill the width.
+    share = 0.6 if count == 1 else 1 / count
+    spare = GAP * (count - 1) / count
+    height = int((INNER - GAP + spare * max(shapes)) / (shape + share * max(shapes)))
+    size = _fitted(shape, INNER, min(height, MAX_HEIGHT))
+    return _row([overview(size), _column(crops(INNER // 2, int(share * size[1] - spare)))])
+
+
+def _picture(picture: PIL.Image.Image) -> _Block:
+    def draw(image: PIL.Image.Image, x: int, y: int) -> None:
+        image.paste(picture, (x, y))
+
+    return _Block(*picture.size, draw)
+
+
+def _fitted(shape: float, width: int, height: int) -> tuple[int, int]:
+    # The largest size within width × height of a shape (width over height); thin ones keep 40 pixels.
+    across, down = min(width, round(height * shape)), min(height, round(width / shape))
+    return max(40, across), max(40, down)
+
+
+# --- answer, thinking, cost ------------------------------------------------------------------------------
+
+
+def _verdict(letters: Lettering, question: Question, prediction: Prediction, gold: str | None) -> _Block:
+    width = round(INNER * 0.36) if prediction.thinking else INNER
+    room = width - 2 * PANEL
+    title, text, right = _answer(question, prediction, gold)
+    fill, ink = {None: (PALE, INK), True: GREEN, False: RED}[right]
+    lines = letters.lines(text, 36, room, most=3)
+    expected = "" if right is not False or gold is None else f"expected: {_named(question, gold)}"
+    notes = letters.lines(expected, 20, room, most=2)
+    thinking = letters.lines(prediction.thinking, 22, INNER - width - 2 * GAP, most=6)
+    height = 2 * PANEL + max(
+        28 + 48 * len(lines) + 30 * len(notes), 34 + 34 * len(thinking) if thinking else 0
+    )
+
+    def draw(image: PIL.Image.Image, x: int, y: int) -> None:
+        rounded(image, (x, y, x + width, y + height), 16, fill)
+        left, top = x + PANEL, y + PANEL
+        letters.write(image, (left, top + 8), title, 19, ink)
+        for index, line in enumerate(lines):
+            letters.write(image, (left, top + 52 + 48 * index), line, 36, ink, bold=True)
+        for index, line in enumerate(notes):
+            letters.write(image, (left, top + 44 + 48 * len(lines) + 30 * index), line, 20, ink)
+        if thinking:
+            left = x + width + 2 * GAP
+            letters.write(image, (left, top + 8), "thinking", 19, GREY)
+            for index, line in enumerate(thinking):
+                letters.write(image, (left, top + 48 + 34 * index), line, 22, INK)
+
+    return _Block(INNER, height, draw)
+
+
+def _answer(question: Question, prediction: Prediction, gold: str | None) -> tuple[str, str, bool | None]:
+    # A title, the answer, and whether it is right as far as that can be seen without a judge.
+    if prediction.status == "failed":
+        return "no answer: the model call failed", prediction.error or "failed", None
+    answer = prediction.answer
+    if answer is None:
+        reason = "it ran into its token limit" if prediction.truncated else "the reply names none"
+        return "answer", f"none ({reason})", None if gold is None else False
+    same = gold is not None and clean(answer).casefold() == clean(gold).casefold()
+    return "answer", _named(question, answer), None if gold is None else same
+
+
+def _named(question: Question, answer: str) -> str:
+    if len(answer) == 1 and answer in question.letters:
+        return f"{answer}. {question.choices[question.letters.index(answer)]}"
+    return answer
+
+
+def _footer(letters: Lettering, prediction: Prediction) -> _Block:
+    seconds = dict(prediction.seconds)
+    total = seconds.pop("total", sum(seconds.values()))
+    models = prediction.model
+    if prediction.reasoner and prediction.reasoner != prediction.model:
+        models += f" + {prediction.reasoner}"
+    stages = ", ".join(f"{stage} {took:.2f}" for stage, took in seconds.items())
+    parts = [models, prediction.mode, f"{total:.2f} s", stages]
+    lines = letters.lines(" · ".join(part for part in parts if part), 19, INNER, most=1)
+
+    def draw(image: PIL.Image.Image, x: int, y: int) -> None:
+        letters.write(image, (x, y + 12), lines[0], 19, GREY)
+
+    return _Block(INNER, 24, draw)
