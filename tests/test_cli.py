@@ -231,6 +231,7 @@ def test_demo_answers_the_bundled_questions_and_draws_them(server: Server, tmp_p
     assert len(figures) >= 4
     assert all(name.endswith(".png") for name in figures)
     assert len(server.requests) == 3 * len(figures), "two calls look and think, one is the one pass"
+    assert "bus, [sign]" in result.stdout
     right = result.stdout.count("✓")
     assert f" of {len(figures)} right" in result.stdout
     assert right + result.stdout.count("✗") == 2 * len(figures)

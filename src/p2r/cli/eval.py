@@ -109,7 +109,7 @@ def evaluate(
         spec = model or default_model()
         generated = benchmark == "scenes" and data is None
         place = str(Path(data).resolve()) if data and Path(data).exists() else data
-        opening = {
+        opening: dict[str, Any] = {
             "name": benchmark,
             "data": place,
             "seed": seed,
