@@ -47,7 +47,7 @@ byId("category").closest("label").hidden = categories.length < 2;
 
 const outcomeSelects = data.columns.map((label, position) => {
   const present = new Set(data.questions.map((q) => q.answers[position]?.outcome).filter(Boolean));
-  const select = element("select", {},
+  const select = element("select", { "aria-label": `Outcome of ${label}` },
     element("option", { value: "" }, "any outcome"),
     present.size > 1 ? element("option", { value: "!" }, "not right") : null,
     ...Object.keys(data.meaning).filter((name) => present.has(name))
