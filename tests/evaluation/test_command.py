@@ -1,0 +1,155 @@
+"""`p2r eval` and `p2r report` from the command line, against a real server on loopback that misbehaves."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+from scripted import perception, write_questions
+from typer.testing import CliRunner
+
+import servers
+from p2r.cli import app
+from p2r.evaluation.store import read_lines
+
+
+def answer(exchange):
+    """A good reply, worked out from the request: boxes for the perceiver, the right letter for the rest."""
+    text = json.dumps(exchange.body)
+    k = int(text.partition("number ")[2].partition("?")[0])
+    reply = perception(k) if "bbox_2d" in text else f"<think>…</think><answer>{'ABCD'[k % 4]}</answer>"
+    servers.reply(reply)(exchange)
+
+
+def p2r(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def evaluate(server_url, questions, out, *more):
+    model = f"{server_url}#served"
+    options = ("--data", questions, "--model", model, "--out", out, "--concurrency", 16)
+    return p2r("eval", "--benchmark", "jsonl", *options, *more)
+
+
+@pytest.fixture
+def questions(tmp_path):
+    return write_questions(tmp_path / "data", 12)
+
+
+def test_a_benchmark_from_the_command_line_and_its_page(tmp_path, questions):
+    out = tmp_path / "run"
+    with servers.Server(lambda _: answer) as server:
+        done = evaluate(server.url, questions, out, "--mode", "p2r", "--mode", "direct", "--compare", "paper")
+    assert done.exit_code == 0, done.output
+    assert "Accuracy on jsonl" in done.output
+    assert "Paired differences" in done.output
+    assert "The paper has no figure for jsonl." in done.output
+    page = p2r("report", out)
+    assert page.exit_code == 0, page.output
+    assert (out / "report.html").stat().st_size > 50_000
+    both = p2r("report", out, out, "--out", tmp_path / "both.html")
+    assert both.exit_code == 0, both.output
+    config = json.loads((out / "config.json").read_text())
+    assert config["sessions"][0]["command"].startswith("p2r")
+    assert config["opening"]["data"] == str(questions.resolve())
+
+
+def test_the_figures_as_json(tmp_path, questions):
+    with servers.Server(lambda _: answer) as server:
+        done = evaluate(server.url, questions, tmp_path / "run", "--json", "--limit", 8)
+    assert done.exit_code == 0, done.output
+    summary = json.loads(done.stdout)
+    assert (summary["modes"]["p2r"]["n"], summary["modes"]["p2r"]["accuracy"]) == (8, 1.0)
+
+
+TROUBLES = [servers.status(500), servers.reset(), servers.garbage(), servers.half()]
+
+
+def test_one_call_in_ten_failing_is_mended_by_retries(tmp_path):
+    questions = write_questions(tmp_path / "data", 250)
+
+    def every_tenth(position):
+        return TROUBLES[position // 10 % len(TROUBLES)] if position % 10 == 0 else answer
+
+    with servers.Server(every_tenth) as server:
+        done = evaluate(server.url, questions, tmp_path / "run", "--json")
+        asked = len(server.requests)
+    assert asked > 500
+    figures = json.loads(done.stdout)["modes"]["p2r"]
+    assert figures["n"] == 250
+    assert figures["failed"] / 500 < 0.002
+    assert figures["accuracy"] == 1 - figures["failed"] / 250
+
+
+@pytest.mark.parametrize(
+    ("trouble", "cause"),
+    [
+        (servers.status(500), "the server failed (500)"),
+        (servers.reset(), "broke"),
+        (servers.garbage(), "unreadable reply"),
+        (servers.status(401), "set P2R_API_KEY"),
+    ],
+)
+def test_a_server_that_always_fails_stops_the_run_within_a_minute(tmp_path, questions, trouble, cause):
+    out = tmp_path / "run"
+    start, repaired = time.monotonic(), threading.Event()
+    with servers.Server(lambda _: answer if repaired.is_set() else trouble) as server:
+        done = evaluate(server.url, questions, out)
+        assert time.monotonic() - start < 60
+        assert done.exit_code == 3
+        assert "of the last" in done.output
+        assert cause in done.output
+        assert "run the same command again" in done.output
+        assert read_lines(out / "predictions-p2r.jsonl") == []
+        assert json.loads((out / "summary.json").read_text())["modes"]["p2r"]["correct"] == 0
+        repaired.set()
+        done = evaluate(server.url, questions, out, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["modes"]["p2r"]["accuracy"] == 1.0
+
+
+def test_a_dead_server_stops_the_run_within_a_minute(tmp_path, questions):
+    start = time.monotonic()
+    done = evaluate(servers.dead_url(), questions, tmp_path / "run")
+    assert time.monotonic() - start < 60
+    assert done.exit_code == 3
+    assert "is the server running?" in done.output
+
+
+def test_a_question_that_failed_is_told_by_the_exit_code(tmp_path, questions):
+    rows = [json.loads(line) for line in questions.read_text().splitlines()]
+    (questions.parent / "broken.png").write_text("no picture")
+    rows[3]["image"] = "broken.png"
+    questions.write_text("\n".join(json.dumps(row) for row in rows))
+    with servers.Server(lambda _: answer) as server:
+        done = evaluate(server.url, questions, tmp_path / "run")
+    assert done.exit_code == 3
+    assert "1 question(s); the same command asks them again" in done.output
+    assert "q3" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--benchmark", "nope"), "unknown benchmark 'nope': one of scenes, vstar"),
+        (("--benchmark", "jsonl"), "needs --data"),
+        (("--benchmark", "scenes", "--size", "huge"), "size 'huge'"),
+        (("--benchmark", "vstar", "--data", "missing"), "no such file or folder"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_code_2(tmp_path, arguments, message):
+    done = p2r("eval", *arguments, "--model", servers.dead_url(), "--out", tmp_path / "run")
+    assert done.exit_code == 2
+    assert message in done.output
+    assert done.output.count("\n") == 1
+
+
+def test_a_report_needs_a_run(tmp_path):
+    done = p2r("report", tmp_path)
+    assert done.exit_code == 2
+    assert "is not a run folder" in done.output
+    three = p2r("report", tmp_path, tmp_path, tmp_path)
+    assert three.exit_code == 2
+    assert "3 runs" in three.output
