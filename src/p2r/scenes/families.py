@@ -52,7 +52,8 @@ class Task:
 
 def draw_scene(rng: random.Random, family: Family, aspect: float) -> Scene:
     """A scene in which `family` can be asked: three to six objects."""
-    needed: list[Kind] = {"code": ["plate"], "read": ["tag"], "whole": []}.get(family, ["tag", "tag"])
+    some: dict[Family, list[Kind]] = {"code": ["plate"], "read": ["tag"], "whole": []}
+    needed = some.get(family, ["tag", "tag"])
     extra: list[Kind] = [rng.choice(("tag", "tag", "plate")) for _ in range(rng.randint(3, 6) - len(needed))]
     return lay_out(rng, needed + extra, aspect)
 

@@ -81,7 +81,8 @@ class SceneObject:
         dx, dy = self.extent(aspect)
         x0, y0 = max(0.0, self.x - dx), max(0.0, self.y - dy)
         x1, y1 = min(1.0, self.x + dx), min(1.0, self.y + dy)
-        return Box(*(round(1000 * value, 1) for value in (x0, y0, x1, y1)), label=self.name)
+        corners = [round(1000 * value, 1) for value in (x0, y0, x1, y1)]
+        return Box(corners[0], corners[1], corners[2], corners[3], self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,111 @@
+"""Trains nano-base: supervised warm-up on train scenes, the part that Qwen3-VL-Instruct plays in the paper.
+
+    python -m p2r.nano.pretrain --out runs/nano-base
+
+Stages: `see` (the vision tower alone, on charts), `speak` (the language model on the frozen tower). The same
+command continues an interrupted run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+
+from p2r.nano.build import NANO_SETTINGS, Shape, build_model, build_processor, save
+from p2r.nano.charts import Charts, draw_charts
+from p2r.nano.loop import Metrics, Schedule, run_stage
+from p2r.nano.scenepack import ScenePack, draw_pack
+from p2r.nano.speaking import Classroom, encode_pack, speak_step
+from p2r.nano.tower import encode
+from p2r.nano.warmup import SeeingHead, see_step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Arrays = TypeVar("Arrays")
+
+
+def main() -> None:
+    """Parse the command line and run every stage that is not finished."""
+    parser = argparse.ArgumentParser(description="Train nano-base on synthetic scenes.")
+    parser.add_argument("--out", type=Path, required=True, help="run folder; the same one continues a run")
+    parser.add_argument("--see-steps", type=int, default=4_600)
+    parser.add_argument("--speak-steps", type=int, default=4_800)
+    parser.add_argument("--charts", type=int, default=8_000)
+    parser.add_argument("--scenes", type=int, default=10_000)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    torch.set_flush_denormal(True)
+    processor = build_processor(Shape().vocabulary, NANO_SETTINGS)
+    model = build_model(processor, Shape())
+    learn_to_see(model, processor.tokenizer, options.out, steps=options.see_steps, count=options.charts)
+    match_scales(model, options.out)
+    learn_to_speak(model, processor.tokenizer, options.out, steps=options.speak_steps, count=options.scenes)
+    save(model, processor, NANO_SETTINGS, options.out / "model")
+
+
+def learn_to_see(model: Any, tokenizer: Any, folder: Path, *, steps: int, count: int) -> None:
+    """Stage `see`: the vision tower and the word embeddings, on charts."""
+    charts = cached(folder / "charts.npz", Charts, lambda: draw_charts(count, seed=0))
+    visual = model.model.visual
+    # The head holds the language model's word embeddings, so its checkpoint restores them too.
+    head = SeeingHead(model.model.language_model.embed_tokens, tokenizer)
+
+    def step(_: int, rng: np.random.Generator) -> Metrics:
+        return see_step(visual, head, charts, rng)
+
+    run_stage("see", {"visual": visual, "head": head}, Schedule(steps, 1.5e-3, warmup=100), step, folder)
+
+
+def match_scales(model: Any, folder: Path) -> None:
+    """Divide the merger's last layer so that visual tokens are as large as word embeddings."""
+    charts = cached(folder / "charts.npz", Charts, lambda: draw_charts(64, seed=0))
+    merger = model.model.visual.merger
+    with torch.no_grad():
+        tokens = encode(model.model.visual, [torch.from_numpy(charts.pixels[:64, :160, :160])])[0]
+        words = model.model.language_model.embed_tokens.weight
+        factor = words.norm(dim=-1).mean() / tokens.norm(dim=-1).mean()
+        merger.linear_fc2.weight.mul_(factor)
+        merger.linear_fc2.bias.mul_(factor)
+
+
+def learn_to_speak(model: Any, tokenizer: Any, folder: Path, *, steps: int, count: int) -> None:
+    """Stage `speak`: the language model, on lessons about train scenes, with the tower frozen."""
+    pack = cached(folder / "pack.npz", ScenePack, lambda: draw_pack(count, NANO_SETTINGS))
+    # On a CPU the backward of plain attention is the faster one at these lengths.
+    model.set_attn_implementation({"text_config": "eager"})
+    language = model.model.language_model
+    simple = cached(folder / "lone.npz", ScenePack, lambda: draw_pack(count // 3, NANO_SETTINGS, lone=True))
+    usual, lone = (
+        (
+            Classroom(one, tokenizer, NANO_SETTINGS),
+            encode_pack(model.model.visual, one, language.config.hidden_size),
+        )
+        for one in (pack, simple)
+    )
+
+    def step(number: int, _: np.random.Generator) -> Metrics:
+        return speak_step(model, usual, lone, number)
+
+    run_stage("speak", {"language": language}, Schedule(steps, 1.2e-3, warmup=100), step, folder)
+
+
+def cached(path: Path, kind: Callable[..., Arrays], draw: Callable[[], Arrays]) -> Arrays:
+    """The arrays of an earlier run of the same folder, or new ones."""
+    if not path.exists():
+        drawn = draw()
+        partial = path.with_suffix(".part")
+        with partial.open("wb") as file:
+            np.savez(file, **{name: getattr(drawn, name) for name in kind.__slots__})  # type: ignore[attr-defined]
+        partial.replace(path)
+    with np.load(path) as arrays:
+        loaded = {name: arrays[name] for name in arrays.files}
+    return kind(**{name: array if array.ndim else array.item() for name, array in loaded.items()})
+
+
+if __name__ == "__main__":
+    main()
