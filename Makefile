@@ -26,9 +26,10 @@ check: $(INSTALLED)
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
-# Every measurement of benchmarks/; each can be run alone and says how in its first lines.
+# Every measurement; each can be run alone and says how in its first lines. Fails when one misses its target.
 bench: $(INSTALLED)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@failed=0; for script in $(filter-out %/scripted_endpoint.py,$(wildcard benchmarks/*.py)); do \
+		echo "== $$script"; $(BIN)/python $$script || failed=1; done; exit $$failed
 
 setup: $(INSTALLED)
 

@@ -310,6 +310,8 @@ def test_one_pass_has_no_perception_to_tell() -> None:
     asyncio.run(pipeline(FakeModel([THOUGHT])).predict(QUESTION, "think", observer=notebook))
     assert not notebook.seen
     assert notebook.pieces == [THOUGHT]
+    asyncio.run(pipeline(FakeModel([THOUGHT])).predict(QUESTION, boxes=[Box(0, 0, 9, 9)], observer=notebook))
+    assert not notebook.seen, "given boxes are nobody's perception"
 
 
 def test_a_stream_that_breaks_off_is_a_failed_call() -> None:

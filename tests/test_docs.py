@@ -1,0 +1,28 @@
+"""What the documents say about the repository is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from p2r.cli import app
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_readme_shows_the_tree_as_it_is() -> None:
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").split("\nsrc/p2r/\n")[1].split("\ntests/")[0]
+    shown = {line.split()[0].rstrip("/") for line in tree.splitlines()}
+    found = {path.name for path in (ROOT / "src/p2r").iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert shown == {name for name in found if not name.startswith("__")}
+
+
+def test_the_readme_names_every_command() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(
+        r"^  (\w+)  ", CliRunner().invoke(app, ["--help"]).stdout.split("Commands:")[1], re.MULTILINE
+    )
+    assert len(commands) >= 7
+    assert [name for name in commands if f"p2r {name}" not in readme and f"make {name}" not in readme] == []
