@@ -148,7 +148,7 @@ async def _ask(
                 console.print(
                     f"{mode_files.predictions.path}: {mended} torn line(s) dropped, to be asked again"
                 )
-        before = {mode: mode_files.predictions.records for mode, mode_files in files.items()}
+        before = {mode: list(mode_files.done.values()) for mode, mode_files in files.items()}
         with Progress(console, len(selection.chosen) * len(modes), before) as watch:
             run = Run(
                 pipeline,

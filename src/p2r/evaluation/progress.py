@@ -37,15 +37,13 @@ class Progress:
     Args:
         console: where to draw.
         total: how many answers the run will have, over all modes.
-        before: mode → the answers of earlier sessions.
+        before: mode → right or wrong, of the answers of earlier sessions.
     """
 
-    def __init__(self, console: Console, total: int, before: Mapping[Mode, Sequence[Record]]) -> None:
+    def __init__(self, console: Console, total: int, before: Mapping[Mode, Sequence[bool]]) -> None:
         self._console = console
-        self._asked = {mode: len(records) for mode, records in before.items()}
-        self._correct = Counter(
-            {mode: sum(bool(r["correct"]) for r in records) for mode, records in before.items()}
-        )
+        self._asked = {mode: len(answers) for mode, answers in before.items()}
+        self._correct = Counter({mode: sum(answers) for mode, answers in before.items()})
         self._failed = 0
         self._new = 0
         self._started = self._last_line = time.monotonic()

@@ -52,7 +52,7 @@ class ModeFiles:
 
     Attributes:
         mode: `p2r`, `think` or `direct`.
-        done: ids that need not be asked again.
+        done: id → whether it was answered right, of the questions that need not be asked again.
 
     Raises:
         InputError: the folder cannot be written.
@@ -64,7 +64,11 @@ class ModeFiles:
             self.predictions = stack.enter_context(Journal(folder / f"predictions-{mode}.jsonl"))
             self.failures = stack.enter_context(Journal(folder / f"failures-{mode}.jsonl"))
             self._stack = stack.pop_all()
-        self.done = {str(record["id"]) for record in self.predictions.records if "id" in record}
+        records = self.predictions.records
+        self.done = {str(record["id"]): record["correct"] is True for record in records if "id" in record}
+        # A long run need not hold the texts of its earlier sessions.
+        records.clear()
+        self.failures.records.clear()
 
     def sync(self) -> None:
         """Wait until both files are on the disk."""
