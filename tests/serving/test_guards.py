@@ -110,6 +110,20 @@ def test_how_long_a_comparison_takes_tells_nothing() -> None:
     assert 0.3 < early / late < 3
 
 
+class Uncomparable(bytes):
+    """A key that must not be compared as it is, but by its hash."""
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("the key itself was compared")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_a_key_is_never_compared_itself() -> None:
+    assert Keys([KEY]).hold(Uncomparable(KEY.encode()))
+    assert not Keys([KEY]).hold(Uncomparable(b"another"))
+
+
 def test_the_hash_of_every_key_is_compared() -> None:
     keys = Keys(["first-key-0123456789", "second-key-0123456789"])
     assert keys.hold(b"first-key-0123456789")

@@ -47,6 +47,10 @@ _EXAMPLE = {
         }
     ],
 }
+_STREAM: dict[str, Any] = {
+    "description": "The answer; with `stream`, server-sent events",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": description}
     for status, description in {
@@ -122,7 +126,7 @@ def _add_protocol(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/chat/completions",
         response_model=ChatCompletion,
-        responses=_ERRORS,
+        responses={200: _STREAM, **_ERRORS},
         openapi_extra={"requestBody": body},
         summary="Ask a question about a picture",
     )

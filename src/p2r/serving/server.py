@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("p2r.serving")
 
-_FORCED_AFTER_S = 5
+_FORCED_AFTER_S = 15
 
 
 class DrainingServer(uvicorn.Server):
