@@ -248,6 +248,7 @@ def test_a_limit_chooses_by_id_and_seed_and_a_larger_one_adds(tmp_path):
         {"id": str(k), "question": f"q{k}", "image": "x.png", "answer": "1", "answer_type": "free"}
         for k in range(40)
     ]
+    (tmp_path / "x.png").write_bytes(b"only looked at when a question is asked")
     file = tmp_path / "own.jsonl"
     file.write_text("\n".join(json.dumps(row) for row in rows))
     benchmark = open_benchmark("jsonl", str(file))
