@@ -16,7 +16,7 @@ from p2r.evaluation.provenance import environment, revision
 from p2r.evaluation.runner import ModeFiles, Run
 from p2r.evaluation.store import FolderLock, write_json
 from p2r.evaluation.summary import summarize
-from p2r.models.base import Sampling
+from p2r.models.base import Message, Sampling
 from p2r.pipeline import P2R
 from p2r.scoring.judge import Judge
 from p2r.types import MODES
@@ -106,6 +106,7 @@ async def evaluate(plan: Plan, console: Console) -> dict[str, Any]:
                     )
                 )
                 judge = await _open_judge(plan, stack)
+                await _start_servers(plan, pipeline, judge)
             await _ask(plan, selection, pipeline, judge, console)
     except BaseException:
         # An interrupt too: what is there is worth its figures. A full disk has been reported already.
@@ -207,6 +208,15 @@ async def _open_judge(plan: Plan, stack: AsyncExitStack) -> Judge | None:
     model = open_model(plan.judge, max_concurrency=plan.concurrency)
     stack.push_async_callback(model.aclose)
     return Judge(model)
+
+
+async def _start_servers(plan: Plan, pipeline: P2R, judge: Judge | None) -> None:
+    """Start the vLLM servers of our own now: minutes of loading are no question's time, and may fail."""
+    models = [(plan.model, pipeline.perceiver), (plan.reasoner, pipeline.reasoner)]
+    models += [(plan.judge, judge.model)] if judge else []
+    for spec, model in models:
+        if isinstance(spec, str) and spec.startswith("vllm:"):
+            await model.complete([Message("user", ("Ready?",))], Sampling(max_tokens=1))
 
 
 def _warn_about_free_form(plan: Plan, selection: Selection, console: Console) -> None:
