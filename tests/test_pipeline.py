@@ -407,9 +407,9 @@ def test_an_endless_iterable_is_drawn_a_bounded_way_ahead() -> None:
 
 def test_leaving_early_cancels_what_is_on_its_way() -> None:
     class OnlyTheFirst(FakeModel):
-        async def _wait(self) -> None:
-            self._delay_s = 0 if len(self.calls) == 1 else 30
-            await super()._wait()
+        async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+            self._delay_s = 0 if "Question: 0\n" in said(messages) else 30
+            return await super().complete(messages, sampling)
 
     model = OnlyTheFirst(lambda messages: "1")
     with pipeline(model, concurrency=3) as p2r:
