@@ -37,7 +37,7 @@ from rich.console import Console
 from rich.table import Table
 
 from p2r.evidence import OUTLINE_COLOURS, build_evidence, crop_region, outline_width, plain_overview
-from p2r.images import PNG_MAX_PIXELS, ImageSource
+from p2r.images import PNG_MAX_PIXELS, ImageSource, encode_all
 from p2r.pixels import plan_pixels
 from p2r.settings import Settings
 from p2r.types import Box
@@ -64,6 +64,7 @@ def ours(path: Path) -> dict[str, float]:
     clock.lap("encode")
     evidence = build_evidence(source, BOXES, SETTINGS, overview)
     clock.lap("evidence")
+    encode_all([evidence.overview, *(crop.picture for crop in evidence.crops)])
     for picture in (evidence.overview, *(crop.picture for crop in evidence.crops)):
         picture.encode()
     clock.lap("encode")

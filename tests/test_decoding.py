@@ -294,7 +294,9 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.png"
     with path.open("wb") as file:
         file.truncate(10_000_000_000)
-    assert refusal(path) == f"{path}: 10,000,000,000 bytes are more than the limit of 536,870,912"
+    assert refusal(path) == f"{path}: 10,000,000,000 bytes are more than the limit of 8,589,934,592"
+    path.write_bytes(encoded(smooth(), "BMP"))
+    assert "bytes are more than the limit of 1,000" in refusal(path, Limits(max_bytes=1000))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pyvips
 
 from p2r import decoding
 from p2r.errors import InputError
-from p2r.images import ImageSource, Limits, Picture
+from p2r.images import ImageSource, Limits, Picture, encode_all
 from pictures import difference, encoded, smooth
 
 if TYPE_CHECKING:
@@ -335,6 +335,13 @@ def test_large_pictures_travel_as_jpeg_without_visible_loss() -> None:
     decoded = np.asarray(PIL.Image.open(io.BytesIO(data)))
     assert difference(decoded, picture.pixels) <= 4
     assert picture.data_uri().startswith("data:image/jpeg;base64,")
+
+
+def test_pictures_are_encoded_side_by_side() -> None:
+    pictures = [Picture(smooth(1024, 768 + index)) for index in range(4)] + [Picture(smooth())]
+    encode_all(pictures)
+    assert ["_encoded" in vars(picture) for picture in pictures] == [True] * 4 + [False]
+    assert pictures[0].encode() == Picture(smooth(1024, 768)).encode()
 
 
 def test_a_picture_is_encoded_once() -> None:

@@ -11,6 +11,7 @@ import base64
 import binascii
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +28,12 @@ from p2r.pixels import fit_size
 from p2r.rasters import read_array, read_bmp, read_pil
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from p2r.decoding import Reader, Size, VipsImage
     from p2r.types import RectPx
 
-__all__ = ["ImageInput", "ImageSource", "Limits", "Picture", "fit_size"]
+__all__ = ["ImageInput", "ImageSource", "Limits", "Picture", "encode_all", "fit_size"]
 
 ImageInput: TypeAlias = Union[str, "os.PathLike[str]", bytes, PIL.Image.Image, np.ndarray, "ImageSource"]
 
@@ -98,6 +99,14 @@ class Picture:
         """The encoded picture as a `data:` URI."""
         mime, data = self.encode()
         return f"data:{mime};base64,{base64.b64encode(data).decode()}"
+
+
+def encode_all(pictures: Iterable[Picture]) -> None:
+    """Encode pictures side by side on the machine's cores; `encode` of each returns at once afterwards."""
+    large = [picture for picture in pictures if picture.width * picture.height > PNG_MAX_PIXELS]
+    if len(large) > 1:
+        with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1)) as pool:
+            list(pool.map(Picture.encode, large))
 
 
 class ImageSource:
@@ -202,13 +211,14 @@ def _read_text(text: str, limits: Limits) -> Reader:
 
 def _read_path(path: Path, limits: Limits) -> Reader:
     name, head = read_file(path, limits)
-    return (
-        read_bmp(name, path.read_bytes(), limits) if is_bmp(head) else read_encoded(name, path, head, limits)
-    )
+    if is_bmp(head):
+        check_bytes(name, path.stat().st_size, limits.max_bytes)  # the only format that is read whole
+        return read_bmp(name, path.read_bytes(), limits)
+    return read_encoded(name, path, head, limits)
 
 
 def _read_bytes(name: str, data: bytes, limits: Limits) -> Reader:
-    check_bytes(name, len(data), limits)
+    check_bytes(name, len(data), limits.max_bytes)
     return read_bmp(name, data, limits) if is_bmp(data) else read_encoded(name, data, data[:32], limits)
 
 
@@ -217,7 +227,7 @@ def _read_data_uri(uri: str, limits: Limits) -> Reader:
     name = f"data URI {head[5:60]!r}"
     if not comma or not head.lower().endswith(";base64"):
         raise InputError(f"{name}: only base64 is read: data:image/png;base64,…")
-    check_bytes(name, len(body) * 3 // 4 - 2, limits)
+    check_bytes(name, len(body) * 3 // 4 - 2, limits.max_bytes)
     try:
         data = base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError) as error:

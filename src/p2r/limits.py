@@ -18,13 +18,15 @@ class Limits:
 
     Attributes:
         max_pixels: width × height.
-        max_bytes: of the file, or of the decoded bytes of a data URI.
+        max_bytes: of encoded bytes in memory: given as bytes, or as a data URI (after decoding).
+        max_file_bytes: of a file, which is read piece by piece.
         max_whole_pixels: width × height of a picture that can only be decoded whole into memory: WebP, GIF,
             AVIF, interlaced PNG, progressive JPEG.
     """
 
     max_pixels: int = 1_500_000_000
     max_bytes: int = 512 * 1024 * 1024
+    max_file_bytes: int = 8 * 1024 * 1024 * 1024
     max_whole_pixels: int = 200_000_000
 
 
@@ -45,16 +47,16 @@ def check_size(name: str, width: int, height: int, limits: Limits, *, whole: boo
         )
 
 
-def check_bytes(name: str, size: int, limits: Limits) -> None:
-    """Refuse an empty or a too large file.
+def check_bytes(name: str, size: int, most: int) -> None:
+    """Refuse an empty or a too large file or bytes.
 
     Raises:
         InputError: names the picture, its size and the limit.
     """
     if size == 0:
         raise InputError(f"{name}: the file is empty (0 bytes)")
-    if size > limits.max_bytes:
-        raise InputError(f"{name}: {size:,} bytes are more than the limit of {limits.max_bytes:,}")
+    if size > most:
+        raise InputError(f"{name}: {size:,} bytes are more than the limit of {most:,}")
 
 
 def read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
@@ -70,7 +72,7 @@ def read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
             raise InputError(f"{name}: a folder, not a picture")
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{name}: not a regular file")
-        check_bytes(name, status.st_size, limits)
+        check_bytes(name, status.st_size, limits.max_file_bytes)
         with path.open("rb") as file:
             return name, file.read(32)
     except FileNotFoundError:
