@@ -43,6 +43,18 @@ def test_interrupted_equals_uninterrupted(tmp_path) -> None:
     assert rows[-1]["loss"] < rows[0]["loss"]
 
 
+def test_a_metric_is_averaged_over_the_steps_that_have_it(tmp_path) -> None:
+    layer = torch.nn.Linear(1, 1)
+
+    def step(number, _rng):
+        layer(torch.ones(1, 1)).sum().backward()
+        return {"always": 1.0, "rare": 5.0} if number % 5 == 0 else {"always": 1.0}
+
+    run_stage("s", {"layer": layer}, Schedule(10, 1e-3, warmup=1, log_every=10), step, tmp_path)
+    row = json.loads((tmp_path / "log.jsonl").read_text())
+    assert (row["always"], row["rare"]) == (1.0, 5.0)
+
+
 def test_the_rate_warms_up_and_decays() -> None:
     schedule = Schedule(100, 1.0, warmup=10)
     rates = [schedule.at(step) for step in range(100)]

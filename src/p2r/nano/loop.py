@@ -120,23 +120,22 @@ class _Progress:
     def __init__(self, name: str, steps: int, start: int) -> None:
         self.name, self.steps, self.start = name, steps, start
         self.began = time.monotonic()
-        self.sums: Metrics = {}
-        self.count = 0
+        self.seen: dict[str, list[float]] = {}
 
     def add(self, metrics: Metrics) -> None:
-        self.count += 1
         for key, value in metrics.items():
             if not math.isnan(value):
-                self.sums[key] = self.sums.get(key, 0.0) + value
+                self.seen.setdefault(key, []).append(value)
 
     def flush(self, step: int) -> dict[str, Any]:
-        means = {key: round(value / self.count, 4) for key, value in self.sums.items()}
+        # Not every step has every metric: each is averaged over the steps that have it.
+        means = {key: round(sum(values) / len(values), 4) for key, values in self.seen.items()}
         spent = time.monotonic() - self.began
         left = spent / (step - self.start) * (self.steps - step)
         row = {"stage": self.name, "step": step, "seconds": round(spent, 1), **means}
         shown = "  ".join(f"{key} {value:.3g}" for key, value in means.items())
         print(f"{self.name} {step}/{self.steps}  {left / 60:.1f} min left  {shown}", flush=True)  # noqa: T201
-        self.sums, self.count = {}, 0
+        self.seen = {}
         return row
 
     def say(self, row: Mapping[str, Any]) -> None:
