@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
+import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +24,6 @@ from p2r.types import Box, Question, Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
-    from pathlib import Path
 
     from fake_model import Reply
     from p2r.models.base import Message, Sampling
@@ -533,6 +535,23 @@ def test_a_model_that_was_opened_here_is_closed_here_and_shared_by_both_roles() 
             assert (p2r.perceiver.name, p2r.reasoner.name) == ("a", "b")
 
     asyncio.run(run())
+
+
+def test_a_server_that_was_started_here_is_ended_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes, python = tmp_path / "notes.jsonl", tmp_path / "python"
+    stand_in = Path(__file__).parent / "models" / "fake_vllm.py"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I {stand_in} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("P2R_VLLM_PYTHON", str(python))
+    monkeypatch.setenv("P2R_FAKE_VLLM_NOTES", str(notes))
+    with P2R("vllm:org/model", settings=SETTINGS) as p2r:
+        assert p2r.answer(PICTURE, "Who is there?", mode="direct").answer == "org/model says hello"
+        pid = json.loads(notes.read_text())["pid"]
+        os.kill(pid, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_an_unknown_model_is_refused_when_the_pipeline_is_made() -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
-import shutil
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from p2r.errors import ModelError, P2RError
+from p2r.errors import InputError, ModelError, P2RError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,13 +68,7 @@ def look_at_installation() -> Iterator[Finding]:
     for extra in EXTRAS:
         yield _extra(extra)
     yield from _devices()
-    vllm = shutil.which("vllm")
-    yield Finding(
-        "vllm",
-        "ok" if vllm else "warning",
-        vllm or "not on the path: models named vllm:… cannot be started here",
-        "" if vllm else "pip install vllm (in an environment of its own is fine, if its bin is on the path)",
-    )
+    yield _vllm()
 
 
 def _core() -> Finding:
@@ -102,6 +95,17 @@ def _extra(extra: str) -> Finding:
         detail = f"{purpose}: {', '.join(missing)} not installed"
         return Finding(f"extra {extra}", "warning", detail, f"pip install 'perceive-to-reason[{extra}]'")
     return Finding(f"extra {extra}", "ok", ", ".join(versions))
+
+
+def _vllm() -> Finding:
+    from p2r.models.vllm import VLLMServer
+
+    try:
+        program = VLLMServer("any").command(port=0)[0]
+    except InputError as error:
+        what, _, cure = str(error).partition(": ")
+        return Finding("vllm", "warning", f"{what}: no model named vllm:… can be started", cure)
+    return Finding("vllm", "ok", program)
 
 
 def _devices() -> Iterator[Finding]:
