@@ -71,7 +71,10 @@ def _locate(name: str, spec: str) -> Path | str:
     """The folder of a checkpoint, or its hub id."""
     if name in NAMES:
         if name not in bundled():
-            raise InputError(f"model {spec}: this installation does not hold the weights of {name}")
+            raise InputError(
+                f"model {spec}: this installation does not hold the weights of {name}; name another model "
+                "(--model), or make them: python -m p2r.nano.pretrain --help"
+            )
         return bundled()[name]
     path = Path(name).expanduser()
     if name and path.exists():
