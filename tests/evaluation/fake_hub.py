@@ -16,15 +16,18 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub:
-    """Serves a folder as the data set `owner/name`.
+    """Serves folders as data sets.
+
+    Args:
+        folders: `owner/name` → folder.
 
     Attributes:
         endpoint: what HF_ENDPOINT is set to.
         asked: every request: method, path, and the bytes of a file that were wanted.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name, self.folder = name, folder
+    def __init__(self, folders: dict[str, Path]) -> None:
+        self.folders = folders
         self.asked: list[tuple[str, str, str]] = []
         hub = self
 
@@ -37,13 +40,6 @@ class FakeHub:
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def names(self) -> list[str]:
-        return sorted(str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file())
-
-    def entry(self, name: str) -> dict[str, object]:
-        data = (self.folder / name).read_bytes()
-        return {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -74,25 +70,32 @@ class _Exchange(BaseHTTPRequestHandler):
     def answer(self, body: str = "") -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.asked.append((self.command, path, self.headers.get("Range", "")))
-        api, files = f"/api/datasets/{self.hub.name}", f"/datasets/{self.hub.name}/resolve/"
-        if path.startswith(files):
-            self.file(path.removeprefix(files).partition("/")[2])
-        elif path.startswith(f"{api}/paths-info/"):
+        for name, folder in self.hub.folders.items():
+            api, files = f"/api/datasets/{name}", f"/datasets/{name}/resolve/"
+            if path.startswith(files):
+                self.file(folder / path.removeprefix(files).partition("/")[2])
+                return
+            if path == api or path.startswith(f"{api}/"):
+                self.about(name, folder, path.removeprefix(api), body)
+                return
+        self.json({"error": "not found"}, 404)
+
+    def about(self, name: str, folder: Path, asked: str, body: str) -> None:
+        names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        if asked.startswith("/paths-info/"):
             wanted = json.loads(body)["paths"]
-            self.json([self.hub.entry(name) for name in self.hub.names() if name in wanted])
-        elif path.startswith(f"{api}/tree/"):
-            self.json([self.hub.entry(name) for name in self.hub.names()])
-        elif path == api or path.startswith(f"{api}/revision/"):
-            siblings = [{"rfilename": name} for name in self.hub.names()]
-            self.json({"id": self.hub.name, "sha": COMMIT, "siblings": siblings, "private": False})
+            self.json([entry(folder, file) for file in names if file in wanted])
+        elif asked.startswith("/tree/"):
+            self.json([entry(folder, file) for file in names])
         else:
-            self.json({"error": "not found"}, 404)
+            siblings = [{"rfilename": file} for file in names]
+            self.json({"id": name, "sha": COMMIT, "siblings": siblings, "private": False})
 
     def json(self, data: object, code: int = 200) -> None:
         self.reply(code, json.dumps(data).encode(), {"Content-Type": "application/json"})
 
-    def file(self, name: str) -> None:
-        data = (self.hub.folder / name).read_bytes()
+    def file(self, path: Path) -> None:
+        data = path.read_bytes()
         etag = hashlib.sha1(data).hexdigest()
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
         wanted = self.headers.get("Range", "")
@@ -112,3 +115,8 @@ class _Exchange(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+def entry(folder: Path, name: str) -> dict[str, object]:
+    data = (folder / name).read_bytes()
+    return {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}

@@ -29,8 +29,11 @@ def p2r(*arguments):
 
 def evaluate(server_url, questions, out, *more):
     model = f"{server_url}#served"
-    options = ("--data", questions, "--model", model, "--out", out, "--concurrency", 16)
-    return p2r("eval", "--benchmark", "jsonl", *options, *more)
+    settings = questions.parent / "p2r.json"
+    # Small pictures: what is tested here is not their making.
+    settings.write_text(json.dumps({"budget": {"overview_max_pixels": 16_384, "crop_max_pixels": 16_384}}))
+    options = ("--data", questions, "--model", model, "--settings", settings, "--out", out)
+    return p2r("eval", "--benchmark", "jsonl", "--concurrency", 16, *options, *more)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Data sets on the hub, served from loopback: pinned to a commit, streamed or fetched, and clear when away.
 
-The hub's clients read their endpoint when they are imported, so each test asks in a process of its own.
+The hub's clients read their endpoint when they are imported, so the asking is done in a process of its own.
 """
 
 from __future__ import annotations
@@ -52,37 +52,31 @@ def ask(hub, home, *wanted):
     return json.loads(done.stdout)
 
 
-def test_parquet_is_streamed_from_a_pinned_commit_and_text_tables_are_fetched(tmp_path):
-    root = tmp_path / "data"
-    vstar(root)
-    treebench(root)
-    with FakeHub("me/bench", root) as hub:
-        streamed, fetched, missing, absent = ask(
+def test_the_hub(tmp_path):
+    tables, boxes, probe = tmp_path / "tables", tmp_path / "boxes", tmp_path / "probe"
+    vstar(tables)
+    treebench(tables)
+    vstar_folder(boxes)
+    visualprobe(probe)
+    with FakeHub({"me/tables": tables, "me/boxes": boxes, "me/probe": probe}) as hub:
+        streamed, fetched, folder, listed, missing, absent = ask(
             hub,
             tmp_path / "home",
-            ["vstar", "me/bench"],
-            ["treebench", "me/bench"],
-            ["hrbench-4k", "me/bench"],
+            ["vstar", "me/tables"],
+            ["treebench", "me/tables"],
+            ["vstar-boxes", "me/boxes"],
+            ["visualprobe-hard", "me/probe"],
+            ["hrbench-4k", "me/tables"],
             ["vstar", "me/other"],
         )
-    assert streamed["source"] == f"me/bench@{COMMIT}: data/test-00000-of-00001.parquet"
+    # Parquet is streamed from the commit that the hub served first.
+    assert streamed["source"] == f"me/tables@{COMMIT}: data/test-00000-of-00001.parquet"
     assert streamed["questions"][0] == "What is the material of the glove?"
     assert streamed["sizes"] == [[640, 360]] * 3
-    assert fetched["source"] == f"me/bench@{COMMIT}: TreeBench.tsv"
-    assert fetched["sizes"] == [[640, 360]] * 2
-    assert "me/bench: no file matches" in missing["error"]
+    # A text table is fetched, and so are data sets whose pictures are files.
+    assert fetched["source"] == f"me/tables@{COMMIT}: TreeBench.tsv"
+    assert fetched["sizes"] == folder["sizes"] == listed["sizes"] == [[640, 360]] * 2
+    assert "me/tables: no file matches" in missing["error"]
     assert "TreeBench.tsv" in missing["error"]
     assert "me/other: cannot be read: " in absent["error"]
     assert "--data takes a file or folder" in absent["error"]
-
-
-@pytest.mark.parametrize(
-    ("name", "write"), [("vstar-boxes", vstar_folder), ("visualprobe-hard", visualprobe)]
-)
-def test_data_sets_of_files_are_fetched_whole(tmp_path, name, write):
-    root = tmp_path / "data"
-    write(root)
-    with FakeHub("me/files", root) as hub:
-        (told,) = ask(hub, tmp_path / "home", [name, "me/files"])
-    assert "error" not in told
-    assert told["sizes"] == [[640, 360]] * 2
