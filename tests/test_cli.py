@@ -263,7 +263,7 @@ def test_doctor_says_what_is_there_and_asks_the_model(tmp_path: Path) -> None:
         result = doctor(server, tmp_path)
         assert len(server.requests) == 3
     assert result.exit_code == 0
-    for name in ("python", "core", "extra local", "extra serve", "cpu", "vllm"):
+    for name in ("python", "core", "extra local", "extra serve", "bundled", "cpu", "vllm"):
         assert f" {name}  " in result.stdout, name
     for line in result.stdout.splitlines():
         assert line[0] in "✓!✗", "one finding a line"

@@ -67,6 +67,7 @@ def look_at_installation() -> Iterator[Finding]:
     yield _core()
     for extra in EXTRAS:
         yield _extra(extra)
+    yield _bundled()
     yield from _devices()
     yield _vllm()
 
@@ -95,6 +96,15 @@ def _extra(extra: str) -> Finding:
         detail = f"{purpose}: {', '.join(missing)} not installed"
         return Finding(f"extra {extra}", "warning", detail, f"pip install 'perceive-to-reason[{extra}]'")
     return Finding(f"extra {extra}", "ok", ", ".join(versions))
+
+
+def _bundled() -> Finding:
+    from p2r.nano import NAMES, bundled
+
+    if names := list(bundled()):
+        return Finding("bundled", "ok", ", ".join(names))
+    detail = f"no weights of {' or '.join(NAMES)}: p2r demo and the default model need them"
+    return Finding("bundled", "warning", detail, "install from a full clone or a released package")
 
 
 def _vllm() -> Finding:
