@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from p2r.serving.config import ServingConfig
 
 _SMALL = 256 * 1024
+_LINGER_S, _LINGER_BYTES = 1.0, 16 * 2**20
 
 
 async def read_request(request: Request, config: ServingConfig) -> ChatRequest:
@@ -42,6 +44,7 @@ async def _read(request: Request, config: ServingConfig) -> bytes:
     most = config.max_body_bytes
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > most:
+        await _linger(request)
         raise _too_large(most)
     body = bytearray()
     try:
@@ -49,6 +52,7 @@ async def _read(request: Request, config: ServingConfig) -> bytes:
             async for piece in request.stream():
                 body += piece
                 if len(body) > most:
+                    await _linger(request)
                     raise _too_large(most)
     except TimeoutError:
         raise RequestFailed(
@@ -58,6 +62,18 @@ async def _read(request: Request, config: ServingConfig) -> bytes:
             headers={"Connection": "close"},
         ) from None
     return bytes(body)
+
+
+async def _linger(request: Request) -> None:
+    """Read on for a moment and drop it: to close over unread bytes resets the connection, and the refusal
+    that was sent is lost with it."""
+    left = _LINGER_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            async for piece in request.stream():
+                left -= len(piece)
+                if left < 0:
+                    return
 
 
 def _too_large(most: int) -> RequestFailed:
