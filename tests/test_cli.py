@@ -23,7 +23,7 @@ from servers import Behaviour, Exchange, Server, reply, status
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from click.testing import Result
+    from typer.testing import Result
 
 BOXES = """[{"bbox_2d": [100, 200, 150, 260], "label": "bus"},
  {"bbox_2d": [700, 700, 760, 780], "label": "[sign]"}]"""

@@ -104,7 +104,8 @@ def _bundled() -> Finding:
     if names := list(bundled()):
         return Finding("bundled", "ok", ", ".join(names))
     detail = f"no weights of {' or '.join(NAMES)}: p2r demo and the default model need them"
-    return Finding("bundled", "warning", detail, "install from a full clone or a released package")
+    cure = "name another model (--model), or make them: python -m p2r.nano.pretrain --help"
+    return Finding("bundled", "warning", detail, cure)
 
 
 def _vllm() -> Finding:
