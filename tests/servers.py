@@ -34,6 +34,9 @@ class Exchange(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.endswith("/models"):
             self.owner.models_asked += 1
+            if self.owner.models is None:
+                self.send(500, "Internal Server Error", content_type="text/plain")
+                return
             models = [{"id": name, "object": "model"} for name in self.owner.models]
             self.send(200, json.dumps({"object": "list", "data": models}))
         else:
@@ -64,7 +67,7 @@ class Request:
 
 
 class Server:
-    """Serves in threads until the `with` block ends.
+    """Serves in threads until the `with` block ends. With `models=None` it cannot list its models.
 
     Attributes:
         url: the base URL, ending in `/v1`.
@@ -78,7 +81,7 @@ class Server:
         self,
         script: Sequence[Behaviour] | Callable[[int], Behaviour] = (),
         *,
-        models: Sequence[str] = ("served",),
+        models: Sequence[str] | None = ("served",),
     ) -> None:
         self._script = script or (reply("fine"),)
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Stands in for a Python with vLLM: takes the arguments of `vllm serve` and answers like it.
+"""Stands in for a Python with vLLM: takes the arguments of its server and answers like it.
 
 What it does is decided by words in P2R_FAKE_VLLM: `die` (after some output), `deaf` (ignores SIGTERM),
 `slow` (healthy after half a second), `child` (starts a process that would outlive it).
@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 arguments = sys.argv[1:]
-assert arguments[:3] == ["-m", "vllm.entrypoints.cli.main", "serve"], arguments
+assert arguments[:3] == ["-m", "vllm.entrypoints.openai.api_server", "--model"], arguments
 behaviour = os.environ.get("P2R_FAKE_VLLM", "").split()
 options = dict(zip(arguments[4::2], arguments[5::2], strict=False))
 notes = Path(os.environ["P2R_FAKE_VLLM_NOTES"])

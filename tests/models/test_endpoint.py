@@ -259,6 +259,15 @@ def test_a_server_without_models_says_so() -> None:
         assert "no model" in str(error_of(server.url, model_name=None))
 
 
+def test_a_server_that_cannot_list_its_models_wants_a_name() -> None:
+    with Server(models=None) as server:
+        error = error_of(server.url, model_name=None, max_retries=1)
+        assert ask(server.url, model_name="served").text == "fine"
+    assert error.kind == "server"
+    assert "500" in str(error)
+    assert f"{server.url}#NAME" in str(error)
+
+
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://host/v1", "http://", "nonsense", ""])
 def test_a_url_that_is_none_is_refused_at_birth(url: str) -> None:
     with pytest.raises(InputError, match="is no server"):

@@ -22,6 +22,15 @@ _HOMES = {
     "settings_for": "p2r.models.opening",
 }
 
+__all__ = [
+    "EndpointModel",
+    "LocalModel",
+    "VLLMModel",
+    "VLLMServer",
+    "open_model",
+    "settings_for",
+]
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:

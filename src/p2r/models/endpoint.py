@@ -183,7 +183,13 @@ class EndpointModel:
             reply = await client.models.with_raw_response.list()
             return read_model_names(json.loads(reply.content))
 
-        return await self._with_retries(ask, self._deadline())
+        try:
+            return await self._with_retries(ask, self._deadline())
+        except ModelError as error:
+            if error.kind in ("unreachable", "timeout"):
+                raise
+            # Not every server can list its models (`transformers serve` without a download cache cannot).
+            raise ModelError(f"{error}; name the model: {self.base_url}#NAME", kind=error.kind) from error
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._deadline_s

