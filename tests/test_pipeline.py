@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import signal
 import sys
 import threading
 from dataclasses import replace
@@ -485,6 +486,20 @@ def test_any_thread_may_ask() -> None:
         for thread in threads:
             thread.join()
     assert answers == ["42"] * 8
+
+
+def test_an_interrupt_cancels_the_question() -> None:
+    def reply(messages: Sequence[Message]) -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        return BOXES
+
+    model = FakeModel(reply, delay_s=30)
+    with pipeline(model) as p2r:
+        with pytest.raises(KeyboardInterrupt):
+            p2r.answer(PICTURE, "What?")
+        with pytest.raises(InputError):
+            p2r.answer(b"", "has the loop come round?")
+        assert model.cancelled == 1
 
 
 def test_closing_ends_the_private_thread_and_leaves_given_models_open() -> None:
