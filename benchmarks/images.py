@@ -3,7 +3,7 @@
 Both do the same steps on the same file: decode, overview at 4 megapixels, outlines, three crops with 10 %
 context, and encoding for transport (overview plain and outlined, crops; JPEG at quality 95 above half a
 megapixel). The baseline is what one would write with Pillow and its defaults: the full raster, resized and
-cropped. Its default filter is bicubic, a cheaper one than ours.
+cropped. Both resize with the bicubic filter.
 
     python benchmarks/images.py                 # everything; makes 0.7 GB of files in a temporary folder
     python benchmarks/images.py --only 8k --repeat 9 --json out/images.json

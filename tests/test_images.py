@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 import pyvips
 
-from p2r import decoding
+from p2r import kept
 from p2r.errors import InputError
 from p2r.images import ImageSource, Limits, Picture, encode_all
 from pictures import difference, encoded, smooth
@@ -158,17 +158,30 @@ def test_pixels_are_not_kept_for_a_small_overview(tmp_path: Path) -> None:
 
 def test_kept_pixels_are_given_back_with_their_source() -> None:
     gc.collect()
-    before = decoding._free_bytes._free
+    before = kept.room.free
     source = ImageSource.open(encoded(smooth(640, 480), "PNG"))
     source.overview((512, 384))
-    assert decoding._free_bytes._free == before - 640 * 480 * 3
+    assert kept.room.free == before - 640 * 480 * 3
     del source
     gc.collect()
-    assert decoding._free_bytes._free == before
+    assert kept.room.free == before
+
+
+@pytest.mark.parametrize("size", [(512, 384), (640, 480), (608, 704), (33, 480), (1280, 961)])
+@pytest.mark.parametrize("source_size", [(640, 480), (500, 1999), (1333, 77)])
+def test_what_is_resized_while_it_is_decoded_is_the_same(
+    size: tuple[int, int], source_size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (source_size[1], source_size[0], 3), np.uint8)
+    data = encoded(noise, "PNG", compress_level=1)
+    as_it_comes = ImageSource.open(data).overview(size).pixels
+    monkeypatch.setattr(kept, "MAX_BYTES_EACH", 1000)
+    # libvips rounds differently where the pieces of a picture meet.
+    assert difference(ImageSource.open(data).overview(size).pixels, as_it_comes) <= 2
 
 
 def test_when_no_room_is_left_pictures_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "KEPT_BYTES_EACH", 1000)
+    monkeypatch.setattr(kept, "MAX_BYTES_EACH", 1000)
     source = ImageSource.open(encoded(smooth(640, 480), "PNG"))
     source.overview((512, 384))
     crops = source.regions([(0, 0, 32, 32), (600, 400, 632, 432)], [(32, 32)] * 2)

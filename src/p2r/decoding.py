@@ -1,36 +1,32 @@
 """Reads encoded pictures as they are stored: header, smaller levels, and only the pixels that are needed.
 
 `images` and `rasters` build on it; nothing else does. A reader has been checked against the limits from its
-header alone, so that nothing large is decoded before it is allowed. The loader is chosen here by the first
-bytes and is one of a few; all other loaders of libvips (SVG, CSV, its own format, …) are blocked for the
-whole process.
+header alone, so that nothing large is decoded before it is allowed.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import threading
-import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyvips
 
 from p2r.errors import InputError
+from p2r.kept import KeptPixels
 from p2r.limits import check_size
+from p2r.vips import crop, like, sample_type, strips, vips_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from p2r.limits import Limits
     from p2r.types import RectPx
-
-VipsImage = Any  # pyvips ships no types
-Size = tuple[int, int]
+    from p2r.vips import Size, VipsImage
 
 # What a file of each format begins with.
 _SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
@@ -44,27 +40,8 @@ _SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
 _BMP = re.compile(rb"BM.{4}\0{4}", re.DOTALL)
 _FORMATS = "JPEG, PNG, WebP, TIFF, GIF, AVIF or BMP"
 
-KEPT_BYTES = 512 * 1024 * 1024  # decoded pixels that all readers of the process keep together
-KEPT_BYTES_EACH = 128 * 1024 * 1024
 STREAMED_PIXELS = 32_000_000  # a larger rectangle is resized while it is read
-STRIP_ROWS = 128
 MAX_LEVELS = 24
-
-
-def _set_up_libvips() -> None:
-    pyvips.operation_block_set("VipsForeignLoad", True)
-    for loader in ("Jpeg", "Png", "Webp", "Tiff", "Nsgif", "Heif"):
-        pyvips.operation_block_set(f"VipsForeignLoad{loader}", False)
-    # The cache of operations would keep decoded pictures and open files of earlier questions.
-    pyvips.cache_set_max(0)
-    if "VIPS_CONCURRENCY" not in os.environ:
-        # Each pipeline holds buffers for each thread, and many pipelines run at a time.
-        pyvips.concurrency_set(min(os.cpu_count() or 1, 8))
-
-
-_set_up_libvips()
-# What libvips warns of is raised here or harmless; without a handler Python would print it.
-logging.getLogger("pyvips").addHandler(logging.NullHandler())
 
 
 class Reader(Protocol):
@@ -75,22 +52,16 @@ class Reader(Protocol):
     height: int
     orientation: int
 
-    def whole(self, size: Size) -> VipsImage:
-        """The whole picture, to be read once: `size` or larger, where the file has as much."""
+    def whole(self, size: Size) -> tuple[VipsImage, Callable[[int], None] | None]:
+        """The whole picture, to be read once: `size` or larger, where the file has as much.
+
+        With it comes a function that waits until the first rows can be read; None when all can.
+        """
         ...
 
     def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
         """Rectangles of the picture, each at its size or larger, where the file has as much."""
         ...
-
-
-def vips_problem(error: pyvips.Error) -> str:
-    """What went wrong in libvips, on one line."""
-    # Its log is one for the whole process and keeps warnings too: the last line that says something is ours.
-    lines = [line.strip() for line in str(error).splitlines()]
-    lines = [line for line in lines if re.search("[a-z]", line) and "unable to " not in line]
-    said = f" ({lines[-1]})" if lines else ""
-    return f"cannot be decoded: it is truncated, damaged, or of a kind that is not supported{said}"
 
 
 def is_bmp(head: bytes) -> bool:
@@ -111,30 +82,6 @@ def read_encoded(name: str, origin: Path | bytes, head: bytes, limits: Limits) -
         return EncodedReader(name, loader, origin, limits)
     except pyvips.Error as error:
         raise InputError(f"{name}: {vips_problem(error)}") from error
-
-
-class _Bytes:
-    """How many more bytes of decoded pixels the process may keep."""
-
-    def __init__(self, free: int) -> None:
-        self._free = free
-        self._lock = threading.Lock()
-
-    def take(self, count: int) -> bool:
-        """Reserve bytes, if they are free."""
-        with self._lock:
-            if count > self._free:
-                return False
-            self._free -= count
-            return True
-
-    def give_back(self, count: int) -> None:
-        """Free reserved bytes."""
-        with self._lock:
-            self._free += count
-
-
-_free_bytes = _Bytes(KEPT_BYTES)
 
 
 @dataclass(frozen=True)
@@ -165,7 +112,7 @@ class EncodedReader:
         # formats a warning is a blemish.
         self._fail_on = "warning" if loader == "tiffload" else "truncated"
         self._origin = origin if isinstance(origin, bytes) else os.fsencode(origin)
-        self._kept: VipsImage = None
+        self._kept: KeptPixels | None = None
         self._lock = threading.Lock()
         header = self._open({})
         fields = set(header.get_fields())
@@ -177,7 +124,6 @@ class EncodedReader:
         check_size(name, self.width, self.height, limits, whole=whole)
         if header.format not in ("uchar", "ushort"):
             raise InputError(f"{name}: samples of type {header.format}: save it with 8 or 16 bits a sample")
-        self._bytes = self.width * self.height * header.bands * (1 if header.format == "uchar" else 2)
         self._levels = [_Level(self.width, self.height, keep=not self._tiled)]
         if loader == "jpegload":
             self._levels += self._jpeg_levels()
@@ -214,36 +160,33 @@ class EncodedReader:
         fine_enough = (level for level in self._levels if level.width * shrink >= self.width)
         return min(fine_enough, key=lambda level: level.width)
 
-    def whole(self, size: Size) -> VipsImage:
+    def whole(self, size: Size) -> tuple[VipsImage, Callable[[int], None] | None]:
         """See `Reader.whole`."""
         level = self._level_for((0, 0, self.width, self.height), size)
         if level.keep:
-            self._keep()
-        return self._kept or self._open(level.options)
-
-    def _keep(self) -> None:
-        with self._lock:
-            if self._kept or self._bytes > KEPT_BYTES_EACH or not _free_bytes.take(self._bytes):
-                return
-            try:
-                self._kept = self._open({}).copy_memory()
-            except pyvips.Error:
-                _free_bytes.give_back(self._bytes)
-                raise
-            weakref.finalize(self, _free_bytes.give_back, self._bytes)
+            with self._lock:
+                self._kept = self._kept or KeptPixels.keep(self._open({}))
+        if self._kept:
+            return self._kept.image, self._kept.wait
+        return self._open(level.options), None
 
     def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
         """See `Reader.pieces`."""
         if self._kept:
-            return [crop(self._kept, rect) for rect, _ in wanted]
+            self._kept.wait(max(rect[3] for rect, _ in wanted))
+            return [crop(self._kept.image, rect) for rect, _ in wanted]
         levels = [self._level_for(rect, size) for rect, size in wanted]
         rects = [self._on_level(rect, level) for (rect, _), level in zip(wanted, levels, strict=True)]
-        if self._tiled:
-            return [
-                crop(self._open(level.options, "random"), rect)
-                for rect, level in zip(rects, levels, strict=True)
-            ]
-        pieces = [crop(self._open(level.options), rect) for rect, level in zip(rects, levels, strict=True)]
+        access = "random" if self._tiled else "sequential"
+        pieces = [
+            crop(self._open(level.options, access), rect) for rect, level in zip(rects, levels, strict=True)
+        ]
+        if not self._tiled:
+            self._share(pieces, rects, levels)
+        return pieces
+
+    def _share(self, pieces: list[VipsImage], rects: Sequence[RectPx], levels: Sequence[_Level]) -> None:
+        # Replace pieces that come from one level by copies that are made in one pass.
         for level in self._levels:
             shared = [
                 index
@@ -254,7 +197,6 @@ class EncodedReader:
                 copies = _read_together(self._open(level.options), [rects[index] for index in shared])
                 for index, copy in zip(shared, copies, strict=True):
                     pieces[index] = copy
-        return pieces
 
     def _on_level(self, rect: RectPx, level: _Level) -> RectPx:
         across, down = level.width / self.width, level.height / self.height
@@ -265,40 +207,14 @@ class EncodedReader:
         return left, top, right, bottom
 
 
-def crop(image: VipsImage, rect: RectPx) -> VipsImage:
-    """A rectangle of an image, in its own pixels."""
-    x0, y0, x1, y1 = rect
-    return image.crop(x0, y0, x1 - x0, y1 - y0)
-
-
 def _read_together(image: VipsImage, rects: Sequence[RectPx]) -> list[VipsImage]:
     # One pass from the top, a strip at a time, so that only the rectangles are held.
-    dtype = np.uint8 if image.format == "uchar" else np.uint16
-    copies = [np.empty((y1 - y0, x1 - x0, image.bands), dtype) for x0, y0, x1, y1 in rects]
+    copies = [np.empty((y1 - y0, x1 - x0, image.bands), sample_type(image)) for x0, y0, x1, y1 in rects]
     left, top = min(rect[0] for rect in rects), min(rect[1] for rect in rects)
     right, bottom = max(rect[2] for rect in rects), max(rect[3] for rect in rects)
-    region = pyvips.Region.new(image)
-    for y in range(top, bottom, STRIP_ROWS):
-        rows = min(STRIP_ROWS, bottom - y)
-        fetched = np.frombuffer(region.fetch(left, y, right - left, rows), dtype)
-        strip = fetched.reshape(rows, right - left, image.bands)
+    for y, strip in strips(image, (left, top, right, bottom)):
         for (x0, y0, x1, y1), copy in zip(rects, copies, strict=True):
-            first, last = max(y, y0), min(y + rows, y1)
+            first, last = max(y, y0), min(y + len(strip), y1)
             if first < last:
                 copy[first - y0 : last - y0] = strip[first - y : last - y, x0 - left : x1 - left]
-    return [from_array(copy, image.interpretation, _profile(image)) for copy in copies]
-
-
-def _profile(image: VipsImage) -> bytes | None:
-    return image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
-
-
-def from_array(pixels: np.ndarray, interpretation: str, profile: bytes | None) -> VipsImage:
-    """Pixels of shape (height, width, bands), uint8 or uint16, as an image of libvips; not copied."""
-    height, width, bands = pixels.shape
-    kind = "uchar" if pixels.dtype == np.uint8 else "ushort"
-    image = pyvips.Image.new_from_memory(pixels.data, width, height, bands, kind)
-    image = image.copy(interpretation=interpretation)
-    if profile:
-        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
-    return image
+    return [like(image, copy) for copy in copies]

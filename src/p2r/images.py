@@ -1,4 +1,4 @@
-"""Pictures at a budget: the whole at a size, or a region at a size, without holding the full raster.
+"""Pictures at a budget: the whole at a size, or a region at a size, reading and holding only what is needed.
 
 Built on libvips. A picture is opened by its header alone; `overview` uses shrink-on-load (JPEG) and the
 levels of pyramidal TIFF files, `region` reads what it needs. What comes out is always 8-bit sRGB, upright
@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
@@ -21,92 +19,29 @@ import numpy as np
 import PIL.Image
 import pyvips
 
-from p2r.decoding import is_bmp, read_encoded, vips_problem
+from p2r.decoding import is_bmp, read_encoded
 from p2r.errors import InputError
 from p2r.limits import Limits, check_bytes, read_file
+from p2r.picture import PNG_MAX_PIXELS, Picture, encode_all
 from p2r.pixels import fit_size
 from p2r.rasters import read_array, read_bmp, read_pil
+from p2r.vips import vips_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from p2r.decoding import Reader, Size, VipsImage
+    from p2r.decoding import Reader
     from p2r.types import RectPx
+    from p2r.vips import Size, VipsImage
 
-__all__ = ["ImageInput", "ImageSource", "Limits", "Picture", "encode_all", "fit_size"]
+__all__ = ["PNG_MAX_PIXELS", "ImageInput", "ImageSource", "Limits", "Picture", "encode_all", "fit_size"]
 
 ImageInput: TypeAlias = Union[str, "os.PathLike[str]", bytes, PIL.Image.Image, np.ndarray, "ImageSource"]
 
-PNG_MAX_PIXELS = 500_000
-JPEG_QUALITY = 95
+BANDS = 12  # in how many parts an overview is resized while its source is decoded
 _QUARTER_TURNS = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
 
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*://|(?:file|https?|blob|ftp):)", re.IGNORECASE)
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """Final pixels for a model.
-
-    Attributes:
-        pixels: RGB, uint8, shape (height, width, 3), read-only.
-    """
-
-    pixels: np.ndarray
-
-    def __post_init__(self) -> None:
-        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
-            raise InputError(
-                f"a picture is uint8 (height, width, 3), not {self.pixels.dtype} {self.pixels.shape}"
-            )
-        pixels = np.ascontiguousarray(self.pixels).view()
-        pixels.flags.writeable = False
-        object.__setattr__(self, "pixels", pixels)
-
-    @property
-    def width(self) -> int:
-        """Pixels across."""
-        return int(self.pixels.shape[1])
-
-    @property
-    def height(self) -> int:
-        """Pixels down."""
-        return int(self.pixels.shape[0])
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """`(width, height)`."""
-        return self.width, self.height
-
-    def to_pil(self) -> PIL.Image.Image:
-        """The same pixels as a PIL image."""
-        return PIL.Image.fromarray(self.pixels)
-
-    def encode(self) -> tuple[str, bytes]:
-        """`(mime, data)` for transport: PNG up to half a megapixel, above that JPEG at quality 95."""
-        return self._encoded
-
-    @cached_property
-    def _encoded(self) -> tuple[str, bytes]:
-        image = pyvips.Image.new_from_memory(self.pixels.data, self.width, self.height, 3, "uchar")
-        image = image.copy(interpretation="srgb")
-        if self.width * self.height <= PNG_MAX_PIXELS:
-            return "image/png", image.pngsave_buffer(compression=3)
-        # Colours at half the resolution, as cameras do: half the bytes and half the time.
-        return "image/jpeg", image.jpegsave_buffer(Q=JPEG_QUALITY, subsample_mode="on")
-
-    def data_uri(self) -> str:
-        """The encoded picture as a `data:` URI."""
-        mime, data = self.encode()
-        return f"data:{mime};base64,{base64.b64encode(data).decode()}"
-
-
-def encode_all(pictures: Iterable[Picture]) -> None:
-    """Encode pictures side by side on the machine's cores; `encode` of each returns at once afterwards."""
-    large = [picture for picture in pictures if picture.width * picture.height > PNG_MAX_PIXELS]
-    if len(large) > 1:
-        with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1)) as pool:
-            list(pool.map(Picture.encode, large))
 
 
 class ImageSource:
@@ -164,7 +99,7 @@ class ImageSource:
         """
         reader = self._reader
         try:
-            return self._finish(reader.whole(_turned(size, reader.orientation)), size)
+            return self._finish(*reader.whole(_turned(size, reader.orientation)), size)
         except pyvips.Error as error:
             raise InputError(f"{self.name}: {vips_problem(error)}") from error
 
@@ -191,13 +126,14 @@ class ImageSource:
         wanted = [_turned(size, reader.orientation) for size in sizes]
         try:
             pieces = reader.pieces(list(zip(stored, wanted, strict=True)))
-            return [self._finish(piece, size) for piece, size in zip(pieces, sizes, strict=True)]
+            return [self._finish(piece, None, size) for piece, size in zip(pieces, sizes, strict=True)]
         except pyvips.Error as error:
             raise InputError(f"{self.name}: {vips_problem(error)}") from error
 
-    def _finish(self, image: VipsImage, size: Size) -> Picture:
+    def _finish(self, image: VipsImage, wait: Callable[[int], None] | None, size: Size) -> Picture:
         orientation = self._reader.orientation
-        pixels = _resize_to_rgb(image, _turned(size, orientation))
+        resized = _resize_to_rgb(image, _turned(size, orientation))
+        pixels = _pixels(resized) if wait is None else _pixels_as_they_come(resized, image.height, wait)
         return Picture(_to_upright(pixels, orientation))
 
 
@@ -235,7 +171,7 @@ def _read_data_uri(uri: str, limits: Limits) -> Reader:
     return _read_bytes(name, data, limits)
 
 
-def _resize_to_rgb(image: VipsImage, size: Size) -> np.ndarray:
+def _resize_to_rgb(image: VipsImage, size: Size) -> VipsImage:
     # Flatten before resizing, so that hidden colours do not bleed; convert colours after it, on fewer pixels.
     interpretation = image.interpretation
     colours = {"b-w": 1, "grey16": 1, "cmyk": 4}.get(interpretation, min(3, image.bands))
@@ -248,13 +184,29 @@ def _resize_to_rgb(image: VipsImage, size: Size) -> np.ndarray:
     if interpretation == "multiband":
         image = image.copy(interpretation="srgb" if image.bands == 3 else "b-w")
     if (image.width, image.height) != size:
-        image = image.resize(size[0] / image.width, vscale=size[1] / image.height, kernel="lanczos3")
+        # Bicubic over the whole footprint of a pixel, as the processors of Qwen-VL resize.
+        image = image.resize(size[0] / image.width, vscale=size[1] / image.height, kernel="cubic")
     if (image.width, image.height) != size:
         # libvips rounds the sides; a pixel may be missing or too much.
         image = image.gravity("north-west", *size, extend="copy")
-    image = _to_srgb(image)
-    data = image.write_to_memory()
-    return np.frombuffer(data, np.uint8).reshape(size[1], size[0], 3)
+    return _to_srgb(image)
+
+
+def _pixels(image: VipsImage) -> np.ndarray:
+    return np.frombuffer(image.write_to_memory(), np.uint8).reshape(image.height, image.width, 3)
+
+
+def _pixels_as_they_come(image: VipsImage, source_rows: int, wait: Callable[[int], None]) -> np.ndarray:
+    # Resize what is decoded already while the rest is still being decoded.
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    ratio = source_rows / image.height
+    step = max(64, -(-image.height // BANDS))
+    for top in range(0, image.height, step):
+        bottom = min(top + step, image.height)
+        # The bicubic filter reaches two pixels of the result, or of the source when that is coarser.
+        wait(min(source_rows, math.ceil((bottom + 4) * ratio) + 16))
+        pixels[top:bottom] = _pixels(image.crop(0, top, image.width, bottom - top))
+    return pixels
 
 
 def _to_srgb(image: VipsImage) -> VipsImage:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import PIL.Image
 
-from p2r.decoding import crop, from_array
 from p2r.errors import InputError
 from p2r.limits import check_size
+from p2r.vips import crop, from_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.decoding import Size, VipsImage
     from p2r.limits import Limits
     from p2r.types import RectPx
+    from p2r.vips import Size, VipsImage
 
 _BMP_MAX_PIXELS = 80_000_000  # Pillow warns above 89 million
 _EXIF_ORIENTATION = 0x0112
@@ -45,9 +45,9 @@ class RasterReader:
         interpretation = interpretation or (grey if bands < 3 else colour)
         self._image = from_array(np.ascontiguousarray(pixels), interpretation, profile)
 
-    def whole(self, size: Size) -> VipsImage:  # noqa: ARG002 - all of it is at hand
+    def whole(self, size: Size) -> tuple[VipsImage, None]:  # noqa: ARG002 - all of it is at hand
         """See `Reader.whole`."""
-        return self._image
+        return self._image, None
 
     def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
         """See `Reader.pieces`."""

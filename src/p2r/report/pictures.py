@@ -107,9 +107,14 @@ def _thumbnail(source: ImageSource, rect: RectPx, steps: Sequence[tuple[int, int
     except P2RError:
         return ""
     picture = pyvips.Image.new_from_memory(pixels.tobytes(), size[0], size[1], 3, "uchar")
+    expected = 0.0  # bytes for each pixel and point of quality, as seen at the last attempt
     for side, quality in steps:
         smaller = picture.resize(min(1.0, side / max(size)))
-        encoded = smaller.webpsave_buffer(Q=quality, effort=4, strip=True)
+        work = smaller.width * smaller.height * quality
+        if expected * work > most_bytes:
+            continue  # the attempt would be in vain
+        encoded = smaller.webpsave_buffer(Q=quality, effort=1, strip=True)
         if len(encoded) <= most_bytes:
             return f"data:image/webp;base64,{base64.b64encode(encoded).decode()}"
+        expected = 0.9 * len(encoded) / work
     return ""

@@ -1,0 +1,91 @@
+"""Decoded pixels that are kept between the overview and the crops, within a bound for the process."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from p2r.vips import like, sample_type, strips
+
+if TYPE_CHECKING:
+    from p2r.vips import VipsImage
+
+MAX_BYTES = 512 * 1024 * 1024  # of all pictures together
+MAX_BYTES_EACH = 128 * 1024 * 1024
+
+
+class _Room:
+    """How many more bytes may be kept."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> bool:
+        """Reserve bytes, if they are free."""
+        with self._lock:
+            if count > min(self.free, MAX_BYTES_EACH):
+                return False
+            self.free -= count
+            return True
+
+    def give_back(self, count: int) -> None:
+        """Free reserved bytes."""
+        with self._lock:
+            self.free += count
+
+
+room = _Room(MAX_BYTES)
+
+
+class KeptPixels:
+    """All pixels of a picture, decoded from the top in a thread, so that the first can be used already.
+
+    Attributes:
+        image: the pixels; only rows that were waited for may be read.
+    """
+
+    def __init__(self, source: VipsImage, reserved: int) -> None:
+        weakref.finalize(self, room.give_back, reserved)  # first, so that it holds when memory is short below
+        self._pixels = np.empty((source.height, source.width, source.bands), sample_type(source))
+        self.image = like(source, self._pixels)
+        self._ready = 0
+        self._error: Exception | None = None
+        self._changed = threading.Condition()
+        threading.Thread(target=self._decode, args=(source,), name="p2r-decode", daemon=True).start()
+
+    @classmethod
+    def keep(cls, source: VipsImage) -> KeptPixels | None:
+        """Begin to decode a picture, if there is room for its pixels."""
+        samples = source.width * source.height * source.bands
+        count = samples * np.dtype(sample_type(source)).itemsize
+        return cls(source, count) if room.take(count) else None
+
+    def _decode(self, source: VipsImage) -> None:
+        try:
+            for y, strip in strips(source, (0, 0, source.width, source.height)):
+                self._pixels[y : y + len(strip)] = strip
+                self._tell(ready=y + len(strip))
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, or waits for ever
+            self._tell(error=error)
+
+    def _tell(self, *, ready: int = 0, error: Exception | None = None) -> None:
+        with self._changed:
+            self._ready = max(self._ready, ready)
+            self._error = error
+            self._changed.notify_all()
+
+    def wait(self, rows: int) -> None:
+        """Wait until so many rows are decoded.
+
+        Raises:
+            pyvips.Error: the picture is damaged before that.
+            MemoryError: memory ran out before that.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._error is not None or self._ready >= rows)
+            if self._ready < rows and self._error is not None:
+                raise self._error

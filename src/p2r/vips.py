@@ -1,0 +1,89 @@
+"""libvips for pictures from strangers: set up once for the process, and the helpers that readers share."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyvips
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from p2r.types import RectPx
+
+VipsImage = Any  # pyvips ships no types
+Size = tuple[int, int]
+
+STRIP_ROWS = 32  # small enough that the memory of one strip is used again for the next
+
+
+def _set_up() -> None:
+    # All other loaders (SVG, CSV, raw, libvips' own format, …) are not made for hostile files.
+    pyvips.operation_block_set("VipsForeignLoad", True)
+    for loader in ("Jpeg", "Png", "Webp", "Tiff", "Nsgif", "Heif"):
+        pyvips.operation_block_set(f"VipsForeignLoad{loader}", False)
+    # The cache of operations would keep decoded pictures and open files of earlier questions.
+    pyvips.cache_set_max(0)
+    if "VIPS_CONCURRENCY" not in os.environ:
+        # Each pipeline holds buffers for each thread, and many pipelines run at a time.
+        pyvips.concurrency_set(min(os.cpu_count() or 1, 8))
+    # What libvips warns of is raised here or harmless; without a handler Python would print it.
+    logging.getLogger("pyvips").addHandler(logging.NullHandler())
+
+
+_set_up()
+
+
+def vips_problem(error: pyvips.Error) -> str:
+    """What went wrong in libvips, on one line."""
+    # Its log is one for the whole process and keeps warnings too: the last line that says something is ours.
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if re.search("[a-z]", line) and "unable to " not in line]
+    said = f" ({lines[-1]})" if lines else ""
+    return f"cannot be decoded: it is truncated, damaged, or of a kind that is not supported{said}"
+
+
+def crop(image: VipsImage, rect: RectPx) -> VipsImage:
+    """A rectangle of an image, in its own pixels."""
+    x0, y0, x1, y1 = rect
+    return image.crop(x0, y0, x1 - x0, y1 - y0)
+
+
+def sample_type(image: VipsImage) -> type[np.uint8 | np.uint16]:
+    """The numpy type of an image's samples: the two that readers let through."""
+    return np.uint8 if image.format == "uchar" else np.uint16
+
+
+def strips(image: VipsImage, rect: RectPx) -> Iterator[tuple[int, np.ndarray]]:
+    """A rectangle from its top, in strips: `(y, pixels)`, pixels of shape (rows, width, bands).
+
+    Raises:
+        pyvips.Error: the picture is damaged there.
+    """
+    left, top, right, bottom = rect
+    region = pyvips.Region.new(image)
+    for y in range(top, bottom, STRIP_ROWS):
+        rows = min(STRIP_ROWS, bottom - y)
+        fetched = np.frombuffer(region.fetch(left, y, right - left, rows), sample_type(image))
+        yield y, fetched.reshape(rows, right - left, image.bands)
+
+
+def from_array(pixels: np.ndarray, interpretation: str, profile: bytes | None) -> VipsImage:
+    """Pixels of shape (height, width, bands), uint8 or uint16, as an image of libvips; not copied."""
+    height, width, bands = pixels.shape
+    kind = "uchar" if pixels.dtype == np.uint8 else "ushort"
+    image = pyvips.Image.new_from_memory(pixels.data, width, height, bands, kind)
+    image = image.copy(interpretation=interpretation)
+    if profile:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    return image
+
+
+def like(image: VipsImage, pixels: np.ndarray) -> VipsImage:
+    """Pixels as an image with the colours (interpretation, ICC profile) of another."""
+    profile = image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
+    return from_array(pixels, image.interpretation, profile)
