@@ -72,7 +72,7 @@ _NUMBER = r"[-+]?(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?\d++)?+(?![\w.])"
 _TOKEN = re.compile(
     rf"""\s*+(?:
       (?P<string>"(?:[^"\\]++|\\.)*+")
-    | (?P<single>'[^'\\\n]{{0,200}}')
+    | (?P<single>(?<!\w)'[^'\\\n]*+')
     | (?P<number>{_NUMBER})
     | (?P<special>[-+]?(?:nan|infinity|inf|null|none|true|false)\b)
     | (?P<word>\w++)

@@ -2,8 +2,9 @@
 
     P2R_VLLM_PYTHON=/path/to/vllm-env/bin/python pytest -m slow tests/models/test_parity.py -s
 
-prints each difference. The engines add up their products in different orders, so a reply may differ where two
-tokens were almost equally likely; anything more than that shows in the numbers.
+prints each difference. P2R_PARITY_MODEL names another checkpoint folder than the bundled one's. The engines
+add up their products in different orders, so a reply may differ where two tokens were almost equally likely;
+anything more than that shows in the numbers.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from p2r.models.base import Model
     from p2r.types import Prediction, Question
 
-NAME = "nano-base"
+NAME = os.environ.get("P2R_PARITY_MODEL", "nano-base")
+FOLDER = bundled().get(NAME, Path(NAME))
 COUNT = 100
 AGREE = 95
 SEED = 77
@@ -42,7 +44,7 @@ SEED = 77
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3600),
-    pytest.mark.skipif(NAME not in bundled(), reason=f"this checkout does not hold the weights of {NAME}"),
+    pytest.mark.skipif(not FOLDER.is_dir(), reason=f"this checkout does not hold the weights of {NAME}"),
 ]
 
 
@@ -64,7 +66,7 @@ def vllm() -> Iterator[VLLMServer]:
     # The same arithmetic as here: float32 on a CPU.
     on_cpu = ("--dtype", "float32", "--enforce-eager")
     try:
-        server = VLLMServer(bundled()[NAME], name=NAME, arguments=() if has_cuda() else on_cpu)
+        server = VLLMServer(FOLDER, name=NAME, arguments=() if has_cuda() else on_cpu)
     except InputError as error:
         pytest.skip(str(error))
     yield server
@@ -77,17 +79,16 @@ def transformers_serve() -> Iterator[str]:
     program = shutil.which("transformers", path=str(Path(sys.executable).parent))
     if program is None:
         pytest.skip("`transformers serve` is not installed")
-    folder = bundled()[NAME]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [program, "serve", str(folder), "--host", "127.0.0.1", "--port", str(port)]
+    command = [program, "serve", str(FOLDER), "--host", "127.0.0.1", "--port", str(port)]
     if not has_cuda():
         command += ["--device", "cpu", "--dtype", "float32"]
     with subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}) as process:
         try:
             wait_for(f"http://127.0.0.1:{port}/health", process)
-            yield f"http://127.0.0.1:{port}/v1#{folder}"
+            yield f"http://127.0.0.1:{port}/v1#{FOLDER}"
         finally:
             process.terminate()
 

@@ -26,7 +26,6 @@ _SMALL_POWER = re.compile(
     r"(?<=\d)\s?\^(?:\d{1,2}(?!\d)|\{\s?-?\d{1,2}\s?\}|\{\s?-?\d/\d\s?\})|\^(?:[23](?!\d)|\{[23]\})"
 )
 _MAX_POWERS = 2
-_MAX_ROOTS = 3
 _MAX_DEPTH = 4
 
 
@@ -90,7 +89,7 @@ def _is_safe(text: str) -> bool:
     if not _ALLOWED.fullmatch(rest) or _LONG_NUMBER.search(rest) or not re.search(r"\d|\\pi", text):
         return False
     powers = text.count("^")
-    if powers > _MAX_POWERS or len(_SMALL_POWER.findall(text)) != powers or text.count("sqrt") > _MAX_ROOTS:
+    if powers > _MAX_POWERS or len(_SMALL_POWER.findall(text)) != powers:
         return False
     depth = deepest = 0
     for char in text:

@@ -99,9 +99,7 @@ def same_quantity(gold: Quantity, given: Quantity, *, strict: bool = False) -> b
 
 
 def close(left: Fraction, right: Fraction) -> bool:
-    """Whether two values are the same: integers exactly, others within a millionth."""
-    if left.denominator == right.denominator == 1:
-        return left == right
+    """Whether two values are the same within a millionth, of one and of the larger value."""
     size = max(abs(left), abs(right))
     return abs(left - right) <= TOLERANCE * min(Fraction(1), size)
 
