@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import servers
 from p2r.cli import app
-from p2r.evaluation.store import read_lines
+from p2r.journal import read_lines
 
 
 def answer(exchange):

@@ -15,7 +15,7 @@ from p2r.errors import InputError, ModelError
 from p2r.evaluation.benchmarks import open_benchmark
 from p2r.evaluation.evaluate import Plan, evaluate
 from p2r.evaluation.folder import RunData
-from p2r.evaluation.store import read_lines
+from p2r.journal import read_lines
 
 TIMES = ("seconds_per_question", "questions_per_second")
 

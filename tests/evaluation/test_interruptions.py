@@ -13,7 +13,7 @@ from long_run import Launcher
 from scripted import QUIET, model, write_questions
 from test_evaluate import run, untimed
 
-from p2r.evaluation.store import read_lines
+from p2r.journal import read_lines
 
 
 @pytest.fixture(scope="module")

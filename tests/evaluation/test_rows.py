@@ -11,45 +11,8 @@ from p2r.evaluation.benchmarks.rows import (
     optional_text,
     options,
     picture,
-    split_options,
-    strip_instruction,
     text,
 )
-
-
-@pytest.mark.parametrize(
-    ("body", "question", "found"),
-    [
-        ("What?\n(A) red\n(B) blue", "What?", ["red", "blue"]),
-        ("What?\nA. red\nB. blue\nC. the\n  green one", "What?", ["red", "blue", "the green one"]),
-        ("What?\nA) red\nB) blue", "What?", ["red", "blue"]),
-        ("What? (A) red (B) blue (C) green", "What?", ["red", "blue", "green"]),
-        ("Is A. Smith here?\nA. yes\nB. no", "Is A. Smith here?", ["yes", "no"]),
-        ("What is vitamin (A)?", "What is vitamin (A)?", []),
-        ("How many?", "How many?", []),
-        ("What?\nB. blue\nC. green", "What?\nB. blue\nC. green", []),
-    ],
-)
-def test_questions_that_carry_their_options(body, question, found):
-    assert split_options(body) == (question, found)
-
-
-@pytest.mark.parametrize(
-    "instruction",
-    [
-        "Answer with the option's letter from the given choices directly.",
-        "Answer with the option letter from the given choices.",
-        "Please respond with only the letter of the correct option.",
-        "answer directly with the letter",
-    ],
-)
-def test_the_trailing_instruction_is_stripped(instruction):
-    assert strip_instruction(f"What?\n{instruction}\n") == "What?"
-    assert split_options(f"What?\nA. x\nB. y\n{instruction}") == ("What?", ["x", "y"])
-
-
-def test_a_question_about_letters_is_left_alone():
-    assert strip_instruction("Which letter is on the answer sheet?") == "Which letter is on the answer sheet?"
 
 
 @pytest.mark.parametrize("cell", [["(A) x", "(B) y"], "['A. x', 'B. y']", "A. x\nB. y", ["x", "y"]])

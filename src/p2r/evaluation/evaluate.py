@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks import select
 from p2r.evaluation.folder import SUMMARY, RunData, begin
-from p2r.evaluation.health import MOST_FAILURES, Health
 from p2r.evaluation.progress import Progress
-from p2r.evaluation.provenance import environment, revision
 from p2r.evaluation.runner import ModeFiles, Run
-from p2r.evaluation.store import FolderLock, write_json
 from p2r.evaluation.summary import summarize
+from p2r.health import MOST_FAILURES, Health
+from p2r.journal import FolderLock, write_json
 from p2r.models.base import Message, Sampling
 from p2r.pipeline import P2R
+from p2r.provenance import environment, revision
 from p2r.scoring.judge import Judge
 from p2r.types import MODES
 

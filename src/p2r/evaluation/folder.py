@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
-from p2r.evaluation.store import read_lines, write_json
+from p2r.journal import read_lines, write_json
 from p2r.types import MODES
 
 if TYPE_CHECKING:

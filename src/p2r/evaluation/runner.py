@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from p2r.errors import InputError, ModelError
 from p2r.evaluation.benchmarks import named
-from p2r.evaluation.health import Health
 from p2r.evaluation.records import JUDGE, failure_record, scored_record
-from p2r.evaluation.store import Journal
+from p2r.health import Health
 from p2r.images import ImageSource
+from p2r.journal import Journal
 from p2r.scoring import score
 from p2r.types import Answer
 

@@ -6,28 +6,17 @@ import ast
 import base64
 import binascii
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
 from p2r.types import LETTERS, Box
+from p2r.written_options import split_options, without_mark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from p2r.images import ImageInput
-
-# "A. text", "(A) text", "A) text", "A: text" at the start of a line.
-_OPTION_LINE = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[.):])[ \t]*(.*)$", re.MULTILINE)
-# "… (A) text (B) text" within a line.
-_OPTION_INLINE = re.compile(r"\(([A-Z])\)\s*(.*?)(?=\s*\([A-Z]\)|\s*$)", re.DOTALL)
-# The instruction that some benchmarks append to their questions; ours comes from the prompt pack.
-_INSTRUCTION = re.compile(
-    r"\s*(?:please\s+)?(?:answer|respond|reply)\s+(?:directly\s+)?with\s+(?:only\s+)?the\s+"
-    r"(?:option'?s?\s+)?letters?\b[^\n]*\s*\Z",
-    re.IGNORECASE,
-)
 
 
 def text(row: Mapping[str, Any], column: str) -> str:
@@ -64,47 +53,12 @@ def options(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
     if isinstance(value, str) and value.strip().startswith("["):
         value = _literal(value, column)
     if isinstance(value, list | tuple):
-        found = [_OPTION_LINE.sub(lambda match: match[3], str(item).strip(), count=1) for item in value]
+        found = [without_mark(str(item)) for item in value]
     else:
-        _, found = split_options(text(row, column))
+        found = list(split_options(text(row, column))[1])
     if len(found) < 2:
         raise InputError(f"column {column!r}: expected two or more options, found {_shown(row.get(column))}")
     return legal_choices(found)
-
-
-def split_options(body: str) -> tuple[str, list[str]]:
-    """Split a question that carries its lettered options into the question and the options.
-
-    Options run from A without a gap, one to a line or all within one line. A trailing instruction such as
-    "Answer with the option's letter from the given choices directly." is stripped. The list is empty where
-    there are no options.
-    """
-    body = strip_instruction(body)
-    for pattern in (_OPTION_LINE, _OPTION_INLINE):
-        run = _run_from_a(pattern.finditer(body))
-        if len(run) >= 2:
-            starts = [match.start() for match in run] + [len(body)]
-            # An option may go on over several lines: everything up to the next one belongs to it.
-            whole = [
-                body[match.start(match.lastindex or 0) : end]
-                for match, end in zip(run, starts[1:], strict=True)
-            ]
-            return body[: run[0].start()].strip(), [" ".join(piece.split()) for piece in whole]
-    return body, []
-
-
-def strip_instruction(body: str) -> str:
-    """The text without a last line that says to answer with a letter."""
-    return _INSTRUCTION.sub("", body).strip()
-
-
-def _run_from_a(matches: Iterable[re.Match[str]]) -> list[re.Match[str]]:
-    run: list[re.Match[str]] = []
-    for match in matches:
-        name = next(group for group in match.groups() if group)
-        if name == LETTERS[len(run)]:
-            run.append(match)
-    return run
 
 
 def legal_choices(found: Sequence[str]) -> tuple[str, ...]:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks.base import Entry, Layout
-from p2r.evaluation.benchmarks.rows import legal_choices, letter, picture, pixel_boxes, split_options, text
+from p2r.evaluation.benchmarks.rows import legal_choices, letter, picture, pixel_boxes, text
 from p2r.evaluation.benchmarks.table import Table, read_json, require, snapshot
 from p2r.evaluation.benchmarks.tabular import Tabular
 from p2r.images import ImageSource
 from p2r.types import LETTERS, Question, Sample
+from p2r.written_options import split_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,12 +16,12 @@ from p2r.evaluation.benchmarks.rows import (
     optional_text,
     picture,
     pixel_boxes,
-    split_options,
     text,
 )
 from p2r.evaluation.benchmarks.table import Table
 from p2r.evaluation.benchmarks.tabular import Tabular
 from p2r.types import Question, Sample
+from p2r.written_options import split_options
 
 if TYPE_CHECKING:
     from pathlib import Path

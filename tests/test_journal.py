@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from p2r.errors import InputError
-from p2r.evaluation.store import FolderLock, Journal, read_lines, write_json
+from p2r.journal import FolderLock, Journal, read_lines, write_json
 
 
 def test_what_is_appended_is_read_back(tmp_path):
