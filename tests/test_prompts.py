@@ -113,6 +113,11 @@ def test_a_pack_is_read_from_toml(tmp_path: Path) -> None:
     assert PromptPack.load(path) == PromptPack("mine")
 
 
+def test_doubled_dollar_signs_are_one_in_every_template() -> None:
+    pack = PromptPack(system="For $$5.", direct="$question $hint $$1", number_hint="In $$.")
+    assert said(direct_messages(pack, NUMBER, OVERVIEW)) == "For $5.\nHow many? In $. $1"
+
+
 def test_the_pack_of_the_guide_is_valid(tmp_path: Path) -> None:
     guide = (Path(__file__).parents[1] / "docs" / "prompts.md").read_text(encoding="utf-8")
     path = tmp_path / "guide.toml"

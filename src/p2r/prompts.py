@@ -119,14 +119,19 @@ def _fill(pack: PromptPack, template: str, question: Question, **more: str) -> s
     return string.Template(template).substitute(
         question=question.text.strip(),
         choices=render_choices(question),
-        hint=hints[question.answer_type],
+        hint=_plain(hints[question.answer_type]),
         **more,
     )
 
 
+def _plain(template: str) -> str:
+    # A template without placeholders: only `$$` is undone.
+    return string.Template(template).substitute()
+
+
 def _messages(pack: PromptPack, *content: str | Picture) -> tuple[Message, ...]:
     user = Message("user", content)
-    return (Message("system", (pack.system,)), user) if pack.system else (user,)
+    return (Message("system", (_plain(pack.system),)), user) if pack.system else (user,)
 
 
 def perceive_messages(pack: PromptPack, question: Question, overview: Picture) -> tuple[Message, ...]:

@@ -112,7 +112,7 @@ def test_a_free_question_and_a_number(server: LiveServer) -> None:
 
 def test_a_system_prompt_reaches_both_stages_and_earlier_turns_none(server: LiveServer) -> None:
     messages = [
-        {"role": "system", "content": "Speak of buses."},
+        {"role": "system", "content": "Speak of buses, for $5 or $$6, ${x}."},
         user("An earlier question?"),
         {"role": "assistant", "content": "An earlier answer."},
         user(),
@@ -123,7 +123,7 @@ def test_a_system_prompt_reaches_both_stages_and_earlier_turns_none(server: Live
     assert looked["digest"] != SETTINGS.digest
     for call in last(server.model):
         assert call.messages[0].role == "system"
-        assert call.messages[0].content == ("Speak of buses.",)
+        assert call.messages[0].content == ("Speak of buses, for $5 or $$6, ${x}.",)
         assert "earlier" not in call.text
 
 
@@ -216,7 +216,7 @@ def test_ready_means_that_the_models_answered() -> None:
         (body("Which?", model="p2r-letter"), "messages.0.content"),
         (body() | {"messages": [user(), {"role": "assistant", "content": "Hi"}]}, "messages.1.role"),
         (body() | {"messages": [{"role": "tool", "content": "Hi"}, user()]}, "messages.0.role"),
-        (body() | {"messages": [{"role": "system", "content": "for $5"}, user()]}, "messages.0.content"),
+        (body("A. red\nB. blue"), "messages.0.content"),
         (
             body()
             | {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},

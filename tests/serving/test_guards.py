@@ -30,7 +30,6 @@ from p2r.errors import InputError
 from p2r.limits import Limits
 from p2r.serving.config import ServingConfig, is_loopback
 from p2r.serving.keys import Keys, read_keys
-from p2r.serving.written_options import split_options
 from pictures import encoded
 
 if TYPE_CHECKING:
@@ -329,29 +328,3 @@ def test_the_official_client_asks_and_hits_each_error() -> None:
         assert refusal.value.param == "n"
         with pytest.raises(openai.NotFoundError):
             client.chat.completions.create(model="gpt", messages=[user()])
-
-
-# Options in a text: read as the benchmarks' own reader does.
-
-
-@pytest.mark.parametrize(
-    ("text", "question", "options"),
-    [
-        ("Which?\nA. red\nB. blue", "Which?", ("red", "blue")),
-        ("Which?\n(A) red\n(B) a dark\n blue", "Which?", ("red", "a dark blue")),
-        ("Which? (A) red (B) blue (C) none", "Which?", ("red", "blue", "none")),
-        (
-            "Which?\nA) red\nB) blue\nAnswer with the option's letter from the given choices directly.",
-            "Which?",
-            ("red", "blue"),
-        ),
-        ("Is A. Smith there?", "Is A. Smith there?", ()),
-        ("Which?\nB. red\nC. blue", "Which?\nB. red\nC. blue", ()),
-        ("What is it?", "What is it?", ()),
-    ],
-)
-def test_options_in_a_text(text: str, question: str, options: tuple[str, ...]) -> None:
-    from p2r.evaluation.benchmarks.rows import split_options as benchmarks_read
-
-    assert split_options(text) == (question, options)
-    assert benchmarks_read(text) == (question, list(options))

@@ -9,8 +9,8 @@ from p2r.errors import InputError
 from p2r.images import ImageSource
 from p2r.serving.failures import RequestFailed
 from p2r.serving.protocol import IGNORED, MODEL_NAMES, ChatRequest, ImagePart, ModelName, Options
-from p2r.serving.written_options import split_options
 from p2r.types import Question
+from p2r.written_options import split_options
 
 if TYPE_CHECKING:
     from p2r.serving.config import ServingConfig
@@ -102,6 +102,8 @@ def understand(request: ChatRequest, settings: Settings, config: ServingConfig) 
     if len(text) + sum(map(len, system)) > config.max_text_chars:
         raise _refused("messages", f"there are more than {config.max_text_chars:,} characters of text")
     body, choices = split_options(text)
+    if not body:
+        raise _refused(f"messages.{place}.content", "there are options and no question before them")
     if model == "p2r-letter" and not choices:
         raise _refused(
             f"messages.{place}.content",
@@ -194,13 +196,9 @@ def _settings(settings: Settings, options: Options, config: ServingConfig, syste
         if options.max_evidence > config.max_evidence:
             raise _refused("p2r.max_evidence", f"it must be within 1–{config.max_evidence} here")
         geometry = replace(geometry, max_crops=options.max_evidence)
-    if given := "\n\n".join(text for text in (prompts.system, *system) if text.strip()):
-        try:
-            prompts = replace(prompts, system=given)
-        except InputError:
-            raise _refused(
-                "messages.0.content", "a system prompt with a '$' in it is not supported"
-            ) from None
+    # The server's own is a template; a client's '$' means itself.
+    texts = (prompts.system, *(text.replace("$", "$$") for text in system))
+    prompts = replace(prompts, system="\n\n".join(text for text in texts if text.strip()))
     return replace(settings, budget=budget, geometry=geometry, prompts=prompts)
 
 
