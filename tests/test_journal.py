@@ -87,7 +87,7 @@ def fill_the_disk(limit: int, path: str) -> None:
 @pytest.mark.parametrize("limit", [1000, 1024, 1085])
 def test_a_full_disk_stops_clearly_and_leaves_whole_lines(tmp_path, limit):
     path = tmp_path / "a.jsonl"
-    code = f"import test_store; test_store.fill_the_disk({limit}, {str(path)!r})"
+    code = f"import test_journal; test_journal.fill_the_disk({limit}, {str(path)!r})"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )

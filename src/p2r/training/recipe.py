@@ -1,0 +1,399 @@
+"""A training run as a YAML file: every key checked at birth, unknown ones refused, `--set a.b=c` on top.
+
+The defaults are the paper's settings (docs/paper.md). The resolved recipe, with every default written out, is
+kept in the run folder and is a recipe itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from p2r.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+Role = Literal["perceiver", "reasoner", "think", "direct"]
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Scenes(_Part):
+    """Synthetic scenes of the train split.
+
+    Attributes:
+        count, seed: scenes 0 to `count` − 1 of a series.
+        size: `2k`, `4k`, `8k` or `WIDTHxHEIGHT`: what the scene would measure.
+        scale: pictures are drawn at this share of that size; crops are shrunk anyway, and drawing takes most
+            of the time that preparing a small run takes.
+        folder: where they are drawn, to share them between runs; None for the run folder.
+    """
+
+    count: Positive
+    seed: Annotated[int, Field(ge=0)] = 0
+    size: str = "4k"
+    scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+    folder: str | None = None
+
+
+class Data(_Part):
+    """What is trained on: exactly one of `samples` and `scenes`.
+
+    Attributes:
+        samples: a file in the format of `p2r.samples` (what `p2r data` and `p2r scenes` write); relative to
+            the recipe.
+        scenes: synthetic scenes instead.
+        limit: take so many samples, drawn by the recipe's seed.
+        max_prompt_tokens: longer prompts (after resizing, pictures included) are left out; None for the
+            model's context less the completion.
+        max_dropped: more than this share left out is an error.
+    """
+
+    samples: str | None = None
+    scenes: Scenes | None = None
+    limit: Positive | None = None
+    max_prompt_tokens: Positive | None = None
+    max_dropped: Share = 0.01
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Data:
+        if (self.samples is None) == (self.scenes is None):
+            raise ValueError("give one of samples and scenes")
+        return self
+
+
+class Training(_Part):
+    """How a phase is trained.
+
+    Attributes:
+        steps: optimiser steps; None for `epochs`.
+        epochs: passes over the data when `steps` is None.
+        prompts: prompts of one step.
+        group: G, the completions of each prompt.
+        micro_batch: completions of one forward and backward on each device.
+        learning_rate, warmup_steps, weight_decay, max_grad_norm, betas: of AdamW.
+        schedule: of the learning rate: `constant`, `linear` or `cosine`.
+        kl: the coefficient of the KL divergence to the phase's first weights; 0 for none.
+        clip: ε of the clipped surrogate.
+        updates: µ, how often each batch of rollouts is used.
+        temperature, top_p: of the rollouts.
+        max_tokens: of a completion; None for the model's own limit of this stage.
+        freeze_vision: train the language model only.
+        gradient_checkpointing: less memory, a third more time.
+        save_every: steps between checkpoints that a stopped run continues from.
+        rollouts_every: steps between those whose rollouts are kept.
+        trainer: more fields of TRL's GRPOConfig, as they are.
+    """
+
+    steps: Positive | None = None
+    epochs: Positive = 1
+    prompts: Positive = 64
+    group: Annotated[int, Field(ge=2)] = 8
+    micro_batch: Positive = 8
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    kl: Annotated[float, Field(ge=0)] = 0.01
+    clip: Annotated[float, Field(gt=0)] = 0.2
+    updates: Positive = 1
+    temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Positive | None = None
+    freeze_vision: bool = False
+    gradient_checkpointing: bool = True
+    save_every: Positive = 10
+    rollouts_every: Positive = 1
+    trainer: dict[str, Any] = Field(default_factory=dict)
+
+
+class Phase(Training):
+    """One phase of a round: who acts, and what differs from `training`.
+
+    Attributes:
+        role: `perceiver` or `reasoner`; or a one-pass baseline, `think` or `direct`.
+    """
+
+    role: Role
+
+
+class Gates(_Part):
+    """What sets the reward of a box list to 0 (paper, perception reward), and ours for malformed text.
+
+    Attributes:
+        overlap: two boxes with a larger IoU; None for no gate.
+        label: a box without a label, or with the placeholder of the prompt.
+        malformed: nothing usable was written. Without this gate the plain picture is answered about.
+    """
+
+    overlap: Share | None = 0.5
+    label: bool = True
+    malformed: bool = True
+
+
+class Failures(_Part):
+    """When a phase stops because calls fail.
+
+    Attributes:
+        window: the last so many rewards are looked at.
+        most: so many of them may fail at most.
+    """
+
+    window: Positive = 200
+    most: Positive = 50
+
+    @model_validator(mode="after")
+    def _within(self) -> Failures:
+        if self.most > self.window:
+            raise ValueError(f"most is {self.most}, more than the window of {self.window}")
+        return self
+
+
+class Frozen(_Part):
+    """Who plays the role that is not trained.
+
+    Attributes:
+        where: `process`: in the training process, with the weights of the KL reference; `vllm`: a server that
+            is started for each phase; `endpoint`: one that runs already.
+        url: of the endpoint, as `http://host:port/v1#name`.
+        batch: completions generated together in the process.
+        concurrency: requests in flight to a server.
+        vllm_arguments: more arguments of `vllm serve`.
+    """
+
+    where: Literal["process", "vllm", "endpoint"] = "process"
+    url: str | None = None
+    batch: Positive = 32
+    concurrency: Positive = 64
+    vllm_arguments: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_url(self) -> Frozen:
+        if (self.where == "endpoint") != (self.url is not None):
+            raise ValueError("url goes with where: endpoint, and is needed there")
+        return self
+
+
+class Lora(_Part):
+    """Adapters instead of all weights. The frozen role and the KL reference are the base under them."""
+
+    rank: Positive = 64
+    alpha: Positive = 128
+    dropout: Share = 0.0
+    targets: str | tuple[str, ...] = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+
+
+class Rollouts(_Part):
+    """Who writes the rollouts.
+
+    Attributes:
+        engine: `transformers`; `vllm-colocate`: vLLM in the training processes; `vllm-server`: a server
+            started with `trl vllm-serve`.
+        url: of the server.
+        memory: share of the GPU for a colocated vLLM.
+        tensor_parallel: GPUs of one copy of a colocated vLLM.
+    """
+
+    engine: Literal["transformers", "vllm-colocate", "vllm-server"] = "transformers"
+    url: str | None = None
+    memory: Annotated[float, Field(gt=0, lt=1)] = 0.35
+    tensor_parallel: Positive = 1
+
+    @model_validator(mode="after")
+    def _has_url(self) -> Rollouts:
+        if (self.engine == "vllm-server") != (self.url is not None):
+            raise ValueError("url goes with engine: vllm-server, and is needed there")
+        return self
+
+
+class Launch(_Part):
+    """How `accelerate launch` starts the processes of a phase.
+
+    Attributes:
+        config: a configuration of accelerate (recipes/accelerate/); relative to the recipe. None for plain
+            processes on this machine.
+        processes: how many in all; with a config, None for its own number.
+        machine_rank: which of several machines this is; every machine runs the same command.
+        main_address, main_port: where machine 0 is.
+        threads: OMP_NUM_THREADS of each process; None leaves it.
+    """
+
+    config: str | None = None
+    processes: Positive | None = None
+    machine_rank: Annotated[int, Field(ge=0)] = 0
+    main_address: str | None = None
+    main_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    threads: Positive | None = None
+
+
+class Recipe(_Part):
+    """A whole run.
+
+    Attributes:
+        name: shown to people, and the name of the final model.
+        model: what is trained: `nano-base`, a folder or a hub id.
+        seed: of the order of the data and of the rollouts.
+        rounds: how often the phases are gone through.
+        phases: of one round, in order; either may be left out.
+        training: defaults of every phase; a phase may set any of its keys itself.
+        data, rewards (gates), failures, frozen, rollouts, lora, launch: see each.
+        judge: a model spec that judges free-form answers; None for matching texts only.
+        settings: changes to the model's settings (prompts, geometry, budgets), as in `p2r.json`.
+        precision: of weights and computation.
+        attention: attention of the language model, as transformers names it; None for its default.
+        report_to: what else gets the metrics: `tensorboard`, `trackio`, `wandb`.
+    """
+
+    name: str
+    model: str
+    data: Data
+    seed: Annotated[int, Field(ge=0)] = 0
+    rounds: Positive = 1
+    training: Training = Training()
+    phases: Annotated[list[Phase], Field(min_length=1)]
+    gates: Gates = Gates()
+    failures: Failures = Failures()
+    frozen: Frozen = Frozen()
+    rollouts: Rollouts = Rollouts()
+    lora: Lora | None = None
+    launch: Launch = Launch()
+    judge: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    attention: str | None = None
+    report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _phases_inherit(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        shared = data.get("training") or {}
+        phases = data.get("phases") or [{"role": "perceiver"}, {"role": "reasoner"}]
+        if isinstance(shared, dict) and isinstance(phases, list):
+            data = {**data, "phases": [{**shared, **p} if isinstance(p, dict) else p for p in phases]}
+        return data
+
+    def plan(self) -> list[tuple[int, Phase]]:
+        """Every phase in order, with the number of its round from 1."""
+        return [(number, phase) for number in range(1, self.rounds + 1) for phase in self.phases]
+
+
+def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply changes such as `training.steps=20` or `phases.0.kl=0.02`.
+
+    Paths inside it (`data.samples`, `data.scenes.folder`, `launch.config`) are made absolute, seen from the
+    recipe's folder.
+
+    Raises:
+        InputError: the file cannot be read, a key is unknown or a value wrong; the text names the key.
+        MissingExtraError: PyYAML is not installed.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("train", "pyyaml") from error
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader(yaml))  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = " ".join(str(error).split())
+        raise InputError(f"recipe {path}: {text}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"recipe {path}: a mapping of keys is needed")
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set {change}: write KEY=VALUE, for example training.steps=20")
+        try:
+            _put(data, key.split("."), yaml.load(value, Loader=_loader(yaml)))  # noqa: S506
+        except (yaml.YAMLError, ValueError, IndexError, TypeError) as error:
+            raise InputError(f"--set {change}: {' '.join(str(error).split())}") from error
+    return _absolute(_validated(data, str(path)), path.parent.resolve())
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe with every default written out, as YAML that `load_recipe` takes."""
+    import yaml
+
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+
+
+def _loader(yaml: Any) -> Any:
+    # YAML 1.1 reads 1e-6, without a dot, as a text; people write it all the time.
+    import re
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc,name-defined]
+        pass
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
+    return Loader
+
+
+def _put(data: Any, keys: list[str], value: Any) -> None:
+    *above, last = keys
+    for key in above:
+        if isinstance(data, list):
+            data = data[int(key)]
+            continue
+        if not isinstance(data.get(key), dict | list):
+            data[key] = {}
+        data = data[key]
+    if isinstance(data, list):
+        data[int(last)] = value
+    else:
+        data[last] = value
+
+
+def _validated(data: Mapping[str, Any], where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = [part for part in first["loc"] if part != "function-before"]
+        key = ".".join(str(part) for part in place)
+        if first["type"] == "extra_forbidden":
+            known = _known_keys(place[:-1])
+            close = difflib.get_close_matches(str(place[-1]), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+            raise InputError(f"recipe {where}: unknown key {key}; {hint}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"recipe {where}: {key or 'top level'}: {message}") from error
+
+
+def _known_keys(place: Sequence[Any]) -> list[str]:
+    kind: Any = Recipe
+    parts: dict[str, Any] = {
+        "data": Data, "scenes": Scenes, "training": Training, "phases": Phase, "gates": Gates,
+        "failures": Failures, "frozen": Frozen, "rollouts": Rollouts, "lora": Lora, "launch": Launch,
+    }  # fmt: skip
+    for part in place:
+        kind = parts.get(part, kind) if isinstance(part, str) else kind
+    return list(kind.model_fields)
+
+
+def _absolute(recipe: Recipe, folder: Path) -> Recipe:
+    data = recipe.data
+    if data.samples is not None:
+        data = data.model_copy(update={"samples": str(folder / data.samples)})
+    if data.scenes is not None and data.scenes.folder is not None:
+        scenes = data.scenes.model_copy(update={"folder": str(folder / data.scenes.folder)})
+        data = data.model_copy(update={"scenes": scenes})
+    launch = recipe.launch
+    if launch.config is not None:
+        launch = launch.model_copy(update={"config": str(folder / launch.config)})
+    return recipe.model_copy(update={"data": data, "launch": launch})
