@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, get_args
 
-from p2r.evaluation.localization import Localization, localize
+from p2r.localization import Localization, localize
 from p2r.types import Box
 
 if TYPE_CHECKING:

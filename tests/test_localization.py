@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2r.evaluation.localization import localize
+from p2r.localization import localize
 from p2r.types import Box
 
 SIZE = (2000, 1000)
