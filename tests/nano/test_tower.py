@@ -10,16 +10,17 @@ from PIL import Image
 from p2r.evidence import build_evidence, plain_overview
 from p2r.images import ImageSource, Picture
 from p2r.nano.build import NANO_SETTINGS, Shape, build_model, build_processor, number_tokens
+from p2r.nano.classroom import Classroom
 from p2r.nano.lessons import perceive_target
 from p2r.nano.scenepack import draw_pack
-from p2r.nano.speaking import Classroom, encode_pack, place_ids, study
+from p2r.nano.speaking import encode_pack, place_ids, study
 from p2r.nano.tower import encode
 from p2r.parse import parse_perception
 from p2r.prompts import perceive_messages, reason_messages
-from p2r.scenes import make_sample
+from p2r.scenes import COLOURS, make_sample
 from p2r.types import Question
 
-SMALL = Shape(hidden=64, layers=2, mlp=96, vision_hidden=48, vision_depth=2, vision_mlp=64, vocabulary=1_100)
+SMALL = Shape(hidden=64, layers=3, mlp=96, vision_hidden=48, vision_depth=2, vision_mlp=64, vocabulary=1_100)
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +130,50 @@ def test_targets_read_back(room, processor) -> None:
 
 def test_a_few_steps_lower_the_loss(model, room) -> None:
     torch.manual_seed(0)
+    model.set_attn_implementation({"text_config": "eager"})
     tokens = encode_pack(model.model.visual, room.pack, SMALL.hidden)
     lessons = [room.lesson("perceive", index, random.Random(0)) for index in range(8)]
     optimiser = torch.optim.AdamW(model.model.language_model.parameters(), lr=3e-3)
     losses = []
-    for _ in range(12):
+    for _ in range(18):
         losses.append(study(model, room, tokens, lessons, 1.0)["loss_perceive"])
         optimiser.step()
         optimiser.zero_grad()
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_glances_rest_on_the_named_colour_and_on_the_objects_cell(room, processor) -> None:
+    tokenizer = processor.tokenizer
+    checked = 0
+    for index in range(room.scenes):
+        made = room.pack.sample(index)
+        for task in ("perceive", "reason"):
+            lesson = room.lesson(task, index, random.Random(3))
+            both = lesson.prompt + lesson.target
+            for glance in lesson.glances:
+                colour, written = (
+                    tokenizer.decode([both[glance.word]]),
+                    tokenizer.decode([both[glance.position + 1]]),
+                )
+                (thing,) = [thing for thing in made.task.targets if thing.colour == colour]
+                assert (written in thing.text) if task == "reason" else written.isdigit()
+                assert tokenizer.decode([both[glance.cell]]) == "<|image_pad|>"
+                # The cell's pixels hold the object's colour.
+                assert _looks_like(room, lesson, glance.cell, colour), (index, task)
+                checked += 1
+    assert checked > 60
+
+
+def _looks_like(room, lesson, place: int, colour: str) -> bool:
+    """Whether the visual token at `place` of the prompt shows `colour`."""
+    pad = lesson.prompt[place]
+    number = lesson.prompt[:place].count(pad)
+    for picture in lesson.pictures:
+        pixels = room.pack.picture(picture).astype(int)
+        rows, columns = pixels.shape[0] // 32, pixels.shape[1] // 32
+        if number < rows * columns:
+            top, left = 32 * (number // columns), 32 * (number % columns)
+            cell = pixels[top : top + 32, left : left + 32]
+            return bool((np.abs(cell - np.array(COLOURS[colour])).max(axis=-1) < 90).any())
+        number -= rows * columns
+    raise AssertionError("no picture holds this place")

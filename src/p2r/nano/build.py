@@ -47,7 +47,7 @@ CHAT_TEMPLATE = (
 )
 NANO_SETTINGS = Settings(
     budget=PixelBudget(
-        overview_max_pixels=25_600, crop_max_pixels=25_600, context_tokens=1_024, text_tokens=384
+        overview_max_pixels=25_600, crop_max_pixels=50_176, context_tokens=1_024, text_tokens=384
     ),
     max_tokens=TokenLimits(perceive=96, reason=96, direct=16),
 )
@@ -105,7 +105,7 @@ def build_processor(vocabulary: int, settings: Settings = NANO_SETTINGS) -> Qwen
 
     pixels = {
         "shortest_edge": settings.budget.min_pixels,
-        "longest_edge": settings.budget.overview_max_pixels,
+        "longest_edge": max(settings.budget.overview_max_pixels, settings.budget.crop_max_pixels),
     }
     shared: dict[str, Any] = {
         "patch_size": 16,
@@ -141,7 +141,7 @@ def build_model(
             "intermediate_size": shape.mlp,
             "num_hidden_layers": shape.layers,
             "num_attention_heads": max(1, shape.hidden // 64),
-            "num_key_value_heads": max(1, shape.hidden // 128),
+            "num_key_value_heads": max(1, shape.hidden // 64),
             "head_dim": 64,
             "max_position_embeddings": shape.context,
             "rope_parameters": {

@@ -31,12 +31,24 @@ if TYPE_CHECKING:
 
 Distance = Literal["near", "far"]
 
-SIDE = 224
+SIDE = 288
 PLACES = 8
-# The sizes in which the planner shows pictures at nano's budget: (width, height).
-SIZES: tuple[tuple[int, int], ...] = ((160, 160), (192, 128), (192, 96), (160, 128), (128, 192), (128, 160))
+# The sizes in which the planner shows pictures at nano's budget, (width, height), and how often it does.
+SIZES: dict[Distance, dict[tuple[int, int], float]] = {
+    "near": {(256, 160): 0.34, (224, 192): 0.25, (192, 224): 0.2, (160, 256): 0.13, (224, 224): 0.08},
+    "far": {
+        (192, 96): 0.28,
+        (128, 160): 0.16,
+        (160, 160): 0.14,
+        (160, 128): 0.14,
+        (128, 192): 0.14,
+        (192, 128): 0.14,
+    },
+}
 # Sides in pixels; a plate is lower than a tag may be, because it is wider.
-_NEAR_SIDE, _FAR_SIDE, _PLATE_SIDE = (20.0, 42.0), (5.0, 11.0), 32.0
+_NEAR_SIDE, _FAR_SIDE, _PLATE_SIDE = (28.0, 52.0), (5.0, 11.0), 44.0
+# Side of the textures that windows are cut from, in pixels: near, far.
+_LOOK_SIDES = (448, 288)
 _COLOUR_NAMES, _GROUND_NAMES = tuple(COLOURS), tuple(GROUNDS)
 
 
@@ -45,7 +57,7 @@ class Charts:
     """Charts and what is on them.
 
     Attributes:
-        pixels: uint8, (n, 224, 224, 3).
+        pixels: uint8, (n, 288, 288, 3).
         boxes: float32, (n, 8, 4), pixels; NaN where a chart has fewer than eight things.
         names: int16, (n, 8, 4): colour, kind (tag 0, plate 1), digit or first letter, second letter;
             −1 for none.
@@ -118,7 +130,7 @@ def _things(rng: random.Random, distance: Distance) -> list[SceneObject]:
 def _thing(rng: random.Random, colour: str, x: float, y: float, side: float) -> SceneObject:
     # The planner rarely keeps the aspect exactly: things come a little stretched.
     stretch, angle = rng.uniform(0.85, 1.18), rng.uniform(-8, 8)
-    if rng.random() < 0.62:
+    if rng.random() < 0.45:
         width = height = side
         kind: Kind = "tag"
         shape: Shape = rng.choice(("disc", "square", "hexagon"))
@@ -140,16 +152,17 @@ def _annotate(rng: random.Random, pixels: np.ndarray, things: list[SceneObject])
 
 @functools.lru_cache(maxsize=4)
 def _ground_pool(near: bool, per_ground: int = 24) -> dict[str, list[np.ndarray]]:
-    """Textures to draw on: whole grounds as overviews show them, or a quarter of one as crops do."""
+    """Textures to draw on: whole grounds as overviews show them, or half of one, to cut crops from."""
     pool: dict[str, list[np.ndarray]] = {}
+    side = _LOOK_SIDES[0] if near else _LOOK_SIDES[1]
     for ground in _GROUND_NAMES:
         looks = []
         for number in range(per_ground):
             rng = random.Random(f"ground-{ground}-{number}")
             scene = Scene(rng.choice((1.0, 1.5, 0.67)), ground, (), (), rng.getrandbits(32))
-            x, y, part = rng.uniform(0, 0.7), rng.uniform(0, 0.7), rng.uniform(0.2, 0.3)
+            x, y, part = rng.uniform(0, 0.4), rng.uniform(0, 0.4), rng.uniform(0.4, 0.6)
             rect = (x, y, x + part, y + part) if near else (0.0, 0.0, 1.0, 1.0)
-            looks.append(ground_pixels(scene, (288, 288), rect))
+            looks.append(ground_pixels(scene, (side, side), rect))
         pool[ground] = looks
     return pool
 
@@ -159,7 +172,8 @@ def ground_window(
 ) -> np.ndarray:
     """A random window, perhaps mirrored, of a texture of `ground`: uint8, (height, width, 3)."""
     look = rng.choice(_ground_pool(near)[ground])
-    left, top = rng.randint(0, 288 - size[0]), rng.randint(0, 288 - size[1])
+    side = look.shape[0]
+    left, top = rng.randint(0, side - size[0]), rng.randint(0, side - size[1])
     window = look[top : top + size[1], left : left + size[0]]
     if rng.random() < 0.5:
         window = window[:, ::-1]

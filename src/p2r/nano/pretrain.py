@@ -17,9 +17,10 @@ import torch
 
 from p2r.nano.build import NANO_SETTINGS, Shape, build_model, build_processor, save
 from p2r.nano.charts import Charts, draw_charts
+from p2r.nano.classroom import Classroom
 from p2r.nano.loop import Metrics, Schedule, run_stage
 from p2r.nano.scenepack import ScenePack, draw_pack
-from p2r.nano.speaking import Classroom, encode_pack, speak_step
+from p2r.nano.speaking import encode_pack, speak_step
 from p2r.nano.tower import encode
 from p2r.nano.warmup import SeeingHead, see_step
 
@@ -79,17 +80,11 @@ def learn_to_speak(model: Any, tokenizer: Any, folder: Path, *, steps: int, coun
     # On a CPU the backward of plain attention is the faster one at these lengths.
     model.set_attn_implementation({"text_config": "eager"})
     language = model.model.language_model
-    simple = cached(folder / "lone.npz", ScenePack, lambda: draw_pack(count // 3, NANO_SETTINGS, lone=True))
-    usual, lone = (
-        (
-            Classroom(one, tokenizer, NANO_SETTINGS),
-            encode_pack(model.model.visual, one, language.config.hidden_size),
-        )
-        for one in (pack, simple)
-    )
+    tokens = encode_pack(model.model.visual, pack, language.config.hidden_size)
+    room = Classroom(pack, tokenizer, NANO_SETTINGS)
 
     def step(number: int, _: np.random.Generator) -> Metrics:
-        return speak_step(model, usual, lone, number)
+        return speak_step(model, room, tokens, number)
 
     run_stage("speak", {"language": language}, Schedule(steps, 1.2e-3, warmup=100), step, folder)
 
@@ -103,7 +98,7 @@ def cached(path: Path, kind: Callable[..., Arrays], draw: Callable[[], Arrays]) 
             np.savez(file, **{name: getattr(drawn, name) for name in kind.__slots__})  # type: ignore[attr-defined]
         partial.replace(path)
     with np.load(path) as arrays:
-        loaded = {name: arrays[name] for name in arrays.files}
+        loaded = {name: arrays[name] for name in kind.__slots__}  # type: ignore[attr-defined]
     return kind(**{name: array if array.ndim else array.item() for name, array in loaded.items()})
 
 

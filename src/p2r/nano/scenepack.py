@@ -17,15 +17,12 @@ import numpy as np
 from p2r.evidence import crop_region, draw_boxes
 from p2r.images import Picture, fit_size
 from p2r.nano.charts import ground_window
-from p2r.scenes import ASPECTS, SIZES, SceneSample, draw_task, make_sample, render
-from p2r.scenes.dataset import stream, with_aspect
-from p2r.scenes.layout import lay_out
+from p2r.scenes import SceneSample, make_sample, render
 from p2r.types import Box
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from p2r.scenes.layout import Kind
     from p2r.settings import Settings
 
 # Standard deviation of each corner of a noisy gold box, 0–1000; a tag's side is 25 to 90.
@@ -44,7 +41,6 @@ class ScenePack:
         sizes: int32, (pictures, 2): width, height.
         firsts: int64, (scenes + 1,): the first picture of each scene: overview, annotated overview, crops.
         seed: the seed of the scenes.
-        lone: whether each scene holds a single object, to begin with.
     """
 
     pixels: np.ndarray
@@ -52,11 +48,10 @@ class ScenePack:
     sizes: np.ndarray
     firsts: np.ndarray
     seed: int
-    lone: bool
 
     def sample(self, index: int) -> SceneSample:
         """Scene `index` and its question."""
-        return lone_sample(index, self.seed) if self.lone else make_sample("train", index, seed=self.seed)
+        return make_sample("train", index, seed=self.seed)
 
     def picture(self, number: int) -> np.ndarray:
         """Picture `number`: uint8, (height, width, 3)."""
@@ -72,21 +67,9 @@ def noisy(rng: random.Random, box: Box, deviation: float = CORNER_NOISE) -> Box:
     return Box(x0, y0, x1, y1, box.label)
 
 
-def lone_sample(index: int, seed: int) -> SceneSample:
-    """A train scene with one object and a question that reads it."""
-    rng = random.Random(f"lone-{stream('train', index, seed)}")
-    kind: Kind = rng.choice(("tag", "tag", "plate"))
-    aspect = rng.choice(ASPECTS)
-    scene = lay_out(rng, [kind], aspect)
-    task = draw_task(rng, "read" if kind == "tag" else "code", scene)
-    return SceneSample(f"lone-{seed}-{index}", scene, task, with_aspect(SIZES["4k"], aspect))
-
-
-def draw_pack(
-    count: int, settings: Settings, *, seed: int = 0, lone: bool = False, processes: int = 2
-) -> ScenePack:
-    """Draw the pictures of train scenes 0 to `count` − 1; of lone ones the overview only."""
-    jobs = [(index, seed, lone, settings) for index in range(count)]
+def draw_pack(count: int, settings: Settings, *, seed: int = 0, processes: int = 2) -> ScenePack:
+    """Draw the pictures of train scenes 0 to `count` − 1."""
+    jobs = [(index, seed, settings) for index in range(count)]
     pixels: list[np.ndarray] = []
     sizes: list[tuple[int, int]] = []
     firsts = [0]
@@ -96,16 +79,19 @@ def draw_pack(
             sizes.extend((picture.shape[1], picture.shape[0]) for picture in pictures)
             firsts.append(len(sizes))
     starts = np.concatenate([[0], np.cumsum([part.size for part in pixels])])
-    return ScenePack(np.concatenate(pixels), starts, np.array(sizes, np.int32), np.array(firsts), seed, lone)
+    return ScenePack(np.concatenate(pixels), starts, np.array(sizes, np.int32), np.array(firsts), seed)
 
 
-def _draw(job: tuple[int, int, bool, Settings]) -> list[np.ndarray]:
-    index, seed, lone, settings = job
-    rng = random.Random(f"pack-{seed}-{index}")
-    if lone:
-        return list(draw_pictures(lone_sample(index, seed), (), settings, rng))
+def _draw(job: tuple[int, int, Settings]) -> list[np.ndarray]:
+    index, seed, settings = job
     made = make_sample("train", index, seed=seed)
-    return list(draw_pictures(made, evidence_boxes(rng, made.boxes), settings, rng))
+    rng = random.Random(f"look-{seed}-{index}")
+    return list(draw_pictures(made, drawn_boxes(made, seed, index), settings, rng))
+
+
+def drawn_boxes(made: SceneSample, seed: int, index: int) -> list[Box]:
+    """The boxes whose evidence a pack holds of scene `index`: noisy gold, the second sometimes missing."""
+    return evidence_boxes(random.Random(f"pack-{seed}-{index}"), made.boxes)
 
 
 def evidence_boxes(rng: random.Random, gold: Sequence[Box]) -> list[Box]:

@@ -7,112 +7,26 @@ lengths within a batch are alike. The losses cover the target only.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from p2r.nano.lessons import perceive_target, question_of, think_target
-from p2r.nano.scenepack import ScenePack, noisy
+from p2r.nano.gaze import gaze_loss, watched
 from p2r.nano.tower import CELL, encode
-from p2r.prompts import direct_messages, perceive_messages, reason_messages
-from p2r.types import Crop, Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from p2r.nano.classroom import Classroom, Lesson, Task
     from p2r.nano.loop import Metrics
-    from p2r.settings import Settings
-    from p2r.types import Box
+    from p2r.nano.scenepack import ScenePack
 
-Task = Literal["perceive", "reason", "think", "direct"]
-
-# How often a perceive lesson with two gold boxes shows only the first. nano-base is meant to look
-# incompletely: that is what reinforcement learning has to mend.
-INCOMPLETE = 0.6
-_COLOURS = ("red", "green", "blue")
-# Lessons of each side in a step: finding takes far more of them than reading does.
-_LOOKS, _ANSWERS = 24, 6
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """One conversation.
-
-    Attributes:
-        task: the role.
-        prompt, target: token ids; the loss covers `target`.
-        pictures: numbers of the pack's pictures in the order of their placeholders.
-    """
-
-    task: Task
-    prompt: list[int]
-    target: list[int]
-    pictures: tuple[int, ...]
-
-
-class Classroom:
-    """Makes lessons from a pack of scenes.
-
-    Args:
-        pack: the scenes' pictures.
-        tokenizer: nano's.
-        settings: prompts and geometry, as at inference.
-    """
-
-    def __init__(self, pack: ScenePack, tokenizer: Any, settings: Settings) -> None:
-        self.pack, self.tokenizer, self.settings = pack, tokenizer, settings
-        self.scenes = len(pack.firsts) - 1
-
-    def lesson(self, task: Task, index: int, rng: random.Random) -> Lesson:
-        """Scene `index` as a lesson of `task`."""
-        made = self.pack.sample(index)
-        first, last = int(self.pack.firsts[index]), int(self.pack.firsts[index + 1])
-        question = question_of(made.task, "unused.png")
-        prompts = self.settings.prompts
-        numbers: tuple[int, ...] = (first,)
-        if task == "perceive":
-            messages = perceive_messages(prompts, question, first)  # type: ignore[arg-type]
-            target = perceive_target(self._shown(made.boxes, rng))
-        elif task == "direct":
-            messages = direct_messages(prompts, question, first)  # type: ignore[arg-type]
-            target = made.task.answer
-        else:
-            if task == "reason" and last > first + 1:
-                numbers = tuple(range(first + 1, last))
-            box = made.boxes[0] if made.boxes else None
-            crops = tuple(
-                Crop(number, box, (0, 0, 1, 1), _COLOURS[k])  # type: ignore[arg-type]
-                for k, number in enumerate(numbers[1:])
-            )
-            messages = reason_messages(prompts, question, Evidence(numbers[0], crops))  # type: ignore[arg-type]
-            target = think_target(made.task)
-        return Lesson(task, self._prompt(messages), self._encode(target + "<|im_end|>"), numbers)
-
-    def _shown(self, gold: Sequence[Box], rng: random.Random) -> list[Box]:
-        kept = gold[:1] if rng.random() < INCOMPLETE else gold
-        return [noisy(rng, box) for box in kept]
-
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-        return ids
-
-    def _prompt(self, messages: Any) -> list[int]:
-        """The chat template's text, with as many placeholders as each picture has tokens."""
-        parts = []
-        for message in messages:
-            parts.append(f"<|im_start|>{message.role}\n")
-            for part in message.content:
-                if isinstance(part, str):
-                    parts.append(part)
-                else:
-                    width, height = self.pack.sizes[part]
-                    pads = "<|image_pad|>" * (width * height // CELL**2)
-                    parts.append(f"<|vision_start|>{pads}<|vision_end|>")
-            parts.append("<|im_end|>\n")
-        return self._encode("".join(parts) + "<|im_start|>assistant\n")
+# Lessons of each side in a step.
+_LOOKS, _ANSWERS = 40, 14
+# The weight of the loss on attention.
+_GAZE = 0.5
 
 
 def encode_pack(visual: Any, pack: ScenePack, hidden: int) -> torch.Tensor:
@@ -179,16 +93,18 @@ def study(
     visual = torch.cat(spans).float()
     embedded = embedded.masked_scatter((ids == config.image_token_id)[..., None], visual)
     # Padding stands on the right, where a causal model never looks back at it: no mask is needed.
-    hidden = model.model.language_model(inputs_embeds=embedded, position_ids=places, use_cache=False)[0]
+    with watched(model.model.language_model) as seen:
+        hidden = model.model.language_model(inputs_embeds=embedded, position_ids=places, use_cache=False)[0]
     asked = wanted >= 0
     logits = hidden[asked] @ words.weight.T
     gold = wanted[asked]
     loss = functional.cross_entropy(logits, gold)
-    (share * loss).backward()  # type: ignore[no-untyped-call]
+    gaze, hit = gaze_loss(seen, [lesson.glances for lesson in lessons])
+    (share * (loss + _GAZE * gaze)).backward()  # type: ignore[no-untyped-call]
     right = logits.argmax(-1) == gold
     owner = asked.nonzero()[:, 0]
     wrong = torch.zeros(len(lessons)).index_add_(0, owner, (~right).float())
-    metrics: Metrics = {}
+    metrics: Metrics = {"gaze_finding" if lessons[0].task == "perceive" else "gaze_reading": hit}
     for task in {lesson.task for lesson in lessons}:
         rows = torch.tensor([lesson.task == task for lesson in lessons])
         each = functional.cross_entropy(logits[rows[owner]], gold[rows[owner]]) if rows.any() else loss
@@ -197,31 +113,17 @@ def study(
     return metrics
 
 
-def lone_share(number: int) -> float:
-    """How many of a step's perceive lessons show a single object: finding comes before telling apart."""
-    return 1.0 if number < 2_400 else 0.5 if number < 2_900 else 0.1
-
-
-def speak_step(
-    model: Any, usual: tuple[Classroom, torch.Tensor], lone: tuple[Classroom, torch.Tensor], number: int
-) -> Metrics:
-    """One step: perceive lessons and as many answers (reason with crops, think, direct).
+def speak_step(model: Any, room: Classroom, tokens: torch.Tensor, number: int) -> Metrics:
+    """One step: a batch of perceive lessons and one of answers (reason with crops, think, direct).
 
     Args:
         model: nano.
-        usual, lone: the classroom of usual scenes and that of scenes with one object, each with the visual
-            tokens of its pack.
+        room: the lessons.
+        tokens: the visual tokens of the room's pack.
         number: the step, which seeds its lessons.
     """
     rng = random.Random(f"speak-{number}")
-    metrics: Metrics = {}
-    easy = round(_LOOKS * lone_share(number))
-    for (room, tokens), count, name in ((lone, easy, "lone"), (usual, _LOOKS - easy, "perceive")):
-        if count:
-            looks = [room.lesson("perceive", rng.randrange(room.scenes), rng) for _ in range(count)]
-            loss = study(model, room, tokens, looks, 0.7 * count / _LOOKS)["loss_perceive"]
-            metrics[f"loss_{name}"] = loss
+    looks = [room.lesson("perceive", rng.randrange(room.scenes), rng) for _ in range(_LOOKS)]
     kinds: tuple[Task, ...] = (*("reason",) * 6, "think", "direct")
-    room, tokens = usual
     answers = [room.lesson(rng.choice(kinds), rng.randrange(room.scenes), rng) for _ in range(_ANSWERS)]
-    return {**metrics, **study(model, room, tokens, answers, 0.3)}
+    return {**study(model, room, tokens, looks, 0.6), **study(model, room, tokens, answers, 0.4)}

@@ -24,10 +24,13 @@ from p2r.scenes.layout import CODE_LETTERS, DIGITS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from p2r.nano.charts import Distance
+
 _SCALE = 25.0
 # Writing is learned last and matters most.
 _WEIGHTS = {"digit": 2.0, "letter1": 1.5, "letter2": 1.5}
-_NEAR_SHARE = 0.67
+# The groups of one step: how far, how many pictures; each group has one size.
+_GROUPS: tuple[tuple[Distance, int], ...] = (("near", 12), ("near", 12), ("far", 16))
 
 
 class SeeingHead(nn.Module):
@@ -94,6 +97,8 @@ class SeeingHead(nn.Module):
                 names[plate_near, 3],
             ),
         }
+        # A far picture has nothing to read, and a window may hold no plate.
+        logits = {name: pair for name, pair in logits.items() if len(pair[1])}
         losses = {
             name: _WEIGHTS.get(name, 1.0) * functional.cross_entropy(*pair) for name, pair in logits.items()
         }
@@ -113,24 +118,14 @@ class SeeingHead(nn.Module):
 
 
 def see_step(
-    visual: nn.Module,
-    head: SeeingHead,
-    charts: Charts,
-    rng: np.random.Generator,
-    *,
-    pictures: int = 16,
-    groups: int = 3,
+    visual: nn.Module, head: SeeingHead, charts: Charts, rng: np.random.Generator
 ) -> dict[str, float]:
     """Accumulate the gradients of one step; returns mean hit rates."""
-    totals: dict[str, float] = {}
-    for _ in range(groups):
-        width, height = SIZES[rng.choice(len(SIZES), p=(0.3, 0.2, 0.15, 0.15, 0.1, 0.1))]
-        near = rng.random(pictures) < _NEAR_SHARE
-        rows = np.where(
-            near,
-            rng.choice(np.flatnonzero(charts.near), pictures),
-            rng.choice(np.flatnonzero(~charts.near), pictures),
-        )
+    totals: dict[str, list[float]] = {}
+    for distance, pictures in _GROUPS:
+        sizes = SIZES[distance]
+        width, height = list(sizes)[rng.choice(len(sizes), p=list(sizes.values()))]
+        rows = rng.choice(np.flatnonzero(charts.near == (distance == "near")), pictures)
         pixels, names, places = windows(charts, rows, (width, height), rng)
         tokens = encode(visual, [torch.from_numpy(pixels)])[0]
         cells = tokens.shape[1]
@@ -141,10 +136,10 @@ def see_step(
             torch.from_numpy(charts.grounds[rows].astype(np.int64)).repeat_interleave(cells),
             torch.from_numpy(charts.near[rows]).repeat_interleave(cells),
         )
-        (loss / groups).backward()
-        for name, value in {"loss": loss.item(), **hits}.items():
-            totals[name] = totals.get(name, 0.0) + value / groups
-    return totals
+        (loss / len(_GROUPS)).backward()
+        for name, value in {f"loss_{distance}": loss.item(), **hits}.items():
+            totals.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in totals.items()}
 
 
 def windows(

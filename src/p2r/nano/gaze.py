@@ -1,0 +1,80 @@
+"""Where the language model should look while it writes a box: a loss on attention, for warm-up only.
+
+From texts alone, a model this small needs thousands of steps before it finds out that the word *red* in the
+question and the token of the red tag in the picture belong together (docs/results.md). So two heads are told:
+while a coordinate is written, one reads the colour that the question names, a later one the cell of the
+picture that holds that object. It teaches where to look; what to write is left to the usual loss.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+# The layers whose first head is told: one reads the question's word, a later one the picture's cell.
+WORD_LAYER, CELL_LAYER = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """While the token at `position` is the newest, `word` of the question and `cell` of the picture matter.
+
+    All three are positions in the lesson's token sequence.
+    """
+
+    position: int
+    word: int
+    cell: int
+
+
+@contextmanager
+def watched(language: Any) -> Iterator[dict[int, torch.Tensor]]:
+    """Collects the attention weights, (n, heads, length, length), of the told layers of one forward.
+
+    The language model must run with `eager` attention: no other implementation has the weights.
+    """
+    seen: dict[int, torch.Tensor] = {}
+
+    def keep(index: int) -> Any:
+        def hook(_module: Any, _inputs: Any, output: tuple[torch.Tensor, torch.Tensor]) -> None:
+            seen[index] = output[1]
+
+        return hook
+
+    handles = [
+        language.layers[index].self_attn.register_forward_hook(keep(index))
+        for index in (WORD_LAYER, CELL_LAYER)
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def gaze_loss(
+    seen: dict[int, torch.Tensor], glances: Sequence[Sequence[Glance]]
+) -> tuple[torch.Tensor, float]:
+    """How surprised the told heads are at where they should look.
+
+    Args:
+        seen: from `watched`.
+        glances: those of each row of the batch.
+
+    Returns:
+        The mean cross-entropy of both heads, and the mean attention on the right cell.
+    """
+    rows = torch.tensor([[row, g.position, g.word, g.cell] for row, some in enumerate(glances) for g in some])
+    if not len(rows):
+        return torch.zeros(()), float("nan")
+    row, position, word, cell = rows.T
+    on_word = seen[WORD_LAYER][row, 0, position, word]
+    on_cell = seen[CELL_LAYER][row, 0, position, cell]
+    loss = -(on_word.clamp_min(1e-6).log().mean() + on_cell.clamp_min(1e-6).log().mean()) / 2
+    return loss, float(on_cell.detach().mean())
