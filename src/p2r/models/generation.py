@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from p2r.models.base import Sampling
     from p2r.models.batching import Request
-    from p2r.models.local import Prompt
+    from p2r.models.preparing import Prompt
 
 
 class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
