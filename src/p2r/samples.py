@@ -112,7 +112,7 @@ def _sample(row: _Row, number: int, folder: Path) -> Sample:
         image=_image(row.image, folder),
         text=row.question,
         choices=choices,
-        answer_type=row.answer_type or _infer_type(row.answer, choices),
+        answer_type=row.answer_type or infer_type(row.answer, choices),
         id=row.id or str(number),
     )
     boxes = None if row.boxes is None else tuple(_box(index, box) for index, box in enumerate(row.boxes))
@@ -135,7 +135,8 @@ def _image(image: str, folder: Path) -> str:
     return str(path)
 
 
-def _infer_type(answer: str, choices: tuple[str, ...]) -> AnswerType:
+def infer_type(answer: str, choices: tuple[str, ...]) -> AnswerType:
+    """Of which type an answer is, where nobody says so: see `read_samples`."""
     if choices:
         return "choice"
     quantity = read_quantity(answer)

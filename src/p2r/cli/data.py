@@ -1,0 +1,136 @@
+"""`p2r data NAME OUT`: training data of the paper, as samples that everything else here reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from p2r.cli.console import readable_errors, say, stderr, stdout
+from p2r.cli.options import DebugOption, JsonOption
+from p2r.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from rich.progress import Progress
+
+    from p2r.data.overlap import Reference
+
+MIXED = "p2r-10k"
+RELEASED = "p2r-10k-released"
+
+
+def data(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to build; a wrong name lists them all.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder; continued if it exists.")],
+    n: Annotated[
+        int | None, typer.Option("--n", "-n", min=1, help="So many samples: 10000, or all of one source.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Picks the rows and their order.")] = 0,
+    from_: Annotated[
+        list[str],
+        typer.Option("--from", metavar="SOURCE=PATH_OR_ID", help="A source on this disk, or another hub id."),
+    ] = [],  # noqa: B006  (typer copies it)
+    against: Annotated[
+        list[str],
+        typer.Option(
+            "--against", metavar="BENCHMARK[=PATH_OR_ID]", help="Report what it shares with a benchmark."
+        ),
+    ] = [],  # noqa: B006
+    drop_overlap: Annotated[
+        bool, typer.Option("--drop-overlap", help="Leave out pictures of those benchmarks.")
+    ] = False,
+    json_output: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Build training data: the paper's mixture of three sources, one of them, or the released set.
+
+    Writes OUT/samples.jsonl, OUT/images and OUT/report.json. The same command continues after any
+    interruption.
+
+    Exit codes: 0 built, 2 wrong usage, unreadable data or a full disk.
+    """
+    with readable_errors(debug=debug):
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from p2r.data.build import Plan, build
+        from p2r.data.report import report_of
+        from p2r.data.sources import SOURCES
+        from p2r.journal import write_json
+
+        counts = _counts(name, n)
+        places = dict(_pairs(from_, "--from", list(SOURCES)))
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        console = stderr()
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            references = [_reference(asked, out, bar) for asked in against]
+            tasks = {source: bar.add_task(source, total=count) for source, count in counts.items()}
+            plan = Plan(counts, out, places, seed, references, drop_overlap)
+            drawn = build(plan, lambda source, kept: bar.advance(tasks[source], int(kept)))
+        report = report_of(plan, drawn)
+        write_json(out / "report.json", report)
+        if json_output:
+            typer.echo(json.dumps(report, ensure_ascii=False))
+        else:
+            _show(report)
+        for note in report["notes"]:
+            say("note", "yellow", note)
+        say("written", "dim", f"{report['samples']} samples in {out / 'samples.jsonl'}")
+
+
+def _counts(name: str, n: int | None) -> Mapping[str, int | None]:
+    from p2r.data.build import MIXTURE, scaled
+    from p2r.data.sources import SOURCES
+
+    if name == MIXED:
+        return dict(scaled(n) if n else MIXTURE)
+    if name == RELEASED:
+        return {"p2r-10k": n}
+    if name in MIXTURE:
+        return {name: n}
+    known = ", ".join((MIXED, RELEASED, *(source for source in SOURCES if source != MIXED)))
+    raise InputError(f"unknown data {name!r}: one of {known}")
+
+
+def _pairs(given: Iterable[str], option: str, known: list[str]) -> Iterable[tuple[str, str]]:
+    for pair in given:
+        name, equals, place = pair.partition("=")
+        if not equals or not place or name not in known:
+            raise InputError(f"{option} {pair}: write SOURCE=PATH_OR_ID, with one of {', '.join(known)}")
+        yield name, str(Path(place).resolve()) if Path(place).exists() else place
+
+
+def _reference(asked: str, out: Path, bar: Progress) -> Reference:
+    from p2r.data.overlap import read_reference
+
+    name, _, place = asked.partition("=")
+    task = bar.add_task(f"reading {name}", total=None)
+    reference = read_reference(
+        name, place or None, out / "against" / f"{name}.json", lambda: bar.advance(task, 1)
+    )
+    bar.remove_task(task)
+    return reference
+
+
+def _show(report: Mapping[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("source", "samples", "choice", "number", "free", "inferred", "gold boxes", "left out"):
+        table.add_column(heading, justify="left" if heading == "source" else "right")
+    for name, source in report["sources"].items():
+        left_out = sum(source["unusable"].values()) + len(source["dropped"])
+        types = [source["answer_types"].get(kind, 0) for kind in ("choice", "number", "free")]
+        figures = (source["samples"], *types, source["inferred"], source["gold_boxes"], left_out)
+        table.add_row(name, *(str(figure) for figure in figures))
+    console = stdout()
+    console.print(table)
+    for name, found in report["overlap"].items():
+        console.print(
+            f"{name}: {found['pictures']} samples show one of its pictures, "
+            f"{found['questions']} ask one of its questions, {found['both']} do both",
+            markup=False,
+        )

@@ -1,0 +1,52 @@
+"""Sources on the hub, served from loopback: the table is fetched, and of the pictures only those drawn.
+
+The hub's client reads its endpoint when it is imported, so the building is done in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from sets import visualprobe
+
+from fake_hub import COMMIT, FakeHub
+
+pytest.importorskip("huggingface_hub", reason="the eval extra is not installed")
+
+
+def build(hub, tmp_path, *more):
+    env = {
+        **os.environ,
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_OFFLINE": "0",
+    }
+    env |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
+    command = ["visualprobe", str(tmp_path / "out"), "-n", "2", "--json", *more]
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "p2r", "data", *command],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_source_on_the_hub(tmp_path):
+    folder = visualprobe(tmp_path / "set")
+    (folder / "images" / "p0.png").unlink()
+    with FakeHub({"me/probe": folder}) as hub:
+        done = build(hub, tmp_path, "--from", "visualprobe=me/probe")
+        assert done.returncode == 0, done.stderr
+        fetched = {path for verb, path, _ in hub.asked if verb == "GET" and path.endswith(".png")}
+        absent = build(hub, tmp_path / "other", "--from", "visualprobe=me/nothing")
+    report = json.loads(done.stdout)
+    assert report["samples"] == 2
+    assert report["sources"]["visualprobe"]["place"] == f"me/probe@{COMMIT}: train.json"
+    assert len(fetched) == 2
+    assert absent.returncode == 2
+    assert "me/nothing" in absent.stderr
