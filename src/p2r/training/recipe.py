@@ -333,7 +333,7 @@ def _loader(yaml: Any) -> Any:
     # YAML 1.1 reads 1e-6, without a dot, as a text; people write it all the time.
     import re
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc,name-defined]
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
         pass
 
     Loader.add_implicit_resolver(

@@ -1,0 +1,173 @@
+"""The role that is not trained: many conversations at once, in this process or on a server.
+
+In the process it is the KL reference, or the base under a disabled adapter: at the start of a phase they are
+the same weights, so it costs no copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from p2r.errors import ModelError
+from p2r.models.batching import Request
+from p2r.models.preparing import Preparer, forbidden_tokens, stop_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from p2r.models.base import Completion, Message, Model, Sampling
+    from p2r.models.preparing import Prompt
+
+_PART = 1 << 24  # bytes of weights that are summed at a time
+
+
+class FrozenRole(Protocol):
+    """Completes many conversations; a call that failed gives its error in place of a completion.
+
+    Attributes:
+        seconds: how long it worked so far.
+    """
+
+    seconds: float
+
+    async def complete_all(
+        self, conversations: Sequence[Sequence[Message]], sampling: Sampling
+    ) -> list[Completion | ModelError]:
+        """Complete them, in order. Never raises a ModelError."""
+        ...
+
+
+class FrozenModel:
+    """A frozen role behind the `Model` protocol: an endpoint, a vLLM, a scripted model.
+
+    Args:
+        model: is asked.
+        concurrency: the most requests in flight.
+    """
+
+    def __init__(self, model: Model, concurrency: int = 64) -> None:
+        self.model = model
+        self.seconds = 0.0
+        self._concurrency = concurrency
+
+    async def complete_all(
+        self, conversations: Sequence[Sequence[Message]], sampling: Sampling
+    ) -> list[Completion | ModelError]:
+        """Complete them, in order."""
+        began = time.perf_counter()
+        gate = asyncio.Semaphore(self._concurrency)
+
+        async def ask(messages: Sequence[Message]) -> Completion | ModelError:
+            async with gate:
+                try:
+                    return await self.model.complete(messages, sampling)
+                except ModelError as error:
+                    return error
+
+        try:
+            return await asyncio.gather(*(ask(messages) for messages in conversations))
+        finally:
+            self.seconds += time.perf_counter() - began
+
+
+class FrozenWeights:
+    """A frozen role in this process, generated in large batches.
+
+    Args:
+        model: a transformers model on its device; with an adapter, the base under it is meant.
+        processor: of its checkpoint.
+        batch: the most conversations that are generated together.
+    """
+
+    def __init__(self, model: Any, processor: Any, *, batch: int) -> None:
+        self.seconds = 0.0
+        self._model = model
+        self._tokenizer = processor.tokenizer
+        self._batch = batch
+        self._preparer = Preparer(processor, model.config, "frozen role")
+        self._forbidden = forbidden_tokens(model.config)
+        self._stops = stop_tokens(model)
+
+    async def complete_all(
+        self, conversations: Sequence[Sequence[Message]], sampling: Sampling
+    ) -> list[Completion | ModelError]:
+        """Complete them, in order."""
+        began = time.perf_counter()
+        try:
+            return await asyncio.to_thread(self._complete_all, conversations, sampling)
+        finally:
+            self.seconds += time.perf_counter() - began
+
+    def _complete_all(
+        self, conversations: Sequence[Sequence[Message]], sampling: Sampling
+    ) -> list[Completion | ModelError]:
+        replies: dict[int, Completion | ModelError] = {}
+        prompts: dict[int, Prompt] = {}
+        for position, messages in enumerate(conversations):
+            try:
+                prompts[position] = self._preparer.prepare(messages, sampling)
+            except ModelError as error:
+                replies[position] = error
+        # Of similar lengths together: less padding.
+        order = sorted(prompts, key=lambda position: len(prompts[position].ids))
+        with base_weights(self._model):
+            for start in range(0, len(order), self._batch):
+                chunk = order[start : start + self._batch]
+                requests = [Request(prompts[position], sampling) for position in chunk]
+                replies.update(zip(chunk, self._generate(requests), strict=True))
+        return [replies[position] for position in range(len(conversations))]
+
+    def _generate(self, requests: list[Request[Prompt]]) -> list[Completion | ModelError]:
+        import torch
+
+        from p2r.models.generation import generate
+
+        try:
+            return list(
+                generate(self._model, self._tokenizer, requests, stops=self._stops, forbidden=self._forbidden)
+            )
+        except torch.OutOfMemoryError:
+            if len(requests) == 1:
+                text = "out of memory; lower frozen.batch or the pixel budgets"
+                return [ModelError(text, kind="internal", model="frozen role")]
+        # After the handler, so that nothing holds the tensors of the failed try.
+        torch.cuda.empty_cache()
+        half = len(requests) // 2
+        return self._generate(requests[:half]) + self._generate(requests[half:])
+
+
+@contextlib.contextmanager
+def base_weights(model: Any) -> Iterator[None]:
+    """Within it a model is in evaluation mode, and one with an adapter is its base."""
+    if not hasattr(model, "disable_adapter"):
+        yield
+        return
+    from trl.models.utils import disable_gradient_checkpointing
+
+    training = model.training
+    model.eval()
+    try:
+        with model.disable_adapter(), disable_gradient_checkpointing(model):
+            yield
+    finally:
+        model.train(training)
+
+
+def weights_digest(model: Any) -> str:
+    """Twelve hex digits over the weights that a frozen role answers with; adapters are left out."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if "lora_" in name:
+            continue
+        bits = tensor.detach().contiguous().flatten().view(torch.uint8)
+        # Sums instead of the bytes themselves, so that a large model stays on its device.
+        for part in bits.split(_PART):
+            places = torch.arange(1, part.numel() + 1, device=bits.device)
+            digest.update(f"{name}\0{int((part * (places % 65_521)).sum())}\n".encode())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,93 @@
+"""Starts the processes of a phase with `accelerate launch`, and ends them when we end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Self
+
+from p2r.training.folder import LOG
+from p2r.training.phase import END_WITH_STDIN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from p2r.training.recipe import Launch
+
+_GRACE_S = 120.0
+
+
+def launch_command(launch: Launch, folder: Path) -> list[str]:
+    """The command that runs a phase."""
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    if launch.config is not None:
+        command += ["--config_file", launch.config, "--machine_rank", str(launch.machine_rank)]
+        if launch.processes is not None:
+            command += ["--num_processes", str(launch.processes)]
+        if launch.main_address is not None:
+            command += ["--main_process_ip", launch.main_address]
+    else:
+        processes = launch.processes or 1
+        command += ["--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no"]
+        command += ["--dynamo_backend", "no"]
+        if not _has_gpu():
+            command += ["--cpu"]
+        if processes > 1:
+            command += (
+                ["--multi_gpu"] if _has_gpu() else ["--num_cpu_threads_per_process", str(launch.threads or 1)]
+            )
+    if launch.main_port is not None:
+        command += ["--main_process_port", str(launch.main_port)]
+    return [*command, "-m", "p2r.training.phase", str(folder)]
+
+
+def _has_gpu() -> bool:
+    # Without importing torch: the parent of the phases stays small.
+    return any(os.path.exists(f"/dev/nvidia{number}") for number in range(8))  # noqa: PTH110
+
+
+class Processes:
+    """The processes of one phase; their output goes to the phase's `log.txt`.
+
+    Args:
+        launch: how they are started.
+        folder: of the phase.
+        environment: more variables for them.
+    """
+
+    def __init__(self, launch: Launch, folder: Path, environment: Mapping[str, str]) -> None:
+        variables = {**os.environ, **environment, END_WITH_STDIN: "1", "PYTHONUNBUFFERED": "1"}
+        variables.setdefault("TOKENIZERS_PARALLELISM", "false")
+        if launch.threads is not None:
+            variables["OMP_NUM_THREADS"] = str(launch.threads)
+        with (folder / LOG).open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - the command is built above
+                launch_command(launch, folder),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=variables,
+                start_new_session=True,  # an interrupt is ours; they stop between two steps
+            )
+
+    def poll(self) -> int | None:
+        """The exit code, or None while they run."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """Let them keep a checkpoint and end; kill them when they take too long. Safe to call twice."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            self._process.stdin.close()
+        try:
+            self._process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, 9)
+            self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

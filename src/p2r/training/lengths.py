@@ -1,0 +1,76 @@
+"""How long prompts are after resizing, pictures included; what does not fit is left out and counted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from p2r.errors import InputError
+from p2r.evidence import plan_pixels
+from p2r.images import ImageSource
+from p2r.models.base import Message
+from p2r.prompts import direct_messages, perceive_messages, reason_messages
+from p2r.types import Evidence
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from p2r.models.preparing import Preparer
+    from p2r.settings import Settings
+    from p2r.training.recipe import Phase, Recipe
+    from p2r.types import Sample
+
+
+def prompt_tokens(
+    sample: Sample, phase: Phase, settings: Settings, preparer: Preparer, processor: Any
+) -> int:
+    """The tokens of a prompt: of the text as rendered, and one for each `factor`² pixels of the pictures.
+
+    A reasoner's crops are not known before its perceiver has looked: the longest evidence is counted.
+    """
+    question, prompts, budget = sample.question, settings.prompts, settings.budget
+    size = ImageSource.open(question.image).size
+    build = {"perceiver": perceive_messages, "direct": direct_messages}.get(phase.role)
+    # The text alone: pictures are counted, not cut.
+    blank: Any = ""
+    if build is not None:
+        messages = build(prompts, question, blank)
+    else:
+        messages = reason_messages(prompts, question, Evidence(blank))
+    text = [Message(one.role, tuple(part for part in one.content if part)) for one in messages]
+    rendered = processor.apply_chat_template(
+        preparer.conversation(text), add_generation_prompt=True, tokenize=False
+    )
+    words = len(processor.tokenizer(rendered)["input_ids"])
+    regions = [(0, 0, *size)] * settings.geometry.max_crops if phase.role == "reasoner" else []
+    pictures = plan_pixels(size, regions, budget).tokens
+    return words + pictures + 2 * (1 + len(regions))
+
+
+def keep_short(
+    samples: Sequence[Sample],
+    recipe: Recipe,
+    phase: Phase,
+    settings: Settings,
+    preparer: Preparer,
+    processor: Any,
+) -> list[Sample]:
+    """The samples whose prompts fit; prints how many do not.
+
+    Raises:
+        InputError: more than `data.max_dropped` of them do not.
+    """
+    most = recipe.data.max_prompt_tokens
+    if most is None:
+        return list(samples)
+    lengths = [prompt_tokens(sample, phase, settings, preparer, processor) for sample in samples]
+    kept = [sample for sample, length in zip(samples, lengths, strict=True) if length <= most]
+    dropped = len(samples) - len(kept)
+    if dropped:
+        print(f"{dropped} of {len(samples)} prompts are longer than {most} tokens", flush=True)  # noqa: T201
+    if dropped > recipe.data.max_dropped * len(samples):
+        raise InputError(
+            f"{dropped} of {len(samples)} prompts are longer than {most} tokens (the longest has "
+            f"{max(lengths)}), more than data.max_dropped allows: raise data.max_prompt_tokens or lower the "
+            "pixel budgets"
+        )
+    return kept

@@ -1,0 +1,233 @@
+"""PRA-GRPO whole: rounds of phases, each in processes of its own, handed on by checkpoint folders.
+
+The state of everything is in the run folder, so the same command goes on wherever a run was stopped: in a
+phase at its last whole checkpoint, between phases at the next one.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, cast
+
+from p2r.errors import InputError, ModelError
+from p2r.journal import FolderLock, read_lines, write_json
+from p2r.provenance import environment, revision
+from p2r.training.card import model_card
+from p2r.training.dataset import prepare_data, settings_of
+from p2r.training.folder import (
+    DATA,
+    ERROR,
+    LOG,
+    METRICS,
+    RECIPE,
+    RUN,
+    STATE,
+    PhaseFolder,
+    PhaseState,
+    read_json,
+)
+from p2r.training.launch import Processes
+from p2r.training.phase import FROZEN_KEY, FROZEN_URL
+from p2r.training.progress import Progress
+from p2r.training.recipe import dump_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from p2r.errors import ModelErrorKind
+    from p2r.training.recipe import Phase, Recipe
+
+_POLL_S = 0.3
+_LAST_LINES = 8
+# What may differ when a run goes on: how it is run, not what is computed.
+_FREE = ("launch", "report_to", "failures", "frozen")
+
+
+def train(recipe: Recipe, out: Path, console: Console, *, command: str = "") -> Path:
+    """Train a recipe, or go on with it; returns the folder of the final model.
+
+    Args:
+        recipe: as loaded.
+        out: the run folder.
+        console: for progress.
+        command: as the user gave it, for `run.json`.
+
+    Raises:
+        InputError: the recipe, the data or the folder cannot be used, or the disk is full.
+        ModelError: too many calls failed, or a server could not be started.
+    """
+    _make(out)
+    with FolderLock(out), Progress(console, rounds=recipe.rounds, phases=len(recipe.plan())) as progress:
+        start = find_start(recipe.model)
+        data = prepare_data(recipe, out, progress.doing)
+        for note in data.notes:
+            progress.say(f"data: {note}")
+        _begin(recipe, out, str(start), data.fingerprint, command)
+        write_json(out / DATA, data.report())
+        folders = []
+        for number, (round_, phase) in enumerate(recipe.plan(), start=1):
+            folder = _phase_folder(out, number, round_, phase, str(start))
+            folders.append(folder)
+            if folder.state().status != "done":
+                _run_phase(recipe, folder, progress)
+            start = folder.model
+        return _finish(recipe, out, folders, progress)
+
+
+def find_start(spec: str) -> Path:
+    """The folder of the weights that a run starts from.
+
+    Raises:
+        InputError: there are none.
+    """
+    from p2r.models.checkpoint import find_folder
+    from p2r.nano import NAMES, bundled
+
+    if spec in NAMES:
+        if spec not in bundled():
+            raise InputError(
+                f"model {spec}: this installation does not hold its weights; make them with "
+                "python -m p2r.nano.pretrain, and name their folder"
+            )
+        return bundled()[spec]
+    return find_folder(spec).resolve()
+
+
+def _make(out: Path) -> None:
+    try:
+        (out / "phases").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror}") from error
+
+
+def _begin(recipe: Recipe, out: Path, start: str, fingerprint: str, command: str) -> None:
+    identity = {
+        "recipe": recipe.model_dump(mode="json", exclude=set(_FREE)),
+        "frozen": recipe.frozen.where,
+        "model_revision": revision(start),
+        "data": fingerprint,
+        "digest": settings_of(recipe).digest,
+    }
+    path = out / RUN
+    run: dict[str, Any] = {"identity": identity, "sessions": []}
+    if path.exists():
+        run = read_json(path)
+        if differences := _differences(run["identity"], identity):
+            raise InputError(
+                f"{out} was begun with another recipe: {'; '.join(differences)}; give --out another folder"
+            )
+    run["sessions"].append({"started": time.time(), "command": command, **environment()})
+    write_json(path, run)
+    partial = out / (RECIPE + ".part")
+    partial.write_text(dump_recipe(recipe), encoding="utf-8")
+    partial.replace(out / RECIPE)
+
+
+def _differences(before: Any, now: Any, where: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        return [
+            text for key in keys for text in _differences(before.get(key), now.get(key), f"{where}{key}.")
+        ]
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = enumerate(zip(before, now, strict=True))
+        return [text for index, pair in pairs for text in _differences(*pair, f"{where}{index}.")]
+    return (
+        []
+        if before == now
+        else [f"{where.removesuffix('.').removeprefix('recipe.')} was {before!r}, is {now!r}"]
+    )
+
+
+def _phase_folder(out: Path, number: int, round_: int, phase: Phase, start: str) -> PhaseFolder:
+    state = PhaseState(number, round_, phase.role, start=start)
+    folder = PhaseFolder(out / "phases" / state.name)
+    folder.path.mkdir(exist_ok=True)
+    if not (folder.path / STATE).exists():
+        folder.write_state(state)
+    return folder
+
+
+def _run_phase(recipe: Recipe, folder: PhaseFolder, progress: Progress) -> None:
+    state = folder.state()
+    state.status, state.error = "running", ""
+    state.sessions += 1
+    folder.write_state(state)
+    progress.on_phase(state)
+    try:
+        with ExitStack() as stack:
+            served = _serve_frozen(recipe, state, stack)
+            processes = stack.enter_context(Processes(recipe.launch, folder.path, served))
+            code = _watch(processes, folder, progress)
+        if code:
+            raise _failure(folder, code)
+    except BaseException as error:
+        state = folder.state()
+        if state.status != "done":
+            state.status, state.error = "stopped", str(error) or type(error).__name__
+            folder.write_state(state)
+        raise
+
+
+def _serve_frozen(recipe: Recipe, state: PhaseState, stack: ExitStack) -> Mapping[str, str]:
+    """Start a vLLM with the weights that the phase starts from, when the recipe wants one."""
+    if recipe.frozen.where != "vllm" or state.role not in ("perceiver", "reasoner"):
+        return {}
+    from p2r.models.vllm import VLLMServer
+
+    server = VLLMServer(state.start, arguments=recipe.frozen.vllm_arguments)
+    stack.callback(server.stop)
+    server.start()
+    return {FROZEN_URL: f"{server.base_url}#{server.name}", FROZEN_KEY: server.api_key}
+
+
+def _watch(processes: Processes, folder: PhaseFolder, progress: Progress) -> int:
+    shown, seen = folder.state().step, -1
+    path = folder.path / METRICS
+    while True:
+        code = processes.poll()
+        size = path.stat().st_size if path.exists() else 0
+        if size != seen:
+            seen = size
+            state = folder.state()
+            for row in read_lines(path):
+                if row["step"] > shown:
+                    shown = row["step"]
+                    progress.on_row(state, row)
+        if code is not None:
+            return code
+        time.sleep(_POLL_S)
+
+
+def _failure(folder: PhaseFolder, code: int) -> InputError | ModelError:
+    """Why the processes of a phase ended."""
+    path = folder.path / ERROR
+    if path.exists():
+        error = read_json(path)
+        if error["model_error"]:
+            return ModelError(error["message"], kind=cast("ModelErrorKind", error["model_error"]))
+        return InputError(error["message"])
+    log = folder.path / LOG
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    words = " | ".join(line.strip() for line in lines if line.strip()).split(" | ")[-_LAST_LINES:]
+    return ModelError(
+        f"the processes of phase {folder.path.name} ended with code {code}; the end of {log}: "
+        f"{' | '.join(words)}; the same command goes on at the last checkpoint",
+        kind="internal",
+    )
+
+
+def _finish(recipe: Recipe, out: Path, folders: list[PhaseFolder], progress: Progress) -> Path:
+    model = out / "model"
+    if not (model / "config.json").is_file():
+        from p2r.training.final import stored_dtype, write_final
+
+        progress.doing("writing the final model")
+        card = model_card(recipe, read_json(out / RUN), read_json(out / DATA), folders)
+        dtype = stored_dtype(find_start(recipe.model))
+        write_final(folders[-1].model, model, dtype, card)
+    return model

@@ -1,0 +1,211 @@
+"""Recipe → a stock TRL `GRPOTrainer`: the model, its configuration, and nothing of our own in between."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from p2r.errors import InputError
+from p2r.models.preparing import forbidden_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from p2r.settings import Settings
+    from p2r.training.recipe import Phase, Recipe
+
+# The decoders of `Settings.max_tokens` for each role.
+_STAGE = {"perceiver": "perceive", "reasoner": "reason", "think": "reason", "direct": "direct"}
+
+
+def completion_tokens(phase: Phase, settings: Settings) -> int:
+    """The most new tokens of a rollout."""
+    return phase.max_tokens or int(getattr(settings.max_tokens, _STAGE[phase.role]))
+
+
+def phase_steps(phase: Phase, samples: int) -> int:
+    """How many optimiser steps a phase has.
+
+    Raises:
+        InputError: there are fewer samples than prompts in a step.
+    """
+    steps = phase.steps or phase.epochs * phase.updates * samples // phase.prompts
+    if steps < 1:
+        raise InputError(
+            f"{samples} samples are too few for a step of {phase.prompts} prompts: set training.steps or "
+            "fewer training.prompts"
+        )
+    return steps
+
+
+def prompts_needed(phase: Phase, steps: int) -> int:
+    """How many prompts, repeats counted, a phase of so many steps goes through."""
+    return math.ceil(steps / phase.updates) * phase.prompts
+
+
+def load_policy(start: Path, recipe: Recipe) -> Any:
+    """The weights that a phase starts from, as they are trained.
+
+    All weights: in float32, computed in the recipe's precision (an update of 1e-6 is lost in bfloat16). With
+    adapters: the base in the recipe's precision.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    dtype = getattr(torch, recipe.precision) if recipe.lora else torch.float32
+    model, report = AutoModelForImageTextToText.from_pretrained(
+        start, dtype=dtype, local_files_only=True, output_loading_info=True
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise InputError(f"model {start} lacks {len(missing)} weights, for example {missing[0]}")
+    speed_up(model, recipe.attention)
+    return model
+
+
+def load_processor(start: Path) -> Any:
+    """The processor of a checkpoint; pictures have their final size already, so it does not resize."""
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(
+        start, local_files_only=True, padding_side="left", truncation_side="left"
+    )
+    processor.image_processor.do_resize = False
+    return processor
+
+
+def speed_up(model: Any, attention: str | None) -> None:
+    """Attention of the language model, and the patch embedding as the matrix product that it is.
+
+    The weights and their names stay what they are.
+    """
+    if attention is not None:
+        model.set_attn_implementation({"text_config": attention})
+    for module in model.modules():
+        convolution = getattr(module, "proj", None)
+        if isinstance(convolution, torch.nn.Conv3d) and convolution.stride == convolution.kernel_size:
+            # A method of this one module; its weights keep their names and shapes.
+            convolution.forward = _as_product(convolution)  # type: ignore[method-assign,assignment]
+
+
+def _as_product(convolution: torch.nn.Conv3d) -> Callable[[torch.Tensor], torch.Tensor]:
+    def forward(patches: torch.Tensor) -> torch.Tensor:
+        return functional.linear(patches.flatten(1), convolution.weight.flatten(1), convolution.bias)
+
+    return forward
+
+
+def configure(
+    recipe: Recipe, phase: Phase, settings: Settings, model: Any, *, output: Path, steps: int, seed: int
+) -> Any:
+    """TRL's configuration of a phase.
+
+    Raises:
+        InputError: the batch does not divide, or `trainer` names a field that TRL does not know.
+    """
+    from trl import GRPOConfig
+
+    fields = _fields(recipe, phase, settings, output, steps, seed)
+    fields |= _engine(recipe, forbidden_tokens(model.config))
+    if clash := sorted(set(fields) & set(phase.trainer)):
+        raise InputError(f"training.trainer.{clash[0]} is set by the recipe's own keys; use those")
+    try:
+        config = GRPOConfig(**fields, **phase.trainer)
+    except TypeError as error:
+        raise InputError(f"training.trainer: {error}") from error
+    except ValueError as error:
+        raise InputError(f"the recipe does not fit TRL: {' '.join(str(error).split())}") from error
+    rows = phase.prompts * phase.group
+    per_pass = phase.micro_batch * config.world_size
+    if rows % per_pass:
+        raise InputError(
+            f"a step has {phase.prompts} × {phase.group} = {rows} completions, which {config.world_size} "
+            f"processes × micro_batch {phase.micro_batch} = {per_pass} do not divide: change micro_batch"
+        )
+    return config
+
+
+def _fields(
+    recipe: Recipe, phase: Phase, settings: Settings, output: Path, steps: int, seed: int
+) -> dict[str, Any]:
+    from accelerate import PartialState
+
+    cuda = torch.cuda.is_available()
+    processes = PartialState(cpu=not cuda).num_processes
+    accumulation = max(1, phase.prompts * phase.group // (phase.micro_batch * processes))
+    # The reference holds no gradients: it can be kept in the precision of the computation.
+    reference = {"dtype": recipe.precision}
+    return {
+        "output_dir": str(output),
+        "max_steps": steps,
+        "per_device_train_batch_size": phase.micro_batch,
+        "gradient_accumulation_steps": accumulation,
+        "num_generations": phase.group,
+        "num_iterations": phase.updates,
+        "max_completion_length": completion_tokens(phase, settings),
+        "learning_rate": phase.learning_rate,
+        "lr_scheduler_type": phase.schedule,
+        "warmup_steps": phase.warmup_steps,
+        "weight_decay": phase.weight_decay,
+        "max_grad_norm": phase.max_grad_norm,
+        "adam_beta1": phase.betas[0],
+        "adam_beta2": phase.betas[1],
+        "beta": phase.kl,
+        "epsilon": phase.clip,
+        "temperature": phase.temperature,
+        "top_p": phase.top_p,
+        "top_k": 0,
+        "repetition_penalty": 1.0,
+        "loss_type": "dapo",  # the mean over all tokens of a step, as the release aggregates
+        "scale_rewards": "group",
+        "gradient_checkpointing": phase.gradient_checkpointing,
+        "bf16": recipe.precision == "bfloat16",
+        "use_cpu": not cuda,
+        "model_init_kwargs": reference,
+        "seed": seed,
+        "shuffle_dataset": False,  # the order is drawn before
+        "remove_unused_columns": False,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_steps": phase.save_every,
+        "save_total_limit": 2,
+        "report_to": list(recipe.report_to) or "none",
+        "disable_tqdm": True,
+    }
+
+
+def _engine(recipe: Recipe, forbidden: list[int]) -> dict[str, Any]:
+    rollouts = recipe.rollouts
+    if rollouts.engine == "transformers":
+        return {"generation_kwargs": {"suppress_tokens": forbidden}}
+    common = {
+        "use_vllm": True,
+        "generation_kwargs": {"logit_bias": {str(token): -100.0 for token in forbidden}},
+    }
+    if rollouts.engine == "vllm-server":
+        return common | {"vllm_mode": "server", "vllm_server_base_url": rollouts.url}
+    return common | {
+        "vllm_mode": "colocate",
+        "vllm_gpu_memory_utilization": rollouts.memory,
+        "vllm_tensor_parallel_size": rollouts.tensor_parallel,
+    }
+
+
+def adapter(recipe: Recipe) -> Any:
+    """The configuration of the adapters, or None."""
+    if recipe.lora is None:
+        return None
+    from peft import LoraConfig
+
+    lora = recipe.lora
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
+
+
+def freeze_vision(model: Any) -> None:
+    """Leave the vision tower as it is."""
+    for name, parameter in model.named_parameters():
+        if ".visual." in f".{name}":
+            parameter.requires_grad_(requires_grad=False)
