@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from p2r.training.recipe import Launch
 
+FROZEN_URL = "P2R_FROZEN_URL"  # where a phase finds the server that was started for it
+FROZEN_KEY = "P2R_FROZEN_KEY"
 _GRACE_S = 120.0
 
 

@@ -10,43 +10,66 @@ from p2r.training.metrics import RECORD
 from p2r.training.rewards import reward_metrics, rollout_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from p2r.health import Health
     from p2r.training.rewards import Rewarder
 
 
-async def reward_batch(
-    rewarder: Rewarder,
-    health: Health,
-    indices: Sequence[int],
-    texts: Sequence[str],
-    log_extra: Callable[[str, list[Any]], None],
-    log_metric: Callable[[str, float], None],
-) -> list[float | None]:
-    """Reward the completions of a step on this process.
+class Rewards:
+    """The reward function that TRL calls.
 
-    Raises:
-        ModelError: too many of the last calls failed; the text names the cause.
+    Args:
+        health: stops the phase when too much fails.
+
+    Attributes:
+        rewarder: set after the trainer is made, because the frozen role is the trainer's own reference.
     """
-    began = time.perf_counter()
-    frozen = rewarder.frozen
-    frozen_before = frozen.seconds if frozen else 0.0
-    verdicts = await rewarder.reward(indices, texts)
-    for verdict in verdicts:
-        if verdict.reward is None:
-            health.note_failure(verdict.error)
-        else:
-            health.note_success()
-    samples = rewarder.rows.samples
-    records = [
-        json.dumps(rollout_record(samples[index], text, verdict), ensure_ascii=False)
-        for index, text, verdict in zip(indices, texts, verdicts, strict=True)
-    ]
-    log_extra(RECORD, records)
-    for name, value in reward_metrics(verdicts).items():
-        log_metric(name, value)
-    log_metric("seconds/reward", time.perf_counter() - began)
-    if frozen:
-        log_metric("seconds/frozen", frozen.seconds - frozen_before)
-    return [verdict.reward for verdict in verdicts]
+
+    rewarder: Rewarder
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    async def answer(
+        self,
+        completions: list[Any],
+        index: list[int],
+        log_extra: Callable[[str, list[Any]], None],
+        log_metric: Callable[[str, float], None],
+        **_: Any,
+    ) -> list[float | None]:
+        """Reward the completions of a step on this process: is the final answer right?
+
+        Args:
+            completions: each a conversation of one assistant message.
+            index: of their samples.
+            log_extra, log_metric: TRL's ways to log.
+
+        Raises:
+            ModelError: too many of the last calls failed; the text names the cause.
+        """
+        texts = [completion[0]["content"] for completion in completions]
+        began = time.perf_counter()
+        frozen = self.rewarder.frozen
+        frozen_before = frozen.seconds if frozen else 0.0
+        verdicts = await self.rewarder.reward(index, texts)
+        for verdict in verdicts:
+            if verdict.reward is None:
+                self._health.note_failure(verdict.error)
+            else:
+                self._health.note_success()
+        samples = self.rewarder.rows.samples
+        log_extra(
+            RECORD,
+            [
+                json.dumps(rollout_record(samples[which], text, verdict), ensure_ascii=False)
+                for which, text, verdict in zip(index, texts, verdicts, strict=True)
+            ],
+        )
+        for name, value in reward_metrics(verdicts).items():
+            log_metric(name, value)
+        log_metric("seconds/reward", time.perf_counter() - began)
+        if frozen:
+            log_metric("seconds/frozen", frozen.seconds - frozen_before)
+        return [verdict.reward for verdict in verdicts]

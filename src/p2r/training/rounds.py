@@ -27,8 +27,7 @@ from p2r.training.folder import (
     PhaseState,
     read_json,
 )
-from p2r.training.launch import Processes
-from p2r.training.phase import FROZEN_KEY, FROZEN_URL
+from p2r.training.launch import FROZEN_KEY, FROZEN_URL, Processes
 from p2r.training.progress import Progress
 from p2r.training.recipe import dump_recipe
 

@@ -98,50 +98,49 @@ def _as_product(convolution: torch.nn.Conv3d) -> Callable[[torch.Tensor], torch.
 
 
 def configure(
-    recipe: Recipe, phase: Phase, settings: Settings, model: Any, *, output: Path, steps: int, seed: int
+    recipe: Recipe, phase: Phase, settings: Settings, start: Path, *, output: Path, seed: int
 ) -> Any:
-    """TRL's configuration of a phase.
+    """TRL's configuration of a phase; `max_steps` is set when the data have been measured.
 
     Raises:
         InputError: the batch does not divide, or `trainer` names a field that TRL does not know.
     """
+    from transformers import AutoConfig
     from trl import GRPOConfig
 
-    fields = _fields(recipe, phase, settings, output, steps, seed)
-    fields |= _engine(recipe, forbidden_tokens(model.config))
+    fields = _fields(recipe, phase, settings, output, seed)
+    fields |= _engine(recipe, forbidden_tokens(AutoConfig.from_pretrained(start, local_files_only=True)))
     if clash := sorted(set(fields) & set(phase.trainer)):
         raise InputError(f"training.trainer.{clash[0]} is set by the recipe's own keys; use those")
+    rows = phase.prompts * phase.group
+    per_pass = phase.micro_batch * process_count()
+    if rows % per_pass:
+        raise InputError(
+            f"a step has {phase.prompts} × {phase.group} = {rows} completions, which {process_count()} "
+            f"processes × micro_batch {phase.micro_batch} = {per_pass} do not divide: change micro_batch"
+        )
     try:
-        config = GRPOConfig(**fields, **phase.trainer)
+        return GRPOConfig(**fields, **phase.trainer)
     except TypeError as error:
         raise InputError(f"training.trainer: {error}") from error
     except ValueError as error:
         raise InputError(f"the recipe does not fit TRL: {' '.join(str(error).split())}") from error
-    rows = phase.prompts * phase.group
-    per_pass = phase.micro_batch * config.world_size
-    if rows % per_pass:
-        raise InputError(
-            f"a step has {phase.prompts} × {phase.group} = {rows} completions, which {config.world_size} "
-            f"processes × micro_batch {phase.micro_batch} = {per_pass} do not divide: change micro_batch"
-        )
-    return config
 
 
-def _fields(
-    recipe: Recipe, phase: Phase, settings: Settings, output: Path, steps: int, seed: int
-) -> dict[str, Any]:
+def process_count() -> int:
+    """How many processes train together."""
     from accelerate import PartialState
 
-    cuda = torch.cuda.is_available()
-    processes = PartialState(cpu=not cuda).num_processes
-    accumulation = max(1, phase.prompts * phase.group // (phase.micro_batch * processes))
-    # The reference holds no gradients: it can be kept in the precision of the computation.
-    reference = {"dtype": recipe.precision}
+    return int(PartialState(cpu=not torch.cuda.is_available()).num_processes)
+
+
+def _fields(recipe: Recipe, phase: Phase, settings: Settings, output: Path, seed: int) -> dict[str, Any]:
+    rows = phase.prompts * phase.group
     return {
         "output_dir": str(output),
-        "max_steps": steps,
+        "max_steps": 1,
         "per_device_train_batch_size": phase.micro_batch,
-        "gradient_accumulation_steps": accumulation,
+        "gradient_accumulation_steps": rows // (phase.micro_batch * process_count()),
         "num_generations": phase.group,
         "num_iterations": phase.updates,
         "max_completion_length": completion_tokens(phase, settings),
@@ -162,8 +161,9 @@ def _fields(
         "scale_rewards": "group",
         "gradient_checkpointing": phase.gradient_checkpointing,
         "bf16": recipe.precision == "bfloat16",
-        "use_cpu": not cuda,
-        "model_init_kwargs": reference,
+        "use_cpu": not torch.cuda.is_available(),
+        # Of the reference alone: it holds no gradients and needs no more than the precision of computation.
+        "model_init_kwargs": {"dtype": recipe.precision},
         "seed": seed,
         "shuffle_dataset": False,  # the order is drawn before
         "remove_unused_columns": False,
