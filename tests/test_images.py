@@ -180,6 +180,14 @@ def test_what_is_resized_while_it_is_decoded_is_the_same(
     assert difference(ImageSource.open(data).overview(size).pixels, as_it_comes) <= 2
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_no_regions_are_no_pictures_whether_pixels_are_kept_or_not(kind: str) -> None:
+    source = ImageSource.open(encoded(smooth(640, 480), kind))
+    assert source.regions([], []) == []
+    source.overview((640, 480))
+    assert source.regions([], []) == []
+
+
 def test_when_no_room_is_left_pictures_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "MAX_BYTES_EACH", 1000)
     source = ImageSource.open(encoded(smooth(640, 480), "PNG"))

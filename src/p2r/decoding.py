@@ -172,6 +172,8 @@ class EncodedReader:
 
     def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
         """See `Reader.pieces`."""
+        if not wanted:
+            return []
         if self._kept:
             self._kept.wait(max(rect[3] for rect, _ in wanted))
             return [crop(self._kept.image, rect) for rect, _ in wanted]
