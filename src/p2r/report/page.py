@@ -1,15 +1,10 @@
-"""Puts the page together: tables, plots, and every question as data that the page's script shows.
-
-The page is one file without any reference to the outside; its policy forbids the browser to load anything.
-Texts of models and benchmarks reach it as data only and are never read as HTML.
-"""
+"""Puts the page of an evaluation together: tables, plots, and every question as data for its script."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
 from html import escape
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
@@ -19,6 +14,7 @@ from p2r.evaluation.summary import compared, grouped, summarize
 from p2r.evaluation.tables import Grid, grids, interval, pairs_grid, percent, published_grid
 from p2r.report.columns import Column, columns_of, outcome_counts, pairs, question_ids
 from p2r.report.groups import by_category, by_evidence_size, by_iou
+from p2r.report.html import filled, shown, table
 from p2r.report.pictures import Thumbnails, thumbnails
 from p2r.report.plots import accuracy_plot, split_plot
 from p2r.report.questions import embedded
@@ -59,25 +55,16 @@ def build_page(
     except InputError as error:
         if on_trouble:
             on_trouble(f"no pictures: {error}")
-    return _filled(
+    return filled(
+        "page",
         title=escape(_title(runs)),
         lead=_lead(columns),
         cards="".join(_card(position, column) for position, column in enumerate(columns)),
-        tables="".join(_table(grid) for grid in _grids(runs, columns)),
+        tables="".join(table(grid) for grid in _grids(runs, columns)),
         plots="".join(_plots(columns)),
         provenance="".join(_provenance(run) for run in runs),
         data=embedded(columns, names, pictures),
     )
-
-
-def _filled(**parts: str) -> str:
-    files = resources.files("p2r.report") / "web"
-    page = (files / "page.html").read_text(encoding="utf-8")
-    parts |= {name: (files / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
-    for name, part in parts.items():
-        before, _, after = page.partition(f"<!--{name}-->")
-        page = before + part + after
-    return page
 
 
 def _title(runs: Sequence[RunData]) -> str:
@@ -152,23 +139,6 @@ def _pairs_by_category(first: Column, second: Column) -> Grid:
     return Grid(f"{second.label} − {first.label}, by category", ("category", *grid.columns[1:]), named)
 
 
-def _table(grid: Grid) -> str:
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in grid.columns)
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
-        + "</tr>"
-        for row in grid.rows
-    )
-    note = f'<p class="note">{escape(grid.note)}</p>' if grid.note else ""
-    label = escape(grid.title)
-    return (
-        f'<section class="grid"><h3>{label}</h3><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{label}"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        f"{note}</section>"
-    )
-
-
 def _plots(columns: Sequence[Column]) -> Iterator[str]:
     names = [column.label for column in columns]
     headings = columns[0].run.config.get("layout", {}).get("headings", {})
@@ -183,6 +153,4 @@ def _plots(columns: Sequence[Column]) -> Iterator[str]:
 
 
 def _provenance(run: RunData) -> str:
-    shown = json.dumps(run.config, indent=2, ensure_ascii=False)
-    name = escape(str(run.folder))
-    return f"<details><summary>{name}</summary><pre>{escape(shown)}</pre></details>"
+    return shown(str(run.folder), json.dumps(run.config, indent=2, ensure_ascii=False))

@@ -88,16 +88,16 @@ def _of_question(name: str, source: ImageSource, columns: Sequence[Column], budg
     rects = {rect for found in cut.values() for rect in found}
     share = OVERVIEW_SHARE if rects else 1.0
     whole = (0, 0, source.width, source.height)
-    overview = _thumbnail(source, whole, OVERVIEW_STEPS, int(share * budget))
+    overview = thumbnail(source, whole, OVERVIEW_STEPS, int(share * budget))
     left = budget - len(overview) * 3 // 4
     # Two modes, or two runs, often cut the same region: it is encoded once.
-    encoded = {rect: _thumbnail(source, rect, CROP_STEPS, left // len(rects)) for rect in sorted(rects)}
+    encoded = {rect: thumbnail(source, rect, CROP_STEPS, left // len(rects)) for rect in sorted(rects)}
     return Thumbnails(
         overview, {label: tuple(encoded[rect] for rect in found) for label, found in cut.items()}
     )
 
 
-def _thumbnail(source: ImageSource, rect: RectPx, steps: Sequence[tuple[int, int]], most_bytes: int) -> str:
+def thumbnail(source: ImageSource, rect: RectPx, steps: Sequence[tuple[int, int]], most_bytes: int) -> str:
     """A region as a `data:` URI of at most `most_bytes` (before base64); empty when that is too little."""
     width, height = rect[2] - rect[0], rect[3] - rect[1]
     scale = min(1.0, steps[0][0] / max(width, height))

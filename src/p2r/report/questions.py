@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from p2r.evaluation.outcomes import MEANING, outcome
 from p2r.evidence import OUTLINE_COLOURS
 from p2r.report.columns import pairs
+from p2r.report.html import compact, in_script
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ def embedded(columns: Sequence[Column], names: Sequence[str], pictures: Mapping[
     """
     for longest in LONGEST_TEXTS:
         questions = [_question(name, columns, longest) for name in names]
-        if len(_json(questions)) <= TEXT_BYTES:
+        if len(compact(questions)) <= TEXT_BYTES:
             break
     for question in questions:
         if made := pictures.get(question["id"]):
@@ -46,11 +46,7 @@ def embedded(columns: Sequence[Column], names: Sequence[str], pictures: Mapping[
         "colours": [f"rgb{rgb}" for _, rgb in OUTLINE_COLOURS],
         "questions": questions,
     }
-    return _json(data).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _json(data: object) -> str:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return in_script(data)
 
 
 def _question(name: str, columns: Sequence[Column], longest: int) -> dict[str, Any]:

@@ -1,40 +1,7 @@
-"use strict";
-// Shows the questions. Every text comes from models and benchmarks: it is set as text, never as HTML.
-const data = JSON.parse(document.getElementById("data").textContent);
-const byId = (id) => document.getElementById(id);
-const PAGE = 40;
-
-byId("heading").textContent = document.title;
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
-  }
-  made.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
-  return made;
-}
-
-// Theme
-
-const root = document.documentElement;
-const remembered = (() => { try { return localStorage.getItem("p2r-theme"); } catch { return null; } })();
-function setTheme(theme) {
-  root.dataset.theme = theme;
-  for (const button of document.querySelectorAll(".themes button")) {
-    button.setAttribute("aria-pressed", String(button.dataset.set === theme));
-  }
-  try { localStorage.setItem("p2r-theme", theme); } catch { /* a page opened from a file may not remember */ }
-}
-for (const button of document.querySelectorAll(".themes button")) {
-  button.addEventListener("click", () => setTheme(button.dataset.set));
-}
-setTheme(["light", "dark"].includes(remembered) ? remembered : "auto");
+// Shows the questions of an evaluation.
 
 // Filters
 
-const plain = (outcome) => outcome.replaceAll("_", " ");
 const isRight = (answer) => answer && answer.outcome === "correct";
 const searchable = new Map(data.questions.map((question) => [question.id, [
   question.id, question.question, question.category, question.gold, ...question.choices,
@@ -114,12 +81,6 @@ byId("more").addEventListener("click", () => {
 
 // One question
 
-function inWords(question, value) {
-  if (value === null || value === undefined) return "no answer";
-  const place = question.choices.length ? "ABCDEFGHIJKLMNOPQRSTUVWXYZ".indexOf(value) : -1;
-  return place >= 0 && question.choices[place] ? `${value}. ${question.choices[place]}` : value;
-}
-
 function badge(question, answer, position) {
   if (!answer) return element("span", { class: "badge" }, element("b", { class: `series-${position}` }, data.columns[position]), "not asked");
   const said = answer.outcome === "failed" ? "failed" : inWords(question, answer.answer);
@@ -149,18 +110,6 @@ function item(question) {
   return made;
 }
 
-const SVG = "http://www.w3.org/2000/svg";
-function outline(box, attributes) {
-  const rect = document.createElementNS(SVG, "rect");
-  const [x0, y0, x1, y1] = box;
-  for (const [name, value] of Object.entries({ x: x0, y: y0, width: x1 - x0, height: y1 - y0, ...attributes })) {
-    rect.setAttribute(name, value);
-  }
-  return rect;
-}
-
-const colour = (position) => data.colours[position % data.colours.length];
-
 function pictureWith(question, answer) {
   if (!question.picture) return element("div", { class: "picture" }, element("p", { class: "no-picture" }, "This page holds no thumbnail of the picture."));
   const layer = document.createElementNS(SVG, "svg");
@@ -172,16 +121,6 @@ function pictureWith(question, answer) {
   (question.goldBoxes ?? []).forEach((box) => layer.append(outline(box, { class: "gold-under" }), outline(box, { class: "gold" })));
   return element("div", { class: "picture" },
     element("img", { src: question.picture, alt: `The picture of question ${question.id}` }), layer);
-}
-
-function enlarge(node) {
-  byId("viewer-body").replaceChildren(node);
-  byId("viewer").showModal();
-}
-byId("viewer").addEventListener("click", (event) => { if (event.target === byId("viewer")) byId("viewer").close(); });
-
-function section(title, text) {
-  return text ? [element("h4", {}, title), element("pre", {}, text)] : [];
 }
 
 function facts(question, answer) {

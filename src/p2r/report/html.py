@@ -1,0 +1,61 @@
+"""What every page is made of: its files put together, tables, and data that can stand in a script element.
+
+A page is one file without any reference to the outside; its policy forbids the browser to load anything.
+Texts of models and data sets reach it as data only and are never read as HTML.
+"""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from importlib import resources
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from p2r.evaluation.tables import Grid
+
+
+def filled(name: str, **parts: str) -> str:
+    """The page `web/NAME.html` with its parts, and with the styles and scripts of all pages and its own."""
+    files = resources.files("p2r.report") / "web"
+    page = (files / f"{name}.html").read_text(encoding="utf-8")
+    for kind in ("css", "js"):
+        own = [files / f"common.{kind}", files / f"{name}.{kind}"]
+        parts[kind] = "\n".join(file.read_text(encoding="utf-8") for file in own if file.is_file())
+    for key, part in parts.items():
+        before, _, after = page.partition(f"<!--{key}-->")
+        page = before + part + after
+    return page
+
+
+def in_script(data: object) -> str:
+    """The data as JSON that can stand in a script element, whatever it holds."""
+    return compact(data).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def compact(data: object) -> str:
+    """The data as JSON in few characters."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def table(grid: Grid) -> str:
+    """A table that scrolls sideways where it is too wide."""
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in grid.columns)
+    body = "".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in grid.rows
+    )
+    note = f'<p class="note">{escape(grid.note)}</p>' if grid.note else ""
+    label = escape(grid.title)
+    return (
+        f'<section class="grid"><h3>{label}</h3><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{label}"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f"{note}</section>"
+    )
+
+
+def shown(summary: str, text: str) -> str:
+    """A text that is there when it is asked for."""
+    return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"

@@ -1,0 +1,166 @@
+"""Groups of rollouts for the page: some of every phase, each with all completions of its prompt.
+
+A run writes one line for every completion, far more than a page can hold. Of each phase the steps are taken
+that lie evenly between its first and its last, and of each step first the groups whose rewards differ.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from p2r.errors import InputError, P2RError
+from p2r.images import ImageSource
+from p2r.report.html import compact
+from p2r.report.pictures import MOST_BYTES, OVERVIEW_STEPS, PAGE_BYTES, thumbnail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from p2r.types import Sample
+
+MOST_GROUPS = 120
+LEAST_OF_A_PHASE = 6
+TEXT_BYTES = 2_500_000
+LONGEST_TEXTS = (4_000, 2_000, 1_000, 500, 250, 100)
+
+Row = dict[str, Any]
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The whole lines of a file of JSON lines, one after the other; none where there is no file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    return  # being written, or torn by a crash
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(row, dict):
+                    yield row
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+
+
+def chosen_groups(path: Path, most: int) -> list[list[Row]]:
+    """Some groups of a phase, each the lines of one prompt, in the order of their steps.
+
+    Args:
+        path: its `rollouts.jsonl`.
+        most: how many groups at most.
+    """
+    rewards: dict[int, dict[int, set[float | None]]] = {}
+    for row in read_rows(path):
+        rewards.setdefault(row["step"], {}).setdefault(row["group"], set()).add(row["reward"])
+    steps = evenly(sorted(rewards), most)
+    wanted: set[tuple[int, int]] = set()
+    for place, step in enumerate(steps):
+        count = most * (place + 1) // len(steps) - most * place // len(steps)
+        # Stable: among groups alike, the first of the step.
+        order = sorted(rewards[step], key=lambda group, step=step: len(rewards[step][group] - {None}) < 2)  # type: ignore[misc]
+        wanted |= {(step, group) for group in order[:count]}
+    found: dict[tuple[int, int], list[Row]] = {}
+    for row in read_rows(path):
+        key = (row["step"], row["group"])
+        if key in wanted:
+            found.setdefault(key, []).append(row)
+    return [found[key] for key in sorted(found)]
+
+
+def evenly(items: Sequence[int], most: int) -> list[int]:
+    """At most so many of the items, evenly from the first to the last."""
+    if len(items) <= most:
+        return list(items)
+    if most == 1:
+        return [items[-1]]
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
+
+
+def embedded_groups(phases: Sequence[Path], samples: Mapping[str, Sample]) -> list[dict[str, Any]]:
+    """Groups of all phases as data for the page, their texts cut as far as its budget asks for.
+
+    Args:
+        phases: their `rollouts.jsonl`.
+        samples: id → sample, as far as they are known.
+    """
+    share = max(LEAST_OF_A_PHASE, MOST_GROUPS // max(1, len(phases)))
+    groups = [(phase, rows) for phase, path in enumerate(phases) for rows in chosen_groups(path, share)]
+    data: list[dict[str, Any]] = []
+    for longest in LONGEST_TEXTS:
+        data = [_group(phase, rows, samples, longest) for phase, rows in groups]
+        if len(compact(data)) <= TEXT_BYTES:
+            break
+    return data
+
+
+def _group(phase: int, rows: Sequence[Row], samples: Mapping[str, Sample], longest: int) -> dict[str, Any]:
+    def cut(text: str | None) -> str | None:
+        return text if text is None or len(text) <= longest else text[:longest] + " …"
+
+    first = rows[0]
+    sample = samples.get(str(first["id"]))
+    question = sample.question if sample else None
+    return {
+        "phase": phase,
+        "step": first["step"],
+        "group": first["group"],
+        "id": str(first["id"]),
+        "question": question.text if question else "",
+        "choices": list(question.choices) if question else [],
+        "category": sample.category if sample else "",
+        "gold": first.get("gold"),
+        "goldBoxes": [list(box.as_tuple()) for box in sample.boxes or ()] if sample else [],
+        "rollouts": [
+            {
+                "reward": row["reward"],
+                "advantage": row.get("advantage"),
+                "gate": row.get("gate") or "",
+                "outcome": row.get("outcome"),
+                "boxes": [[*box["box"], cut(box.get("label", ""))] for box in row.get("boxes") or ()],
+                "recall": row.get("recall"),
+                "answer": cut(row.get("answer")),
+                "correct": row.get("correct"),
+                "text": cut(row.get("text")),
+                "reasoner": cut(row.get("reasoner_text")),
+                "error": cut(row.get("error")) or "",
+            }
+            for row in rows
+        ],
+    }
+
+
+def group_pictures(
+    groups: Sequence[Mapping[str, Any]],
+    samples: Mapping[str, Sample],
+    on_picture: Callable[[int, int], None] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Thumbnails of the groups' pictures: id → `{"uri", "size"}`; one that cannot be read is missing.
+
+    Args:
+        groups: as they will be embedded.
+        samples: id → sample.
+        on_picture: is told how many are made, of how many.
+    """
+    names = list(dict.fromkeys(group["id"] for group in groups if group["id"] in samples))
+    budget = min(MOST_BYTES, PAGE_BYTES // max(1, len(names)))
+    made: dict[str, dict[str, Any]] = {}
+    for done, name in enumerate(names, start=1):
+        try:
+            source = ImageSource.open(samples[name].question.image)
+        except P2RError:
+            continue
+        uri = thumbnail(source, (0, 0, source.width, source.height), OVERVIEW_STEPS, budget)
+        if uri:
+            made[name] = {"uri": uri, "size": [source.width, source.height]}
+        if on_picture:
+            on_picture(done, len(names))
+    return made
