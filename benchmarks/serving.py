@@ -2,12 +2,18 @@
 
     python benchmarks/serving.py                    # a minute of load
     python benchmarks/serving.py --seconds 300      # five
+    python benchmarks/serving.py --short            # seconds, to see that it works
+    python benchmarks/serving.py --vllm http://127.0.0.1:8000/v1#nano --settings P2R_JSON
 
 The model is scripted: every call takes `--delay` and returns fixed boxes or a fixed answer, so what is left
 is ours. The server runs in a process of its own. Latency: one client, a 4K JPEG, the request's seconds and
 those of the same `P2R.predict` without a server, in turn; the difference of the medians is what the server
 adds. Load: 64 clients ask without a pause, each answer is checked, the resident memory of the server is read.
 Shedding: four times as many clients as concurrency and queue take; anything but 200 and 429 is an error.
+
+With `--vllm` (a server that runs, with the bundled scenes' own model) it measures instead how many questions
+are answered in a second through the server, and how many when the same two calls of each, pictures encoded
+beforehand, are made to vLLM directly by as many clients; in turn, the first turn of each to warm up.
 """
 
 from __future__ import annotations
@@ -25,19 +31,30 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
 import pyvips
 
+import p2r
 from p2r.models.base import Completion
 from p2r.pipeline import P2R
+from p2r.samples import read_samples
+from p2r.settings import Settings
 from p2r.types import Question
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from p2r.models.base import Model
+    from p2r.types import Sample
 
 BOXES = (
     '[{"bbox_2d": [100, 200, 150, 260], "label": "bus"}, {"bbox_2d": [700, 700, 760, 780], "label": "sign"}]'
 )
 CLIENTS, CONCURRENCY, QUEUE = 64, 16, 64
+DEMO = Path(p2r.__file__).parent / "demo"
 TEXT = "Which colour is the bus?\nA. blue\nB. red"
 
 
@@ -66,32 +83,109 @@ def picture(width: int, height: int) -> bytes:
     return image.copy(interpretation="srgb").resize(8).jpegsave_buffer(Q=90)
 
 
-def serve(delay_s: float) -> None:
+def serve(options: argparse.Namespace) -> None:
     """The child process: serves until it is ended."""
     from p2r.serving.config import ServingConfig
     from p2r.serving.server import log_to_stderr
     from p2r.serving.server import serve as run
 
     log_to_stderr()
-    asyncio.run(run(P2R(Scripted(delay_s)), ServingConfig(port=0, concurrency=CONCURRENCY, queue=QUEUE)))
+    model = options.vllm or Scripted(options.delay)
+    concurrency = options.clients if options.vllm else CONCURRENCY
+    pipeline = P2R(model, settings=settings_of(options), concurrency=concurrency)
+    asyncio.run(run(pipeline, ServingConfig(port=0, concurrency=concurrency, queue=QUEUE)))
 
 
-def ask_body(data: bytes) -> dict:
+def settings_of(options: argparse.Namespace) -> Settings | None:
+    """Those of the model behind vLLM; None for the defaults."""
+    return Settings.load(options.settings) if options.settings else None
+
+
+class Recorder:
+    """A model that hands on every call and remembers it."""
+
+    def __init__(self, model: Model) -> None:
+        self.name = model.name
+        self.calls: list[tuple] = []
+        self._model = model
+
+    async def complete(self, messages, sampling):
+        """See `Model`."""
+        self.calls.append((messages, sampling))
+        return await self._model.complete(messages, sampling)
+
+    async def aclose(self) -> None:
+        """Its owner closes the model."""
+
+
+def scene_body(sample: Sample) -> dict:
+    """A chat request about a bundled scene, its options in the text."""
+    question = sample.question
+    options = [f"\n{letter}. {text}" for letter, text in zip(question.letters, question.choices, strict=True)]
+    return ask_body(Path(str(question.image)).read_bytes(), question.text + "".join(options))
+
+
+async def against_vllm(client: httpx.AsyncClient, options: argparse.Namespace) -> None:
+    """Questions a second through the server, and of the same calls to vLLM directly."""
+    from p2r.models import open_model
+
+    samples = [sample for sample in read_samples(DEMO / "samples.jsonl") if sample.question.choices]
+    bodies = [scene_body(sample) for sample in samples]
+    model = open_model(options.vllm, max_concurrency=options.clients)
+    calls = []
+    for sample in samples:
+        recorder = Recorder(model)
+        await P2R(recorder, settings=settings_of(options)).predict(sample.question)
+        calls.append(recorder.calls)
+
+    async def through_the_server(number: int) -> None:
+        (await client.post("/v1/chat/completions", json=bodies[number % len(bodies)])).raise_for_status()
+
+    async def directly(number: int) -> None:
+        for messages, sampling in calls[number % len(calls)]:
+            await model.complete(messages, sampling)
+
+    found: dict[str, list[float]] = {"directly": [], "through the server": []}
+    for turn in range(options.turns + 1):
+        for name, one in (("directly", directly), ("through the server", through_the_server)):
+            rate = await rate_of(one, options.clients, options.questions)
+            if turn:
+                found[name].append(rate)
+                print(f"{name}: {rate:.2f} questions/s")
+    await model.aclose()
+    direct, served = (statistics.median(rates) for rates in found.values())
+    print(f"{options.clients} clients, {options.questions} questions: {served / direct:.3f} of directly")
+
+
+async def rate_of(one: Callable[[int], Awaitable[None]], clients: int, questions: int) -> float:
+    """Questions a second with so many clients."""
+    numbers = iter(range(questions))
+
+    async def client() -> None:
+        for number in numbers:
+            await one(number)
+
+    begin = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return questions / (time.perf_counter() - begin)
+
+
+def ask_body(data: bytes, text: str = TEXT) -> dict:
     """A chat request."""
     url = "data:image/jpeg;base64," + base64.b64encode(data).decode()
-    parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": TEXT}]
+    parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
     return {"model": "p2r", "messages": [{"role": "user", "content": parts}]}
 
 
 async def latency(client: httpx.AsyncClient, data: bytes, delay_s: float, rounds: int) -> None:
     """One client, with and without the server, in turn."""
-    p2r, body = P2R(Scripted(delay_s)), ask_body(data)
+    alone, body = P2R(Scripted(delay_s)), ask_body(data)
     served, direct = [], []
     for turn in range(rounds + 2):
         begin = time.perf_counter()
         (await client.post("/v1/chat/completions", json=body)).raise_for_status()
         between = time.perf_counter()
-        await p2r.predict(Question(data, "Which colour is the bus?", ("blue", "red")))
+        await alone.predict(Question(data, "Which colour is the bus?", ("blue", "red")))
         end = time.perf_counter()
         if turn >= 2:  # the first ones warm up
             served.append(between - begin)
@@ -143,6 +237,9 @@ async def measure(port: str, pid: int, options: argparse.Namespace) -> None:
     async with httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{port}", timeout=120, limits=limits, trust_env=False
     ) as client:
+        if options.vllm:
+            await against_vllm(client, options)
+            return
         await latency(client, picture(3840, 2160), options.delay, options.rounds)
         small = ask_body(picture(1280, 720))
         await load(client, small, CLIENTS, options.seconds, pid)
@@ -158,15 +255,23 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.2, help="seconds of a model call")
     parser.add_argument("--seconds", type=float, default=60.0, help="of load")
     parser.add_argument("--rounds", type=int, default=20, help="of the latency measurement")
+    parser.add_argument("--short", action="store_true", help="3 rounds and 3 seconds of load")
+    parser.add_argument("--vllm", metavar="URL", help="compare with calling this server directly")
+    parser.add_argument("--settings", type=Path, help="the p2r.json of its model")
+    parser.add_argument("--clients", type=int, default=16, help="with --vllm: how many at once")
+    parser.add_argument("--questions", type=int, default=64, help="with --vllm: of one turn")
+    parser.add_argument("--turns", type=int, default=3, help="with --vllm: that are measured")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.short:
+        options.seconds, options.rounds, options.questions, options.turns = 3.0, 3, 8, 1
     if options.serve:
-        serve(options.delay)
+        serve(options)
         return
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     )
-    command = [sys.executable, __file__, "--serve", "--delay", str(options.delay)]
+    command = [sys.executable, __file__, "--serve", *sys.argv[1:]]
     with tempfile.NamedTemporaryFile("r+") as log:
         child = subprocess.Popen(command, stderr=log)
         try:

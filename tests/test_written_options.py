@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from p2r.types import LETTERS
@@ -47,6 +49,20 @@ def test_there_are_as_many_options_as_letters() -> None:
 def test_how_to_answer_is_left_out(instruction: str) -> None:
     assert without_instruction(f"What?\n{instruction}\n") == "What?"
     assert split_options(f"What?\nA. x\nB. y\n{instruction}") == ("What?", ("x", "y"))
+
+
+def test_harnesses_add_their_own_instruction() -> None:
+    how = "Answer with the option's letter from the given choices directly."
+    assert split_options(f"What?\n(A) x\n(B) y\n{how}\n{how}") == ("What?", ("x", "y"))
+    assert split_options(f"What? {how}\n\n{how}\n") == ("What?", ())
+
+
+def test_long_texts_take_no_time() -> None:
+    how = "answer with the letter\n"
+    for text in (" " * 200_000, "answer " * 30_000, how * 5_000, how * 5_000 + "x", "\n" * 200_000 + "x"):
+        begin_s = time.perf_counter()
+        split_options(text)
+        assert time.perf_counter() - begin_s < 1
 
 
 def test_a_question_about_letters_is_left_alone() -> None:

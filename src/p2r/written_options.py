@@ -25,8 +25,8 @@ _AT_LINE_START = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[.):])[ \t]*", re.MUL
 _IN_A_LINE = re.compile(r"(?<!\S)\(([A-Z])\)\s*")
 # How to answer is said by the prompts.
 _HOW_TO_ANSWER = re.compile(
-    r"\s*\b(?:please\s+)?(?:answer|respond|reply)\s+(?:directly\s+)?with\s+(?:only\s+)?the\s+"
-    r"(?:option'?s?\s+)?letters?\b[^\n]*\s*\Z",
+    r"\b(?:please\s+)?(?:answer|respond|reply)\s+(?:directly\s+)?with\s+(?:only\s+)?the\s+"
+    r"(?:option'?s?\s+)?letters?\b",
     re.IGNORECASE,
 )
 
@@ -49,8 +49,14 @@ def split_options(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def without_instruction(text: str) -> str:
-    """The text without a last line that says to answer with a letter, stripped."""
-    return _HOW_TO_ANSWER.sub("", text).strip()
+    """The text without last lines that say to answer with a letter, stripped.
+
+    There may be several: some harnesses add theirs to the benchmark's.
+    """
+    text = text.strip()
+    while found := _HOW_TO_ANSWER.search(text, text.rfind("\n") + 1):
+        text = text[: found.start()].strip()
+    return text
 
 
 def without_mark(option: str) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fake_model import Reply
-    from p2r.models.base import Message
+    from p2r.models.base import Message, Model
     from p2r.serving.pictures import PictureFetcher
 
 BOXES = (
@@ -75,23 +75,30 @@ class LiveServer:
 
     def __init__(
         self,
-        model: FakeModel | None = None,
+        model: Model | str | None = None,
         *,
+        settings: Settings | None = SETTINGS,
         reasoner: FakeModel | None = None,
         fetcher: PictureFetcher | None = None,
         **config: Any,
     ) -> None:
         self.model = model or both_roles()
         self.config = ServingConfig(**{"port": 0, **config})
-        self._p2r = P2R(self.model, reasoner=reasoner, settings=SETTINGS)
-        self.app = create_app(self._p2r, self.config, fetcher)
-        self.server = DrainingServer(self.app, self.config)
+        self._p2r = P2R(self.model, reasoner=reasoner, settings=settings)
+        self._fetcher = fetcher
+        self.server: DrainingServer | None = None
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
-        asyncio.run(self.server.serve(sockets=[self._socket]))
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        # Made where it runs, as `p2r serve` does it.
+        self.app = create_app(self._p2r, self.config, self._fetcher)
+        self.server = DrainingServer(self.app, self.config)
+        await self.server.serve(sockets=[self._socket])
 
     @property
     def url(self) -> str:
@@ -99,7 +106,7 @@ class LiveServer:
 
     def __enter__(self) -> LiveServer:
         self._thread.start()
-        wait_until(lambda: self.server.started)
+        wait_until(lambda: self.server and self.server.started, 300)
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
         return self
 
@@ -107,6 +114,7 @@ class LiveServer:
         self.http.close()
         self.end()
         self.join()
+        self._p2r.close()
 
     def end(self) -> None:
         """What SIGTERM does."""

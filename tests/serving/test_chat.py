@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,14 +19,13 @@ from live_server import (
     user,
 )
 
-from fake_model import failure
+from fake_model import FakeModel, failure
 from p2r.models.base import Completion
 from p2r.types import Question
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fake_model import FakeModel
     from p2r.errors import ModelErrorKind
 
 
@@ -93,6 +93,23 @@ def test_direct_and_options_of_a_request(server: LiveServer) -> None:
     assert len(looked["crops_px"]) == 1
     assert looked["digest"] != SETTINGS.digest
     assert server.model.calls[-1].pictures[0].width * server.model.calls[-1].pictures[0].height <= 16 * 1024
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_fault_of_ours_is_a_500_and_its_words_stay_here(stream: bool, caplog: Any) -> None:
+    def broken(_: Any) -> str:
+        raise ZeroDivisionError("priv" + "ate")
+
+    caplog.set_level(logging.INFO, "p2r.serving")
+    with LiveServer(FakeModel(broken)) as server:
+        for _ in range(3):
+            reply = server.ask(body(stream=stream))
+            assert "the server failed" in reply.text
+            if not stream:
+                refused(reply, 500, code="internal")
+        assert 'p2r_requests_total{status="500"} 3.0' in server.http.get("/metrics").text
+    assert "an unexpected ZeroDivisionError" in caplog.text
+    assert "private" not in caplog.text
 
 
 def test_pictures_come_back_when_asked_for(server: LiveServer) -> None:

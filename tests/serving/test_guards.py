@@ -43,7 +43,9 @@ BEARER = {"Authorization": f"Bearer {KEY}"}
 @pytest.fixture(scope="module")
 def server() -> Iterator[LiveServer]:
     limits = Limits(max_pixels=4_000_000, max_bytes=200_000, max_whole_pixels=1_000_000)
-    with LiveServer(max_body_bytes=300_000, body_timeout_s=0.5, picture=limits) as running:
+    with LiveServer(
+        max_body_bytes=300_000, body_timeout_s=0.5, header_timeout_s=1.0, picture=limits
+    ) as running:
         yield running
 
 
@@ -203,6 +205,36 @@ def test_a_slow_body_is_given_up(server: LiveServer) -> None:
         connection.settimeout(10)
         assert b"408" in connection.recv(4096).splitlines()[0]
     assert server.app.state.admission.accepted == 0
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_slow_headers_are_given_up(server: LiveServer, begun: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.settimeout(10)
+        if begun:
+            connection.sendall(begun)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\n")
+        connection.settimeout(0.1)
+        told = b""
+        # One letter after the other buys no more time.
+        for letter in b"X-Slow: " + b"x" * 100:
+            connection.sendall(bytes([letter]))
+            try:
+                told = connection.recv(4096)
+                break
+            except TimeoutError:
+                continue
+        assert told.startswith(b"HTTP/1.1 408")
+        assert b'"code": "header_timeout"' in told
+        connection.settimeout(10)
+        assert connection.recv(4096) == b""
+
+
+def test_a_connection_that_says_nothing_is_given_up(server: LiveServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.settimeout(10)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 408")
 
 
 def test_a_compressed_body_is_not_unpacked(server: LiveServer) -> None:

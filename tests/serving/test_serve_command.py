@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from servers import Server, reply, slow
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "p2r", "serve", "--port", "0"]
+COMMAND = [sys.executable, "-m", "p2r", "serve", "--port", "0", "--no-ui"]
 
 
 def test_it_serves_and_on_sigterm_finishes_what_it_accepted(tmp_path: Path) -> None:
@@ -30,7 +31,7 @@ def test_it_serves_and_on_sigterm_finishes_what_it_accepted(tmp_path: Path) -> N
         command = [*COMMAND, "--model", f"{behind.url}#served", "--api-key-file", str(keys)]
         process = subprocess.Popen(command, stderr=out)
         try:
-            wait_until(lambda: re.search(r"listening on \S+:(\d+)", log.read_text()), 60)
+            wait_until(lambda: re.search(r"listening on \S+:(\d+)", log.read_text()), 200)
             port = re.search(r"listening on \S+:(\d+)", log.read_text())[1]
 
             def ask() -> httpx.Response:
@@ -51,6 +52,54 @@ def test_it_serves_and_on_sigterm_finishes_what_it_accepted(tmp_path: Path) -> N
             process.wait()
     assert KEY not in log.read_text()
     assert "status 200" in log.read_text()
+
+
+def test_sigterm_under_load_answers_or_refuses_everybody(tmp_path: Path) -> None:
+    # Both roles can read it. Four at once and a second for each of two calls: not all are done in time.
+    both = f"{BOXES} {THOUGHT}"
+    log = tmp_path / "log"
+    with Server([slow(1.0, reply(both))]) as behind, log.open("wb") as out:
+        options = ["--concurrency", "4", "--queue", "60", "--drain", "5"]
+        process = subprocess.Popen([*COMMAND, *options, "--model", f"{behind.url}#served"], stderr=out)
+        try:
+            wait_until(lambda: re.search(r"listening on \S+:(\d+)", log.read_text()), 200)
+            port = re.search(r"listening on \S+:(\d+)", log.read_text())[1]
+
+            def ask(number: int) -> tuple[int, str]:
+                url = f"http://127.0.0.1:{port}/v1/chat/completions"
+                asked = body(stream=number % 2 == 0)
+                try:
+                    answered = httpx.post(url, json=asked, timeout=120, trust_env=False)
+                except httpx.ConnectError:
+                    return 0, "it was not let in"
+                return answered.status_code, answered.text
+
+            with ThreadPoolExecutor(40) as pool:
+                asked = [pool.submit(ask, number) for number in range(40)]
+                wait_until(lambda: len(behind.requests) >= 6, 60)
+                process.send_signal(signal.SIGTERM)
+                answers = [each.result(120) for each in asked]
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+    right = [text for status, text in answers if status == 200 and "B. red" in text]
+    sent_away = [text for status, text in answers if "shutting_down" in text]
+    assert {status for status, _ in answers} <= {0, 200, 503}
+    assert len(right) >= 4
+    assert len(sent_away) >= 4
+    assert len(right) + len(sent_away) + sum(status == 0 for status, _ in answers) == 40
+
+
+def test_a_page_without_gradio_names_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "gradio.py").write_text("raise ImportError\n")
+    command = [*COMMAND[:-1], "--model", "http://127.0.0.1:9/v1#x"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200, check=False)
+    assert run.returncode == 2
+    assert run.stderr.splitlines()[-1].endswith(
+        "gradio is not installed: pip install 'perceive-to-reason[serve]'"
+    )
 
 
 def test_it_does_not_listen_to_others_without_a_key() -> None:

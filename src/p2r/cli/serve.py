@@ -24,6 +24,7 @@ def serve(
     reasoner: ReasonerOption = None,
     host: Annotated[str, typer.Option("--host", help="Other than loopback needs a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Where clients connect; 0 takes a free one.")] = 8100,
+    ui: Annotated[bool, typer.Option("--ui/--no-ui", help="A page at / to ask and watch.")] = True,
     api_key_file: Annotated[
         Path | None, typer.Option("--api-key-file", metavar="FILE", help="Bearer keys, one a line.")
     ] = None,
@@ -63,10 +64,13 @@ def serve(
             timeout_s=timeout,
             drain_s=drain,
             image_hosts=tuple(allow_image_host),
+            ui=ui,
         )
         spec = model or default_model()
         chosen = read_settings(spec, settings, prompts)
         log_to_stderr()
         p2r = P2R(spec, reasoner=reasoner, settings=chosen, limits=config.picture, concurrency=concurrency)
         say("serving", "bold", f"{spec}; the base URL of clients is http://{host}:{port}/v1")
+        if ui:
+            say("page", "dim", f"http://{host}:{port}/")
         asyncio.run(run(p2r, config))

@@ -24,17 +24,21 @@ class Admission:
     Attributes:
         accepted: requests that were let in and are not done.
         running: those of them that are being answered.
+        draining: set when nobody new is let in any more.
+        idle: set while nobody is in.
         ended: set when the time of the accepted requests is over.
     """
 
     def __init__(self, concurrency: int, queue: int) -> None:
         self.accepted = 0
         self.running = 0
+        self.draining = asyncio.Event()
+        self.idle = asyncio.Event()
+        self.idle.set()
         self.ended = asyncio.Event()
         self._concurrency = concurrency
         self._queue = queue
         self._slots = asyncio.Semaphore(concurrency)
-        self._draining = False
         self._typical_s = 1.0
 
     @property
@@ -49,7 +53,7 @@ class Admission:
         Raises:
             RequestFailed: 429 when the queue is full, 503 when the server is ending.
         """
-        if self._draining:
+        if self.draining.is_set():
             raise ending()
         if self.accepted >= self._concurrency + self._queue:
             raise RequestFailed(
@@ -59,10 +63,13 @@ class Admission:
                 headers={"Retry-After": str(self._retry_after_s())},
             )
         self.accepted += 1
+        self.idle.clear()
         try:
             yield
         finally:
             self.accepted -= 1
+            if not self.accepted:
+                self.idle.set()
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -82,7 +89,7 @@ class Admission:
 
     def end(self, within_s: float) -> None:
         """Let nobody in any more; those inside have so many seconds."""
-        self._draining = True
+        self.draining.set()
         asyncio.get_running_loop().call_later(within_s, self.ended.set)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import MissingExtraError
@@ -19,7 +18,7 @@ except ImportError as error:
 from p2r import __version__
 from p2r.serving.admission import Admission
 from p2r.serving.chat import ChatExchange, Service
-from p2r.serving.failures import ErrorBody, RequestFailed
+from p2r.serving.failures import ErrorBody, RequestFailed, unexpected
 from p2r.serving.guards import Guards
 from p2r.serving.metrics import Metrics
 from p2r.serving.pictures import PictureFetcher
@@ -29,8 +28,6 @@ from p2r.serving.readiness import Readiness
 if TYPE_CHECKING:
     from p2r.pipeline import P2R
     from p2r.serving.config import ServingConfig
-
-log = logging.getLogger("p2r.serving")
 
 _MADE = 1_782_864_000  # when the models came to be, in the protocol's unit: 1 July 2026
 _REF = "#/components/schemas/{model}"
@@ -50,6 +47,9 @@ _EXAMPLE = {
 _STREAM: dict[str, Any] = {
     "description": "The answer; with `stream`, server-sent events",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
+_MODEL_LINK: dict[str, Any] = {
+    "links": {"model": {"operationId": "model", "parameters": {"name": "$response.body#/data/0/id"}}}
 }
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": description}
@@ -89,10 +89,12 @@ def create_app(p2r: P2R, config: ServingConfig, fetcher: PictureFetcher | None =
     # No pages of FastAPI's own: they load scripts from elsewhere.
     app = FastAPI(title="perceive-to-reason", version=__version__, docs_url=None, redoc_url=None)
     app.state.admission = admission
-    app.add_middleware(Guards, config=config)
     _add_error_shapes(app)
     _add_protocol(app, service)
     _add_operations(app, service, Readiness(p2r))
+    if config.ui:
+        _add_page(app, service)
+    app.add_middleware(Guards, config=config)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -108,8 +110,7 @@ def _add_error_shapes(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def broke(_: Request, error: Exception) -> Response:
-        log.error("an unexpected %s", type(error).__name__)
-        return RequestFailed(500, "the server failed", code="internal").response()
+        return unexpected(error).response()
 
 
 def _add_protocol(app: FastAPI, service: Service) -> None:
@@ -133,11 +134,16 @@ def _add_protocol(app: FastAPI, service: Service) -> None:
     async def chat() -> Response:
         return ChatExchange(service)
 
-    @app.get("/v1/models", responses=_only(401, 403), summary="The ways to be answered")
+    @app.get("/v1/models", responses={200: _MODEL_LINK, **_only(401, 403)}, summary="The ways to be answered")
     async def models() -> ModelList:
         return ModelList(data=[ListedModel(id=name, created=_MADE) for name in MODEL_NAMES])
 
-    @app.get("/v1/models/{name}", responses=_only(401, 403, 404), summary="One of them")
+    @app.get(
+        "/v1/models/{name}",
+        operation_id="model",
+        responses=_only(401, 403, 404),
+        summary="One of them",
+    )
     async def model(name: str) -> ListedModel:
         for known in MODEL_NAMES:
             if name == known:
@@ -161,6 +167,22 @@ def _add_operations(app: FastAPI, service: Service, readiness: Readiness) -> Non
     )
     async def metrics() -> Response:
         return Response(service.metrics.exposed(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_page(app: FastAPI, service: Service) -> None:
+    # Only now: Gradio takes seconds to import.
+    from p2r.serving.page.asking import Asking
+    from p2r.serving.page.door import Door
+    from p2r.serving.page.gallery import Gallery
+    from p2r.serving.page.layout import page_app
+    from p2r.serving.page.routes import page_routes
+
+    gallery = Gallery(service.config.picture)
+    asking = Asking(service, gallery)
+    app.include_router(page_routes(service, gallery, asking))
+    page = page_app(service.p2r, gallery, asking)
+    app.router.lifespan_context = page.router.lifespan_context
+    app.add_middleware(Door, page=page, config=service.config, admission=service.admission)
 
 
 def _only(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -34,14 +34,18 @@ async def read_request(request: Request, config: ServingConfig) -> ChatRequest:
     if kind != "application/json":
         # Also keeps pages of other sites out, which may send only a few other types without asking.
         raise RequestFailed(415, "the Content-Type must be application/json", code="unsupported_media_type")
-    body = await _read(request, config)
+    body = await read_body(request, config, config.max_body_bytes)
     if len(body) < _SMALL:
         return _parsed(body)
     return await asyncio.to_thread(_parsed, body)
 
 
-async def _read(request: Request, config: ServingConfig) -> bytes:
-    most = config.max_body_bytes
+async def read_body(request: Request, config: ServingConfig, most: int) -> bytes:
+    """Read a body of at most so many bytes.
+
+    Raises:
+        RequestFailed: too large, or too slow.
+    """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > most:
         await _linger(request)

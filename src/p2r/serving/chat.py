@@ -17,9 +17,10 @@ from p2r.pipeline import P2R
 from p2r.serving.admission import ending
 from p2r.serving.asked import understand
 from p2r.serving.body import read_request
-from p2r.serving.failures import RequestFailed, from_model_error
+from p2r.serving.failures import RequestFailed, from_model_error, unexpected
 from p2r.serving.replies import chat_completion
-from p2r.serving.streaming import Watcher, event, stream_reply
+from p2r.serving.streaming import event, stream_reply
+from p2r.serving.watching import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -79,9 +80,10 @@ class ChatExchange(Response):
             status = 503
             await asyncio.shield(self._send_failure(ending(), request, send))
             raise
-        except Exception:
-            status = 500  # a fault of ours: the application answers it
-            raise
+        except Exception as error:  # noqa: BLE001 - a fault of ours is told like any other
+            broken = unexpected(error)
+            status = broken.status
+            await self._send_failure(broken, request, send)
         finally:
             self._service.metrics.replied(status)
             name, seconds = scope["state"]["request_id"], time.perf_counter() - begin_s
@@ -146,7 +148,7 @@ class ChatExchange(Response):
         return JSONResponse(reply.model_dump(mode="json"))
 
     async def _stream(self, p2r: P2R, asked: Asked, question: Question, send: Send) -> None:
-        async with aclosing(stream_reply(p2r, asked, question, Watcher())) as events:
+        async with aclosing(stream_reply(p2r, asked, question)) as events:
             async for item in events:
                 if not isinstance(item, bytes):
                     self._predicted(asked, item)

@@ -24,10 +24,12 @@ class ServingConfig:
         timeout_s: the most seconds of one request, waiting included.
         drain_s: how long accepted requests may go on after the server was told to end.
         image_hosts: hosts from which `http(s)` pictures are fetched; none means data URIs only.
+        header_timeout_s: the most seconds until the head of a request is there.
         max_body_bytes, body_timeout_s: of one request.
         max_text_chars: of a question with its options, and of a system prompt.
         max_evidence: the most crops that a request may ask for.
         picture: what a picture may be at most.
+        ui: whether there is a page at `/`.
     """
 
     host: str = "127.0.0.1"
@@ -38,11 +40,13 @@ class ServingConfig:
     timeout_s: float = 120.0
     drain_s: float = 30.0
     image_hosts: tuple[str, ...] = ()
+    header_timeout_s: float = 10.0
     max_body_bytes: int = 32 * MIB
     body_timeout_s: float = 30.0
     max_text_chars: int = 16_000
     max_evidence: int = 8
     picture: Limits = _PICTURE
+    ui: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -51,7 +55,7 @@ class ServingConfig:
             raise InputError(f"concurrency is {self.concurrency}: it must be at least 1")
         if self.queue < 0:
             raise InputError(f"queue is {self.queue}: it must be 0 or more")
-        for name in ("timeout_s", "drain_s", "body_timeout_s"):
+        for name in ("timeout_s", "drain_s", "header_timeout_s", "body_timeout_s"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be more than 0")
         if not self.api_keys and not is_loopback(self.host):

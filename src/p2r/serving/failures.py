@@ -6,6 +6,8 @@ example `messages.0.content.1.image_url.url`.
 
 from __future__ import annotations
 
+import logging
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from p2r.errors import ModelError, ModelErrorKind
+
+log = logging.getLogger("p2r.serving")
 
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 504: "timeout_error"}
 
@@ -81,6 +85,15 @@ class RequestFailed(Exception):  # noqa: N818  (it is what happened to the reque
     def response(self) -> JSONResponse:
         """The whole reply."""
         return JSONResponse(self.body(), self.status, self.headers)
+
+
+def unexpected(error: Exception) -> RequestFailed:
+    """What a client is told about a fault of ours. Where it happened is logged, without the words of it:
+    they may hold what somebody asked."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("an unexpected %s\n%s", type(error).__name__, frames)
+    # uvicorn hangs up after an error that reaches it; a client must not ask again on that connection.
+    return RequestFailed(500, "the server failed", code="internal", headers={"Connection": "close"})
 
 
 def from_model_error(error: ModelError) -> RequestFailed:

@@ -10,18 +10,22 @@ from starlette.datastructures import MutableHeaders
 from p2r.serving.config import is_loopback
 from p2r.serving.failures import RequestFailed
 from p2r.serving.keys import Keys
+from p2r.serving.page.door import is_page
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from p2r.serving.config import ServingConfig
 
-# Says nothing about anybody's questions, and orchestrators have no keys.
-_OPEN_PATHS = ("/healthz", "/readyz", "/openapi.json")
+# Says nothing about anybody's questions. Orchestrators have no keys, and browsers send none for a manifest.
+_OPEN_PATHS = ("/healthz", "/readyz", "/openapi.json", "/manifest.json")
 
 
 class Guards:
     """Checks the bearer key; without keys, that the request was meant for this machine.
+
+    Browsers send no bearer keys. For the page, and for it alone, a key is also taken as the password of
+    HTTP's basic authentication, whatever the user's name.
 
     A page of another site can make a browser send requests to a loopback address under the site's own name
     (DNS rebinding). Its `Host` header tells.
@@ -30,6 +34,7 @@ class Guards:
     def __init__(self, app: ASGIApp, config: ServingConfig) -> None:
         self._app = app
         self._keys = Keys(config.api_keys)
+        self._ui = config.ui
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -55,13 +60,16 @@ class Guards:
     def _refusal(self, scope: Scope) -> RequestFailed | None:
         headers = dict(scope["headers"])
         if self._keys:
-            if scope["path"] in _OPEN_PATHS or self._keys.admit(headers.get(b"authorization", b"")):
+            page = self._ui and is_page(scope["path"])
+            given = headers.get(b"authorization", b"")
+            if scope["path"] in _OPEN_PATHS or self._keys.admit(given, password=page):
                 return None
             return RequestFailed(
                 401,
                 "a valid key is needed: Authorization: Bearer KEY",
                 code="invalid_api_key",
-                headers={"WWW-Authenticate": "Bearer"},
+                # A browser asks for a name and a password then.
+                headers={"WWW-Authenticate": 'Basic realm="p2r", charset="UTF-8"' if page else "Bearer"},
             )
         if is_loopback(_host(headers.get(b"host", b"").decode("latin-1"))):
             return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import re
@@ -38,10 +40,23 @@ class Keys:
             found |= hmac.compare_digest(known, hashed)
         return found
 
-    def admit(self, authorization: bytes) -> bool:
-        """Whether an `Authorization` header carries one of them."""
-        scheme, _, key = authorization.partition(b" ")
-        return self.hold(key.strip()) and scheme.lower() == b"bearer"
+    def admit(self, authorization: bytes, *, password: bool = False) -> bool:
+        """Whether an `Authorization` header carries one of them.
+
+        Args:
+            authorization: the header.
+            password: take a key as a password (`Basic`) too.
+        """
+        scheme, _, given = authorization.partition(b" ")
+        kind = scheme.lower()
+        if kind == b"basic" and password:
+            try:
+                given = base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+            except binascii.Error:
+                return False
+        elif kind != b"bearer":
+            return False
+        return self.hold(given.strip())
 
 
 def _hashed(key: bytes) -> bytes:

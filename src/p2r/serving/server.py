@@ -13,6 +13,7 @@ except ImportError as error:
     raise MissingExtraError("serve", "uvicorn") from error
 
 from p2r.serving.app import create_app
+from p2r.serving.connections import ImpatientProtocol
 
 if TYPE_CHECKING:
     import socket
@@ -37,9 +38,9 @@ class DrainingServer(uvicorn.Server):
                 app,
                 host=config.host,
                 port=config.port,
-                http="h11",
+                http=_protocol(config),
                 ws="none",
-                lifespan="off",
+                lifespan="on",
                 access_log=False,
                 server_header=False,
                 log_level="warning",
@@ -73,15 +74,20 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def _protocol(config: ServingConfig) -> type[ImpatientProtocol]:
+    # uvicorn makes the instances, and takes a class only.
+    return type("Protocol", (ImpatientProtocol,), {"header_timeout_s": config.header_timeout_s})
+
+
 async def serve(p2r: P2R, config: ServingConfig) -> None:
     """Serve until SIGTERM or SIGINT, then close the pipeline.
 
     Raises:
         InputError: the address cannot be listened on.
+        MissingExtraError: there is to be a page, and no Gradio.
     """
-    server = DrainingServer(create_app(p2r, config), config)
     try:
-        await server.serve()
+        await DrainingServer(create_app(p2r, config), config).serve()
     except SystemExit:
         # uvicorn has logged why.
         raise InputError(f"cannot listen on {config.host}:{config.port}: is it in use?") from None

@@ -8,15 +8,14 @@ for, and `[DONE]`. Clients join deltas, and can join a list only once: so the pe
 
 from __future__ import annotations
 
-import asyncio
 import json
-import re
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from p2r.parse import split_thinking
 from p2r.record import box_record
 from p2r.serving.replies import answer_text, images, looked, token_usage
+from p2r.serving.watching import Thinking, watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -28,52 +27,6 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 15.0
 HEARTBEAT = b": still working\n\n"
 DONE = b"data: [DONE]\n\n"
-
-_HALF_TAG = re.compile(r"\s*(?:<[^>]{0,12})?\Z")
-
-
-class Watcher:
-    """Hears what happens to a question and keeps it for whoever sends it on.
-
-    Attributes:
-        evidence: what the reasoner saw, once it is cut.
-    """
-
-    def __init__(self) -> None:
-        self.evidence: Evidence | None = None
-        self.heard: asyncio.Queue[tuple[Perception, Evidence] | str | None] = asyncio.Queue()
-
-    def on_perception(self, perception: Perception, evidence: Evidence) -> None:
-        """See `p2r.progress.Observer`."""
-        self.evidence = evidence
-        self.heard.put_nowait((perception, evidence))
-
-    def on_text(self, piece: str) -> None:
-        """See `p2r.progress.Observer`."""
-        self.heard.put_nowait(piece)
-
-
-class _Thinking:
-    """What of the thinking was sent, while the text grows."""
-
-    def __init__(self) -> None:
-        self._text = ""
-        self._sent = ""
-
-    def more(self, piece: str) -> str:
-        """What can be sent after this piece: no half tag, and no blank that may turn out to be the last."""
-        self._text += piece
-        split = split_thinking(self._text)
-        if split.after is not None:
-            return self.rest(split.thinking)
-        return self.rest(_HALF_TAG.sub("", split.thinking))
-
-    def rest(self, thinking: str) -> str:
-        """What of the thinking was not sent yet."""
-        if not thinking.startswith(self._sent):
-            return ""
-        new, self._sent = thinking[len(self._sent) :], thinking
-        return new
 
 
 class Chunks:
@@ -107,36 +60,25 @@ def event(data: dict[str, Any]) -> bytes:
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
 
 
-async def stream_reply(
-    p2r: P2R, asked: Asked, question: Question, watcher: Watcher
-) -> AsyncGenerator[bytes | Prediction]:
+async def stream_reply(p2r: P2R, asked: Asked, question: Question) -> AsyncGenerator[bytes | Prediction]:
     """Answer a question and yield the events of the reply, and the prediction once it is known.
 
     Raises:
         InputError, ModelError: as `P2R.predict`; events may have been yielded before.
     """
-    chunks, thinking = Chunks(asked, question.id), _Thinking()
-    work = asyncio.create_task(p2r.predict(question, asked.mode, observer=watcher))
-    work.add_done_callback(lambda _: watcher.heard.put_nowait(None))
-    try:
+    chunks, thinking = Chunks(asked, question.id), Thinking()
+    async with aclosing(watched(p2r, question, asked.mode, HEARTBEAT_S)) as happening:
         yield chunks.delta(role="assistant", content="")
-        while True:
-            try:
-                heard = await asyncio.wait_for(watcher.heard.get(), HEARTBEAT_S)
-            except TimeoutError:
-                yield HEARTBEAT
-                continue
+        async for heard in happening:
             if heard is None:
-                break
-            if isinstance(heard, str):
+                yield HEARTBEAT
+            elif isinstance(heard, str):
                 if new := thinking.more(heard):
                     yield chunks.delta(reasoning_content=new)
-            else:
+            elif isinstance(heard, tuple):
                 yield chunks.perceived(await _perceived(asked, *heard))
-        prediction = await work
-    finally:
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+            else:
+                prediction = heard
     yield prediction
     if rest := thinking.rest(prediction.thinking):
         yield chunks.delta(reasoning_content=rest)
