@@ -169,6 +169,7 @@ class Frozen(_Part):
         url: of the endpoint, as `http://host:port/v1#name`.
         batch: completions generated together in the process.
         concurrency: requests in flight to a server.
+        gpus: the GPUs of a vLLM, as CUDA_VISIBLE_DEVICES takes them; None for all.
         vllm_arguments: more arguments of `vllm serve`.
     """
 
@@ -176,6 +177,7 @@ class Frozen(_Part):
     url: str | None = None
     batch: Positive = 32
     concurrency: Positive = 64
+    gpus: str | None = None
     vllm_arguments: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -280,7 +282,7 @@ class Recipe(_Part):
         if not isinstance(data, dict):
             return data
         shared = data.get("training") or {}
-        phases = data.get("phases") or [{"role": "perceiver"}, {"role": "reasoner"}]
+        phases = data.get("phases", [{"role": "perceiver"}, {"role": "reasoner"}])
         if isinstance(shared, dict) and isinstance(phases, list):
             data = {**data, "phases": [{**shared, **p} if isinstance(p, dict) else p for p in phases]}
         return data

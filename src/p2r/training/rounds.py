@@ -6,9 +6,10 @@ phase at its last whole checkpoint, between phases at the next one.
 
 from __future__ import annotations
 
+import os
 import time
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from p2r.errors import InputError, ModelError
 from p2r.journal import FolderLock, read_lines, write_json
@@ -32,13 +33,16 @@ from p2r.training.progress import Progress
 from p2r.training.recipe import dump_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from rich.console import Console
 
     from p2r.errors import ModelErrorKind
-    from p2r.training.recipe import Phase, Recipe
+    from p2r.training.recipe import Launch, Phase, Recipe
+
+    StartPhase = Callable[[Launch, Path, Mapping[str, str]], AbstractContextManager["Running"]]
 
 _POLL_S = 0.3
 _LAST_LINES = 8
@@ -46,7 +50,17 @@ _LAST_LINES = 8
 _FREE = ("launch", "report_to", "failures", "frozen")
 
 
-def train(recipe: Recipe, out: Path, console: Console, *, command: str = "") -> Path:
+class Running(Protocol):
+    """The processes of a phase."""
+
+    def poll(self) -> int | None:
+        """Their exit code, or None while they run."""
+        ...
+
+
+def train(
+    recipe: Recipe, out: Path, console: Console, *, command: str = "", start_phase: StartPhase = Processes
+) -> Path:
     """Train a recipe, or go on with it; returns the folder of the final model.
 
     Args:
@@ -54,6 +68,7 @@ def train(recipe: Recipe, out: Path, console: Console, *, command: str = "") -> 
         out: the run folder.
         console: for progress.
         command: as the user gave it, for `run.json`.
+        start_phase: starts the processes of a phase.
 
     Raises:
         InputError: the recipe, the data or the folder cannot be used, or the disk is full.
@@ -72,7 +87,7 @@ def train(recipe: Recipe, out: Path, console: Console, *, command: str = "") -> 
             folder = _phase_folder(out, number, round_, phase, str(start))
             folders.append(folder)
             if folder.state().status != "done":
-                _run_phase(recipe, folder, progress)
+                _run_phase(recipe, folder, progress, start_phase)
             start = folder.model
         return _finish(recipe, out, folders, progress)
 
@@ -151,7 +166,7 @@ def _phase_folder(out: Path, number: int, round_: int, phase: Phase, start: str)
     return folder
 
 
-def _run_phase(recipe: Recipe, folder: PhaseFolder, progress: Progress) -> None:
+def _run_phase(recipe: Recipe, folder: PhaseFolder, progress: Progress, start_phase: StartPhase) -> None:
     state = folder.state()
     state.status, state.error = "running", ""
     state.sessions += 1
@@ -160,7 +175,7 @@ def _run_phase(recipe: Recipe, folder: PhaseFolder, progress: Progress) -> None:
     try:
         with ExitStack() as stack:
             served = _serve_frozen(recipe, state, stack)
-            processes = stack.enter_context(Processes(recipe.launch, folder.path, served))
+            processes = stack.enter_context(start_phase(recipe.launch, folder.path, served))
             code = _watch(processes, folder, progress)
         if code:
             raise _failure(folder, code)
@@ -180,11 +195,27 @@ def _serve_frozen(recipe: Recipe, state: PhaseState, stack: ExitStack) -> Mappin
 
     server = VLLMServer(state.start, arguments=recipe.frozen.vllm_arguments)
     stack.callback(server.stop)
-    server.start()
+    with _visible_gpus(recipe.frozen.gpus):
+        server.start()
     return {FROZEN_URL: f"{server.base_url}#{server.name}", FROZEN_KEY: server.api_key}
 
 
-def _watch(processes: Processes, folder: PhaseFolder, progress: Progress) -> int:
+@contextmanager
+def _visible_gpus(gpus: str | None) -> Iterator[None]:
+    """What is started within sees these GPUs only."""
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+    try:
+        yield
+    finally:
+        if gpus is not None:
+            os.environ.pop("CUDA_VISIBLE_DEVICES")
+            if before is not None:
+                os.environ["CUDA_VISIBLE_DEVICES"] = before
+
+
+def _watch(processes: Running, folder: PhaseFolder, progress: Progress) -> int:
     shown, seen = folder.state().step, -1
     path = folder.path / METRICS
     while True:

@@ -78,11 +78,15 @@ def _draw_all(
         return
     jobs = [(folder, scenes, index) for index in missing]
     # Not forked: libvips has threads of its own.
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"))
+    try:
         for _ in pool.map(_draw, jobs, chunksize=4):
             done += 1
             if on_drawn:
                 on_drawn(done)
+    finally:
+        # After an interrupt nothing more is begun.
+        pool.shutdown(cancel_futures=True)
 
 
 def _draw(job: tuple[Path, Scenes, int]) -> None:

@@ -159,6 +159,7 @@ def _fields(recipe: Recipe, phase: Phase, settings: Settings, output: Path, seed
         "repetition_penalty": 1.0,
         "loss_type": "dapo",  # the mean over all tokens of a step, as the release aggregates
         "scale_rewards": "group",
+        "use_bias_correction_kl": False,  # TRL's default weighs the KL by the ratio; the paper does not
         "gradient_checkpointing": phase.gradient_checkpointing,
         "bf16": recipe.precision == "bfloat16",
         "use_cpu": not torch.cuda.is_available(),

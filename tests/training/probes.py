@@ -1,0 +1,274 @@
+"""What runs inside a warm process: it builds the true trainer and returns what was measured, as plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import small_run
+from phrase_model import write_phrase_model
+from p2r.models.base import Sampling
+from p2r.models.preparing import Preparer
+from p2r.training import rounds
+from p2r.training.folder import DATA
+from p2r.training.recipe import load_recipe
+from p2r.training.session import Session
+from p2r.types import Box
+
+if TYPE_CHECKING:
+    from p2r.training.session import Built
+
+EVIDENCE = (
+    (),
+    (Box(100, 100, 300, 300, "a"),),
+    (Box(100, 100, 300, 300, "a"), Box(500, 500, 900, 600, "b")),
+    (Box(0, 0, 50, 900, "a"), Box(500, 0, 600, 100, "b"), Box(700, 700, 1000, 1000, "c")),
+)
+
+
+def make(folder: str) -> dict[str, str]:
+    """The phrase model and a recipe about eight small pictures."""
+    place = Path(folder)
+    model = write_phrase_model(place / "model")
+    samples = small_run.write_samples(place / "data")
+    recipe = small_run.write_recipe(place / "recipe.json", small_run.recipe(model, samples))
+    return {"model": str(model), "samples": str(samples), "recipe": str(recipe)}
+
+
+def open_session(recipe: str, out: str, changes: list[str] | None = None) -> Session:
+    """A session of the first phase of a new run."""
+    loaded, folder = load_recipe(Path(recipe), changes or ()), Path(out)
+    rounds._make(folder)
+    data = rounds.prepare_data(loaded, folder)
+    rounds._begin(loaded, folder, loaded.model, data.fingerprint, "test")
+    rounds.write_json(folder / DATA, data.report())
+    return Session(rounds._phase_folder(folder, 1, 1, loaded.phases[0], loaded.model).path)
+
+
+def ragged(built: Built) -> None:
+    """Evidence of none to three crops, for a reasoner that no perceiver has looked for."""
+    built.boxes.update({index: EVIDENCE[index % len(EVIDENCE)] for index in range(len(built.rows.samples))})
+
+
+def take_batch(built: Built) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of the first step, and what TRL makes of them: rollouts, rewards, advantages."""
+    trainer = built.trainer
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
+    rows = next(iter(trainer.get_train_dataloader()))
+    return rows, trainer._prepare_inputs(rows)
+
+
+def plain_log_probs(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    """Log-probabilities of the completions by transformers alone, (rows, tokens)."""
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
+    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
+    shown = {key: inputs[key] for key in ("pixel_values", "image_grid_thw", "mm_token_type_ids")}
+    logits = model(input_ids=ids, attention_mask=mask, **shown).logits
+    length = inputs["completion_ids"].shape[1]
+    log_probs = logits[:, -length - 1 : -1].log_softmax(-1)
+    return log_probs.gather(-1, inputs["completion_ids"][..., None])[..., 0]
+
+
+def loss_by_hand(recipe: str, out: str, changes: list[str]) -> dict[str, Any]:
+    """Advantages and loss of a batch as TRL has them, and as the formulas of the paper give them."""
+    session = open_session(recipe, out, changes)
+    built = session.build()
+    trainer, phase = built.trainer, session.phase
+    _, inputs = take_batch(built)
+    logs = trainer._logs
+    with torch.no_grad():
+        old = plain_log_probs(trainer.model, inputs)
+        reference = plain_log_probs(trainer.ref_model, inputs)
+        for parameter in trainer.model.parameters():  # a policy that has moved, so that ratios are not 1
+            parameter.add_(0.02 * torch.randn_like(parameter))
+        now = plain_log_probs(trainer.model, inputs)
+    inputs["old_per_token_logps"] = old
+    loss = trainer.compute_loss(trainer.model, inputs)
+    mask, advantages = inputs["completion_mask"], inputs["advantages"][:, None]
+    ratio = (now - old).exp()
+    clipped = ratio.clamp(1 - phase.clip, 1 + phase.clip)
+    surrogate = torch.minimum(ratio * advantages, clipped * advantages)
+    kl = (reference - now).exp() - (reference - now) - 1
+    by_hand = ((phase.kl * kl - surrogate) * mask).sum() / mask.sum()
+    stops = [
+        row.tolist().index(258) if 258 in row.tolist() else len(row) - 1 for row in inputs["completion_ids"]
+    ]
+    return {
+        "rewards": list(logs["rewards"]["answer"]),
+        "advantages": list(logs["advantages"]),
+        "group": phase.group,
+        "loss": float(loss),
+        "by_hand": float(by_hand),
+        "clipped": float(((ratio != clipped) * mask).sum()),
+        "kl": float((kl * mask).sum() / mask.sum()),
+        "mask_is_the_completion": inputs["completion_mask"].sum(1).tolist() == [stop + 1 for stop in stops],
+    }
+
+
+def log_probs(recipe: str, out: str) -> dict[str, Any]:
+    """The same completions by the sampler, token by token with its cache, and by the trainer, all at once."""
+    built = open_session(
+        recipe, out, ["phases=[{role: reasoner}]", "training.prompts=8", "training.micro_batch=32"]
+    ).build()
+    ragged(built)
+    trainer = built.trainer
+    _, inputs = take_batch(built)
+    model = trainer.model.eval()
+    prompt = inputs["prompt_ids"].shape[1]
+    with torch.no_grad():
+        sampled = model.generate(
+            input_ids=inputs["prompt_ids"],
+            attention_mask=inputs["prompt_mask"],
+            pixel_values=inputs["pixel_values"],
+            image_grid_thw=inputs["image_grid_thw"],
+            mm_token_type_ids=inputs["mm_token_type_ids"][:, :prompt],
+            do_sample=True,
+            max_new_tokens=6,
+            eos_token_id=None,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        completion = sampled.sequences[:, prompt:]
+        said = torch.stack(sampled.logits, 1).log_softmax(-1).gather(-1, completion[..., None])[..., 0]
+        ids = torch.cat([inputs["prompt_ids"], completion], 1)
+        kinds = inputs["mm_token_type_ids"][:, :prompt]
+        trained, _, _ = trainer._get_per_token_logps_and_entropies(
+            model,
+            ids,
+            torch.cat([inputs["prompt_mask"], torch.ones_like(completion)], 1),
+            completion.shape[1],
+            pixel_values=inputs["pixel_values"],
+            image_grid_thw=inputs["image_grid_thw"],
+            num_images=inputs["num_images"],
+            mm_token_type_ids=torch.cat([kinds, torch.zeros_like(completion)], 1),
+        )
+    return {
+        "difference": float((said - trained).abs().max()),
+        "spread": float(said.std()),
+        "pictures": sorted(set(inputs["num_images"])),
+        "padding": sorted({int(row.sum()) for row in inputs["prompt_mask"]}),
+        "sizes": len({tuple(grid) for grid in inputs["image_grid_thw"].tolist()}),
+    }
+
+
+def rows_of(recipe: str, out: str, role: str) -> list[dict[str, Any]]:
+    """Each row of a step: pictures, their features and tokens, and the prompt as every other door prepares it."""
+    session = open_session(
+        recipe, out, [f"phases=[{{role: {role}}}]", "training.prompts=8", "training.micro_batch=32"]
+    )
+    built = session.build()
+    ragged(built)
+    rows = next(iter(built.trainer.get_train_dataloader()))
+    prompts, _, fields = built.trainer._tokenize_prompts(
+        [_with_pictures(row["prompt"], row["images"]) for row in rows]
+    )
+    preparer = Preparer(built.processor, built.trainer.model.config, "x")
+    grids = fields["image_grid_thw"].tolist()
+    token = built.trainer.model.config.image_token_id
+    found, patches = [], 0
+    for row, ids in zip(rows, prompts, strict=True):
+        mine, grids = grids[: len(row["images"])], grids[len(row["images"]) :]
+        size = sum(t * h * w for t, h, w in mine)
+        other = preparer.prepare(built.rows.messages(row["index"]), Sampling(8))
+        pixels = fields["pixel_values"][patches : patches + size]
+        patches += size
+        found.append(
+            {
+                "index": row["index"],
+                "pictures": len(row["images"]),
+                "features": size // 4,
+                "tokens": list(ids).count(token),
+                "same_ids": list(ids) == other.ids.tolist(),
+                "same_pixels": bool(torch.equal(pixels, other.patches)),
+            }
+        )
+    return found
+
+
+def _with_pictures(prompt: list[dict[str, Any]], images: list[Any]) -> list[dict[str, Any]]:
+    from trl.data_utils import prepare_multimodal_messages
+
+    return prepare_multimodal_messages(prompt, images=images)
+
+
+def one_step(recipe: str, out: str, batch: str, changes: list[str]) -> str:
+    """Train one step on the completions in a file (made when it is not there); returns a file of the weights."""
+    session = open_session(recipe, out, changes)
+    built = session.build()
+    trainer = built.trainer
+    if not Path(batch).exists():
+        _, inputs = take_batch(built)
+        torch.save(inputs, batch)
+    inputs = torch.load(batch, weights_only=False)
+    rank, count = trainer.accelerator.process_index, trainer.accelerator.num_processes
+    # What TRL holds when it has generated, so that it trains on these completions.
+    trainer._buffered_inputs = [_share(inputs, rank, count)]
+    trainer._step = 1
+    trainer.train()
+    assert trainer._buffered_inputs[0]["advantages"].equal(_share(inputs, rank, count)["advantages"])
+    weights = Path(out) / f"weights-{rank}.pt"
+    torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), weights)
+    return str(weights)
+
+
+def _share(inputs: dict[str, Any], rank: int, count: int) -> dict[str, Any]:
+    rows = len(inputs["advantages"])
+    mine = range(rank * rows // count, (rank + 1) * rows // count)
+    pictures = torch.tensor([0, *inputs["num_images"]]).cumsum(0)
+    first, last = int(pictures[mine.start]), int(pictures[mine.stop])
+    patches = torch.cat([torch.zeros(1, dtype=torch.long), inputs["image_grid_thw"].prod(-1).cumsum(0)])
+    share: dict[str, Any] = {}
+    for key, value in inputs.items():
+        if key == "pixel_values":
+            share[key] = value[int(patches[first]) : int(patches[last])]
+        elif key == "image_grid_thw":
+            share[key] = value[first:last]
+        elif isinstance(value, list) or (torch.is_tensor(value) and value.ndim):
+            share[key] = value[mine.start : mine.stop]
+        else:
+            share[key] = value
+    return share
+
+
+def step_of_two(recipe: str, out: str, batch: str, changes: list[str], port: int) -> list[str]:
+    """The same step by two processes under gloo."""
+    children = []
+    for rank in range(2):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                os.environ |= {
+                    "ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": str(rank),
+                    "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                }  # fmt: skip
+                one_step(recipe, f"{out}/{rank}", batch, changes)
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(pid)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    assert codes == [0, 0], codes
+    return [f"{out}/{rank}/weights-{rank}.pt" for rank in range(2)]
+
+
+def compare(one: str, other: str, first: str) -> dict[str, float]:
+    """The largest difference between two files of weights, and how far the first is from a checkpoint."""
+    from transformers import AutoModelForImageTextToText
+
+    left, right = torch.load(one), torch.load(other)
+    start = AutoModelForImageTextToText.from_pretrained(first, dtype=torch.float32).state_dict()
+    return {
+        "between": max(float((left[key] - right[key]).abs().max()) for key in left),
+        "moved": max(float((left[key] - start[key]).abs().max()) for key in left),
+    }
+
+
+def file_hash(path: str) -> str:
+    """Of a file's bytes."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

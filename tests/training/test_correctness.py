@@ -1,0 +1,96 @@
+"""The arithmetic of a step: advantages, loss, log-probabilities, pictures, and the same prompts everywhere."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from warm import Warm
+
+Small = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def measured(warm: Warm, small: Small, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    changes = ["phases=[{role: think}]", "training.prompts=4", "training.micro_batch=16"]
+    out = tmp_path_factory.mktemp("loss") / "run"
+    return warm.value("probes.loss_by_hand", recipe=small["recipe"], out=out, changes=changes)
+
+
+def test_advantages_are_rewards_less_the_groups_mean_over_its_deviation(measured: dict[str, Any]) -> None:
+    size = measured["group"]
+    spread = 0
+    for start in range(0, len(measured["rewards"]), size):
+        rewards = measured["rewards"][start : start + size]
+        mean, deviation = statistics.mean(rewards), statistics.stdev(rewards)
+        spread += deviation > 0
+        by_hand = [(reward - mean) / (deviation + 1e-4) for reward in rewards]
+        assert measured["advantages"][start : start + size] == pytest.approx(by_hand, abs=1e-5)
+    assert spread, "no group had a spread: the test proves nothing"
+
+
+def test_the_loss_is_the_clipped_surrogate_and_the_kl_over_completion_tokens(
+    measured: dict[str, Any],
+) -> None:
+    assert measured["clipped"] > 0
+    assert measured["kl"] > 1e-4
+    assert measured["loss"] == pytest.approx(measured["by_hand"], abs=1e-5)
+
+
+def test_only_the_completion_up_to_its_end_carries_loss(measured: dict[str, Any]) -> None:
+    assert measured["mask_is_the_completion"]
+
+
+def test_sampler_and_trainer_agree_on_log_probabilities(warm: Warm, small: Small, tmp_path: Path) -> None:
+    found = warm.value("probes.log_probs", recipe=small["recipe"], out=tmp_path / "run")
+    assert found["pictures"] == [1, 2, 3, 4]
+    assert len(found["padding"]) > 2
+    assert found["sizes"] > 3
+    assert found["spread"] > 0.1
+    assert found["difference"] < 1e-3
+
+
+@pytest.mark.parametrize("role", ["perceiver", "reasoner", "think", "direct"])
+def test_rows_hold_what_every_other_door_asks(warm: Warm, small: Small, tmp_path: Path, role: str) -> None:
+    rows = warm.value("probes.rows_of", recipe=small["recipe"], out=tmp_path / "run", role=role)
+    assert {row["pictures"] for row in rows} == ({1, 2, 3, 4} if role == "reasoner" else {1})
+    for row in rows:
+        assert row["tokens"] == row["features"]
+        assert row["same_ids"]
+        assert row["same_pixels"]
+
+
+def test_two_processes_train_as_one(warm: Warm, small: Small, tmp_path: Path) -> None:
+    """Float32, plain gradient descent (Adam turns a rounding error in a tiny gradient into a whole step)."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # Two updates a batch, of which this is the second: TRL takes the completions that it holds already.
+    changes = ["phases=[{role: think}]", "training.steps=1", "training.prompts=4", "training.updates=2"]
+    changes += ["training.learning_rate=0.1", "training.trainer={optim: sgd}"]
+    batch = str(tmp_path / "batch.pt")
+    one = warm.value(
+        "probes.one_step",
+        recipe=small["recipe"],
+        out=tmp_path / "one",
+        batch=batch,
+        changes=[*changes, "training.micro_batch=16"],
+    )
+    two = warm.value(
+        "probes.step_of_two",
+        recipe=small["recipe"],
+        out=tmp_path / "two",
+        batch=batch,
+        changes=[*changes, "training.micro_batch=8"],
+        port=port,
+    )
+    for other in two:
+        found = warm.value("probes.compare", one=one, other=other, first=small["model"])
+        assert found["moved"] > 1e-4
+        assert found["between"] < 1e-6

@@ -1,0 +1,140 @@
+"""Recipes: what they may hold, what is refused and how, changes from the command line, and every one that ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from p2r.errors import InputError
+from p2r.training.recipe import Recipe, dump_recipe, load_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+LEAST = "name: x\nmodel: nano-base\ndata: {samples: a.jsonl}\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def load(folder: Path, text: str, *changes: str) -> Recipe:
+    return load_recipe(write(folder, text), changes)
+
+
+def test_the_defaults_are_the_papers(tmp_path: Path) -> None:
+    recipe = load(tmp_path, LEAST)
+    assert [phase.role for phase in recipe.phases] == ["perceiver", "reasoner"]
+    training = recipe.phases[0]
+    assert (training.learning_rate, training.prompts, training.group, training.kl) == (1e-6, 64, 8, 0.01)
+    assert (training.temperature, training.epochs, training.steps) == (1.0, 1, None)
+    assert (recipe.gates.overlap, recipe.gates.label, recipe.gates.malformed) == (0.5, True, True)
+
+
+def test_a_phase_inherits_and_may_differ(tmp_path: Path) -> None:
+    text = LEAST + "training: {steps: 5, kl: 0.1}\nphases: [{role: perceiver}, {role: reasoner, kl: 0.2}]\n"
+    perceiver, reasoner = load(tmp_path, text).phases
+    assert (perceiver.steps, perceiver.kl, reasoner.steps, reasoner.kl) == (5, 0.1, 5, 0.2)
+
+
+def test_rounds_repeat_the_phases(tmp_path: Path) -> None:
+    plan = load(tmp_path, LEAST + "rounds: 2\n").plan()
+    assert [(number, phase.role) for number, phase in plan] == [
+        (1, "perceiver"),
+        (1, "reasoner"),
+        (2, "perceiver"),
+        (2, "reasoner"),
+    ]
+
+
+def test_changes_are_applied_before_anything_is_checked(tmp_path: Path) -> None:
+    text = LEAST + "phases: [{role: think}]\n"
+    recipe = load(
+        tmp_path,
+        text,
+        "training.steps=7",
+        "phases.0.kl=0",
+        "gates.overlap=null",
+        "training.learning_rate=1e-5",
+    )
+    assert (recipe.phases[0].steps, recipe.phases[0].kl) == (7, 0)
+    assert recipe.gates.overlap is None
+    assert recipe.phases[0].learning_rate == 1e-5
+
+
+def test_paths_are_seen_from_the_recipe(tmp_path: Path) -> None:
+    recipe = load(tmp_path, LEAST + "launch: {config: fsdp2.yaml}\n")
+    assert recipe.data.samples == str(tmp_path / "a.jsonl")
+    assert recipe.launch.config == str(tmp_path / "fsdp2.yaml")
+
+
+def test_a_resolved_recipe_is_a_recipe(tmp_path: Path) -> None:
+    recipe = load(tmp_path, LEAST + "lora: {}\nphases: [{role: perceiver, steps: 3}]\n")
+    again = load(tmp_path, dump_recipe(recipe))
+    assert again == recipe
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("traning: {}\n", "unknown key traning; did you mean 'training'?"),
+        ("training: {learning_rte: 1}\n", "learning_rte; did you mean 'learning_rate'?"),
+        ("phases: [{role: perceiver, stesp: 1}]\n", "unknown key phases.0.stesp; did you mean 'steps'?"),
+        ("phases: [{role: watcher}]\n", "phases.0.role: Input should be 'perceiver', 'reasoner', 'think' or"),
+        ("phases: []\n", "phases"),
+        ("training: {group: 1}\n", "group: Input should be greater than or equal to 2"),
+        ("frozen: {where: endpoint}\n", "frozen: url goes with where: endpoint"),
+        ("rollouts: {engine: vllm-server}\n", "rollouts: url goes with engine: vllm-server"),
+        ("failures: {window: 5, most: 6}\n", "failures: most is 6, more than the window of 5"),
+        ("precision: float8\n", "precision: Input should be 'float32' or 'bfloat16'"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, more: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, LEAST + more)
+    assert message in str(caught.value)
+    assert "recipe.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "data", ["{}", "{samples: a.jsonl, scenes: {count: 3}}"], ids=["no source", "two sources"]
+)
+def test_there_is_one_source_of_data(tmp_path: Path, data: str) -> None:
+    with pytest.raises(InputError, match="data: give one of samples and scenes"):
+        load(tmp_path, f"name: x\nmodel: m\ndata: {data}\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("training.steps", "write KEY=VALUE"),
+        ("phases.5.kl=1", "--set phases.5.kl=1"),
+        ("training.steps=[", "--set training.steps="),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_named(tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises(InputError, match="--set") as caught:
+        load(tmp_path, LEAST + "phases: [{role: think}]\n", change)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["- a list\n", "name: [\n", ""])
+def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match=r"recipe .*recipe\.yaml"):
+        load(tmp_path, text)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing\.yaml"):
+        load_recipe(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_that_ships_can_be_read(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    for phase in recipe.phases:
+        assert phase.prompts * phase.group % phase.micro_batch == 0
+    if recipe.launch.config is not None:
+        assert Path(recipe.launch.config).is_file()

@@ -1,0 +1,198 @@
+"""What each role is rewarded for, with a scripted frozen reasoner; failures give no reward."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from fake_model import FakeModel, failure, said, shown
+from p2r.errors import InputError
+from p2r.scoring.judge import Judge
+from p2r.settings import PixelBudget, Settings
+from p2r.training.frozen import FrozenModel
+from p2r.training.recipe import Gates
+from p2r.training.rewards import Rewarder, Verdict, reward_metrics, rollout_record
+from p2r.training.rows import Looks, Rows
+from p2r.types import Box, Question, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from p2r.models.base import Message
+    from p2r.training.recipe import Role
+
+SETTINGS = Settings(
+    budget=PixelBudget(overview_max_pixels=128 * 128, crop_max_pixels=64 * 64, min_pixels=1024)
+)
+LEFT = '[{"bbox_2d": [0, 0, 100, 100], "label": "bus"}]'
+RIGHT = '[{"bbox_2d": [800, 800, 900, 900], "label": "car"}]'
+TWICE = '[{"bbox_2d": [0, 0, 100, 100], "label": "bus"}, {"bbox_2d": [0, 0, 100, 99], "label": "car"}]'
+GOLD = Box(10, 10, 60, 60)
+
+
+def sample(name: str = "a", **more: Any) -> Sample:
+    image = np.zeros((320, 320, 3), np.uint8)
+    image[:32, :32] = 255  # what the left box shows
+    question = Question(image, "Which?", ("red", "blue"), id=name)
+    return Sample(question, "A", (GOLD,), **more)
+
+
+def rows(role: Role, samples: Sequence[Sample], boxes: dict[int, tuple[Box, ...]] | None = None) -> Rows:
+    return Rows(role, samples, SETTINGS, Looks(samples, SETTINGS, keep=4), boxes)
+
+
+def by_sight(messages: Sequence[Message]) -> str:
+    """Right when a close-up shows the bright corner, or when there is none."""
+    pictures = shown(messages)
+    bright = len(pictures) == 1 or any(picture.pixels[:8, :8].mean() > 100 for picture in pictures[1:])
+    return f"<think>hm</think><answer>{'A' if bright else 'B'}</answer>"
+
+
+def perceiver(model: FakeModel, samples: Sequence[Sample] | None = None, gates: Gates = Gates()) -> Rewarder:
+    return Rewarder(rows("perceiver", samples or [sample()]), gates, FrozenModel(model))
+
+
+def reward(rewarder: Rewarder, texts: Sequence[str], indices: Sequence[int] | None = None) -> list[Verdict]:
+    return asyncio.run(rewarder.reward(indices or [0] * len(texts), texts))
+
+
+def test_a_perceiver_is_rewarded_for_the_answer_that_its_boxes_lead_to() -> None:
+    left, right = reward(perceiver(FakeModel(by_sight)), [LEFT, RIGHT])
+    assert (left.reward, left.correct, left.answer, left.recall) == (1.0, True, "A", 1.0)
+    assert (right.reward, right.correct, right.answer, right.recall) == (0.0, False, "B", 0.0)
+    assert left.reasoner_text == "<think>hm</think><answer>A</answer>"
+
+
+def test_the_whole_picture_on_purpose_is_answered_from_the_plain_picture() -> None:
+    model = FakeModel(by_sight)
+    (whole,) = reward(perceiver(model), ["[]"])
+    assert whole.reward == 1.0
+    assert len(model.calls[0].pictures) == 1
+    assert "close-up" not in model.calls[0].text.lower()
+
+
+def test_a_closed_gate_earns_nothing_and_asks_nobody() -> None:
+    model = FakeModel(by_sight)
+    overlap, malformed = reward(perceiver(model), [TWICE, "no boxes here"])
+    assert (overlap.reward, overlap.gate, overlap.correct) == (0.0, "overlap", None)
+    assert (malformed.reward, malformed.gate) == (0.0, "malformed")
+    assert model.calls == []
+
+
+def test_without_the_gate_a_malformed_text_is_answered_from_the_plain_picture() -> None:
+    (verdict,) = reward(perceiver(FakeModel(by_sight), gates=Gates(malformed=False)), ["no boxes here"])
+    assert (verdict.reward, verdict.gate) == (1.0, "")
+
+
+def test_the_same_evidence_is_asked_about_once() -> None:
+    model = FakeModel(by_sight)
+    other_label = LEFT.replace("bus", "van")
+    verdicts = reward(perceiver(model, [sample("a"), sample("b")]), [LEFT, other_label, LEFT], [0, 0, 1])
+    assert [verdict.reward for verdict in verdicts] == [1.0, 1.0, 1.0]
+    assert len(model.calls) == 2
+
+
+def test_a_failed_call_gives_no_reward_and_leaves_the_others_theirs() -> None:
+    def reply(messages: Sequence[Message]) -> Any:
+        return failure() if by_sight(messages).endswith("B</answer>") else by_sight(messages)
+
+    left, right = reward(perceiver(FakeModel(reply)), [LEFT, RIGHT])
+    assert left.reward == 1.0
+    assert right.reward is None
+    assert right.correct is None
+    assert right.error
+
+
+def test_a_picture_that_turns_out_damaged_gives_no_reward(tmp_path: Any) -> None:
+    import PIL.Image
+
+    path = tmp_path / "cut.png"
+    noise = np.random.default_rng(0).integers(0, 255, (320, 320, 3), np.uint8)
+    PIL.Image.fromarray(noise).save(path)
+    whole = Sample(Question(str(path), "Which?", ("red", "blue"), id="cut"), "A")
+    rewarder = perceiver(FakeModel(by_sight), [whole])
+    path.write_bytes(path.read_bytes()[:20_000])
+    (verdict,) = reward(rewarder, [LEFT])
+    assert verdict.reward is None
+    assert "cut.png" in verdict.error
+
+
+@pytest.mark.parametrize("role", ["reasoner", "think"])
+def test_an_answering_role_is_rewarded_for_its_own_answer(role: Role) -> None:
+    rewarder = Rewarder(rows(role, [sample()], {0: (GOLD,)}), Gates())
+    right, wrong, none = reward(rewarder, ["<answer>A</answer>", "<answer>(b)</answer>", "A or B"])
+    assert [verdict.reward for verdict in (right, wrong, none)] == [1.0, 0.0, 0.0]
+    assert none.answer is None
+    assert right.recall == (1.0 if role == "reasoner" else None)
+
+
+def test_direct_needs_no_tags() -> None:
+    (verdict,) = reward(Rewarder(rows("direct", [sample()]), Gates()), ["A"])
+    assert verdict.reward == 1.0
+
+
+@pytest.mark.parametrize(
+    ("said_by_judge", "expected"),
+    [("Yes.", 1.0), ("No, it is not", 0.0), ("Perhaps", None), (failure(), None)],
+)
+def test_a_judge_that_cannot_say_gives_no_reward(said_by_judge: Any, expected: float | None) -> None:
+    free = Sample(Question(np.zeros((64, 64, 3), np.uint8), "Who?", id="f"), "the driver")
+    judge = Judge(FakeModel([said_by_judge]))
+    rewarder = Rewarder(rows("think", [free]), Gates(), judge=judge)
+    (verdict,) = reward(rewarder, ["<answer>a man at the wheel</answer>"])
+    assert verdict.reward == expected
+
+
+def test_a_frozen_reasoner_goes_with_the_perceiver() -> None:
+    with pytest.raises(InputError, match="frozen reasoner"):
+        Rewarder(rows("perceiver", [sample()]), Gates())
+    with pytest.raises(InputError, match="frozen reasoner"):
+        Rewarder(rows("think", [sample()]), Gates(), FrozenModel(FakeModel([])))
+
+
+def test_the_reasoner_is_asked_as_the_pipeline_asks_it() -> None:
+    from p2r.pipeline import P2R
+
+    model, asked = FakeModel(by_sight), FakeModel(lambda m: LEFT if "bbox_2d" in said(m) else by_sight(m))
+    reward(perceiver(model), [LEFT])
+    asyncio.run(P2R(asked, settings=SETTINGS).predict(sample().question))
+    assert model.calls[0].text == asked.calls[1].text
+    assert model.calls[0].sampling == asked.calls[1].sampling
+    ours, theirs = model.calls[0].pictures, asked.calls[1].pictures
+    assert [one.pixels.tobytes() for one in ours] == [one.pixels.tobytes() for one in theirs]
+
+
+# What is written down.
+
+
+def test_the_metrics_of_a_step() -> None:
+    verdicts = reward(perceiver(FakeModel(by_sight)), [LEFT, RIGHT, TWICE, "[]", "none"])
+    metrics = reward_metrics(verdicts)
+    assert metrics["failed"] == 0
+    assert metrics["correct"] == pytest.approx(2 / 3)
+    assert metrics["recall"] == pytest.approx(2 / 5)
+    assert (metrics["outcome/boxes"], metrics["outcome/whole"], metrics["outcome/malformed"]) == (
+        0.6,
+        0.2,
+        0.2,
+    )
+    assert (metrics["gated/overlap"], metrics["gated/label"], metrics["gated/malformed"]) == (0.2, 0, 0.2)
+    assert metrics["boxes/count"] == pytest.approx(4 / 3)
+    assert metrics["boxes/area"] == pytest.approx((0.01 + 0.01 + 0.0199) / 3)
+
+
+def test_failures_leave_the_means_and_are_counted() -> None:
+    metrics = reward_metrics([Verdict(None, error="down"), Verdict(1.0, correct=True, answer="A")])
+    assert (metrics["failed"], metrics["correct"]) == (0.5, 1.0)
+    assert "recall" not in metrics
+
+
+def test_a_rollout_is_a_line_of_json() -> None:
+    (verdict,) = reward(perceiver(FakeModel(by_sight)), [LEFT])
+    record = json.loads(json.dumps(rollout_record(sample(), LEFT, verdict)))
+    assert record["boxes"] == [{"box": [0, 0, 100, 100], "label": "bus"}]
+    assert (record["id"], record["reward"], record["gold"], record["outcome"]) == ("a", 1.0, "A", "boxes")
