@@ -1,7 +1,7 @@
-"""A very small Qwen3-VL that speaks in phrases: every token it is likely to write is a whole box list or answer.
+"""A very small Qwen3-VL that speaks in phrases: a token that it likes is a whole box list or answer.
 
-Untrained models write nothing that earns a reward. This one is built so that its replies vary with the pictures,
-are well formed often enough, and are right about half of the time.
+Untrained models write nothing that earns a reward. This one is built so that its replies vary with the
+pictures, are well formed often enough, and are right about half of the time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What runs inside a warm process: it builds the true trainer and returns what was measured, as plain data."""
+"""What runs inside a warm process: it builds the true trainer and returns what was measured."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 import small_run
+import torch
 from phrase_model import write_phrase_model
+
 from p2r.models.base import Sampling
 from p2r.models.preparing import Preparer
 from p2r.training import rounds
-from p2r.training.folder import DATA
 from p2r.training.recipe import load_recipe
 from p2r.training.session import Session
 from p2r.types import Box
@@ -42,11 +41,9 @@ def make(folder: str) -> dict[str, str]:
 def open_session(recipe: str, out: str, changes: list[str] | None = None) -> Session:
     """A session of the first phase of a new run."""
     loaded, folder = load_recipe(Path(recipe), changes or ()), Path(out)
-    rounds._make(folder)
-    data = rounds.prepare_data(loaded, folder)
-    rounds._begin(loaded, folder, loaded.model, data.fingerprint, "test")
-    rounds.write_json(folder / DATA, data.report())
-    return Session(rounds._phase_folder(folder, 1, 1, loaded.phases[0], loaded.model).path)
+    rounds.make_folder(folder)
+    start, _ = rounds.open_run(loaded, folder)
+    return Session(rounds.open_phase(loaded, folder, 1, start).path)
 
 
 def ragged(built: Built) -> None:
@@ -157,7 +154,7 @@ def log_probs(recipe: str, out: str) -> dict[str, Any]:
 
 
 def rows_of(recipe: str, out: str, role: str) -> list[dict[str, Any]]:
-    """Each row of a step: pictures, their features and tokens, and the prompt as every other door prepares it."""
+    """Each row of a step: pictures, their features and tokens, and the prompt as every door prepares it."""
     session = open_session(
         recipe, out, [f"phases=[{{role: {role}}}]", "training.prompts=8", "training.micro_batch=32"]
     )
@@ -197,7 +194,7 @@ def _with_pictures(prompt: list[dict[str, Any]], images: list[Any]) -> list[dict
 
 
 def one_step(recipe: str, out: str, batch: str, changes: list[str]) -> str:
-    """Train one step on the completions in a file (made when it is not there); returns a file of the weights."""
+    """Train one step on the completions in a file, made when it is not there; returns a file of weights."""
     session = open_session(recipe, out, changes)
     built = session.build()
     trainer = built.trainer
@@ -243,10 +240,9 @@ def step_of_two(recipe: str, out: str, batch: str, changes: list[str], port: int
         if pid == 0:
             code = 1
             try:
-                os.environ |= {
-                    "ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": str(rank),
-                    "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-                }  # fmt: skip
+                os.environ |= {"ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+                os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
                 one_step(recipe, f"{out}/{rank}", batch, changes)
                 code = 0
             finally:

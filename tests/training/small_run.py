@@ -1,4 +1,4 @@
-"""A run that takes seconds: a few small pictures of different shapes, questions with two options, the phrase model."""
+"""A run that takes seconds: a few small pictures of different shapes, questions with two options."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
-"""The arithmetic of a step: advantages, loss, log-probabilities, pictures, and the same prompts everywhere."""
+"""The arithmetic of a step: advantages, loss, log-probabilities, pictures, the same prompts everywhere."""
 
 from __future__ import annotations
 
 import statistics
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from warm import Warm
 
 Small = dict[str, str]

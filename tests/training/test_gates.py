@@ -49,7 +49,7 @@ def test_each_gate_can_be_left_open(text: str) -> None:
 
 
 def test_the_placeholder_is_the_label_of_the_prompts_example() -> None:
-    assert PLACEHOLDERS == {"what is there"}
+    assert {"what is there"} == PLACEHOLDERS
     assert placeholder_labels(PromptPack(perceive='$question [{"label": "A Thing"}]')) == {"a thing"}
     assert placeholder_labels(PromptPack(perceive="$question")) == frozenset()
 

@@ -1,4 +1,4 @@
-"""Recipes: what they may hold, what is refused and how, changes from the command line, and every one that ships."""
+"""Recipes: what they may hold, what is refused and how, changes to them, and every one that ships."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Runs that can be killed: `python warm.py` imports everything once and forks a process for each request.
 
-What `accelerate launch` does in seconds of importing, `Forked` does with a fork and the same variables. The true
-launcher is tried by tests/training/test_command.py.
+What `accelerate launch` does in seconds of importing, `Forked` does with a fork and the same variables. The
+true launcher is tried by tests/training/test_smoke.py.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Warm:
         self._process.communicate()
 
     def start(self, call: str, **arguments: Any) -> int:
-        """Begin `module.function(**arguments)` in a process and session of its own; returns the process id."""
+        """Begin `module.function(**arguments)` in a process and session of its own; returns its id."""
         request = {"call": call, "arguments": arguments}
         print(json.dumps(request, default=str), file=self._process.stdin, flush=True)
         return int(self._process.stdout.readline())
@@ -182,11 +182,11 @@ def run_child(request: dict[str, Any], errors: int, results: int) -> None:
 
 def serve() -> None:
     """Import what a phase imports, then fork for each line of stdin."""
+    import probes  # noqa: F401
     import transformers
     from trl import GRPOTrainer  # noqa: F401
 
     import p2r.training.session  # noqa: F401
-    import probes  # noqa: F401
 
     for name in ("AutoProcessor", "AutoModelForImageTextToText", "Qwen3VLForConditionalGeneration"):
         getattr(transformers, name)

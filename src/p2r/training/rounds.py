@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from p2r.errors import ModelErrorKind
-    from p2r.training.recipe import Launch, Phase, Recipe
+    from p2r.training.dataset import TrainingData
+    from p2r.training.recipe import Launch, Recipe
 
     StartPhase = Callable[[Launch, Path, Mapping[str, str]], AbstractContextManager["Running"]]
 
@@ -74,17 +75,14 @@ def train(
         InputError: the recipe, the data or the folder cannot be used, or the disk is full.
         ModelError: too many calls failed, or a server could not be started.
     """
-    _make(out)
+    make_folder(out)
     with FolderLock(out), Progress(console, rounds=recipe.rounds, phases=len(recipe.plan())) as progress:
-        start = find_start(recipe.model)
-        data = prepare_data(recipe, out, progress.doing)
+        start, data = open_run(recipe, out, command=command, on_progress=progress.doing)
         for note in data.notes:
             progress.say(f"data: {note}")
-        _begin(recipe, out, str(start), data.fingerprint, command)
-        write_json(out / DATA, data.report())
         folders = []
-        for number, (round_, phase) in enumerate(recipe.plan(), start=1):
-            folder = _phase_folder(out, number, round_, phase, str(start))
+        for number in range(1, len(recipe.plan()) + 1):
+            folder = open_phase(recipe, out, number, start)
             folders.append(folder)
             if folder.state().status != "done":
                 _run_phase(recipe, folder, progress, start_phase)
@@ -111,11 +109,31 @@ def find_start(spec: str) -> Path:
     return find_folder(spec).resolve()
 
 
-def _make(out: Path) -> None:
+def make_folder(out: Path) -> None:
+    """Make a run folder.
+
+    Raises:
+        InputError: it cannot be made.
+    """
     try:
         (out / "phases").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out}: {error.strerror}") from error
+
+
+def open_run(
+    recipe: Recipe, out: Path, *, command: str = "", on_progress: Callable[[str], None] | None = None
+) -> tuple[Path, TrainingData]:
+    """Check data and model, and write down what the run is; returns the first weights and the data.
+
+    Raises:
+        InputError: the data or the model cannot be used, or the folder holds a run of another recipe.
+    """
+    start = find_start(recipe.model)
+    data = prepare_data(recipe, out, on_progress)
+    _begin(recipe, out, str(start), data.fingerprint, command)
+    write_json(out / DATA, data.report())
+    return start, data
 
 
 def _begin(recipe: Recipe, out: Path, start: str, fingerprint: str, command: str) -> None:
@@ -157,8 +175,14 @@ def _differences(before: Any, now: Any, where: str = "") -> list[str]:
     )
 
 
-def _phase_folder(out: Path, number: int, round_: int, phase: Phase, start: str) -> PhaseFolder:
-    state = PhaseState(number, round_, phase.role, start=start)
+def open_phase(recipe: Recipe, out: Path, number: int, start: Path) -> PhaseFolder:
+    """The folder of phase `number` (from 1), made if it is not there.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    round_, phase = recipe.plan()[number - 1]
+    state = PhaseState(number, round_, phase.role, start=str(start))
     folder = PhaseFolder(out / "phases" / state.name)
     folder.path.mkdir(exist_ok=True)
     if not (folder.path / STATE).exists():

@@ -110,7 +110,7 @@ class Session:
                 weights = weights_digest(built.frozen_weights)
                 state.frozen_before = state.frozen_before or weights
                 if self.phase.role == "reasoner":
-                    self._perceive(built, weights)
+                    self.perceive(built, weights)
             if place.is_main_process:
                 self.folder.write_state(state)
             self._train(built)
@@ -210,8 +210,12 @@ class Session:
         built.closing.append(model.aclose)
         return Judge(model)
 
-    def _perceive(self, built: Built, weights: str) -> None:
-        """Let the frozen perceiver look at every sample of the phase, each process at its share."""
+    def perceive(self, built: Built, weights: str) -> None:
+        """Let the frozen perceiver look at every sample of the phase, each process at its share.
+
+        Raises:
+            ModelError: too many calls fail.
+        """
         if built.frozen is None:
             return
         rows, accelerator = built.rows, built.trainer.accelerator

@@ -1,0 +1,314 @@
+"""What PRA-GRPO costs beside plain GRPO: a step of each role, memory, the frozen role here or by HTTP.
+
+    python benchmarks/training.py [--model nano-base] [--prompts 8] [--tokens 32] [--steps 4]
+
+Plain GRPO is TRL's trainer on the same rows with a reward that costs nothing. Every completion has exactly
+`--tokens` tokens, so that all trainers sample and learn equally many. Each part runs in a process of its own;
+times are processor seconds of a step after the first, so that a busy machine matters less. Targets:
+
+    perceiver step ≤ 1.35 × plain step + one batched generation of the frozen role
+    reasoner step ≤ 1.1 × plain step on the same rows
+    peak memory of the perceiver phase ≤ 1.05 × plain
+    a step that asks the frozen role by one HTTP call at a time ≥ 3 × ours
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from p2r.training.session import Built, Session
+
+PARTS = ("plain-perceiver", "perceiver", "plain-reasoner", "reasoner")
+GROUP = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What PRA-GRPO costs beside plain GRPO.")
+    parser.add_argument("--model", default="nano-base")
+    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--part", choices=PARTS, help="run one part and print its figures as JSON")
+    parser.add_argument("--scenes", type=Path, help="where scenes are drawn; kept there for the next time")
+    options = parser.parse_args()
+    if options.part:
+        print("RESULT " + json.dumps(measure(options)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        scenes = options.scenes or Path(folder) / "scenes"
+        found = {part: run_part(part, options, scenes) for part in PARTS}
+    sys.exit(0 if report(found) else 1)
+
+
+def run_part(part: str, options: argparse.Namespace, scenes: Path) -> dict[str, float]:
+    command = [sys.executable, __file__, "--part", part, "--model", options.model, "--scenes", str(scenes)]
+    for name in ("prompts", "tokens", "steps"):
+        command += [f"--{name}", str(getattr(options, name))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if not lines:
+        sys.exit(f"{part} failed:\n{done.stderr[-3000:]}")
+    figures: dict[str, float] = json.loads(lines[-1].removeprefix("RESULT "))
+    print(part, {name: round(value, 3) for name, value in figures.items()}, flush=True)
+    return figures
+
+
+def report(found: dict[str, dict[str, float]]) -> bool:
+    """Print each figure beside its target; whether all are met."""
+    plain, ours = found["plain-perceiver"], found["perceiver"]
+    rest = ours["rest"]
+    rows = [
+        ("perceiver step less one frozen generation, of a plain step", rest / plain["step"], 1.35, False),
+        (
+            "reasoner step, of a plain step",
+            found["reasoner"]["step"] / found["plain-reasoner"]["step"],
+            1.1,
+            False,
+        ),
+        ("peak memory of the perceiver phase, of plain", ours["memory"] / plain["memory"], 1.05, False),
+        (
+            "a step with one HTTP call at a time, of ours",
+            (rest + ours["http"]) / (rest + ours["frozen"]),
+            3.0,
+            True,
+        ),
+    ]
+    met = True
+    for name, value, target, least in rows:
+        good = value >= target if least else value <= target
+        met &= good
+        print(f"{'ok  ' if good else 'MISS'} {name}: {value:.2f}× (target {'≥' if least else '≤'} {target}×)")
+    return met
+
+
+def measure(options: argparse.Namespace) -> dict[str, float]:
+    import torch
+
+    torch.set_num_threads(1)
+    role = options.part.removeprefix("plain-")
+    with tempfile.TemporaryDirectory() as folder:
+        session = open_session(options, role, Path(folder))
+        built = session.build()
+        if role == "reasoner":
+            session.perceive(built, "benchmark")
+        plain = options.part.startswith("plain-")
+        trainer = plain_trainer(built, session) if plain else built.trainer
+        timed = Timed(built.frozen)
+        if options.part == "perceiver":
+            built.rewards.rewarder.frozen = timed
+        trainer.generation_config.min_new_tokens = options.tokens
+        clock = Clock()
+        trainer.add_callback(clock.callback())
+        trainer.train()
+        figures = {"step": clock.mean(), "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        if options.part == "perceiver":
+            # Of the steps that the clock saw: all but the first.
+            figures["rest"] = figures["step"] - sum(timed.seconds_of[1:]) / (options.steps - 1)
+            figures |= frozen_figures(built, session)
+        return figures
+
+
+def open_session(options: argparse.Namespace, role: str, folder: Path) -> Session:
+    from p2r.training import rounds
+    from p2r.training.recipe import load_recipe
+    from p2r.training.session import Session
+
+    rows = options.prompts * GROUP
+    changes = [
+        f"model={options.model}",
+        f"phases=[{{role: {role}}}]",
+        f"data.scenes={{count: {options.prompts}, scale: 0.375, folder: {options.scenes}}}",
+        f"training.steps={options.steps}",
+        f"training.prompts={options.prompts}",
+        f"training.group={GROUP}",
+        f"training.micro_batch={rows}",
+        f"training.max_tokens={options.tokens}",
+        "training.save_every=1000",
+        f"frozen.batch={rows}",
+    ]
+    recipe = load_recipe(Path(__file__).parents[1] / "recipes/nano.yaml", changes)
+    out = folder / "run"
+    rounds.make_folder(out)
+    start, _ = rounds.open_run(recipe, out, command="benchmark")
+    return Session(rounds.open_phase(recipe, out, 1, start).path)
+
+
+def plain_trainer(built: Built, session: Session) -> Any:
+    """TRL alone: the same weights, rows and configuration, rows in memory, a reward that is nothing."""
+    from datasets import Dataset
+    from trl import GRPOTrainer
+
+    from p2r.training import trainer as building
+
+    rows = [built.trainer.train_dataset[position] for position in range(len(built.order))]
+
+    def reward(completions: list[Any], **_: Any) -> list[float]:
+        return [float(position % 2) for position in range(len(completions))]
+
+    start = Path(session.state.start)
+    model = building.load_policy(start, session.recipe)
+    if session.phase.freeze_vision:
+        building.freeze_vision(model)
+    dataset = Dataset.from_dict({"row": range(len(rows))}).with_transform(
+        lambda batch: {key: [rows[row][key] for row in batch["row"]] for key in ("prompt", "images")}
+    )
+    plain = GRPOTrainer(
+        model=model,
+        reward_funcs=reward,
+        args=built.trainer.args,
+        train_dataset=dataset,
+        processing_class=built.processor,
+    )
+    building.speed_up(plain.ref_model, session.recipe.attention)
+    built.trainer = None  # its weights must not count as plain memory
+    return plain
+
+
+def frozen_figures(built: Built, session: Session) -> dict[str, float]:
+    """The frozen role's replies of a step: batched in the process, and by HTTP one at a time."""
+    from p2r.evidence import build_evidence
+    from p2r.models.base import Sampling
+    from p2r.models.endpoint import EndpointModel
+    from p2r.prompts import reason_messages
+    from p2r.training.frozen import FrozenModel
+    from p2r.types import Box
+
+    rows = built.rows
+    conversations = []
+    for position, index in enumerate(built.order[: session.phase.prompts]):
+        look = rows.looks(index)
+        for member in range(GROUP):
+            left = 100 * ((position + member) % 8)
+            box = Box(left, left, left + 90, left + 90, "thing")
+            evidence = build_evidence(look.source, [box], rows.settings, look.overview)
+            conversations.append(
+                reason_messages(rows.settings.prompts, rows.samples[index].question, evidence)
+            )
+    sampling = Sampling(session.phase.max_tokens or 32)
+    began = time.process_time()
+    asyncio.run(built.frozen.complete_all(conversations, sampling))
+    batched = time.process_time() - began
+    server = serve(session.state.start)
+    model = EndpointModel(f"http://127.0.0.1:{server.server_port}/v1", "frozen")
+    began = time.process_time()
+    asyncio.run(FrozenModel(model, concurrency=1).complete_all(conversations, sampling))
+    one_by_one = time.process_time() - began
+    server.shutdown()
+    return {"frozen": batched, "http": one_by_one}
+
+
+def serve(source: str) -> ThreadingHTTPServer:
+    """The frozen role behind the OpenAI protocol, in a thread, so that its processor time is counted too."""
+    import io
+
+    import numpy as np
+    import PIL.Image
+
+    from p2r.images import Picture
+    from p2r.models.base import Message, Sampling
+    from p2r.models.local import LocalModel
+
+    model = LocalModel(source, max_batch=1)
+
+    def part(entry: dict[str, Any]) -> Any:
+        if entry["type"] == "text":
+            return entry["text"]
+        data = base64.b64decode(entry["image_url"]["url"].partition(",")[2])
+        return Picture(np.array(PIL.Image.open(io.BytesIO(data)).convert("RGB")))
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            messages = [
+                Message(
+                    turn["role"],
+                    (turn["content"],)
+                    if isinstance(turn["content"], str)
+                    else tuple(map(part, turn["content"])),
+                )
+                for turn in asked["messages"]
+            ]
+            limit = asked.get("max_tokens") or asked.get("max_completion_tokens")
+            reply = asyncio.run(model.complete(messages, Sampling(limit)))
+            usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
+            choice = {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": reply.text},
+            }
+            whole = {"id": "1", "object": "chat.completion", "created": 0, "model": "frozen"}
+            whole |= {"choices": [choice], "usage": {**usage, "total_tokens": sum(usage.values())}}
+            body = json.dumps(whole).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+class Timed:
+    """A frozen role, and the processor seconds of each of its calls."""
+
+    def __init__(self, frozen: Any) -> None:
+        self._frozen = frozen
+        self.seconds = 0.0
+        self.seconds_of: list[float] = []
+
+    async def complete_all(self, *arguments: Any) -> Any:
+        """As the frozen role does."""
+        began = time.process_time()
+        try:
+            return await self._frozen.complete_all(*arguments)
+        finally:
+            self.seconds_of.append(time.process_time() - began)
+
+
+class Clock:
+    """Processor seconds from the end of one step to the end of the next: reading rows is part of a step."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def callback(self) -> Any:
+        """Adds the end of each step."""
+        from transformers import TrainerCallback
+
+        ends = self.ends
+
+        class EndOfStep(TrainerCallback):
+            def on_step_end(self, *_: Any, **__: Any) -> None:
+                ends.append(time.process_time())
+
+        return EndOfStep()
+
+    def mean(self) -> float:
+        """Seconds of a step, the first left out."""
+        return (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The frozen role on a server: in order, bounded, failures apart; a phase that stops when too much fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from fake_model import FakeModel, failure, said
+from p2r.errors import ModelError
+from p2r.health import Health
+from p2r.journal import read_lines
+from p2r.models.base import Completion, Message, Sampling
+from p2r.settings import PixelBudget, Settings
+from p2r.training.frozen import FrozenModel
+from p2r.training.perceived import perceive_samples, read_boxes
+from p2r.training.recipe import Gates
+from p2r.training.rewarding import Rewards
+from p2r.training.rewards import Rewarder
+from p2r.training.rows import Looks, Rows
+from p2r.types import Question, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+SETTINGS = Settings(budget=PixelBudget(overview_max_pixels=4096, crop_max_pixels=4096, min_pixels=1024))
+BOX = '[{"bbox_2d": [0, 0, 100, 100], "label": "bus"}]'
+
+
+def samples(count: int) -> list[Sample]:
+    image = np.zeros((64, 64, 3), np.uint8)
+    return [Sample(Question(image, f"Which {k}?", ("red", "blue"), id=f"q{k}"), "A") for k in range(count)]
+
+
+def test_replies_come_in_order_and_failures_apart() -> None:
+    def reply(messages: Sequence[Message]) -> Any:
+        return failure() if said(messages) == "2" else f"reply to {said(messages)}"
+
+    model = FakeModel(reply, delay_s=0.001)
+    frozen = FrozenModel(model, concurrency=3)
+    asked = [(Message("user", (str(k),)),) for k in range(8)]
+    replies = asyncio.run(frozen.complete_all(asked, Sampling(5)))
+    texts = [one.text if isinstance(one, Completion) else "failed" for one in replies]
+    assert texts == ["failed" if k == 2 else f"reply to {k}" for k in range(8)]
+    assert model.most_in_flight == 3
+    assert frozen.seconds > 0
+
+
+# Boxes of the frozen perceiver.
+
+
+def perceive(model: FakeModel, path: Path, count: int = 5, weights: str = "w", **more: Any) -> None:
+    asked = samples(count)
+    asyncio.run(
+        perceive_samples(
+            FrozenModel(model),
+            asked,
+            range(count),
+            settings=SETTINGS,
+            looks=Looks(asked, SETTINGS, 8),
+            weights=weights,
+            path=path,
+            batch=2,
+            health=Health(4, 5),
+            **more,
+        )
+    )
+
+
+def test_boxes_are_asked_for_once(tmp_path: Path) -> None:
+    model, again = FakeModel(lambda _: BOX), FakeModel([])
+    perceive(model, tmp_path / "boxes-0.jsonl")
+    perceive(again, tmp_path / "boxes-0.jsonl")
+    assert (len(model.calls), len(again.calls)) == (5, 0)
+    found = read_boxes(tmp_path, samples(5), range(5), SETTINGS, "w")
+    assert [box.as_tuple() for box in found[3]] == [(0, 0, 100, 100)]
+    assert found[3][0].label == "bus"
+
+
+def test_a_killed_perceiver_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "boxes-0.jsonl"
+    perceive(FakeModel(lambda _: BOX), path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:3]) + lines[3][:20])
+    model = FakeModel(lambda _: BOX)
+    perceive(model, path)
+    assert len(model.calls) == 2
+    assert path.read_bytes().splitlines(keepends=True) == lines
+
+
+def test_another_process_answers_its_share(tmp_path: Path) -> None:
+    perceive(FakeModel(lambda _: BOX), tmp_path / "boxes-0.jsonl", count=3)
+    model = FakeModel(lambda _: BOX)
+    perceive(model, tmp_path / "boxes-1.jsonl", count=5)
+    assert len(model.calls) == 2
+
+
+def test_boxes_of_other_weights_are_not_taken(tmp_path: Path) -> None:
+    perceive(FakeModel(lambda _: BOX), tmp_path / "boxes-0.jsonl", weights="old")
+    model = FakeModel(lambda _: "[]")
+    perceive(model, tmp_path / "boxes-0.jsonl", weights="new")
+    assert len(model.calls) == 5
+    assert read_boxes(tmp_path, samples(5), range(5), SETTINGS, "new")[0] == ()
+
+
+def test_a_call_that_fails_is_made_again(tmp_path: Path) -> None:
+    failed: list[str] = []
+
+    def reply(messages: Sequence[Message]) -> Any:
+        if "Which 1" in said(messages) and not failed:
+            failed.append("once")
+            return failure()
+        return BOX
+
+    perceive(FakeModel(reply), tmp_path / "boxes-0.jsonl")
+    assert len(read_lines(tmp_path / "boxes-0.jsonl")) == 5
+
+
+def test_a_call_that_always_fails_stops_the_phase_and_keeps_the_rest(tmp_path: Path) -> None:
+    model = FakeModel(lambda messages: failure() if "Which 1" in said(messages) else BOX)
+    with pytest.raises(ModelError, match="failed 3 times on 1 samples, for example q1"):
+        perceive(model, tmp_path / "boxes-0.jsonl")
+    assert len(read_lines(tmp_path / "boxes-0.jsonl")) == 4
+
+
+# A server that dies.
+
+
+def test_a_reasoner_that_dies_stops_the_phase_with_the_cause(tmp_path: Path) -> None:
+    asked = samples(1)
+    rows = Rows("perceiver", asked, SETTINGS, Looks(asked, SETTINGS, 2))
+    rewards = Rewards(Health(most_failures=3, window=5))
+    logged: dict[str, Any] = {}
+
+    def answer(model: FakeModel, texts: list[str]) -> list[float | None]:
+        rewards.rewarder = Rewarder(rows, Gates(), FrozenModel(model))
+        completions = [[{"role": "assistant", "content": text}] for text in texts]
+        return asyncio.run(
+            rewards.answer(
+                completions=completions,
+                index=[0] * len(texts),
+                log_extra=logged.__setitem__,
+                log_metric=logged.__setitem__,
+                prompts=None,
+            )
+        )
+
+    alive = FakeModel(lambda _: "<answer>A</answer>")
+    dead = FakeModel(lambda _: failure())
+    assert answer(alive, [BOX, "[]", "nothing"]) == [1.0, 1.0, 0.0]
+    assert logged["failed"] == 0
+    assert [json.loads(record)["reward"] for record in logged["record"]] == [1.0, 1.0, 0.0]
+    assert answer(dead, [BOX, BOX]) == [None, None]
+    assert logged["failed"] == 1
+    with pytest.raises(
+        ModelError, match=r"3 of the last 5 attempts failed, all of them: .*same command again"
+    ):
+        answer(dead, [BOX])

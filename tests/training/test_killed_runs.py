@@ -1,0 +1,157 @@
+"""Runs that are killed, whole, in each phase and between them: the same command ends as if nothing had been.
+
+The processes are true ones and the signal is SIGKILL to all of them at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from p2r.training.folder import PhaseFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from warm import Warm
+
+Small = dict[str, str]
+CHANGES = ["training.steps=4", "training.save_every=2"]
+# What is measured with a clock, or counts sessions.
+_CLOCK = ("time", "seconds", "step_time")
+
+
+def phases(out: Path) -> list[PhaseFolder]:
+    return [PhaseFolder(path) for path in sorted((out / "phases").glob("*"))]
+
+
+def figures(folder: PhaseFolder) -> list[dict[str, Any]]:
+    return [
+        {key: value for key, value in row.items() if key.split("/")[0] not in _CLOCK}
+        for row in folder.metrics()
+    ]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(warm: Warm, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "run"
+    warm.value("warm.train", recipe=small["recipe"], out=out, changes=CHANGES)
+    return out
+
+
+def kill_when(warm: Warm, small: Small, out: Path, reached: Callable[[], bool]) -> None:
+    """Start the run, and kill all of its processes as soon as it has got somewhere."""
+    pid = warm.start("warm.train", recipe=small["recipe"], out=out, changes=CHANGES)
+    deadline = time.monotonic() + 250
+    while not reached():
+        assert time.monotonic() < deadline, "it never got there"
+        time.sleep(0.002)
+    os.killpg(pid, signal.SIGKILL)
+    assert warm.wait().code == -signal.SIGKILL
+    with contextlib.suppress(ProcessLookupError):
+        while True:  # until the last of them is gone
+            os.killpg(pid, 0)
+            time.sleep(0.01)
+
+
+def has_steps(out: Path, name: str, steps: int) -> Callable[[], bool]:
+    path = out / "phases" / name / "metrics.jsonl"
+    return lambda: path.exists() and path.read_bytes().count(b"\n") >= steps
+
+
+def test_a_run_trains_both_roles_and_leaves_the_frozen_one_alone(uninterrupted: Path) -> None:
+    perceiver, reasoner = phases(uninterrupted)
+    for folder, role in ((perceiver, "perceiver"), (reasoner, "reasoner")):
+        state = folder.state()
+        assert (state.role, state.status, state.step, state.steps) == (role, "done", 4, 4)
+        assert state.frozen_before == state.frozen_after != ""
+        assert [row["step"] for row in folder.metrics()] == [1, 2, 3, 4]
+        assert len(folder.rollouts()) == 4 * 8
+    # The reasoner starts from what the perceiver has become, and the frozen perceiver is that too.
+    assert reasoner.state().start == str(perceiver.model)
+    assert perceiver.state().frozen_before != reasoner.state().frozen_before
+    assert {row["reward"] for row in perceiver.rollouts()} == {0.0, 1.0}
+    assert (uninterrupted / "model" / "p2r.json").is_file()
+
+
+def test_rollouts_are_written_with_what_trl_made_of_them(uninterrupted: Path) -> None:
+    for folder in phases(uninterrupted):
+        rows = folder.rollouts()
+        for metrics in folder.metrics():
+            mine = [row for row in rows if row["step"] == metrics["step"]]
+            assert sum(row["reward"] for row in mine) / len(mine) == pytest.approx(metrics["reward"])
+            for group in range(2):
+                members = [row for row in mine if row["group"] == group]
+                assert len({row["id"] for row in members}) == 1
+                assert sum(row["advantage"] for row in members) == pytest.approx(0, abs=1e-4)
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(
+    warm: Warm, small: Small, uninterrupted: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    first, second = out / "phases/01-perceiver", out / "phases/02-reasoner"
+    kill_when(warm, small, out, has_steps(out, first.name, 3))
+    between = first / "model/config.json"
+    kill_when(warm, small, out, between.exists)
+    kill_when(warm, small, out, has_steps(out, second.name, 1))
+    kill_when(warm, small, out, has_steps(out, second.name, 3))
+    warm.value("warm.train", recipe=small["recipe"], out=out, changes=CHANGES)
+    for ours, theirs in zip(phases(out), phases(uninterrupted), strict=True):
+        # In float32 on a CPU to the last digit.
+        assert figures(ours) == figures(theirs)
+        assert ours.rollouts() == theirs.rollouts()
+        assert ours.state().status == "done"
+    hashes = [
+        warm.value("probes.file_hash", path=folder / "model/model.safetensors")
+        for folder in (out, uninterrupted)
+    ]
+    assert hashes[0] == hashes[1]
+    assert len(json.loads((out / "run.json").read_text())["sessions"]) == 5
+
+
+def test_a_finished_run_is_left_as_it_is(warm: Warm, small: Small, uninterrupted: Path) -> None:
+    before = (uninterrupted / "model/model.safetensors").stat().st_mtime_ns
+    warm.value("warm.train", recipe=small["recipe"], out=uninterrupted, changes=CHANGES)
+    assert (uninterrupted / "model/model.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_recipe_does_not_go_on_with_a_run(warm: Warm, small: Small, uninterrupted: Path) -> None:
+    changes = [*CHANGES, "training.kl=0.5"]
+    ended = warm.call("warm.train", recipe=small["recipe"], out=uninterrupted, changes=changes)
+    assert ended.code == 2
+    assert "training.kl was 0.05, is 0.5" in ended.errors
+    assert "another folder" in ended.errors
+
+
+def test_two_commands_do_not_write_one_run(warm: Warm, small: Small, uninterrupted: Path) -> None:
+    from p2r.journal import FolderLock
+
+    with FolderLock(uninterrupted):
+        ended = warm.call("warm.train", recipe=small["recipe"], out=uninterrupted, changes=CHANGES)
+    assert ended.code == 2
+    assert "another process is writing this run" in ended.errors
+
+
+def test_a_full_disk_at_a_checkpoint_is_told_and_the_run_goes_on_after(
+    warm: Warm, small: Small, uninterrupted: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    largest = (Path(small["model"]) / "model.safetensors").stat().st_size
+    ended = warm.call(
+        "warm.train", recipe=small["recipe"], out=out, changes=CHANGES, file_limit=largest + 20_000
+    )
+    assert ended.code == 2, ended.errors
+    assert "free some space and run the same command again" in ended.errors
+    assert PhaseFolder(out / "phases/01-perceiver").state().status == "stopped"
+    warm.value("warm.train", recipe=small["recipe"], out=out, changes=CHANGES)
+    assert [figures(folder) for folder in phases(out)] == [
+        figures(folder) for folder in phases(uninterrupted)
+    ]
