@@ -38,7 +38,6 @@ for (const each of JSON.parse(text)) {
     apiKey: each.key,
     maxRetries: 0,
     timeout: 60_000,
-    defaultHeaders: each.headers,
   });
   try {
     said[each.name] = { ok: await ask(client, each) };

@@ -118,7 +118,8 @@ def test_an_example_shows_boxes_crops_thinking_answer_and_can_be_kept(
         assert "1 call" in alone.inner_text()
         with page.expect_download() as download:
             page.get_by_role("link", name="figure (PNG)").click()
-        assert PIL.Image.open(download.value.path()).size[0] == 1600
+        with PIL.Image.open(download.value.path()) as figure:
+            assert figure.size[0] == 1600
         with page.expect_download() as download:
             page.get_by_role("link", name="everything (JSON)").click()
         kept = json.loads(Path(download.value.path()).read_text())

@@ -72,6 +72,9 @@ class DrainingServer(uvicorn.Server):
         """See uvicorn."""
         self._admission.end(self._drain_s)
         await super().shutdown(sockets)
+        if self.force_exit:
+            # uvicorn leaves it out then, and the page would be torn down with complaints.
+            await self.lifespan.shutdown()
 
 
 def _protocol(config: ServingConfig) -> type[ImpatientProtocol]:

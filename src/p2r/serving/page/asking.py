@@ -158,10 +158,10 @@ class Asking:
             tell({"one_pass": markup.waiting(TITLES["one_pass"]), "doing": "Asking in one pass"})
             one_pass = await self._watched(question, source, "think", "one_pass", tell)
         seconds = time.perf_counter() - begin_s
-        tell({"status": markup.status(f"Done in {seconds:.1f} s.")})
+        tell({"doing": "Answered; drawing the figure"})
         result = await asyncio.to_thread(_result, question, source, looked, one_pass)
         name = self.results.put(result, len(result.figure) + len(result.record))
-        tell({"links": markup.links(name)})
+        tell({"links": markup.links(name), "status": markup.status(f"Answered in {seconds:.1f} s.")})
 
     async def _watched(
         self, question: Question, source: ImageSource, mode: Mode, part: str, tell: Tell

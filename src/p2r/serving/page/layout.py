@@ -109,7 +109,7 @@ def _lay_out(p2r: P2R, gallery: Gallery, asking: Asking) -> None:
         )
     status = gr.HTML("", elem_id="p2r-status")
     evidence = gr.HTML("", elem_id="p2r-evidence")
-    with gr.Row(equal_height=True):
+    with gr.Row(equal_height=True, elem_classes="p2r-row"):
         looked = gr.HTML("", elem_id="p2r-looked", min_width=300)
         one_pass = gr.HTML("", elem_id="p2r-one-pass", min_width=300)
     links = gr.HTML("", elem_id="p2r-links")
