@@ -32,7 +32,7 @@ SETTINGS = Settings(
         context_tokens=3_072,
         text_tokens=2_048,
     ),
-    max_tokens=TokenLimits(perceive=3, reason=3, direct=3),
+    max_tokens=TokenLimits(perceive=1, reason=3, direct=3),
 )
 CONTEXT = 4_096
 

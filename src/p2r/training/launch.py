@@ -25,7 +25,7 @@ def launch_command(launch: Launch, folder: Path) -> list[str]:
     """The command that runs a phase."""
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     if launch.config is not None:
-        command += ["--config_file", launch.config, "--machine_rank", str(launch.machine_rank)]
+        command += ["--config_file", launch.config, "--machine_rank", "0"]
         if launch.processes is not None:
             command += ["--num_processes", str(launch.processes)]
         if launch.main_address is not None:

@@ -19,7 +19,10 @@ from p2r.training.folder import ERROR
 
 END_WITH_STDIN = "P2R_END_WITH_STDIN"
 # How libraries say that a file could not be written whole: none of them raises an OSError for it.
-_FULL = ("No space left", "os error 28", "File too large", "os error 27", "quota exceeded", "failed writing")
+_FULL = (
+    *("no space left", "os error 28", "file too large", "os error 27", "quota exceeded"),
+    *("failed writing", "unexpected pos"),  # torch.save
+)
 
 
 def main() -> None:
@@ -45,8 +48,13 @@ def main() -> None:
 
 def full_disk(error: BaseException, path: Path) -> InputError | None:
     """What libraries raise when a checkpoint does not fit, as one readable error; None for anything else."""
-    text = " ".join(f"{error} {error.__context__ or ''}".split())
-    if not any(sign.lower() in text.lower() for sign in _FULL):
+    told: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        told.append(" ".join(str(cause).split()))
+        cause = cause.__cause__ or cause.__context__
+    text = "; ".join(told)
+    if not any(sign in text.lower() for sign in _FULL):
         return None
     free = shutil.disk_usage(path).free / 1e9
     return InputError(

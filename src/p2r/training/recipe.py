@@ -226,14 +226,12 @@ class Launch(_Part):
         config: a configuration of accelerate (recipes/accelerate/); relative to the recipe. None for plain
             processes on this machine.
         processes: how many in all; with a config, None for its own number.
-        machine_rank: which of several machines this is; every machine runs the same command.
         main_address, main_port: where machine 0 is.
         threads: OMP_NUM_THREADS of each process; None leaves it.
     """
 
     config: str | None = None
     processes: Positive | None = None
-    machine_rank: Annotated[int, Field(ge=0)] = 0
     main_address: str | None = None
     main_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     threads: Positive | None = None

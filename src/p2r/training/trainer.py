@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 # The decoders of `Settings.max_tokens` for each role.
 _STAGE = {"perceiver": "perceive", "reasoner": "reason", "think": "reason", "direct": "direct"}
 
+# Where TRL's defaults are not the paper's; `training.trainer` may change them.
+_PAPER = {
+    "loss_type": "dapo",  # the mean over all tokens of a step, as the release aggregates
+    "scale_rewards": "group",
+    "use_bias_correction_kl": False,  # TRL weighs the KL by the ratio
+    "top_k": 0,
+}
+
 
 def completion_tokens(phase: Phase, settings: Settings) -> int:
     """The most new tokens of a rollout."""
@@ -120,7 +128,7 @@ def configure(
             f"processes × micro_batch {phase.micro_batch} = {per_pass} do not divide: change micro_batch"
         )
     try:
-        return GRPOConfig(**fields, **phase.trainer)
+        return GRPOConfig(**{**_PAPER, **fields, **phase.trainer})
     except TypeError as error:
         raise InputError(f"training.trainer: {error}") from error
     except ValueError as error:
@@ -155,11 +163,7 @@ def _fields(recipe: Recipe, phase: Phase, settings: Settings, output: Path, seed
         "epsilon": phase.clip,
         "temperature": phase.temperature,
         "top_p": phase.top_p,
-        "top_k": 0,
         "repetition_penalty": 1.0,
-        "loss_type": "dapo",  # the mean over all tokens of a step, as the release aggregates
-        "scale_rewards": "group",
-        "use_bias_correction_kl": False,  # TRL's default weighs the KL by the ratio; the paper does not
         "gradient_checkpointing": phase.gradient_checkpointing,
         "bf16": recipe.precision == "bfloat16",
         "use_cpu": not torch.cuda.is_available(),
