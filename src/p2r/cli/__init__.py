@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from p2r.cli import answer, data, demo, doctor, eval, report, scenes, serve  # noqa: A004  (a module of ours)
+from p2r.cli import answer, data, demo, doctor, eval, report, scenes, serve, train  # noqa: A004  (a module of ours)
 
 app = typer.Typer(
     name="p2r",
@@ -20,6 +20,7 @@ app.command("demo")(demo.demo)
 app.command("eval")(eval.evaluate)
 app.command("report")(report.report)
 app.command("serve")(serve.serve)
+app.command("train")(train.train)
 app.command("scenes")(scenes.scenes)
 app.command("data")(data.data)
 app.command("doctor")(doctor.doctor)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from p2r.doctor import Finding
+
 WRONG_INPUT = 2
 MODEL_FAILED = 3
 
@@ -49,6 +51,20 @@ def say(kind: str, style: str, message: str) -> None:
 def exit_code(error: P2RError) -> int:
     """2 for what the user gave, 3 for a model that failed."""
     return MODEL_FAILED if isinstance(error, ModelError) else WRONG_INPUT
+
+
+_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failure": ("✗", "red")}
+
+
+def show_finding(finding: Finding) -> None:
+    """One thing that was looked at, on a line, with its cure."""
+    from rich.text import Text
+
+    mark, style = _MARKS[finding.state]
+    line = Text.assemble((f"{mark} ", style), (f"{finding.name}  ", "bold"), printable(finding.detail))
+    if finding.cure:
+        line.append(f"  → {finding.cure}", "cyan")
+    stdout().print(line, soft_wrap=True)
 
 
 @contextmanager

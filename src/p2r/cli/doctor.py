@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2r.cli.console import MODEL_FAILED, WRONG_INPUT, readable_errors, stderr, stdout
+from p2r.cli.console import MODEL_FAILED, WRONG_INPUT, readable_errors, show_finding, stderr
 from p2r.cli.options import DebugOption, JsonOption, PromptsOption, SettingsOption, read_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from p2r.doctor import Finding
-
-_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failure": ("✗", "red")}
 
 
 def doctor(
@@ -38,11 +36,13 @@ def doctor(
         findings = []
         for finding in look_at_installation():
             findings.append(finding)
-            _show(finding, quiet=json_output)
+            if not json_output:
+                show_finding(finding)
         for spec in model:
             for finding in _ask(spec, settings, prompts, quiet=json_output):
                 findings.append(finding)
-                _show(finding, quiet=json_output)
+                if not json_output:
+                    show_finding(finding)
     failures = [finding for finding in findings if finding.state == "failure"]
     if json_output:
         rows = [asdict(finding) for finding in findings]
@@ -60,15 +60,3 @@ def _ask(spec: str, settings: Path | None, prompts: Path | None, *, quiet: bool)
     console.quiet = quiet
     with console.status(f"asking {spec} …"):
         return asyncio.run(look_at_model(spec, read_settings(spec, settings, prompts)))
-
-
-def _show(finding: Finding, *, quiet: bool) -> None:
-    from rich.text import Text
-
-    if quiet:
-        return
-    mark, style = _MARKS[finding.state]
-    line = Text.assemble((f"{mark} ", style), (f"{finding.name}  ", "bold"), finding.detail)
-    if finding.cure:
-        line.append(f"  → {finding.cure}", "cyan")
-    stdout().print(line, soft_wrap=True)

@@ -1,0 +1,211 @@
+"""What a phase will need of a device and of the disk: an estimate from the model's shapes, nothing is loaded.
+
+Counted are weights, gradients, AdamW, the KL reference, activations (V. Korthikanti et al., "Reducing
+Activation Recomputation in Large Transformer Models", 2022: 34 bytes a token, layer and hidden unit in 16
+bits), logits, and the keys and values of generation. Libraries keep more; `SPARE` leaves room for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2r.errors import InputError
+
+if TYPE_CHECKING:
+    from p2r.training.recipe import Phase, Recipe
+
+SPARE = 1.15  # what libraries, fragments and kernels take on top
+_ACTIVATIONS = 17  # values a token, layer and hidden unit
+_CHECKPOINTS = 2  # of them that are kept when activations are computed again
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The shapes of a model.
+
+    Attributes:
+        parameters: of all weights.
+        vision: of them in the vision tower.
+        adapters: what LoRA adds; 0 without it.
+        layers, hidden, vocabulary: of the language model.
+        cache: values of keys and values for a token.
+    """
+
+    parameters: int
+    vision: int
+    adapters: int
+    layers: int
+    hidden: int
+    vocabulary: int
+    cache: int
+
+    def trained(self, phase: Phase) -> int:
+        """How many weights a phase changes."""
+        if self.adapters:
+            return self.adapters
+        return self.parameters - (self.vision if phase.freeze_vision else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """How a phase is spread.
+
+    Attributes:
+        count: processes, each with a device.
+        sharded: weights, gradients and AdamW are shared out among them (FSDP, ZeRO-3).
+    """
+
+    count: int
+    sharded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Bytes on each device.
+
+    Attributes:
+        weights, gradients, optimizer, reference: at all times.
+        update: activations and logits of one micro-batch.
+        generation: keys and values of the rollouts, or of the frozen role's batch, whichever is more.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    reference: int
+    update: int
+    generation: int
+
+    @property
+    def peak(self) -> int:
+        """The most at a time, with room to spare."""
+        still = self.weights + self.gradients + self.optimizer + self.reference
+        return int(SPARE * (still + max(self.update, self.generation)))
+
+
+def read_sizes(start: Path, recipe: Recipe) -> Sizes:
+    """The shapes of a checkpoint, from its configuration alone.
+
+    Raises:
+        InputError: it is no checkpoint that can be trained.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    try:
+        config = AutoConfig.from_pretrained(start, local_files_only=True)
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"model {start}: {' '.join(str(error).split())[:300]}") from error
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return Sizes(
+        parameters=sum(weights.numel() for weights in model.parameters()),
+        vision=sum(w.numel() for name, w in model.named_parameters() if ".visual." in f".{name}"),
+        adapters=_adapters(model, recipe),
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        vocabulary=text.vocab_size,
+        cache=2 * text.num_hidden_layers * heads * width,
+    )
+
+
+def _adapters(model: Any, recipe: Recipe) -> int:
+    import torch
+
+    lora = recipe.lora
+    if lora is None:
+        return 0
+    found = 0
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and _is_target(name, lora.targets):
+            found += lora.rank * (module.in_features + module.out_features)
+    if not found:
+        raise InputError(f"lora.targets {lora.targets!r} matches no layer of the model {recipe.model}")
+    return found
+
+
+def _is_target(name: str, targets: str | tuple[str, ...]) -> bool:
+    if isinstance(targets, str):
+        return re.fullmatch(targets, name) is not None
+    return any(name == target or name.endswith(f".{target}") for target in targets)
+
+
+def device() -> tuple[str, int]:
+    """The device that a process here would train on, and its memory in bytes; `cpu` where there is no GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory
+    return "cpu", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def processes_of(recipe: Recipe) -> Processes:
+    """How many processes a recipe starts, and whether they share out the weights.
+
+    Raises:
+        InputError: the configuration of accelerate cannot be read.
+    """
+    launch = recipe.launch
+    if launch.config is None:
+        return Processes(launch.processes or 1, sharded=False)
+    import yaml
+
+    try:
+        config = yaml.safe_load(Path(launch.config).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"launch.config {launch.config}: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"launch.config {launch.config}: a mapping of keys is needed")
+    stage = (config.get("deepspeed_config") or {}).get("zero_stage", 0)
+    sharded = config.get("distributed_type") == "FSDP" or stage == 3
+    return Processes(launch.processes or int(config.get("num_processes") or 1), sharded)
+
+
+def needed(sizes: Sizes, recipe: Recipe, phase: Phase, prompt: int, completion: int) -> Need:
+    """What a phase needs on each device.
+
+    Args:
+        sizes: of the model.
+        recipe, phase: what is done.
+        prompt: tokens of the longest prompt, pictures included.
+        completion: the most new tokens.
+    """
+    spread = processes_of(recipe)
+    shards = spread.count if spread.sharded else 1
+    short = 2 if recipe.precision == "bfloat16" else 4
+    trained = sizes.trained(phase)
+    # All weights are kept in 32 bits and computed with in the recipe's precision, a copy of which is made.
+    full = 4 * sizes.parameters + (short * sizes.parameters if short < 4 else 0)
+    weights = short * sizes.parameters + 4 * sizes.adapters if recipe.lora else full
+    reference = short * sizes.parameters if phase.kl and not recipe.lora else 0
+    tokens = phase.micro_batch * (prompt + completion)
+    values = _ACTIVATIONS * (1 if phase.gradient_checkpointing else sizes.layers)
+    kept = _CHECKPOINTS * sizes.layers if phase.gradient_checkpointing else 0
+    logits = 2 * 4 * phase.micro_batch * completion * sizes.vocabulary
+    rollouts = phase.prompts * phase.group // spread.count if recipe.rollouts.engine == "transformers" else 0
+    frozen = recipe.frozen.batch if recipe.frozen.where == "process" else 0
+    return Need(
+        weights=weights // shards,
+        gradients=4 * trained // shards,
+        optimizer=8 * trained // shards,
+        reference=reference // shards,
+        update=(values + kept) * tokens * sizes.hidden * short + logits,
+        generation=max(rollouts, frozen) * (prompt + completion) * sizes.cache * short,
+    )
+
+
+def disk_needed(sizes: Sizes, recipe: Recipe) -> int:
+    """Bytes that a run folder grows to: three checkpoints, one of them half written, and the models."""
+    phases = [phase for _, phase in recipe.plan()]
+    trained = max(sizes.trained(phase) for phase in phases)
+    stored = 4 * (sizes.adapters or sizes.parameters)
+    checkpoint = stored + 8 * trained
+    model = (2 if recipe.lora and recipe.precision == "bfloat16" else 4) * sizes.parameters
+    return 3 * checkpoint + (len(phases) + 1) * model

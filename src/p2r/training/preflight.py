@@ -1,0 +1,297 @@
+"""`p2r train RECIPE --check`: what would go wrong in a training, found before it is paid for.
+
+One finding for each check, with its cure. Nothing here needs a GPU, except that a model which is too large
+for this machine is not asked; the finding says so. Nothing is written outside temporary folders, but for
+scenes that the recipe keeps in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from p2r.doctor import Finding
+from p2r.errors import InputError, P2RError
+from p2r.training.checkcalls import check_calls, left_out
+from p2r.training.checkdata import check_answers, check_pictures, named
+from p2r.training.dataset import load_data, settings_of
+from p2r.training.memory import device, disk_needed, needed, processes_of, read_sizes
+from p2r.training.scenes import draw_scenes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from p2r.doctor import State
+    from p2r.settings import Settings
+    from p2r.training.dataset import TrainingData
+    from p2r.training.memory import Sizes
+    from p2r.training.recipe import Phase, Recipe
+    from p2r.types import Sample
+
+T = TypeVar("T")
+
+SCENES = 32  # that are drawn for a check
+GROUPS = 8  # that are rehearsed
+SMALL = 300_000_000  # weights that a CPU can be asked to generate with
+
+
+class Preflight:
+    """The checks of a recipe.
+
+    Args:
+        recipe: as loaded.
+        out: the run folder that is meant; None for the current folder.
+        groups: how many groups of rollouts are rehearsed.
+        tell: is told what is being looked at.
+    """
+
+    def __init__(
+        self, recipe: Recipe, out: Path | None, *, groups: int = GROUPS, tell: Callable[[str], None]
+    ) -> None:
+        self.recipe = recipe
+        self._out = out or Path.cwd()
+        self._groups = groups
+        self._tell = tell
+        self._roles = list({phase.role: phase for _, phase in recipe.plan()}.values())
+        self._settings: Settings | None = None
+        self._start: Path | None = None
+        self._sizes: Sizes | None = None
+        self._longest: dict[str, int] = {}
+
+    def run(self) -> Iterator[Finding]:
+        """All checks, one after the other; one that rests on a failed one says that it was left out."""
+        with tempfile.TemporaryDirectory(prefix="p2r-check-") as scratch:
+            yield from self._plan()
+            yield from self._model()
+            data: TrainingData | None = None
+            for found in self._data(Path(scratch)):
+                if isinstance(found, Finding):
+                    yield found
+                else:
+                    data = found
+            if data is None:
+                yield left_out("pictures, prompts and rewards", "there are no samples")
+                return
+            pictures = check_pictures(data.samples, self._tell)
+            yield pictures
+            yield from check_answers(data.samples, self.recipe.judge)
+            if self._start is None or self._sizes is None or self._settings is None:
+                yield left_out("prompts, memory, disk and rewards", "the model is not there")
+                return
+            if pictures.state == "failure":
+                yield left_out("prompts and rewards", "pictures are missing")
+                return
+            yield from self._prompts(data.samples)
+            yield from self._memory()
+            yield self._disk()
+            yield from check_calls(
+                self.recipe,
+                self._roles,
+                data.samples,
+                self._settings,
+                self._start,
+                small=self._sizes.parameters <= SMALL or device()[0] != "cpu",
+                groups=self._groups,
+                tell=self._tell,
+            )
+
+    # What is planned.
+
+    def _plan(self) -> Iterator[Finding]:
+        try:
+            spread = processes_of(self.recipe)
+        except InputError as error:
+            yield Finding("recipe", "failure", str(error), "give a configuration as in recipes/accelerate")
+            return
+        for phase in self._roles:
+            rows, step = phase.prompts * phase.group, phase.micro_batch * spread.count
+            detail = (
+                f"{phase.prompts} prompts × {phase.group} rollouts a step, {spread.count} processes × "
+                f"{phase.micro_batch} at a time"
+            )
+            if rows % step:
+                cure = f"change micro_batch so that processes × micro_batch divides {rows}"
+                yield Finding(f"recipe, {phase.role}", "failure", f"{detail} do not divide them", cure)
+            else:
+                yield Finding(f"recipe, {phase.role}", "ok", detail)
+        if self.recipe.frozen.where == "process" and (problem := self._not_shared(spread.sharded)):
+            yield Finding("recipe, frozen role", "failure", *problem)
+
+    def _not_shared(self, sharded: bool) -> tuple[str, str] | None:
+        if sharded:
+            return "frozen.where: process needs whole weights", "set frozen.where to vllm or endpoint"
+        if self.recipe.lora is None and any(
+            not phase.kl for phase in self._roles if phase.role in ("perceiver", "reasoner")
+        ):
+            cure = "set training.kl, or frozen.where to vllm or endpoint"
+            return "frozen.where: process shares the KL reference, and kl 0 has none", cure
+        return None
+
+    def _model(self) -> Iterator[Finding]:
+        from p2r.training.rounds import find_start
+
+        self._tell("looking at the model")
+        try:
+            self._settings = settings_of(self.recipe)
+            self._start = find_start(self.recipe.model)
+            self._sizes = sizes = read_sizes(self._start, self.recipe)
+        except P2RError as error:
+            yield Finding("model", "failure", str(error), "see the recipe's keys model, settings and lora")
+            return
+        trained = max(sizes.trained(phase) for phase in self._roles)
+        how = "with adapters" if self.recipe.lora else "in all"
+        detail = f"{self._start}: {_count(sizes.parameters)} weights, {_count(trained)} of them trained {how}"
+        yield Finding("model", "ok", detail.replace(" of them trained with", " trained with"))
+
+    # The data.
+
+    def _data(self, scratch: Path) -> Iterator[Finding | TrainingData]:
+        recipe, scenes = self.recipe, self.recipe.data.scenes
+        self._tell("reading samples")
+        try:
+            if recipe.data.samples is not None:
+                source, few = Path(recipe.data.samples), ""
+            elif scenes is not None:
+                count = min(SCENES, scenes.count)
+                folder = Path(scenes.folder) if scenes.folder else scratch
+                source = draw_scenes(
+                    folder,
+                    scenes.model_copy(update={"count": count}),
+                    lambda done: self._tell(f"drawing scenes: {done} of {count}"),
+                )
+                few = f" of {scenes.count} scenes, drawn for this check" if count < scenes.count else ""
+            data = load_data(recipe, source)
+        except InputError as error:
+            yield Finding("data", "failure", str(error), "mend the line, or the recipe's data")
+            return
+        kinds = Counter(sample.question.answer_type for sample in data.samples)
+        told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        gold = sum(sample.boxes is not None for sample in data.samples)
+        notes = "".join(f"; {note}" for note in data.notes)
+        detail = f"{len(data.samples)} samples{few}: {told}; {gold} with gold boxes{notes}"
+        yield Finding("data", "ok", detail)
+        yield data
+
+    # The model's side.
+
+    def _prompts(self, samples: Sequence[Sample]) -> Iterator[Finding]:
+        from transformers import AutoConfig
+
+        from p2r.models.preparing import Preparer
+        from p2r.training.lengths import prompt_tokens
+        from p2r.training.trainer import completion_tokens, load_processor, phase_steps
+
+        start, settings = _known(self._start), _known(self._settings)
+        try:
+            processor = load_processor(start)
+            config = AutoConfig.from_pretrained(start, local_files_only=True)
+        except (OSError, ValueError) as error:
+            detail = f"the processor of {start}: {' '.join(str(error).split())[:200]}"
+            yield Finding("prompts", "failure", detail, "give a model folder with its processor")
+            return
+        preparer = Preparer(processor, config, str(start))
+        context = int(config.get_text_config().max_position_embeddings)
+        for phase in self._roles:
+            new = completion_tokens(phase, settings)
+            lengths = []
+            for done, sample in enumerate(samples, start=1):
+                self._tell(f"prompts of the {phase.role}: {done} of {len(samples)}")
+                lengths.append(prompt_tokens(sample, phase, settings, preparer, processor))
+            most = self.recipe.data.max_prompt_tokens or context - new
+            self._longest[phase.role] = min(max(lengths), most)
+            yield self._fitting(phase, samples, lengths, most)
+            try:
+                steps = phase_steps(phase, sum(length <= most for length in lengths))
+            except InputError as error:
+                if self.recipe.data.scenes is None:
+                    yield Finding(f"steps, {phase.role}", "failure", str(error), "see training.steps")
+                continue
+            tokens = phase.prompts * phase.group * (statistics.median(lengths) + new)
+            detail = f"{steps} steps of up to {_count(tokens)} tokens"
+            if self.recipe.data.scenes is None or phase.steps:
+                yield Finding(f"steps, {phase.role}", "ok", detail)
+
+    def _fitting(self, phase: Phase, samples: Sequence[Sample], lengths: Sequence[int], most: int) -> Finding:
+        name = f"prompts, {phase.role}"
+        detail = (
+            f"{min(lengths)} to {max(lengths)} tokens after resizing, half of them up to "
+            f"{statistics.median_high(lengths)}"
+        )
+        long = [one.question.id for one, length in zip(samples, lengths, strict=True) if length > most]
+        if not long:
+            return Finding(name, "ok", f"{detail}; none is left out (up to {most} fit)")
+        share = len(long) / len(samples)
+        detail += f"; {len(long)} are longer than {most} and left out ({100 * share:.1f} %): {named(long)}"
+        state: State = "failure" if share > self.recipe.data.max_dropped else "warning"
+        cure = "raise data.max_prompt_tokens, or lower settings.budget (overview_max_pixels, crop_max_pixels)"
+        return Finding(name, state, detail, cure)
+
+    def _memory(self) -> Iterator[Finding]:
+        from p2r.training.trainer import completion_tokens
+
+        sizes, settings = _known(self._sizes), _known(self._settings)
+        name_of, there = device()
+        for phase in self._roles:
+            if phase.role not in self._longest:
+                continue
+            new = completion_tokens(phase, settings)
+            need = needed(sizes, self.recipe, phase, self._longest[phase.role], new)
+            parts = {
+                "weights": need.weights,
+                "gradients": need.gradients,
+                "AdamW": need.optimizer,
+                "KL reference": need.reference,
+                "update": need.update,
+                "generation": need.generation,
+            }
+            told = ", ".join(f"{name} {_bytes(size)}" for name, size in parts.items() if size)
+            detail = f"about {_bytes(need.peak)} on each device (estimated: {told})"
+            name = f"memory, {phase.role}"
+            if name_of == "cpu" and self.recipe.precision == "bfloat16":
+                cure = "run this check where it will be trained"
+                yield Finding(name, "warning", f"{detail}; there is no GPU here to compare it with", cure)
+                continue
+            detail += f"; {name_of} has {_bytes(there)}"
+            room = float(there)
+            if self.recipe.rollouts.engine == "vllm-colocate":
+                room *= 1 - self.recipe.rollouts.memory
+                detail += f", {_bytes(room)} beside vLLM"
+            if need.peak <= 0.9 * room:
+                yield Finding(name, "ok", detail)
+            else:
+                cure = (
+                    "lower micro_batch, frozen.batch or the pixel budgets, use lora, or share out with FSDP"
+                )
+                yield Finding(name, "failure" if need.peak > room else "warning", detail, cure)
+
+    def _disk(self) -> Finding:
+        need = disk_needed(_known(self._sizes), self.recipe)
+        folder = self._out.resolve()
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+        detail = f"up to {_bytes(need)} for checkpoints and models; {_bytes(free)} are free in {folder}"
+        if need <= 0.95 * free:
+            return Finding("disk", "ok", detail)
+        return Finding("disk", "failure", detail, "free some space, or give --out another disk")
+
+
+def _known(value: T | None) -> T:
+    if value is None:  # the checks before have left it there, or ended the run
+        raise InputError("a check before this one failed")
+    return value
+
+
+def _count(number: float) -> str:
+    for unit, size in (("billion", 1e9), ("million", 1e6), ("thousand", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number:.0f}"
+
+
+def _bytes(number: float) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"

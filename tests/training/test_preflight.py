@@ -1,0 +1,207 @@
+"""`p2r train RECIPE --check`: what it finds, its cures, and that it finds nothing where all is well."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from phrase_model import write_phrase_model
+from small_run import recipe, write_recipe, write_samples
+from typer.testing import CliRunner
+
+from p2r.cli import app
+from p2r.samples import read_samples
+from p2r.training.checkdata import check_answers, check_pictures
+from p2r.training.memory import Processes, disk_needed, needed, processes_of, read_sizes
+from p2r.training.preflight import Preflight
+from p2r.training.recipe import Recipe, load_recipe
+from servers import Server, reply, status
+
+pytest.importorskip("torch", reason="the local extra is not installed")
+pytest.importorskip("transformers", reason="the local extra is not installed")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_phrase_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def samples(tmp_path):
+    return write_samples(tmp_path / "data", count=8)
+
+
+def findings(data, tmp_path, groups=2):
+    path = write_recipe(tmp_path / "recipe.yaml", data)
+    found = list(Preflight(load_recipe(path), tmp_path / "out", groups=groups, tell=lambda _: None).run())
+    return {finding.name: finding for finding in found}
+
+
+def wrong(found):
+    return {name: finding for name, finding in found.items() if finding.state == "failure"}
+
+
+def silent(_text):
+    pass
+
+
+def test_where_all_is_well_nothing_is_found(model, samples, tmp_path):
+    path = write_recipe(tmp_path / "recipe.yaml", recipe(model, samples))
+    done = CliRunner().invoke(app, ["train", str(path), "--check", "--out", str(tmp_path / "out"), "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    found = {row["name"]: row for row in told["findings"]}
+    assert told["ok"]
+    assert [row["name"] for row in told["findings"]] == [
+        "recipe, perceiver", "recipe, reasoner", "model", "data", "pictures", "answers",
+        "prompts, perceiver", "steps, perceiver", "prompts, reasoner", "steps, reasoner",
+        "memory, perceiver", "memory, reasoner", "disk", "frozen role", "judge",
+        "rewards, perceiver", "rewards, reasoner",
+    ]  # fmt: skip
+    assert "8 samples: 8 choice; 8 with gold boxes" in found["data"]["detail"]
+    assert found["pictures"]["detail"] == "8 pictures open"
+    assert "none is left out" in found["prompts, perceiver"]["detail"]
+    assert "8 groups of 4: reward" in found["rewards, perceiver"]["detail"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_is_gone_or_torn_is_named(samples):
+    read = read_samples(samples)
+    (samples.parent / "3.png").write_bytes((samples.parent / "3.png").read_bytes()[:200])
+    (samples.parent / "5.png").unlink()
+    found = check_pictures(read, silent)
+    assert found.state == "failure"
+    assert found.detail.startswith("2 of 8 pictures cannot be read: sample q3: ")
+    assert "sample q5" in found.detail
+    assert found.cure
+
+
+def test_answers_that_nobody_can_score_are_named(samples):
+    rows = [json.loads(line) for line in samples.read_text().splitlines()]
+    for row in rows[:5]:
+        row |= {"choices": [], "answer": "a red door", "answer_type": "free"}
+    rows[6] |= {"choices": [], "answer": "about a dozen", "answer_type": "number"}
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = read_samples(samples)
+    without, number = check_answers(read, None)
+    assert (without.state, number.state) == ("failure", "warning")
+    assert (
+        "5 of 8 answers are free-form, and the recipe has no judge: q0, q1, q2, and 2 more" in without.detail
+    )
+    assert "q6 ('about a dozen')" in number.detail
+    (only,) = check_answers(read, "exact")
+    assert only.name == "answers"
+    assert only.state == "warning"
+    (fine,) = check_answers(read[7:], None)
+    assert fine.state == "ok"
+
+
+def test_prompts_that_are_too_long_stop_it(model, samples, tmp_path):
+    data = recipe(model, samples)
+    data["data"]["max_prompt_tokens"] = 100
+    found = findings(data, tmp_path)["prompts, perceiver"]
+    assert found.state == "failure"
+    assert "8 are longer than 100 and left out (100.0 %): q0, q1, q2, and 5 more" in found.detail
+    assert "settings.budget" in found.cure
+
+
+def test_a_batch_that_does_not_divide_and_a_frozen_role_without_weights(model, samples, tmp_path):
+    data = recipe(model, samples, training={"micro_batch": 3, "kl": 0.0}, phases=[{"role": "perceiver"}])
+    found = wrong(findings(data, tmp_path))
+    assert "1 processes × 3 at a time do not divide them" in found["recipe, perceiver"].detail
+    assert "kl 0 has none" in found["recipe, frozen role"].detail
+
+
+def test_what_rests_on_a_missing_model_is_left_out(samples, tmp_path):
+    found = findings(recipe(tmp_path / "nowhere", samples), tmp_path)
+    assert found["model"].state == "failure"
+    assert found["pictures"].state == "ok"
+    assert found["prompts, memory, disk and rewards"].detail == "not looked at: the model is not there"
+
+
+def test_an_endpoint_that_is_down_and_a_judge_that_cannot_tell(model, samples, tmp_path):
+    with Server([reply("yes")]) as always:
+        data = recipe(
+            model,
+            samples,
+            frozen={"where": "endpoint", "url": "http://127.0.0.1:9/v1#frozen"},
+            judge=f"{always.url}#judge",
+            phases=[{"role": "perceiver"}],
+        )
+        found = findings(data, tmp_path)
+    assert found["frozen role"].state == "failure"
+    assert found["frozen role"].cure == "start it, or mend frozen.url"
+    assert "says yes to a right answer and yes to a wrong one" in found["judge"].detail
+    assert found["rewards, perceiver"].detail == "not looked at: the judge does not answer"
+
+
+def test_calls_that_fail_are_no_rewards(model, samples, tmp_path):
+    with Server([reply("<think>.</think><answer>A</answer>"), status(400)]) as server:
+        frozen = {"where": "endpoint", "url": f"{server.url}#frozen"}
+        found = findings(recipe(model, samples, frozen=frozen, phases=[{"role": "perceiver"}]), tmp_path)
+    assert found["frozen role"].state == "ok"
+    assert found["rewards, perceiver"].state == "failure"
+    assert "rollouts got no reward: " in found["rewards, perceiver"].detail
+
+
+def test_groups_without_spread_are_said(model, samples, tmp_path):
+    rows = [json.loads(line) for line in samples.read_text().splitlines()]
+    text = "".join(json.dumps({**row, "choices": [], "answer": "zebra"}) + "\n" for row in rows)
+    samples.write_text(text.replace('"choice"', '"free"'))
+    data = recipe(model, samples, judge="exact", phases=[{"role": "think"}])
+    found = findings(data, tmp_path)["rewards, think"]
+    assert found.state == "warning"
+    assert "reward 0 % on average, rewards differ in 0 of them" in found.detail
+    assert "groups without spread teach nothing" in found.cure
+
+
+# The plan
+
+
+def planned(**changes):
+    data = {"name": "x", "model": "m", "data": {"samples": "s"}, "phases": [{"role": "perceiver"}], **changes}
+    return Recipe.model_validate(data)
+
+
+def test_the_plan_counts_what_is_there(model):
+    full = planned(precision="float32", training={"micro_batch": 2})
+    sizes = read_sizes(model, full)
+    from transformers import AutoModelForImageTextToText
+
+    loaded = AutoModelForImageTextToText.from_pretrained(model)
+    assert sizes.parameters == sum(weights.numel() for weights in loaded.parameters())
+    assert 0 < sizes.vision < sizes.parameters
+    assert sizes.cache == 2 * 2 * 1 * 16
+    need = needed(sizes, full, full.phases[0], prompt=100, completion=20)
+    assert (need.weights, need.gradients, need.optimizer) == tuple(n * sizes.parameters for n in (4, 4, 8))
+    assert need.reference == 4 * sizes.parameters
+    assert need.generation == 64 * 8 * 120 * sizes.cache * 4
+    frozen = planned(precision="float32", training={"freeze_vision": True})
+    trained = sizes.parameters - sizes.vision
+    assert needed(sizes, frozen, frozen.phases[0], 100, 20).optimizer == 8 * trained
+    assert disk_needed(sizes, full) == (3 * 12 + 2 * 4) * sizes.parameters
+
+
+def test_adapters_are_counted_and_need_no_reference(model):
+    adapted = planned(precision="bfloat16", lora={"rank": 4, "targets": ["q_proj", "down_proj"]})
+    sizes = read_sizes(model, adapted)
+    # Two layers; q_proj is 32 → 32, down_proj 64 → 32.
+    trained = 2 * 4 * ((32 + 32) + (64 + 32))
+    assert sizes.adapters == trained
+    need = needed(sizes, adapted, adapted.phases[0], 100, 20)
+    assert need.reference == 0
+    assert need.weights == 2 * sizes.parameters + 4 * trained
+    assert need.gradients == 4 * trained
+
+
+def test_sharded_weights_are_shared_out(model, tmp_path):
+    config = tmp_path / "fsdp.yaml"
+    config.write_text(yaml.safe_dump({"distributed_type": "FSDP", "num_processes": 4}))
+    sharded = planned(launch={"config": str(config)}, frozen={"where": "vllm"})
+    assert processes_of(sharded) == Processes(4, sharded=True)
+    sizes = read_sizes(model, sharded)
+    whole = needed(sizes, planned(), sharded.phases[0], 100, 20)
+    part = needed(sizes, sharded, sharded.phases[0], 100, 20)
+    assert part.optimizer == whole.optimizer // 4
+    assert part.update == whole.update
