@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from p2r.serving.page.asking import Asking
     from p2r.serving.page.gallery import Gallery
 
+MOST_SESSIONS = 500
 _HERE = Path(__file__).parent
 _PICKER = """
 <div class="p2r-drop">
@@ -57,6 +58,8 @@ def page_app(p2r: P2R, gallery: Gallery, asking: Asking) -> FastAPI:
     """
     with gr.Blocks(title="perceive-to-reason", analytics_enabled=False) as blocks:
         _lay_out(p2r, gallery, asking)
+    # What Gradio remembers of each: the last question.
+    blocks.state_session_capacity = MOST_SESSIONS
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # No fonts and scripts from elsewhere; no pages of Gradio's own.
     theme = gr.themes.Base(
