@@ -268,3 +268,40 @@ def compare(one: str, other: str, first: str) -> dict[str, float]:
 def file_hash(path: str) -> str:
     """Of a file's bytes."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def known_pictures(recipe: str, out: str) -> dict[str, Any]:
+    """Features with and without looking up, of pictures of many sizes, some of them twice and some known."""
+    from p2r.training.pictures import KnownPictures
+
+    session = open_session(
+        recipe, out, ["phases=[{role: reasoner}]", "training.prompts=8", "training.micro_batch=32"]
+    )
+    built = session.build()
+    ragged(built)
+    _, inputs = take_batch(built)
+    visual = built.trainer.model.model.visual
+    pixels, grids = inputs["pixel_values"], inputs["image_grid_thw"]
+    with torch.no_grad():
+        plain = visual(pixels, grid_thw=grids)
+        known = KnownPictures(keep=5)
+        encoded: list[int] = []
+        encode = visual.forward
+
+        def counting(hidden_states: torch.Tensor, grid_thw: torch.Tensor, **more: Any) -> Any:
+            encoded.append(len(grid_thw))
+            return encode(hidden_states, grid_thw, **more)
+
+        visual.forward = counting
+        known.attach(visual)
+        looked_up = [visual(pixels, grid_thw=grids) for _ in range(2)]
+    differences = [
+        float((one - other).abs().max())
+        for found in looked_up
+        for one, other in zip(
+            (found.pooler_output, *found.deepstack_features),
+            (plain.pooler_output, *plain.deepstack_features),
+            strict=True,
+        )
+    ]
+    return {"difference": max(differences), "encoded": encoded, "pictures": len(grids)}

@@ -65,6 +65,14 @@ def test_rows_hold_what_every_other_door_asks(warm: Warm, small: Small, tmp_path
         assert row["same_pixels"]
 
 
+def test_a_frozen_tower_sees_each_picture_once(warm: Warm, small: Small, tmp_path: Path) -> None:
+    found = warm.value("probes.known_pictures", recipe=small["recipe"], out=tmp_path / "run")
+    assert found["difference"] < 1e-5
+    # Each of four completions reads the same pictures; the second look finds the last five.
+    assert found["encoded"][0] == found["pictures"] // 4
+    assert found["encoded"][1] < found["encoded"][0]
+
+
 def test_two_processes_train_as_one(warm: Warm, small: Small, tmp_path: Path) -> None:
     """Float32, plain gradient descent (Adam turns a rounding error in a tiny gradient into a whole step)."""
     import socket

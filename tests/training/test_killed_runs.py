@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from warm import Warm
 
 Small = dict[str, str]
-CHANGES = ["training.steps=4", "training.save_every=2"]
+CHANGES = ["training.steps=4", "training.save_every=2", "training.freeze_vision=true"]
 # What is measured with a clock, or counts sessions.
 _CLOCK = ("time", "seconds", "step_time")
 

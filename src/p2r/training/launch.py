@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FROZEN_URL = "P2R_FROZEN_URL"  # where a phase finds the server that was started for it
 FROZEN_KEY = "P2R_FROZEN_KEY"
-_GRACE_S = 120.0
+_GRACE_S = 300.0
 
 
 def launch_command(launch: Launch, folder: Path) -> list[str]:
@@ -32,14 +32,14 @@ def launch_command(launch: Launch, folder: Path) -> list[str]:
             command += ["--main_process_ip", launch.main_address]
     else:
         processes = launch.processes or 1
+        if processes > 1 and not _has_gpu():
+            # accelerate starts several processes on CPUs through MPI only; torch's launcher needs none.
+            command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+            port = str(launch.main_port or 29_500)
+            return [*command, "--master_port", port, "-m", "p2r.training.phase", str(folder)]
         command += ["--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no"]
-        command += ["--dynamo_backend", "no"]
-        if not _has_gpu():
-            command += ["--cpu"]
-        if processes > 1:
-            command += (
-                ["--multi_gpu"] if _has_gpu() else ["--num_cpu_threads_per_process", str(launch.threads or 1)]
-            )
+        command += ["--dynamo_backend", "no", *(["--multi_gpu"] if processes > 1 else [])]
+        command += [] if _has_gpu() else ["--cpu"]
     if launch.main_port is not None:
         command += ["--main_process_port", str(launch.main_port)]
     return [*command, "-m", "p2r.training.phase", str(folder)]
@@ -62,6 +62,8 @@ class Processes:
     def __init__(self, launch: Launch, folder: Path, environment: Mapping[str, str]) -> None:
         variables = {**os.environ, **environment, END_WITH_STDIN: "1", "PYTHONUNBUFFERED": "1"}
         variables.setdefault("TOKENIZERS_PARALLELISM", "false")
+        if not _has_gpu():
+            variables["ACCELERATE_USE_CPU"] = "true"
         if launch.threads is not None:
             variables["OMP_NUM_THREADS"] = str(launch.threads)
         with (folder / LOG).open("ab") as log:

@@ -18,6 +18,7 @@ from p2r.journal import Journal, read_lines, write_json
 from p2r.training.folder import COMPLETE, METRICS, ROLLOUTS
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
     from pathlib import Path
 
@@ -34,11 +35,20 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         group: completions of a prompt.
         rollouts_every: steps between those whose completions are kept.
         writes: whether this is the first process.
+        stop: when it is set, training ends after the step, with a checkpoint.
     """
 
     def __init__(
-        self, folder: PhaseFolder, state: PhaseState, *, group: int, rollouts_every: int, writes: bool
+        self,
+        folder: PhaseFolder,
+        state: PhaseState,
+        *,
+        group: int,
+        rollouts_every: int,
+        writes: bool,
+        stop: threading.Event,
     ) -> None:
+        self._stop = stop
         self._folder = folder
         self._state = state
         self._group = group
@@ -66,6 +76,12 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         """Remember the random state: a step that fails half way can be done again as it was."""
         self._step_began = time.monotonic()
         self.random_state = take_random_state()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Stop here if that is wanted: between two steps, and in all processes at the same one."""
+        if _any_process(self._stop.is_set()):
+            control.should_save = True
+            control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:  # noqa: ARG002
         """Write what TRL logged for a step."""
@@ -166,6 +182,16 @@ def put_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state:
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _any_process(flag: bool) -> bool:
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return flag
+    flags: list[bool | None] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(flags, flag)
+    return any(flags)
 
 
 def _is_figure(value: object) -> bool:

@@ -28,12 +28,13 @@ _FULL = (
 def main() -> None:
     """Run the phase whose folder is the only argument; exit codes as those of `p2r train`."""
     path = Path(sys.argv[1]).resolve()
+    stop = threading.Event()
     if os.environ.get(END_WITH_STDIN):
-        _watch_stdin()
+        _watch_stdin(stop)
     try:
         from p2r.training.session import Session
 
-        Session(path).run()
+        Session(path, stop).run()
     except P2RError as error:
         _report(path, error)
         sys.exit(3 if isinstance(error, ModelError) else 2)
@@ -63,15 +64,14 @@ def full_disk(error: BaseException, path: Path) -> InputError | None:
     )
 
 
-def _watch_stdin() -> None:
-    """Stop when whoever started us is gone, or closes the pipe to say so."""
-    import _thread
+def _watch_stdin(stop: threading.Event) -> None:
+    """Ask to stop when whoever started us is gone, or closes the pipe to say so."""
 
     def watch() -> None:
         # Not through sys.stdin: a thread that holds its lock cannot be ended with the interpreter.
         while os.read(0, 1024):
             pass
-        _thread.interrupt_main()
+        stop.set()
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import shutil
-from dataclasses import dataclass, field
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from p2r.errors import InputError, P2RError
 from p2r.health import Health
 from p2r.journal import FolderLock
 from p2r.models.preparing import Preparer
+from p2r.provenance import revision
 from p2r.training import trainer as building
 from p2r.training.dataset import EXACT, read_data, settings_of
 from p2r.training.final import finish_folder
@@ -29,8 +31,6 @@ from p2r.training.rewards import Rewarder
 from p2r.training.rows import Looks, Rows, draw_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from p2r.scoring.judge import Judge
     from p2r.training.frozen import FrozenRole
     from p2r.types import Box, Sample
@@ -59,7 +59,6 @@ class Built:
     frozen: FrozenRole | None
     rewards: Rewards
     recorder: Recorder
-    closing: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
 
     @property
     def frozen_weights(self) -> Any:
@@ -73,13 +72,15 @@ class Session:
 
     Args:
         path: `RUN/phases/01-perceiver`.
+        stop: when it is set, the session ends after the step that runs, and keeps a checkpoint.
 
     Raises:
         InputError: the run folder cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stop: threading.Event | None = None) -> None:
         self.folder = PhaseFolder(path)
+        self._stop = stop or threading.Event()
         self.run_folder = path.parents[1]
         self.recipe = load_recipe(self.run_folder / RECIPE)
         self.state = self.folder.state()
@@ -103,18 +104,19 @@ class Session:
                 self._clear_torn()
             place.wait_for_everyone()
             built = self.build()
-            for close in built.closing:
-                stack.callback(_finish, close)
             state = self.state
-            if built.frozen is not None:
-                weights = weights_digest(built.frozen_weights)
+            in_process = isinstance(built.frozen, FrozenWeights)
+            weights = (
+                weights_digest(built.frozen_weights) if in_process else revision(state.start) or state.start
+            )
+            if in_process:
                 state.frozen_before = state.frozen_before or weights
-                if self.phase.role == "reasoner":
-                    self.perceive(built, weights)
+            if self.phase.role == "reasoner":
+                self.perceive(built, weights)
             if place.is_main_process:
                 self.folder.write_state(state)
             self._train(built)
-            if built.frozen is not None:
+            if in_process:
                 state.frozen_after = weights_digest(built.frozen_weights)
             self._write_model(built)
 
@@ -155,6 +157,7 @@ class Session:
             group=phase.group,
             rollouts_every=phase.rollouts_every,
             writes=config.process_index == 0,
+            stop=self._stop,
         )
         rewards = Rewards(Health(recipe.failures.most, recipe.failures.window))
         trainer = GRPOTrainer(
@@ -170,11 +173,13 @@ class Session:
         recorder.logs = lambda: trainer._logs  # noqa: SLF001 - gathered from all processes, and nowhere else
         if trainer.ref_model is not None:
             building.speed_up(trainer.ref_model, recipe.attention)
+        if phase.freeze_vision and recipe.lora is None:
+            building.know_pictures(trainer)
         built = Built(trainer, processor, rows, order, boxes, None, rewards, recorder)
         if phase.role in ("perceiver", "reasoner"):
             built.frozen = self._frozen(built)
         answering = built.frozen if phase.role == "perceiver" else None
-        rewards.rewarder = Rewarder(rows, recipe.gates, answering, self._judge(built))
+        rewards.rewarder = Rewarder(rows, recipe.gates, answering, self._judge())
         return built
 
     def _frozen(self, built: Built) -> FrozenRole:
@@ -184,8 +189,8 @@ class Session:
 
             address, _, name = (os.environ.get(FROZEN_URL) or wanted.url or "").partition("#")
             key = os.environ.get(FROZEN_KEY)
+            # Its connections belong to the loops of TRL; they end with this process.
             model = EndpointModel(address, name or None, api_key=key, max_concurrency=wanted.concurrency)
-            built.closing.append(model.aclose)
             return FrozenModel(model, wanted.concurrency)
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
             raise InputError(
@@ -199,16 +204,14 @@ class Session:
             )
         return FrozenWeights(built.frozen_weights, built.processor, batch=wanted.batch)
 
-    def _judge(self, built: Built) -> Judge | None:
+    def _judge(self) -> Judge | None:
         spec = self.recipe.judge
         if spec is None or spec == EXACT:
             return None
         from p2r.models.opening import open_model
         from p2r.scoring.judge import Judge
 
-        model = open_model(spec, max_concurrency=self.recipe.frozen.concurrency)
-        built.closing.append(model.aclose)
-        return Judge(model)
+        return Judge(open_model(spec, max_concurrency=self.recipe.frozen.concurrency))
 
     def perceive(self, built: Built, weights: str) -> None:
         """Let the frozen perceiver look at every sample of the phase, each process at its share.
@@ -222,6 +225,12 @@ class Session:
         samples: list[Sample] = list(rows.samples)
         wanted = sorted(set(built.order))
         mine = wanted[accelerator.process_index :: accelerator.num_processes]
+
+        def on_done(done: int) -> None:
+            print(f"boxes of {done} of {len(mine)} samples", flush=True)  # noqa: T201
+            if self._stop.is_set():
+                raise KeyboardInterrupt
+
         asyncio.run(
             perceive_samples(
                 built.frozen,
@@ -233,7 +242,7 @@ class Session:
                 path=self.folder.path / f"boxes-{accelerator.process_index}.jsonl",
                 batch=self.recipe.frozen.batch,
                 health=Health(self.recipe.failures.most, self.recipe.failures.window),
-                on_done=lambda done: print(f"boxes of {done} of {len(mine)} samples", flush=True),  # noqa: T201
+                on_done=on_done,
             )
         )
         accelerator.wait_for_everyone()
@@ -244,16 +253,19 @@ class Session:
         last = str(checkpoints[-1]) if checkpoints else None
         try:
             built.trainer.train(resume_from_checkpoint=last)
-        except (P2RError, KeyboardInterrupt):
+        except P2RError:
             self._keep_where_it_stopped(built)
             raise
         finally:
             built.recorder.close()
+        if built.trainer.state.global_step < self.state.steps:
+            raise KeyboardInterrupt
 
     def _keep_where_it_stopped(self, built: Built) -> None:
-        """A checkpoint between two steps, so that not even the steps since the last one are lost.
+        """A checkpoint after rewards have failed, so that not even the steps since the last one are lost.
 
-        Several processes cannot agree on one when one of them has failed; there the last regular one counts.
+        Weights change after the rewards of a step, so they are still those of the step before. Several
+        processes cannot agree on one when one of them has failed; there the last regular one counts.
         """
         trainer = built.trainer
         step = trainer.state.global_step
@@ -292,7 +304,3 @@ class Session:
             if path not in whole:
                 shutil.rmtree(path)
         (self.folder.path / ERROR).unlink(missing_ok=True)
-
-
-def _finish(close: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(close())

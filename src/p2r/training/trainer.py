@@ -214,3 +214,16 @@ def freeze_vision(model: Any) -> None:
     for name, parameter in model.named_parameters():
         if ".visual." in f".{name}":
             parameter.requires_grad_(requires_grad=False)
+
+
+def know_pictures(trainer: Any) -> None:
+    """Encode each distinct picture once, where the frozen towers of policy and reference are the same."""
+    from p2r.training.pictures import KnownPictures
+
+    models = [trainer.model, *([trainer.ref_model] if trainer.ref_model is not None else [])]
+    if any(one.dtype != torch.float32 or one.device.type != "cpu" for one in models):
+        return
+    towers = [tower for one in models if (tower := getattr(one.base_model, "visual", None)) is not None]
+    known = KnownPictures()
+    for tower in towers:
+        known.attach(tower)
