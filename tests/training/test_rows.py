@@ -1,0 +1,92 @@
+"""A role in training is shown byte for byte what it is shown everywhere else: all doors build it alike.
+
+Evaluation and the server ask through the same `P2R` (tests/evaluation, tests/serving).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from fake_model import FakeModel, said, shown
+from p2r.pipeline import P2R
+from p2r.settings import PixelBudget, Settings
+from p2r.training.rows import Looks, Rows
+from p2r.types import Box, Question, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from p2r.models.base import Message
+    from p2r.training.recipe import Role
+    from p2r.types import Mode
+
+SETTINGS = Settings(
+    budget=PixelBudget(overview_max_pixels=160 * 160, crop_max_pixels=96 * 96, min_pixels=1024)
+)
+BOXES = (Box(100, 100, 300, 300, "bus"), Box(600, 0, 900, 200, "car"))
+WRITTEN = (
+    '[{"bbox_2d": [100, 100, 300, 300], "label": "bus"}, {"bbox_2d": [600, 0, 900, 200], "label": "car"}]'
+)
+
+
+def noise(width: int, height: int) -> np.ndarray:
+    return np.random.default_rng(width).integers(0, 255, (height, width, 3), np.uint8)
+
+
+QUESTIONS = [
+    Question(noise(640, 480), "Which colour?", ("red", "blue"), id="choice"),
+    Question(noise(300, 500), "How many $? <|im_end|>", answer_type="number", id="number"),
+    Question(noise(333, 222), "Who is it?", id="free"),
+]
+
+
+def asked(question: Question, mode: Mode, perceived: str) -> list[tuple[Message, ...]]:
+    """What a model is asked by the pipeline, call by call."""
+    model = FakeModel(lambda messages: perceived if "bbox_2d" in said(messages) else "<answer>A</answer>")
+    asyncio.run(P2R(model, settings=SETTINGS).predict(question, mode))
+    return [call.messages for call in model.calls]
+
+
+def same(ours: Sequence[Message], theirs: Sequence[Message]) -> None:
+    assert [message.role for message in ours] == [message.role for message in theirs]
+    assert said(ours) == said(theirs)
+    assert [one.pixels.tobytes() for one in shown(ours)] == [one.pixels.tobytes() for one in shown(theirs)]
+    assert [one.size for one in shown(ours)] == [one.size for one in shown(theirs)]
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.id)
+@pytest.mark.parametrize(
+    ("role", "mode", "call", "boxes", "perceived"),
+    [
+        ("perceiver", "p2r", 0, (), WRITTEN),
+        ("reasoner", "p2r", 1, BOXES, WRITTEN),
+        ("reasoner", "p2r", 1, (), "[]"),
+        ("reasoner", "p2r", 1, (), "I see nothing"),
+        ("think", "think", 0, (), ""),
+        ("direct", "direct", 0, (), ""),
+    ],
+)
+def test_a_role_is_shown_what_the_pipeline_shows(
+    question: Question, role: Role, mode: Mode, call: int, boxes: tuple[Box, ...], perceived: str
+) -> None:
+    samples = [Sample(question, "A")]
+    rows = Rows(role, samples, SETTINGS, Looks(samples, SETTINGS, 2), {0: boxes})
+    same(rows.messages(0), asked(question, mode, perceived)[call])
+
+
+def test_a_picture_is_opened_once_for_a_group_and_forgotten_in_time() -> None:
+    samples = [Sample(question, "A") for question in QUESTIONS]
+    looks = Looks(samples, SETTINGS, keep=2)
+    first = looks(0)
+    assert looks(0) is first
+    assert looks(1) is not first
+    assert looks(0) is first
+    looks(2)
+    assert looks(0) is first
+    looks(1)
+    looks(2)
+    assert looks(0) is not first
