@@ -149,7 +149,7 @@ def _ground(bands: Sequence[Band], total: int) -> Iterator[str]:
             f'<g class="series-{band.series}"><title>{escape(told)}</title><rect class="band" '
             f'x="{left:.3f}%" y="{TOP_PX}" width="{width:.3f}%" height="{HEIGHT_PX - TOP_PX}"/>'
         )
-        label = band.label if len(bands) <= 4 else band.short
+        label = band.label if len(bands) <= 3 else band.short
         if width >= 4:
             yield (
                 f'<text class="phase" x="{left + width / 2:.3f}%" y="{HEIGHT_PX + 34}" '
