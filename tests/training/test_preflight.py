@@ -177,6 +177,10 @@ def test_the_plan_counts_what_is_there(model):
     assert (need.weights, need.gradients, need.optimizer) == tuple(n * sizes.parameters for n in (4, 4, 8))
     assert need.reference == 4 * sizes.parameters
     assert need.generation == 64 * 8 * 120 * sizes.cache * 4
+    in_parts = planned(
+        precision="float32", frozen={"batch": 1}, training={"trainer": {"steps_per_generation": 4}}
+    )
+    assert needed(sizes, in_parts, in_parts.phases[0], 100, 20).generation == 8 * 4 * 120 * sizes.cache * 4
     frozen = planned(precision="float32", training={"freeze_vision": True})
     trained = sizes.parameters - sizes.vision
     assert needed(sizes, frozen, frozen.phases[0], 100, 20).optimizer == 8 * trained

@@ -189,7 +189,11 @@ def needed(sizes: Sizes, recipe: Recipe, phase: Phase, prompt: int, completion: 
     values = _ACTIVATIONS * (1 if phase.gradient_checkpointing else sizes.layers)
     kept = _CHECKPOINTS * sizes.layers if phase.gradient_checkpointing else 0
     logits = 2 * 4 * phase.micro_batch * completion * sizes.vocabulary
-    rollouts = phase.prompts * phase.group // spread.count if recipe.rollouts.engine == "transformers" else 0
+    # TRL lets transformers write all rollouts of a step at once, unless it is told to go about it in parts.
+    parts = phase.trainer.get("steps_per_generation")
+    rollouts = phase.micro_batch * parts if parts else phase.prompts * phase.group // spread.count
+    if recipe.rollouts.engine != "transformers":
+        rollouts = 0
     frozen = recipe.frozen.batch if recipe.frozen.where == "process" else 0
     return Need(
         weights=weights // shards,

@@ -263,9 +263,9 @@ class Preflight:
             if need.peak <= 0.9 * room:
                 yield Finding(name, "ok", detail)
             else:
-                cure = (
-                    "lower micro_batch, frozen.batch or the pixel budgets, use lora, or share out with FSDP"
-                )
+                cure = "lower micro_batch, frozen.batch or the pixel budgets; use lora, or FSDP"
+                if need.generation > need.update:
+                    cure = "write rollouts in parts (rollouts.engine, trainer.steps_per_generation); " + cure
                 yield Finding(name, "failure" if need.peak > room else "warning", detail, cure)
 
     def _disk(self) -> Finding:
