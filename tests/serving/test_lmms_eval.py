@@ -76,12 +76,16 @@ def write_rows(folder: Path) -> Path:
             }
         )
     folder.mkdir()
-    metadata = {"image": {"_type": "Image"}}
-    for column in ("text", "label", "question_id", "category"):
-        metadata[column] = {"_type": "Value", "dtype": "string"}
-    table = pa.Table.from_pylist(rows)
-    features = json.dumps({"info": {"features": metadata}})
-    pq.write_table(table.replace_schema_metadata({"huggingface": features}), folder / "test-00000.parquet")
+    texts = ("text", "label", "question_id", "category")
+    features = {"image": {"_type": "Image"}} | {name: {"_type": "Value", "dtype": "string"} for name in texts}
+    schema = pa.schema(
+        [
+            ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            *((name, pa.string()) for name in texts),
+        ],
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
+    )
+    pq.write_table(pa.Table.from_pylist(rows, schema), folder / "test-00000.parquet")
     return folder
 
 
