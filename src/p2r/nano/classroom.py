@@ -93,8 +93,10 @@ class Classroom:
         glances: tuple[Glance, ...] = ()
         if task == "perceive":
             glances = self._finding(made, prompt, ids, first)
-        elif task == "reason":
-            glances = self._reading(made, drawn_boxes(made, self.pack.seed, index), prompt, ids, numbers)
+        elif task in ("reason", "think"):
+            boxes = drawn_boxes(made, self.pack.seed, index) if task == "reason" else ()
+            read = self._reading(made, boxes, prompt, ids, numbers)
+            glances = (*read, *self._concluding(made, prompt, ids, numbers[0]))
         return Lesson(task, prompt, ids, numbers, glances)
 
     def _finding(
@@ -106,7 +108,8 @@ class Classroom:
         for count, place in enumerate(coordinates):
             thing = made.task.targets[count // 4]
             cell = prompt.index(self._pad) + self._cell(thing, _WHOLE, picture)
-            glances.append(Glance(len(prompt) + place - 1, prompt.index(self._token(thing.colour)), cell))
+            named = prompt.index(self._token(thing.colour))
+            glances.append(Glance(len(prompt) + place - 1, (named,), cell))
         return tuple(glances)
 
     def _reading(
@@ -132,7 +135,42 @@ class Classroom:
             # "The red tag shows 5": the writing stands two tokens after the colour.
             for place, letter in enumerate(thing.text, named + 2):
                 if target[place] == self._token(letter):
-                    glances.append(Glance(len(prompt) + place - 1, len(prompt) + named, cell))
+                    glances.append(Glance(len(prompt) + place - 1, (len(prompt) + named,), cell))
+        return tuple(glances)
+
+    def _concluding(
+        self, made: SceneSample, prompt: list[int], target: list[int], picture: int
+    ) -> tuple[Glance, ...]:
+        """While a result, a relation or an option's letter is written: what it follows from."""
+        task, start = made.task, len(prompt)
+        if task.family == "arithmetic":
+            # "7 + 2 = 9": the result follows from what stands three and one tokens before the equals sign.
+            end = start + target.index(self._token(" = "))
+            return (Glance(end, (end - 1, end - 3), end - 3),)
+        if not task.choices:
+            return ()
+        glances = []
+        colours = [self._token(thing.colour) for thing in task.targets]
+        option = self._token(task.answer)
+        # "\nB. red tag": the first word of the right option.
+        shown = prompt.index(option) + 2
+        relation = self._token(" tag is ")
+        if task.family == "position":
+            # "The red tag is left": from where both are in the overview.
+            overview = prompt.index(self._pad)
+            first, second = (overview + self._cell(thing, _WHOLE, picture) for thing in task.targets)
+            glances.append(Glance(start + target.index(relation), (first, second), shown))
+        if task.family == "compare" and relation in target:
+            # "The red tag is larger": from both digits, to the colour of the one that wins.
+            digits = [start + target.index(colour) + 2 for colour in colours]
+            winner = target.index(relation) - 1
+            glances.append(
+                Glance(start + winner - 1, (digits[0], digits[1]), start + target.index(target[winner]))
+            )
+        letter = len(target) - 1 - target[::-1].index(option)
+        written = [k for k, token in enumerate(target[:letter]) if token == prompt[shown]]
+        if written:
+            glances.append(Glance(start + letter - 1, (start + written[-1],), shown))
         return tuple(glances)
 
     def _cell(self, thing: SceneObject, rect: tuple[float, float, float, float], picture: int) -> int:

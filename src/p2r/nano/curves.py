@@ -30,9 +30,9 @@ _PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
         },
     ),
     (
-        "speak: whole target right, teacher-forced",
+        "speak: attention of the told head on the right place",
         "speak",
-        {"exact_reason": "reason", "exact_think": "think", "exact_direct": "direct"},
+        {"gaze_finding": "writing boxes", "gaze_reading": "answering"},
     ),
 )
 

@@ -23,13 +23,15 @@ WORD_LAYER, CELL_LAYER = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """While the token at `position` is the newest, `word` of the question and `cell` of the picture matter.
+    """What matters while the token at `position` is the newest.
 
-    All three are positions in the lesson's token sequence.
+    Attributes:
+        position, words, cell: positions in the lesson's token sequence. The heads of the first told layer
+            look at `words`, one each; the first head of the second told layer looks at `cell`.
     """
 
     position: int
-    word: int
+    words: tuple[int, ...]
     cell: int
 
 
@@ -70,11 +72,12 @@ def gaze_loss(
     Returns:
         The mean cross-entropy of both heads, and the mean attention on the right cell.
     """
-    rows = torch.tensor([[row, g.position, g.word, g.cell] for row, some in enumerate(glances) for g in some])
-    if not len(rows):
+    each = [(row, glance) for row, some in enumerate(glances) for glance in some]
+    if not each:
         return torch.zeros(()), float("nan")
-    row, position, word, cell = rows.T
-    on_word = seen[WORD_LAYER][row, 0, position, word]
-    on_cell = seen[CELL_LAYER][row, 0, position, cell]
+    words = torch.tensor([(r, k, g.position, word) for r, g in each for k, word in enumerate(g.words)])
+    cells = torch.tensor([(r, 0, g.position, g.cell) for r, g in each])
+    on_word = seen[WORD_LAYER][tuple(words.T)]
+    on_cell = seen[CELL_LAYER][tuple(cells.T)]
     loss = -(on_word.clamp_min(1e-6).log().mean() + on_cell.clamp_min(1e-6).log().mean()) / 2
     return loss, float(on_cell.detach().mean())

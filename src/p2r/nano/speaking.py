@@ -1,4 +1,4 @@
-"""Stage 2: the language model learns both roles from the frozen tower's tokens.
+"""Stages 2 and 3: the language model learns both roles from the frozen tower's tokens, then both learn on.
 
 Each step holds one batch of perceive lessons and one of answers (reason with crops, think, direct), so that
 lengths within a batch are alike. The losses cover the target only.
@@ -14,36 +14,20 @@ import torch
 from torch.nn import functional
 
 from p2r.nano.gaze import gaze_loss, watched
-from p2r.nano.tower import CELL, encode
+from p2r.nano.tower import CELL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from p2r.nano.classroom import Classroom, Lesson, Task
+    from p2r.nano.looking import Look
     from p2r.nano.loop import Metrics
-    from p2r.nano.scenepack import ScenePack
 
-# Lessons of each side in a step.
-_LOOKS, _ANSWERS = 40, 14
+# Lessons of each side in a step: finding takes more of them at first, concluding later.
+_FIRST, _THEN, _TURN = (40, 14), (16, 32), 1_300
+_FOCUS = (12, 24)
 # The weight of the loss on attention.
 _GAZE = 0.5
-
-
-def encode_pack(visual: Any, pack: ScenePack, hidden: int) -> torch.Tensor:
-    """The visual tokens of every picture of a pack: float16, (all tokens, hidden)."""
-    tokens = torch.empty(int(pack.starts[-1]) // (3 * CELL**2), hidden, dtype=torch.float16)
-    by_size: dict[tuple[int, int], list[int]] = {}
-    for number, (width, height) in enumerate(pack.sizes.tolist()):
-        by_size.setdefault((width, height), []).append(number)
-    with torch.no_grad():
-        for numbers in by_size.values():
-            for begin in range(0, len(numbers), 16):
-                chunk = numbers[begin : begin + 16]
-                stack = torch.from_numpy(np.stack([pack.picture(number) for number in chunk]))
-                for number, row in zip(chunk, encode(visual, [stack])[0], strict=True):
-                    start = int(pack.starts[number]) // (3 * CELL**2)
-                    tokens[start : start + len(row)] = row.half()
-    return tokens
 
 
 def place_ids(lesson: Lesson, sizes: np.ndarray, image_token: int) -> np.ndarray:
@@ -67,16 +51,13 @@ def place_ids(lesson: Lesson, sizes: np.ndarray, image_token: int) -> np.ndarray
     return places
 
 
-def study(
-    model: Any, room: Classroom, tokens: torch.Tensor, lessons: Sequence[Lesson], share: float
-) -> Metrics:
+def study(model: Any, room: Classroom, look: Look, lessons: Sequence[Lesson], share: float) -> Metrics:
     """Accumulate the gradients of one batch, weighted by `share`; returns its loss and hit rates."""
     config = model.config
     length = max(len(lesson.prompt) + len(lesson.target) for lesson in lessons)
     ids = torch.zeros(len(lessons), length, dtype=torch.long)
     wanted = torch.full((len(lessons), length), -100)
     places = torch.zeros(3, len(lessons), length, dtype=torch.long)
-    spans: list[torch.Tensor] = []
     for row, lesson in enumerate(lessons):
         both = lesson.prompt + lesson.target
         ids[row, : len(both)] = torch.tensor(both)
@@ -85,12 +66,9 @@ def study(
         places[:, row, : len(both)] = torch.from_numpy(
             place_ids(lesson, room.pack.sizes, config.image_token_id)
         )
-        for number in lesson.pictures:
-            start, stop = (int(room.pack.starts[number + k]) // (3 * CELL**2) for k in (0, 1))
-            spans.append(tokens[start:stop])
     words = model.model.language_model.embed_tokens
     embedded = words(ids)
-    visual = torch.cat(spans).float()
+    visual = torch.cat(look([number for lesson in lessons for number in lesson.pictures]))
     embedded = embedded.masked_scatter((ids == config.image_token_id)[..., None], visual)
     # Padding stands on the right, where a causal model never looks back at it: no mask is needed.
     with watched(model.model.language_model) as seen:
@@ -113,17 +91,30 @@ def study(
     return metrics
 
 
-def speak_step(model: Any, room: Classroom, tokens: torch.Tensor, number: int) -> Metrics:
-    """One step: a batch of perceive lessons and one of answers (reason with crops, think, direct).
+def speak_step(model: Any, room: Classroom, look: Look, number: int) -> Metrics:
+    """One step of the language model on a frozen tower.
 
     Args:
         model: nano.
         room: the lessons.
-        tokens: the visual tokens of the room's pack.
+        look: the visual tokens of the room's pack.
         number: the step, which seeds its lessons.
     """
-    rng = random.Random(f"speak-{number}")
-    looks = [room.lesson("perceive", rng.randrange(room.scenes), rng) for _ in range(_LOOKS)]
+    finding, answering = _FIRST if number < _TURN else _THEN
+    return _step(model, room, look, random.Random(f"speak-{number}"), finding, answering)
+
+
+def focus_step(model: Any, room: Classroom, look: Look, number: int) -> Metrics:
+    """One step of tower and language model together, on the crops as they are; arguments as `speak_step`."""
+    return _step(model, room, look, random.Random(f"focus-{number}"), *_FOCUS)
+
+
+def _step(
+    model: Any, room: Classroom, look: Look, rng: random.Random, finding: int, answering: int
+) -> Metrics:
+    """A batch of perceive lessons and one of answers (reason with crops, think, direct)."""
+    looks = [room.lesson("perceive", rng.randrange(room.scenes), rng) for _ in range(finding)]
     kinds: tuple[Task, ...] = (*("reason",) * 6, "think", "direct")
-    answers = [room.lesson(rng.choice(kinds), rng.randrange(room.scenes), rng) for _ in range(_ANSWERS)]
-    return {**study(model, room, tokens, looks, 0.6), **study(model, room, tokens, answers, 0.4)}
+    answers = [room.lesson(rng.choice(kinds), rng.randrange(room.scenes), rng) for _ in range(answering)]
+    share = finding / (finding + answering)
+    return {**study(model, room, look, looks, share), **study(model, room, look, answers, 1 - share)}

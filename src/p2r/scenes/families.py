@@ -122,7 +122,8 @@ def _compare(rng: random.Random, first: SceneObject, second: SceneObject) -> Tas
     first_wins = (first.text > second.text) == (wanted == "larger")
     right, wrong = (first, second) if first_wins else (second, first)
     text = f"Which shows the {wanted} digit, the {first.name} or the {second.name}?"
-    return _choice(rng, "compare", text, right.name, [wrong.name], pair, (_shows(first), _shows(second)))
+    facts = (_shows(first), _shows(second), f"The {right.name} is {wanted}.")
+    return _choice(rng, "compare", text, right.name, [wrong.name], pair, facts)
 
 
 def _position(rng: random.Random, first: SceneObject, second: SceneObject, aspect: float) -> Task:

@@ -1,0 +1,60 @@
+"""Visual tokens of a pack's pictures: encoded once for a frozen tower, or anew for one that learns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from p2r.nano.tower import CELL, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from p2r.nano.scenepack import ScenePack
+
+    # Numbers of a pack's pictures → their visual tokens, each (tokens, hidden).
+    Look = Callable[[Sequence[int]], list[torch.Tensor]]
+
+
+def encode_pack(visual: Any, pack: ScenePack, hidden: int) -> torch.Tensor:
+    """The visual tokens of every picture of a pack: float16, (all tokens, hidden)."""
+    tokens = torch.empty(int(pack.starts[-1]) // (3 * CELL**2), hidden, dtype=torch.float16)
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for number, (width, height) in enumerate(pack.sizes.tolist()):
+        by_size.setdefault((width, height), []).append(number)
+    with torch.no_grad():
+        for numbers in by_size.values():
+            for begin in range(0, len(numbers), 16):
+                chunk = numbers[begin : begin + 16]
+                stack = torch.from_numpy(np.stack([pack.picture(number) for number in chunk]))
+                for number, row in zip(chunk, encode(visual, [stack])[0], strict=True):
+                    start = int(pack.starts[number]) // (3 * CELL**2)
+                    tokens[start : start + len(row)] = row.half()
+    return tokens
+
+
+def remember(tokens: torch.Tensor, pack: ScenePack) -> Look:
+    """Looks pictures up in `tokens`, as `encode_pack` makes them."""
+    starts = pack.starts // (3 * CELL**2)
+    return lambda numbers: [tokens[int(starts[n]) : int(starts[n + 1])].float() for n in numbers]
+
+
+def look_again(visual: Any, pack: ScenePack) -> Look:
+    """Encodes pictures with gradients."""
+
+    def look(numbers: Sequence[int]) -> list[torch.Tensor]:
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for place, number in enumerate(numbers):
+            by_size.setdefault(tuple(pack.sizes[number].tolist()), []).append(place)
+        stacks = [
+            torch.from_numpy(np.stack([pack.picture(numbers[place]) for place in places]))
+            for places in by_size.values()
+        ]
+        found: dict[int, torch.Tensor] = {}
+        for places, tokens in zip(by_size.values(), encode(visual, stacks), strict=True):
+            found.update(zip(places, tokens, strict=True))
+        return [found[place] for place in range(len(numbers))]
+
+    return look
