@@ -29,6 +29,8 @@ Task = Literal["perceive", "reason", "think", "direct"]
 # How often a perceive lesson with two gold boxes shows only the first. nano-base is meant to look
 # incompletely: that is what reinforcement learning has to mend.
 INCOMPLETE = 0.6
+# How often each family is answered: what takes most lessons to learn comes most often.
+_ANSWERED = {"read": 2, "compare": 7, "position": 5, "arithmetic": 2, "code": 3, "whole": 1}
 _OUTLINES = ("red", "green", "blue")
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 
@@ -65,6 +67,15 @@ class Classroom:
         self.scenes = len(pack.firsts) - 1
         self._numbers = set(number_tokens(tokenizer).values())
         self._pad = self._token("<|image_pad|>")
+        self._families: dict[str, list[int]] = {}
+        for index in range(self.scenes):
+            self._families.setdefault(pack.sample(index).task.family, []).append(index)
+
+    def answerable(self, rng: random.Random) -> int:
+        """A scene whose question is to be answered."""
+        families = sorted(self._families)
+        family = rng.choices(families, [_ANSWERED[name] for name in families])[0]
+        return rng.choice(self._families[family])
 
     def lesson(self, task: Task, index: int, rng: random.Random) -> Lesson:
         """Scene `index` as a lesson of `task`."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from p2r.nano.loop import Metrics
 
 # Lessons of each side in a step: finding takes more of them at first, concluding later.
-_FIRST, _THEN, _TURN = (40, 14), (16, 32), 1_300
+_FIRST, _THEN, _TURN = (40, 14), (12, 44), 1_300
 _FOCUS = (12, 24)
 # The weight of the loss on attention.
 _GAZE = 0.5
@@ -115,6 +115,6 @@ def _step(
     """A batch of perceive lessons and one of answers (reason with crops, think, direct)."""
     looks = [room.lesson("perceive", rng.randrange(room.scenes), rng) for _ in range(finding)]
     kinds: tuple[Task, ...] = (*("reason",) * 6, "think", "direct")
-    answers = [room.lesson(rng.choice(kinds), rng.randrange(room.scenes), rng) for _ in range(answering)]
+    answers = [room.lesson(rng.choice(kinds), room.answerable(rng), rng) for _ in range(answering)]
     share = finding / (finding + answering)
     return {**study(model, room, look, looks, share), **study(model, room, look, answers, 1 - share)}
