@@ -11,8 +11,9 @@ import subprocess
 import sys
 
 import pytest
-from fake_hub import COMMIT, FakeHub
 from releases import treebench, visualprobe, vstar, vstar_folder
+
+from fake_hub import COMMIT, FakeHub
 
 pytest.importorskip("datasets", reason="the eval extra is not installed")
 
