@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -243,8 +244,10 @@ def test_the_queue_is_the_servers() -> None:
 def test_the_deadline_is_the_servers() -> None:
     with LiveServer(FakeModel(lambda _: BOXES, delay_s=600), ui=True, timeout_s=0.5) as server:
         name = server.http.post("/page/pictures", content=PICTURE, headers=BYTES).json()["name"]
+        begin_s = time.monotonic()
         joined(server, [name, "What?", "", False])
         assert "there was none within 0.5 s" in heard(server)
+        assert time.monotonic() - begin_s < 20
 
 
 def test_open_pages_do_not_hold_up_the_end() -> None:
@@ -260,10 +263,13 @@ def test_open_pages_do_not_hold_up_the_end() -> None:
         for each in listening:
             each.start()
         wait_until(lambda: server.app.state.admission.running == 1)
+        begin_s = time.monotonic()
         server.end()
         server.join()
         for each in listening:
             each.join()
+    # uvicorn itself would wait for the open pages for 15 s.
+    assert time.monotonic() - begin_s < 12
     assert "the server is shutting down" in "".join(told)
 
 

@@ -46,7 +46,7 @@ _EXAMPLE = {
 }
 _STREAM: dict[str, Any] = {
     "description": "The answer; with `stream`, server-sent events",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {"text/event-stream": {}},
 }
 _MODEL_LINK: dict[str, Any] = {
     "links": {"model": {"operationId": "model", "parameters": {"name": "$response.body#/data/0/id"}}}
