@@ -77,7 +77,9 @@ def test_a_run_trains_both_roles_and_leaves_the_frozen_one_alone(uninterrupted: 
     # The reasoner starts from what the perceiver has become, and the frozen perceiver is that too.
     assert reasoner.state().start == str(perceiver.model)
     assert perceiver.state().frozen_before != reasoner.state().frozen_before
-    assert {row["reward"] for row in perceiver.rollouts()} == {0.0, 1.0}
+    # A greedy frozen reasoner of phrases may answer everything alike, so only the reasoner must earn both.
+    assert {row["reward"] for row in perceiver.rollouts()} <= {0.0, 1.0}
+    assert {row["reward"] for row in reasoner.rollouts()} == {0.0, 1.0}
     assert (uninterrupted / "model" / "p2r.json").is_file()
 
 
