@@ -59,7 +59,7 @@ def answer(
     import asyncio
 
     with readable_errors(debug=debug):
-        model = model or default_model()
+        model = default_model() if model is None else model
         try:
             asked = Question(str(image), question, tuple(choice), answer_type or _type_of(choice))
             if save:

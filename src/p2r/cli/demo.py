@@ -36,7 +36,7 @@ def demo(
 
     with readable_errors(debug=debug):
         _make_folder(out)
-        shows = asyncio.run(_ask(model or default_model(), reasoner, out))
+        shows = asyncio.run(_ask(default_model() if model is None else model, reasoner, out))
         stdout().print(_table(shows))
         right = sum(show.right for show in shows)
         alone = sum(show.right_in_one_pass for show in shows)

@@ -106,7 +106,7 @@ def evaluate(
         from p2r.evaluation.evaluate import Plan
         from p2r.evaluation.evaluate import evaluate as run
 
-        spec = model or default_model()
+        spec = default_model() if model is None else model
         generated = benchmark == "scenes" and data is None
         place = str(Path(data).resolve()) if data and Path(data).exists() else data
         opening: dict[str, Any] = {

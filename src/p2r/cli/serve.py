@@ -66,7 +66,7 @@ def serve(
             image_hosts=tuple(allow_image_host),
             ui=ui,
         )
-        spec = model or default_model()
+        spec = default_model() if model is None else model
         chosen = read_settings(spec, settings, prompts)
         log_to_stderr()
         p2r = P2R(spec, reasoner=reasoner, settings=chosen, limits=config.picture, concurrency=concurrency)
