@@ -1,6 +1,7 @@
 """The batched vision forward equals transformers' own; lessons equal what the pipeline sends."""
 
 import random
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from p2r.images import ImageSource, Picture
 from p2r.nano.build import NANO_SETTINGS, Shape, build_model, build_processor, number_tokens
 from p2r.nano.classroom import Classroom
 from p2r.nano.lessons import perceive_target
-from p2r.nano.looking import encode_pack, look_again, remember
+from p2r.nano.looking import encode_pack, remember
 from p2r.nano.scenepack import draw_pack
 from p2r.nano.speaking import place_ids, study
 from p2r.nano.tower import encode
@@ -143,15 +144,6 @@ def test_a_few_steps_lower_the_loss(model, room) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_looking_again_sees_what_was_remembered(model, room) -> None:
-    numbers = [3, 0, 5, 1, 3]
-    kept = remember(encode_pack(model.model.visual, room.pack, SMALL.hidden), room.pack)(numbers)
-    fresh = look_again(model.model.visual, room.pack)(numbers)
-    assert all(tokens.requires_grad for tokens in fresh)
-    for old, new in zip(kept, fresh, strict=True):
-        assert torch.allclose(old, new, atol=2e-3)  # they are kept as float16
-
-
 def test_glances_rest_on_the_named_colour_and_on_the_objects_cell(room, processor) -> None:
     tokenizer = processor.tokenizer
     checked = 0
@@ -168,7 +160,12 @@ def test_glances_rest_on_the_named_colour_and_on_the_objects_cell(room, processo
                     tokenizer.decode([both[glance.position + 1]]),
                 )
                 (thing,) = [thing for thing in made.task.targets if thing.colour == colour]
-                assert (written in thing.text) if task == "reason" else written.isdigit()
+                if task == "perceive":
+                    assert written.isdigit()
+                elif made.task.family == "position":
+                    assert int(written) in {round(100 * where) * 10 for where in (thing.x, thing.y)}
+                else:
+                    assert written in thing.text
                 # The cell's pixels hold the object's colour.
                 assert _looks_like(room, lesson, glance.cell, colour), (index, task)
                 checked += 1
@@ -176,30 +173,57 @@ def test_glances_rest_on_the_named_colour_and_on_the_objects_cell(room, processo
 
 
 def test_glances_rest_on_what_a_conclusion_follows_from(room, processor) -> None:
-    tokenizer = processor.tokenizer
-    checked = set()
-    for index in range(room.scenes):
-        task = room.pack.sample(index).task
-        lesson = room.lesson("reason", index, random.Random(3))
-        words = [tokenizer.decode([token]) for token in lesson.prompt + lesson.target]
+    """Of lessons and of drills: what is written, what is read for it, and the word that it comes from."""
+    seen = {"arithmetic": set(), "compare": set(), "position": set(), "read": set()}
+    rng = random.Random(3)
+    lessons = [room.lesson("reason", index, rng) for index in range(room.scenes)]
+    for lesson in (*lessons, *(room.drill(rng) for _ in range(60))):
+        words = [processor.tokenizer.decode([token]) for token in lesson.prompt + lesson.target]
+        prompt, thinking = "".join(words).rsplit("<think>", 1)
+        question = prompt.split("Question: ")[1].splitlines()[0]
+        digits, said = re.findall(r"shows (\d)", thinking), re.findall(r"= (\d+)", thinking)
         for glance in lesson.glances:
             written, cell = words[glance.position + 1], words[glance.cell]
-            seen = [words[place] for place in glance.words]
+            sources = [words[place] for place in glance.words]
             if cell == "<|image_pad|>":
                 continue
             if words[glance.position].strip() == "=":
-                assert sorted(seen) == sorted(thing.text for thing in task.targets)
-            elif written in COLOURS:  # the one that wins
-                assert seen == [thing.text for thing in task.targets]
+                kind = "arithmetic"
+                assert sorted(sources) == sorted(digits)
+            elif written in ("yes", "no"):
+                kind = "compare"
+                assert sources == said
+            elif written in ("left", "right", "above", "below"):
+                kind = "position"
+                assert sources == said
                 assert cell == written
-            elif task.family == "position" and len(seen) == 2:
-                assert cell == written
-                assert seen == ["<|image_pad|>"] * 2
+            elif written in COLOURS:
+                kind = "compare"
+                assert f"digit is {sources[0]}, on the {written}" in thinking
+                assert f"{written} tag shows {cell}" in thinking
+            elif len(sources) == 2:
+                kind = "compare"
+                assert sources == digits
+                assert written == cell == (max if "larger" in question else min)(digits)
             else:
-                assert written == words[glance.cell - 2] == task.answer
-                assert seen == [cell]
-            checked.add((task.family, len(seen)))
-    assert {("arithmetic", 2), ("compare", 2), ("position", 2), ("read", 1)} <= checked
+                kind = "read"
+                assert thinking.endswith(f"<answer>{written}</answer><|im_end|>")
+                assert f"\n{written}. {cell}" in prompt
+                assert sources == [cell]
+            seen[kind].add(written)
+    assert all(len(kinds) >= 2 for kinds in seen.values()), seen
+
+
+def test_a_drill_gives_the_facts_and_asks_for_the_conclusion(room, processor) -> None:
+    rng = random.Random(5)
+    for _ in range(40):
+        drill = room.drill(rng)
+        given, asked = (processor.tokenizer.decode(ids) for ids in (drill.prompt, drill.target))
+        assert drill.pictures == ()
+        assert "<|image_pad|>" not in given
+        assert len(re.findall(r"tag (?:shows|is at \w =) \d+", given)) == 2
+        assert not re.search(r"tag (?:shows|is at)", asked)
+        assert re.fullmatch(r".+</think><answer>\w+</answer><\|im_end\|>", asked)
 
 
 def _looks_like(room, lesson, place: int, colour: str) -> bool:

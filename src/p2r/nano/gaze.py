@@ -1,9 +1,10 @@
-"""Where the language model should look while it writes a box: a loss on attention, for warm-up only.
+"""Where the language model should look while it writes: a loss on attention, for warm-up only.
 
 From texts alone, a model this small needs thousands of steps before it finds out that the word *red* in the
-question and the token of the red tag in the picture belong together (docs/results.md). So two heads are told:
-while a coordinate is written, one reads the colour that the question names, a later one the cell of the
-picture that holds that object. It teaches where to look; what to write is left to the usual loss.
+question and the token of the red tag in the picture belong together (docs/results.md). So heads of two layers
+are told: while a coordinate is written, one reads the colour that the question names, a later one the cell of
+the picture that holds that object; likewise for digits, results and options (`p2r.nano.pointing`). It teaches
+where to look; what to write is left to the usual loss.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Visual tokens of a pack's pictures: encoded once for a frozen tower, or anew for one that learns."""
+"""Visual tokens of a pack's pictures, encoded once for a frozen tower."""
 
 from __future__ import annotations
 
@@ -39,22 +39,3 @@ def remember(tokens: torch.Tensor, pack: ScenePack) -> Look:
     """Looks pictures up in `tokens`, as `encode_pack` makes them."""
     starts = pack.starts // (3 * CELL**2)
     return lambda numbers: [tokens[int(starts[n]) : int(starts[n + 1])].float() for n in numbers]
-
-
-def look_again(visual: Any, pack: ScenePack) -> Look:
-    """Encodes pictures with gradients."""
-
-    def look(numbers: Sequence[int]) -> list[torch.Tensor]:
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for place, number in enumerate(numbers):
-            by_size.setdefault(tuple(pack.sizes[number].tolist()), []).append(place)
-        stacks = [
-            torch.from_numpy(np.stack([pack.picture(numbers[place]) for place in places]))
-            for places in by_size.values()
-        ]
-        found: dict[int, torch.Tensor] = {}
-        for places, tokens in zip(by_size.values(), encode(visual, stacks), strict=True):
-            found.update(zip(places, tokens, strict=True))
-        return [found[place] for place in range(len(numbers))]
-
-    return look

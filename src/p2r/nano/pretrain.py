@@ -2,8 +2,8 @@
 
     python -m p2r.nano.pretrain --out runs/nano-base
 
-Stages: `see` (the vision tower alone, on charts), `speak` (the language model on the frozen tower), `focus`
-(both together). The same command continues an interrupted run.
+Stages: `see` (the vision tower alone, on charts), then `speak` (the language model on the frozen tower).
+The same command continues an interrupted run.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import torch
 from p2r.nano.build import NANO_SETTINGS, Shape, build_model, build_processor, save
 from p2r.nano.charts import Charts, draw_charts
 from p2r.nano.classroom import Classroom
-from p2r.nano.looking import encode_pack, look_again, remember
+from p2r.nano.looking import encode_pack, remember
 from p2r.nano.loop import Metrics, Schedule, run_stage
 from p2r.nano.scenepack import ScenePack, draw_pack
-from p2r.nano.speaking import focus_step, speak_step
+from p2r.nano.speaking import speak_step
 from p2r.nano.tower import encode
 from p2r.nano.warmup import SeeingHead, see_step
 
@@ -37,7 +37,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="run folder; the same one continues a run")
     parser.add_argument("--see-steps", type=int, default=7_000)
     parser.add_argument("--speak-steps", type=int, default=2_200)
-    parser.add_argument("--focus-steps", type=int, default=0)
     parser.add_argument("--charts", type=int, default=6_000)
     parser.add_argument("--scenes", type=int, default=10_000)
     options = parser.parse_args()
@@ -52,7 +51,6 @@ def main() -> None:
     # On a CPU the backward of plain attention is the faster one at these lengths.
     model.set_attn_implementation({"text_config": "eager"})
     learn_to_speak(model, room, options.out, steps=options.speak_steps)
-    learn_to_focus(model, room, options.out, steps=options.focus_steps)
     save(model, processor, NANO_SETTINGS, options.out / "model")
 
 
@@ -91,17 +89,6 @@ def learn_to_speak(model: Any, room: Classroom, folder: Path, *, steps: int) -> 
         return speak_step(model, room, look, number)
 
     run_stage("speak", {"language": language}, Schedule(steps, 1.2e-3, warmup=100), step, folder)
-
-
-def learn_to_focus(model: Any, room: Classroom, folder: Path, *, steps: int) -> None:
-    """Stage `focus`: tower and language model together, gently."""
-    look = look_again(model.model.visual, room.pack)
-
-    def step(number: int, _: np.random.Generator) -> Metrics:
-        return focus_step(model, room, look, number)
-
-    modules = {"visual": model.model.visual, "language": model.model.language_model}
-    run_stage("focus", modules, Schedule(steps, 4e-4, warmup=20, save_every=100), step, folder)
 
 
 def cached(path: Path, kind: Callable[..., Arrays], draw: Callable[[], Arrays]) -> Arrays:

@@ -1,4 +1,4 @@
-"""Stages 2 and 3: the language model learns both roles from the frozen tower's tokens, then both learn on.
+"""Stage `speak`: the language model learns both roles from the frozen tower's tokens.
 
 Each step holds one batch of perceive lessons and one of answers (reason with crops, think, direct), so that
 lengths within a batch are alike. The losses cover the target only.
@@ -6,6 +6,7 @@ lengths within a batch are alike. The losses cover the target only.
 
 from __future__ import annotations
 
+import math
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,16 @@ if TYPE_CHECKING:
     from p2r.nano.looking import Look
     from p2r.nano.loop import Metrics
 
-# Lessons of each side in a step: finding takes more of them at first, concluding later.
-_FIRST, _THEN, _TURN = (40, 14), (12, 44), 1_300
-_FOCUS = (12, 24)
+# Lessons of a step, up to a step: perceive lessons, answers, drills. Finding takes more of them at first,
+# concluding later.
+_MIXES: tuple[tuple[float, tuple[int, int, int]], ...] = (
+    (1_300, (40, 14, 0)),
+    (2_200, (12, 44, 0)),
+    (2_600, (10, 40, 64)),
+    (math.inf, (10, 40, 20)),
+)
+# What a drill weighs, where a lesson with pictures weighs one.
+_DRILL = 0.3
 # The weight of the loss on attention.
 _GAZE = 0.5
 
@@ -68,8 +76,9 @@ def study(model: Any, room: Classroom, look: Look, lessons: Sequence[Lesson], sh
         )
     words = model.model.language_model.embed_tokens
     embedded = words(ids)
-    visual = torch.cat(look([number for lesson in lessons for number in lesson.pictures]))
-    embedded = embedded.masked_scatter((ids == config.image_token_id)[..., None], visual)
+    if numbers := [number for lesson in lessons for number in lesson.pictures]:
+        visual = torch.cat(look(numbers))
+        embedded = embedded.masked_scatter((ids == config.image_token_id)[..., None], visual)
     # Padding stands on the right, where a causal model never looks back at it: no mask is needed.
     with watched(model.model.language_model) as seen:
         hidden = model.model.language_model(inputs_embeds=embedded, position_ids=places, use_cache=False)[0]
@@ -82,7 +91,8 @@ def study(model: Any, room: Classroom, look: Look, lessons: Sequence[Lesson], sh
     right = logits.argmax(-1) == gold
     owner = asked.nonzero()[:, 0]
     wrong = torch.zeros(len(lessons)).index_add_(0, owner, (~right).float())
-    metrics: Metrics = {"gaze_finding" if lessons[0].task == "perceive" else "gaze_reading": hit}
+    names = {"perceive": "gaze_finding", "drill": "gaze_concluding"}
+    metrics: Metrics = {names.get(lessons[0].task, "gaze_reading"): hit}
     for task in {lesson.task for lesson in lessons}:
         rows = torch.tensor([lesson.task == task for lesson in lessons])
         each = functional.cross_entropy(logits[rows[owner]], gold[rows[owner]]) if rows.any() else loss
@@ -100,21 +110,17 @@ def speak_step(model: Any, room: Classroom, look: Look, number: int) -> Metrics:
         look: the visual tokens of the room's pack.
         number: the step, which seeds its lessons.
     """
-    finding, answering = _FIRST if number < _TURN else _THEN
-    return _step(model, room, look, random.Random(f"speak-{number}"), finding, answering)
-
-
-def focus_step(model: Any, room: Classroom, look: Look, number: int) -> Metrics:
-    """One step of tower and language model together, on the crops as they are; arguments as `speak_step`."""
-    return _step(model, room, look, random.Random(f"focus-{number}"), *_FOCUS)
-
-
-def _step(
-    model: Any, room: Classroom, look: Look, rng: random.Random, finding: int, answering: int
-) -> Metrics:
-    """A batch of perceive lessons and one of answers (reason with crops, think, direct)."""
-    looks = [room.lesson("perceive", rng.randrange(room.scenes), rng) for _ in range(finding)]
+    finding, answering, drilled = next(mix for end, mix in _MIXES if number < end)
+    rng = random.Random(f"speak-{number}")
     kinds: tuple[Task, ...] = (*("reason",) * 6, "think", "direct")
-    answers = [room.lesson(rng.choice(kinds), room.answerable(rng), rng) for _ in range(answering)]
-    share = finding / (finding + answering)
-    return {**study(model, room, look, looks, share), **study(model, room, look, answers, 1 - share)}
+    batches = (
+        [room.lesson("perceive", rng.randrange(room.scenes), rng) for _ in range(finding)],
+        [room.lesson(rng.choice(kinds), room.answerable(rng), rng) for _ in range(answering)],
+        [room.drill(rng) for _ in range(drilled)],
+    )
+    weights = (finding, answering, _DRILL * drilled)
+    metrics: Metrics = {}
+    for lessons, weight in zip(batches, weights, strict=True):
+        if lessons:
+            metrics |= study(model, room, look, lessons, weight / sum(weights))
+    return metrics

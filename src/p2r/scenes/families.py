@@ -112,30 +112,45 @@ def _read(rng: random.Random, tag: SceneObject) -> Task:
 
 def _compare(rng: random.Random, first: SceneObject, second: SceneObject) -> Task:
     wanted = rng.choice(("larger", "smaller"))
-    pair = (first, second)
+    pair, shown = (first, second), (_shows(first), _shows(second))
+    working = _difference(int(first.text), int(second.text))
     if first.text == second.text:
         text = f"Do the {first.name} and the {second.name} show the same digit?"
-        return _choice(rng, "compare", text, "yes", ["no"], pair, (_shows(first), _shows(second)))
+        return _choice(rng, "compare", text, "yes", ["no"], pair, (*shown, working, "So yes."))
     if rng.random() < 0.1:
         text = f"Do the {first.name} and the {second.name} show the same digit?"
-        return _choice(rng, "compare", text, "no", ["yes"], pair, (_shows(first), _shows(second)))
+        return _choice(rng, "compare", text, "no", ["yes"], pair, (*shown, working, "So no."))
     first_wins = (first.text > second.text) == (wanted == "larger")
     right, wrong = (first, second) if first_wins else (second, first)
     text = f"Which shows the {wanted} digit, the {first.name} or the {second.name}?"
-    facts = (_shows(first), _shows(second), f"The {right.name} is {wanted}.")
+    facts = (*shown, f"The {wanted} digit is {right.text}, on the {right.name}.")
     return _choice(rng, "compare", text, right.name, [wrong.name], pair, facts)
 
 
 def _position(rng: random.Random, first: SceneObject, second: SceneObject, aspect: float) -> Task:
     across, down = (first.x - second.x) * aspect, first.y - second.y
-    if abs(across) > abs(down):
+    beside = abs(across) > abs(down)
+    if beside:
         right, wrong = ("left", "right") if across < 0 else ("right", "left")
         text = f"Is the {first.name} to the left or to the right of the {second.name}?"
     else:
         right, wrong = ("above", "below") if down < 0 else ("below", "above")
         text = f"Is the {first.name} above or below the {second.name}?"
-    facts = (f"The {first.name} is {right}.",)
+    lies = [
+        f"The {tag.name} is at {'x' if beside else 'y'} = {thousandth(tag.x if beside else tag.y)}."
+        for tag in (first, second)
+    ]
+    facts = (*lies, f"The {first.name} is {right}.")
     return _choice(rng, "position", text, right, [wrong], (first, second), facts)
+
+
+def thousandth(share: float) -> int:
+    """Where 0–1 lies in the coordinates that the perceiver writes: thousandths, rounded to tens."""
+    return round(share * 100) * 10
+
+
+def _difference(a: int, b: int) -> str:
+    return f"{max(a, b)} - {min(a, b)} = {abs(a - b)}."
 
 
 def _arithmetic(rng: random.Random, first: SceneObject, second: SceneObject) -> Task:
@@ -145,6 +160,6 @@ def _arithmetic(rng: random.Random, first: SceneObject, second: SceneObject) -> 
         result, working = a + b, f"{a} + {b} = {a + b}."
     else:
         text = f"What is the difference of the digits on the {first.name} and the {second.name}?"
-        result, working = abs(a - b), f"{max(a, b)} - {min(a, b)} = {abs(a - b)}."
+        result, working = abs(a - b), _difference(a, b)
     facts = (_shows(first), _shows(second), working)
     return Task("arithmetic", text, (), "number", str(result), (first, second), facts)
