@@ -129,6 +129,14 @@ def test_two_writers_do_not_share_a_folder(tmp_path):
         pass
 
 
+def test_a_lock_makes_its_folder_or_says_why_not(tmp_path):
+    with FolderLock(tmp_path / "runs" / "one"):
+        assert (tmp_path / "runs" / "one").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write .*file.run: Not a directory; give --out another"):
+        FolderLock(tmp_path / "file" / "run")
+
+
 def test_an_unwritable_place_is_named(tmp_path):
     (tmp_path / "a.jsonl").mkdir()
     with pytest.raises(

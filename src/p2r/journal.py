@@ -101,16 +101,19 @@ class Journal:
 class FolderLock:
     """Keeps two processes from writing into one run folder; the system lets go of it when a process dies.
 
+    Args:
+        folder: made when it is not there.
+
     Raises:
-        InputError: another process has it.
+        InputError: another process has it, or it cannot be made or written.
     """
 
     def __init__(self, folder: Path) -> None:
-        path = folder / ".lock"
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise _refused(path, error) from error
+            raise _refused(folder, error) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

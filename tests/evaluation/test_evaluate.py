@@ -242,6 +242,12 @@ def test_a_folder_that_is_no_run(tmp_path, content, message):
         RunData.read(tmp_path)
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, questions):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write .*file.run: Not a directory"):
+        run(questions, tmp_path / "file" / "run")
+
+
 def test_predictions_without_their_config_are_not_continued(tmp_path, questions):
     run(questions, tmp_path / "run")
     (tmp_path / "run" / "config.json").unlink()

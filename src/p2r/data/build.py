@@ -104,10 +104,6 @@ def build(plan: Plan, on_row: Callable[[str, bool], None] | None = None) -> list
     Raises:
         InputError: a source that cannot be read, a folder that holds another build, a full disk.
     """
-    try:
-        (plan.out / "images").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {plan.out}: {error.strerror or error}") from error
     with FolderLock(plan.out):
         tables = {name: _table(SOURCES[name], plan.data.get(name)) for name in plan.counts}
         _same_build(plan, tables)
@@ -261,7 +257,7 @@ def _look(
         return {**where, "kept": False, "reason": str(error)}
     folder = out / "images" / source.name
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         seen.write(folder)
     except OSError as error:
         raise InputError(

@@ -139,7 +139,6 @@ async def _ask(
         "layout": asdict(plan.benchmark.layout),
     }
     with ExitStack() as stack:
-        plan.out.mkdir(parents=True, exist_ok=True)
         stack.enter_context(FolderLock(plan.out))
         number = begin(plan.out, identity(plan, selection, pipeline), details, session)
         modes = [mode for mode in MODES if mode in plan.modes]
@@ -147,7 +146,8 @@ async def _ask(
         for mode_files in files.values():
             if mended := mode_files.predictions.mended:
                 console.print(
-                    f"{mode_files.predictions.path}: {mended} torn line(s) dropped, to be asked again"
+                    f"{mode_files.predictions.path}: {mended} torn line(s) dropped, to be asked again",
+                    markup=False,
                 )
         before = {mode: list(mode_files.done.values()) for mode, mode_files in files.items()}
         with Progress(console, len(selection.chosen) * len(modes), before) as watch:

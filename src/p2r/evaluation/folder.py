@@ -28,10 +28,10 @@ SUMMARY = "summary.json"
 
 
 def begin(out: Path, identity: dict[str, Any], details: dict[str, Any], session: dict[str, Any]) -> int:
-    """Make a run folder, or continue one; returns the number of this session.
+    """Begin a run in its folder, or continue it; returns the number of this session.
 
     Args:
-        out: the folder.
+        out: the folder; it is there, and locked.
         identity: the settings that decide what is asked and answered; they must be those of the run so far.
         details: what else describes the run, written when it is made.
         session: what describes this session: command, versions, when.
@@ -39,10 +39,6 @@ def begin(out: Path, identity: dict[str, Any], details: dict[str, Any], session:
     Raises:
         InputError: a setting differs from those of the run so far, or the folder holds something else.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: {error.strerror}") from error
     # Compared as they will be read back.
     identity = json.loads(json.dumps(identity))
     path = out / CONFIG
