@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import json
 import os
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from p2r.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
@@ -135,13 +136,19 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     Raises:
         InputError: it cannot be read.
     """
+    return list(each_line(path))
+
+
+def each_line(path: Path) -> Iterator[dict[str, Any]]:
+    """What `read_lines` reads, one record after the other: for files that are large beside the memory."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            for _, record in _whole_lines(file):
+                yield record
     except FileNotFoundError:
-        return []
+        return
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    return [record for _, record in _whole_lines(data)]
 
 
 def write_json(path: Path, data: object) -> None:
@@ -163,7 +170,7 @@ def _mend(path: Path) -> tuple[list[dict[str, Any]], int]:
         data = path.read_bytes()
     except FileNotFoundError:
         return [], 0
-    kept = list(_whole_lines(data))
+    kept = list(_whole_lines(io.BytesIO(data)))
     whole = b"".join(line for line, _ in kept)
     if whole == data:
         return [record for _, record in kept], 0
@@ -177,14 +184,16 @@ def _mend(path: Path) -> tuple[list[dict[str, Any]], int]:
     return [record for _, record in kept], damaged
 
 
-def _whole_lines(data: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    for line in data.split(b"\n")[:-1]:
+def _whole_lines(lines: Iterable[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    for line in lines:
+        if not line.endswith(b"\n"):
+            return  # being written, or torn by a crash
         try:
             record = json.loads(line)
         except ValueError:
             continue
         if isinstance(record, dict):
-            yield line + b"\n", record
+            yield line, record
 
 
 def _replace(path: Path, body: bytes) -> None:

@@ -6,16 +6,16 @@ that lie evenly between its first and its last, and of each step first the group
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from p2r.errors import InputError, P2RError
+from p2r.errors import P2RError
 from p2r.images import ImageSource
+from p2r.journal import each_line
 from p2r.report.html import compact
 from p2r.report.pictures import MOST_BYTES, OVERVIEW_STEPS, PAGE_BYTES, thumbnail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from p2r.types import Sample
@@ -28,29 +28,6 @@ LONGEST_TEXTS = (4_000, 2_000, 1_000, 500, 250, 100)
 Row = dict[str, Any]
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """The whole lines of a file of JSON lines, one after the other; none where there is no file.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as lines:
-            for line in lines:
-                if not line.endswith(b"\n"):
-                    return  # being written, or torn by a crash
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(row, dict):
-                    yield row
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
-
-
 def chosen_groups(path: Path, most: int) -> list[list[Row]]:
     """Some groups of a phase, each the lines of one prompt, in the order of their steps.
 
@@ -59,7 +36,7 @@ def chosen_groups(path: Path, most: int) -> list[list[Row]]:
         most: how many groups at most.
     """
     rewards: dict[int, dict[int, set[float | None]]] = {}
-    for row in read_rows(path):
+    for row in each_line(path):
         rewards.setdefault(row["step"], {}).setdefault(row["group"], set()).add(row["reward"])
     steps = evenly(sorted(rewards), most)
     wanted: set[tuple[int, int]] = set()
@@ -69,7 +46,7 @@ def chosen_groups(path: Path, most: int) -> list[list[Row]]:
         order = sorted(rewards[step], key=lambda group, step=step: len(rewards[step][group] - {None}) < 2)  # type: ignore[misc]
         wanted |= {(step, group) for group in order[:count]}
     found: dict[tuple[int, int], list[Row]] = {}
-    for row in read_rows(path):
+    for row in each_line(path):
         key = (row["step"], row["group"])
         if key in wanted:
             found.setdefault(key, []).append(row)
