@@ -150,18 +150,20 @@ def test_a_run_without_answers_has_no_page(base, tmp_path):
         build_page([RunData.read(tmp_path)])
 
 
-def long_winded(base, tmp_path, n, times):
+def long_winded(base, tmp_path, n, words):
     """A run of `n` questions whose texts are very long."""
     shutil.copytree(base / "base", tmp_path / "long")
     path = tmp_path / "long" / "predictions-p2r.jsonl"
     line = json.loads(path.read_text().splitlines()[0])
-    lines = [json.dumps({**line, "id": f"q{k}", "text": "words ü " * times}) for k in range(n)]
+    lines = [json.dumps({**line, "id": f"q{k}", "text": words}) for k in range(n)]
     path.write_text("\n".join(lines) + "\n")
     return RunData.read(tmp_path / "long")
 
 
-def test_long_texts_are_cut_to_the_page_s_budget(base, tmp_path):
-    page = build_page([long_winded(base, tmp_path, 500, 2_000)], on_trouble=lambda _: None)
+# The budget is of bytes in the file: some characters have three, and `<` is written with six.
+@pytest.mark.parametrize("words", ["words ü " * 2_000, "很长的文字" * 3_200, "<think>" * 2_000])
+def test_long_texts_are_cut_to_the_page_s_budget(base, tmp_path, words):
+    page = build_page([long_winded(base, tmp_path, 500, words)], on_trouble=lambda _: None)
     assert len(page.encode()) < 4_000_000
     assert data_of(page)["questions"][0]["answers"][0]["text"].endswith(" …")
 

@@ -7,12 +7,17 @@ Texts of models and data sets reach it as data only and are never read as HTML.
 from __future__ import annotations
 
 import json
+from functools import partial
 from html import escape
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from p2r.evaluation.tables import Grid
+
+TEXT_BYTES = 2_500_000  # of the data with the texts of models, as they stand in the file
 
 
 def filled(name: str, **parts: str) -> str:
@@ -30,12 +35,28 @@ def filled(name: str, **parts: str) -> str:
 
 def in_script(data: object) -> str:
     """The data as JSON that can stand in a script element, whatever it holds."""
-    return compact(data).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def compact(data: object) -> str:
-    """The data as JSON in few characters."""
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+def fitted(
+    make: Callable[[Callable[[str | None], str | None]], list[dict[str, Any]]], longest: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Data whose texts are cut as far as the page's budget asks for; they are whole in the run folder.
+
+    Args:
+        make: gives the data; is given the function that cuts a text.
+        longest: how many characters a text may have, from the most to the fewest that are worth showing.
+    """
+    for most in longest:
+        data = make(partial(_cut, most))
+        if len(in_script(data).encode()) <= TEXT_BYTES:
+            break
+    return data
+
+
+def _cut(most: int, text: str | None) -> str | None:
+    return text if text is None or len(text) <= most else text[:most] + " …"
 
 
 def table(grid: Grid) -> str:

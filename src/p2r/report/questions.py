@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 from p2r.evaluation.outcomes import MEANING, outcome
 from p2r.evidence import OUTLINE_COLOURS
 from p2r.report.columns import pairs
-from p2r.report.html import compact, in_script
+from p2r.report.html import fitted, in_script
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from p2r.evaluation.records import Record
     from p2r.report.columns import Column
     from p2r.report.pictures import Thumbnails
 
-# Texts are cut as far as the page's budget asks for; they are whole in the run folder.
-TEXT_BYTES = 2_500_000
+    Cut = Callable[[str | None], str | None]
+
 LONGEST_TEXTS = (8_000, 4_000, 2_000, 1_000, 500, 250, 100)
 
 
@@ -29,10 +29,7 @@ def embedded(columns: Sequence[Column], names: Sequence[str], pictures: Mapping[
         names: the questions in order.
         pictures: id → thumbnails, where there are any.
     """
-    for longest in LONGEST_TEXTS:
-        questions = [_question(name, columns, longest) for name in names]
-        if len(compact(questions)) <= TEXT_BYTES:
-            break
+    questions = fitted(lambda cut: [_question(name, columns, cut) for name in names], LONGEST_TEXTS)
     for question in questions:
         if made := pictures.get(question["id"]):
             question["picture"] = made.overview
@@ -49,7 +46,7 @@ def embedded(columns: Sequence[Column], names: Sequence[str], pictures: Mapping[
     return in_script(data)
 
 
-def _question(name: str, columns: Sequence[Column], longest: int) -> dict[str, Any]:
+def _question(name: str, columns: Sequence[Column], cut: Cut) -> dict[str, Any]:
     lines = [column.lines.get(name) for column in columns]
     known = next(line for line in lines if line)
     answered = next((line for line in lines if line and "error" not in line), {})
@@ -62,14 +59,11 @@ def _question(name: str, columns: Sequence[Column], longest: int) -> dict[str, A
         "goldBoxes": answered.get("gold_boxes"),
         "size": answered.get("size"),
         "picture": "",
-        "answers": [line and _answer(line, longest) for line in lines],
+        "answers": [line and _answer(line, cut) for line in lines],
     }
 
 
-def _answer(line: Record, longest: int) -> dict[str, Any]:
-    def cut(text: str | None) -> str | None:
-        return text if text is None or len(text) <= longest else text[:longest] + " …"
-
+def _answer(line: Record, cut: Cut) -> dict[str, Any]:
     if "error" in line:
         return {"outcome": "failed", "error": cut(line["error"]), "boxes": [], "crops": []}
     return {

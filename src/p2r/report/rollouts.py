@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.errors import P2RError
 from p2r.images import ImageSource
 from p2r.journal import each_line
-from p2r.report.html import compact
+from p2r.report.html import fitted
 from p2r.report.pictures import MOST_BYTES, OVERVIEW_STEPS, PAGE_BYTES, thumbnail
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 MOST_GROUPS = 120
 LEAST_OF_A_PHASE = 6
-TEXT_BYTES = 2_500_000
 LONGEST_TEXTS = (4_000, 2_000, 1_000, 500, 250, 100)
 
 Row = dict[str, Any]
@@ -71,18 +70,12 @@ def embedded_groups(phases: Sequence[Path], samples: Mapping[str, Sample]) -> li
     """
     share = max(LEAST_OF_A_PHASE, MOST_GROUPS // max(1, len(phases)))
     groups = [(phase, rows) for phase, path in enumerate(phases) for rows in chosen_groups(path, share)]
-    data: list[dict[str, Any]] = []
-    for longest in LONGEST_TEXTS:
-        data = [_group(phase, rows, samples, longest) for phase, rows in groups]
-        if len(compact(data)) <= TEXT_BYTES:
-            break
-    return data
+    return fitted(lambda cut: [_group(phase, rows, samples, cut) for phase, rows in groups], LONGEST_TEXTS)
 
 
-def _group(phase: int, rows: Sequence[Row], samples: Mapping[str, Sample], longest: int) -> dict[str, Any]:
-    def cut(text: str | None) -> str | None:
-        return text if text is None or len(text) <= longest else text[:longest] + " …"
-
+def _group(
+    phase: int, rows: Sequence[Row], samples: Mapping[str, Sample], cut: Callable[[str | None], str | None]
+) -> dict[str, Any]:
     first = rows[0]
     sample = samples.get(str(first["id"]))
     question = sample.question if sample else None
