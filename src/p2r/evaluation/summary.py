@@ -11,7 +11,7 @@ import itertools
 from collections import Counter, defaultdict
 from dataclasses import asdict
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from p2r.evaluation.outcomes import OUTCOMES, located, outcome
 from p2r.evaluation.statistics import clustered_wilson, paired_difference, wilson
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from p2r.types import Mode
 
 DIGITS = 6
+Key = TypeVar("Key", int, str)
 
 
 def summarize(run: RunData) -> dict[str, Any]:
@@ -77,9 +78,9 @@ def compared(
     return {"first": first_name, "second": second_name, **asdict(difference)}
 
 
-def grouped(records: Iterable[Record], key: Callable[[Record], str | None]) -> dict[str, list[Record]]:
+def grouped(records: Iterable[Record], key: Callable[[Record], Key | None]) -> dict[Key, list[Record]]:
     """Records by some property, without those that do not have it."""
-    groups: dict[str, list[Record]] = defaultdict(list)
+    groups: dict[Key, list[Record]] = defaultdict(list)
     for record in records:
         if (value := key(record)) is not None:
             groups[value].append(record)

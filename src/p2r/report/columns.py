@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from p2r.errors import InputError
 from p2r.evaluation.outcomes import outcome
@@ -41,12 +43,12 @@ def columns_of(runs: Sequence[RunData]) -> list[Column]:
         InputError: a run without a line, or two runs with different questions.
     """
     columns = []
+    names = _names(runs)
     for run in runs:
         if not run.modes:
             raise InputError(f"{run.folder} holds no answers yet")
         for mode in run.modes:
-            name = _names(runs)[run.folder]
-            label = f"{name} · {mode}" if len(runs) > 1 else mode
+            label = f"{names[run.folder]} · {mode}" if len(runs) > 1 else mode
             lines = {line["id"]: line for line in (*run.records[mode], *run.failures[mode])}
             columns.append(Column(label, run, mode, lines))
     if len(runs) > 1:
@@ -69,11 +71,7 @@ def _names(runs: Sequence[RunData]) -> dict[Path, str]:
 
 def outcome_counts(column: Column) -> dict[str, int]:
     """How many questions have which outcome."""
-    counts: dict[str, int] = {}
-    for line in column.lines.values():
-        name = outcome(line)
-        counts[name] = counts.get(name, 0) + 1
-    return counts
+    return Counter(outcome(line) for line in column.lines.values())
 
 
 def pairs(columns: Sequence[Column]) -> Iterator[tuple[Column, Column]]:
@@ -95,15 +93,6 @@ def question_ids(columns: Sequence[Column]) -> list[str]:
     return sorted(names, key=_natural)
 
 
-def _natural(name: str) -> list[Any]:
-    pieces: list[Any] = []
-    digits = ""
-    for char in name + "\0":
-        if char.isdecimal():
-            digits += char
-            continue
-        if digits:
-            pieces.append((0, int(digits), ""))
-            digits = ""
-        pieces.append((1, 0, char))
-    return pieces
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    pieces = re.split(r"(\d+)", name)
+    return [(0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces if piece]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
+from bisect import bisect_right
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from p2r.evaluation.outcomes import located
 from p2r.evaluation.statistics import wilson
+from p2r.evaluation.summary import grouped
 from p2r.report.plots import Point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from p2r.evaluation.records import Record
+    from p2r.evaluation.summary import Key
     from p2r.report.columns import Column
 
 # Sides of the evidence as a share of the picture's, and IoU: where the bins begin and end.
@@ -22,15 +25,11 @@ IOU_BINS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.01)
 
 def by_category(columns: Sequence[Column], headings: Mapping[str, str]) -> list[tuple[str, list[Point]]]:
     """Accuracy of each category, then of everything."""
-    found = sorted({line["category"] for column in columns for line in column.lines.values()})
+    found = _points(columns, lambda line: str(line["category"]))
     order = [name for name in headings if name in found] + [name for name in found if name not in headings]
-    groups = [(headings.get(name, name) or "other", _points(columns, _has_category(name))) for name in order]
-    whole = ("All", _points(columns, lambda _: True))
+    groups = [(headings.get(name, name) or "other", found[name]) for name in order]
+    whole = ("All", _points(columns, lambda _: 0)[0])
     return [*groups, whole] if len(groups) > 1 else [whole]
-
-
-def _has_category(name: str) -> Callable[[Record], bool]:
-    return lambda line: bool(line["category"] == name)
 
 
 def by_evidence_size(columns: Sequence[Column]) -> list[tuple[str, list[Point]]]:
@@ -42,8 +41,7 @@ def by_evidence_size(columns: Sequence[Column]) -> list[tuple[str, list[Point]]]
 
 def by_iou(columns: Sequence[Column]) -> list[tuple[str, list[Point]]]:
     """Accuracy by how well the boxes fit: are good boxes worth anything?"""
-    perceived = [column for column in columns if column.mode == "p2r"]
-    return _binned(perceived, _iou, IOU_BINS, lambda low, high: f"IoU {low:g}–{min(high, 1):g}", columns)
+    return _binned(columns, _iou, IOU_BINS, lambda low, high: f"IoU {low:g}–{min(high, 1):g}")
 
 
 def _binned(
@@ -51,31 +49,23 @@ def _binned(
     measure: Callable[[Record], float | None],
     edges: Sequence[float],
     label: Callable[[float, float], str],
-    among: Sequence[Column] | None = None,
 ) -> list[tuple[str, list[Point]]]:
-    groups = []
-    for low, high in itertools.pairwise(edges):
+    def bin_of(line: Record) -> int | None:
+        value = measure(line)
+        return None if value is None else bisect_right(edges, value) - 1
 
-        def inside(line: Record, low: float = low, high: float = high) -> bool:
-            value = measure(line)
-            return value is not None and low <= value < high
-
-        if points := _points(columns, inside, among):
-            groups.append((label(low, high), points))
-    return groups
+    return [(label(*edges[at : at + 2]), points) for at, points in _points(columns, bin_of).items()]
 
 
-def _points(
-    columns: Sequence[Column], wanted: Callable[[Record], bool], among: Sequence[Column] | None = None
-) -> list[Point]:
-    points = []
-    for column in columns:
-        lines = [line for line in column.lines.values() if wanted(line)]
-        if lines:
+def _points(columns: Sequence[Column], key: Callable[[Record], Key | None]) -> dict[Key, list[Point]]:
+    """For each value of `key`, in order: the accuracy of each column that has lines with it."""
+    found: dict[Key, list[Point]] = defaultdict(list)
+    for series, column in enumerate(columns):
+        for value, lines in grouped(column.lines.values(), key).items():
             correct = sum(line.get("correct") is True for line in lines)
-            series = list(among or columns).index(column)
-            points.append(Point(series, correct / len(lines), *wilson(correct, len(lines)), len(lines)))
-    return points
+            point = Point(series, correct / len(lines), *wilson(correct, len(lines)), len(lines))
+            found[value].append(point)
+    return dict(sorted(found.items()))
 
 
 def _evidence_side(line: Record) -> float | None:

@@ -20,10 +20,12 @@ from p2r.report.plots import accuracy_plot, split_plot
 from p2r.report.questions import embedded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from p2r.evaluation.folder import RunData
     from p2r.evaluation.records import Record
+    from p2r.evaluation.tables import Summary
 
 
 def build_page(
@@ -46,6 +48,7 @@ def build_page(
     """
     columns = columns_of(runs)
     names = question_ids(columns)
+    summaries = {run.folder: summarize(run) for run in runs}
     pictures: dict[str, Thumbnails] = {}
     try:
         for name, made in thumbnails(columns, data):
@@ -59,8 +62,10 @@ def build_page(
         "page",
         title=escape(_title(runs)),
         lead=_lead(columns),
-        cards="".join(_card(position, column) for position, column in enumerate(columns)),
-        tables="".join(table(grid) for grid in _grids(runs, columns)),
+        cards="".join(
+            _card(position, column, summaries[column.run.folder]) for position, column in enumerate(columns)
+        ),
+        tables="".join(table(grid) for grid in _grids(runs, columns, summaries)),
         plots="".join(_plots(columns)),
         provenance="".join(_provenance(run) for run in runs),
         data=embedded(columns, names, pictures),
@@ -89,8 +94,8 @@ def _models(run: RunData) -> str:
     return f"{identity['model']} looks, {identity['reasoner']} reasons"
 
 
-def _card(position: int, column: Column) -> str:
-    figures = summarize(column.run)["modes"][column.mode]
+def _card(position: int, column: Column, summary: Summary) -> str:
+    figures = summary["modes"][column.mode]
     details = [f"{figures['correct']} of {figures['n']} right"]
     details += [f"{figures[name]} {words}" for name, words in _WORTH_SAYING.items() if figures[name]]
     return (
@@ -104,9 +109,11 @@ def _card(position: int, column: Column) -> str:
 _WORTH_SAYING = {"no_answer": "without an answer", "malformed": "malformed", "failed": "failed"}
 
 
-def _grids(runs: Sequence[RunData], columns: Sequence[Column]) -> Iterator[Grid]:
+def _grids(
+    runs: Sequence[RunData], columns: Sequence[Column], summaries: Mapping[Path, Summary]
+) -> Iterator[Grid]:
     for run in runs:
-        summary = summarize(run)
+        summary = summaries[run.folder]
         prefix = f"{run.folder.resolve().name}: " if len(runs) > 1 else ""
         for grid in grids(summary, run.config.get("layout", {})):
             if len(runs) == 1 or grid.title != "Paired differences":

@@ -116,12 +116,13 @@ def build_training_page(
         if on_trouble:
             on_trouble(f"no questions and pictures beside the rollouts: {error}")
     bands = _bands(states, metrics)
+    plotted = list(_plotted(metrics, bands))
     groups = embedded_groups([phase.path / ROLLOUTS for phase in run.phases], samples)
     embedded = {
         "phases": [_name(state) for state in states],
         "series": [band.series for band in bands],
         "colours": [f"rgb{rgb}" for _, rgb in OUTLINE_COLOURS],
-        "curves": [_values(curves, share=share) for _, share, curves in _plotted(metrics, bands)],
+        "curves": [_values(curves, share=share) for _, share, curves in plotted],
         "bands": [[band.start, band.end] for band in bands],
         "groups": groups,
         "pictures": group_pictures(groups, samples, on_picture),
@@ -133,9 +134,7 @@ def build_training_page(
         cards="".join(
             _card(state, rows, band) for state, rows, band in zip(states, metrics, bands, strict=True)
         ),
-        curves="".join(
-            curve_plot(title, curves, bands, share=share) for title, share, curves in _plotted(metrics, bands)
-        ),
+        curves="".join(curve_plot(title, curves, bands, share=share) for title, share, curves in plotted),
         tables=table(_phases_grid(states, metrics)),
         provenance="".join(_provenance(run)),
         data=in_script(embedded),
