@@ -56,6 +56,13 @@ def test_curves_show_what_was_logged(page, run):
     assert len(titles) == len(data["curves"]) == 16
 
 
+def test_a_scale_has_room_for_its_longest_label(page):
+    scales = re.findall(r'class="scale" style="width: (\d+)ch" aria-hidden="true">(.*?)</div>', page)
+    longest = [max(map(len, re.findall(r">([^<]+)</span>", labels))) for _, labels in scales]
+    assert max(longest) >= len("100 %")
+    assert [int(width) for width, _ in scales] == longest
+
+
 def test_a_metric_that_nobody_logged_has_no_plot(tmp_path):
     folder = write_run(tmp_path / "run", steps=3, scenes=2)
     for path in folder.glob("phases/*/metrics.jsonl"):

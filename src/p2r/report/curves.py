@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from p2r.report.html import legend
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -82,10 +84,8 @@ def curve_plot(title: str, curves: Sequence[Curve], bands: Sequence[Band], *, sh
             ends = ends_of(smooth[0][1], smooth[-1][1], share=share)
             said.append(f"{curve.label}, {band.label}: {ends}")
     keys = [(f"series-{curve.series}", curve.label) for curve in curves if curve.series is not None]
-    legend = "".join(f'<li><span class="swatch {kind}"></span>{escape(text)}</li>' for kind, text in keys)
-    legend = f'<ul class="legend">{legend}</ul>' if len(keys) > 1 else ""
     return (
-        f'<figure class="curve"><figcaption>{escape(title)}</figcaption>{legend}'
+        f'<figure class="curve"><figcaption>{escape(title)}</figcaption>{legend(keys)}'
         '<p class="readout" aria-hidden="true">&nbsp;</p>'
         f'<div class="chart">{_scale(low, high, share=share)}'
         f'<svg class="plot" height="{HEIGHT_PX + AXIS_PX}" role="img" aria-label="{escape("; ".join(said))}">'
@@ -166,14 +166,14 @@ def _ground(bands: Sequence[Band], total: int) -> Iterator[str]:
 
 def _scale(low: float, high: float, *, share: bool) -> str:
     # Beside the drawing and not in it, where it would lie over the curves.
-    marks = []
+    labels, marks = [], []
     for part in (1.0, 0.5, 0.0):
         value = low + part * (high - low)
         y = HEIGHT_PX - part * (HEIGHT_PX - TOP_PX)
-        label = f"{100 * value:g} %" if share else figure(value, share=False)
-        marks.append(f'<span style="top: {y:.0f}px">{escape(label)}</span>')
-    longest = max(len(mark) for mark in marks) - len('<span style="top: 100px"></span>')
-    return f'<div class="scale" style="width: {longest + 1}ch" aria-hidden="true">{"".join(marks)}</div>'
+        labels.append(f"{100 * value:g} %" if share else figure(value, share=False))
+        marks.append(f'<span style="top: {y:.0f}px">{escape(labels[-1])}</span>')
+    width = max(map(len, labels))
+    return f'<div class="scale" style="width: {width}ch" aria-hidden="true">{"".join(marks)}</div>'
 
 
 def _lines_across() -> Iterator[str]:

@@ -80,3 +80,9 @@ def table(grid: Grid) -> str:
 def shown(summary: str, text: str) -> str:
     """A text that is there when it is asked for."""
     return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"
+
+
+def legend(keys: Sequence[tuple[str, str]]) -> str:
+    """What the colours of a plot stand for, each the class of its swatch and a text; empty without any."""
+    items = "".join(f'<li><span class="swatch {kind}"></span>{escape(text)}</li>' for kind, text in keys)
+    return f'<ul class="legend">{items}</ul>' if items else ""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from p2r.report.html import legend
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -65,8 +67,8 @@ def accuracy_plot(title: str, groups: Sequence[tuple[str, Sequence[Point]]], nam
             top += ROW_PX
         top += GAP_PX
     keys = dict.fromkeys(point.series for _, points in groups for point in points)
-    legend = [(f"series-{series}", names[series]) for series in keys]
-    return _figure(title, said, top, "".join(parts), legend if len(names) > 1 else [])
+    swatches = [(f"series-{series}", names[series]) for series in keys]
+    return _figure(title, said, top, "".join(parts), swatches if len(names) > 1 else [])
 
 
 def split_plot(title: str, rows: Sequence[tuple[str, Mapping[str, int]]], meaning: Mapping[str, str]) -> str:
@@ -95,17 +97,13 @@ def split_plot(title: str, rows: Sequence[tuple[str, Mapping[str, int]]], meanin
             start += counts[name]
         top += BAR_PX + GAP_PX
     found = [name for name in meaning if any(counts.get(name) for _, counts in rows)]
-    legend = [(f"outcome-{name}", meaning[name]) for name in found]
-    return _figure(title, said, top, "".join(parts), legend)
+    swatches = [(f"outcome-{name}", meaning[name]) for name in found]
+    return _figure(title, said, top, "".join(parts), swatches)
 
 
-def _figure(
-    title: str, said: Sequence[str], height: int, body: str, legend: Sequence[tuple[str, str]]
-) -> str:
-    keys = "".join(f'<li><span class="swatch {kind}"></span>{escape(text)}</li>' for kind, text in legend)
-    legend_list = f'<ul class="legend">{keys}</ul>' if keys else ""
+def _figure(title: str, said: Sequence[str], height: int, body: str, keys: Sequence[tuple[str, str]]) -> str:
     return (
-        f"<figure><figcaption>{escape(title)}</figcaption>{legend_list}"
+        f"<figure><figcaption>{escape(title)}</figcaption>{legend(keys)}"
         f'<svg class="plot" height="{height + AXIS_PX}" role="img" aria-label="{escape("; ".join(said))}">'
         f"{''.join(_axis(height))}{body}</svg></figure>"
     )
