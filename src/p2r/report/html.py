@@ -21,15 +21,16 @@ TEXT_BYTES = 2_500_000  # of the data with the texts of models, as they stand in
 
 
 def filled(name: str, **parts: str) -> str:
-    """The page `web/NAME.html` with its parts, and with the styles and scripts of all pages and its own."""
-    files = resources.files("p2r.report") / "web"
-    page = (files / f"{name}.html").read_text(encoding="utf-8")
-    for kind in ("css", "js"):
-        own = [files / f"common.{kind}", files / f"{name}.{kind}"]
-        parts[kind] = "\n".join(file.read_text(encoding="utf-8") for file in own if file.is_file())
-    for key, part in parts.items():
-        before, _, after = page.partition(f"<!--{key}-->")
-        page = before + part + after
+    """The page: `web/common.html` around `web/NAME.html`, the styles and scripts of both, and its parts."""
+
+    def read(kind: str) -> list[str]:
+        files = [resources.files("p2r.report") / "web" / f"{whose}.{kind}" for whose in ("common", name)]
+        return [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+
+    page, main = read("html")
+    inserted = {"main": main.rstrip(), **parts, "css": "\n".join(read("css")), "js": "\n".join(read("js"))}
+    for key, part in inserted.items():
+        page = page.replace(f"<!--{key}-->", part)
     return page
 
 

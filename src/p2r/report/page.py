@@ -60,6 +60,8 @@ def build_page(
             on_trouble(f"no pictures: {error}")
     return filled(
         "page",
+        kind="evaluation",
+        items="questions",
         title=escape(_title(runs)),
         lead=_lead(columns),
         cards="".join(

@@ -82,7 +82,6 @@ def _group(
     return {
         "phase": phase,
         "step": first["step"],
-        "group": first["group"],
         "id": str(first["id"]),
         "question": question.text if question else "",
         "choices": list(question.choices) if question else [],
@@ -98,7 +97,6 @@ def _group(
                 "boxes": [[*box["box"], cut(box.get("label", ""))] for box in row.get("boxes") or ()],
                 "recall": row.get("recall"),
                 "answer": cut(row.get("answer")),
-                "correct": row.get("correct"),
                 "text": cut(row.get("text")),
                 "reasoner": cut(row.get("reasoner_text")),
                 "error": cut(row.get("error")) or "",
@@ -112,8 +110,8 @@ def group_pictures(
     groups: Sequence[Mapping[str, Any]],
     samples: Mapping[str, Sample],
     on_picture: Callable[[int, int], None] | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Thumbnails of the groups' pictures: id → `{"uri", "size"}`; one that cannot be read is missing.
+) -> dict[str, str]:
+    """Thumbnails of the groups' pictures: id → `data:` URI; one that cannot be read is missing.
 
     Args:
         groups: as they will be embedded.
@@ -122,7 +120,7 @@ def group_pictures(
     """
     names = list(dict.fromkeys(group["id"] for group in groups if group["id"] in samples))
     budget = min(MOST_BYTES, PAGE_BYTES // max(1, len(names)))
-    made: dict[str, dict[str, Any]] = {}
+    made: dict[str, str] = {}
     for done, name in enumerate(names, start=1):
         try:
             source = ImageSource.open(samples[name].question.image)
@@ -130,7 +128,7 @@ def group_pictures(
             continue
         uri = thumbnail(source, (0, 0, source.width, source.height), OVERVIEW_STEPS, budget)
         if uri:
-            made[name] = {"uri": uri, "size": [source.width, source.height]}
+            made[name] = uri
         if on_picture:
             on_picture(done, len(names))
     return made

@@ -129,6 +129,8 @@ def build_training_page(
     }
     return filled(
         "training",
+        kind="training",
+        items="rollouts",
         title=escape(f"{run.recipe.name}: training"),
         lead=_lead(run, states),
         cards="".join(

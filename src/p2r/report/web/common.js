@@ -3,6 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const PAGE = 40;  // items that are shown at a time
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 byId("heading").textContent = document.title;
 
@@ -35,10 +36,11 @@ setTheme(["light", "dark"].includes(remembered) ? remembered : "auto");
 // Words
 
 const plain = (outcome) => outcome.replaceAll("_", " ");
+const searchable = (texts) => texts.filter(Boolean).join("\n").toLowerCase();
 
 function inWords(question, value) {
   if (value === null || value === undefined) return "no answer";
-  const place = question.choices.length ? "ABCDEFGHIJKLMNOPQRSTUVWXYZ".indexOf(value) : -1;
+  const place = question.choices.length ? LETTERS.indexOf(value) : -1;
   return place >= 0 && question.choices[place] ? `${value}. ${question.choices[place]}` : value;
 }
 
@@ -56,6 +58,23 @@ function outline(box, attributes) {
 
 const colour = (position) => data.colours[position % data.colours.length];
 
+function outlined(uri, alt, boxes, goldBoxes) {
+  const layer = document.createElementNS(SVG, "svg");
+  layer.setAttribute("viewBox", "0 0 1000 1000");
+  layer.setAttribute("preserveAspectRatio", "none");
+  layer.setAttribute("aria-hidden", "true");
+  boxes.forEach((box, position) => layer.append(
+    outline(box, { class: "under" }), outline(box, { style: `stroke: ${colour(position)}` })));
+  goldBoxes.forEach((box) => layer.append(outline(box, { class: "gold-under" }), outline(box, { class: "gold" })));
+  return element("div", { class: "picture" }, element("img", { src: uri, alt }), layer);
+}
+
+function zoomable(make) {
+  const zoom = element("button", { type: "button", class: "zoom", "aria-label": "Enlarge the picture" }, make());
+  zoom.addEventListener("click", () => enlarge(make()));
+  return zoom;
+}
+
 function enlarge(node) {
   byId("viewer-body").replaceChildren(node);
   byId("viewer").showModal();
@@ -64,4 +83,52 @@ byId("viewer").addEventListener("click", (event) => { if (event.target === byId(
 
 function section(title, text) {
   return text ? [element("h4", {}, title), element("pre", {}, text)] : [];
+}
+
+// The list: what the filters leave, so many items at a time
+
+function unfolding(uri, about, detail) {
+  const picture = uri
+    ? element("img", { class: "thumb", src: uri, alt: "", loading: "lazy" })
+    : element("span", { class: "thumb" });
+  const row = element("button", { type: "button", class: "row", "aria-expanded": "false" }, picture, element("span", {}, ...about));
+  const made = element("li", { class: "item" }, row);
+  row.addEventListener("click", () => {
+    const open = row.getAttribute("aria-expanded") === "true";
+    row.setAttribute("aria-expanded", String(!open));
+    if (open) made.lastChild.remove();
+    else made.append(detail());
+  });
+  return made;
+}
+
+// `chosen` gives the things that hold the words of the search and pass the filters, `item` an element for one.
+function list(total, noun, chosen, item) {
+  let shown = [];
+  let limit = PAGE;
+
+  function refresh() {
+    shown = chosen(byId("search").value.toLowerCase().split(/\s+/).filter(Boolean));
+    limit = PAGE;
+    byId("list").replaceChildren();
+    extend();
+  }
+
+  function extend() {
+    const list = byId("list");
+    list.append(...shown.slice(list.children.length, limit).map(item));
+    byId("more").hidden = limit >= shown.length;
+    byId("count").textContent = shown.length === total ? `${total} ${noun}` : `${shown.length} of ${total} ${noun}`;
+  }
+
+  byId("filters").addEventListener("input", refresh);
+  byId("filters").addEventListener("reset", () => setTimeout(refresh));
+  byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  byId("more").addEventListener("click", () => {
+    const before = byId("list").children.length;
+    limit += PAGE;
+    extend();
+    byId("list").children[before]?.querySelector("button").focus();
+  });
+  refresh();
 }

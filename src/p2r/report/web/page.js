@@ -3,10 +3,10 @@
 // Filters
 
 const isRight = (answer) => answer && answer.outcome === "correct";
-const searchable = new Map(data.questions.map((question) => [question.id, [
+const texts = new Map(data.questions.map((question) => [question, searchable([
   question.id, question.question, question.category, question.gold, ...question.choices,
   ...question.answers.flatMap((answer) => answer ? [answer.answer, answer.error] : []),
-].filter(Boolean).join("\n").toLowerCase()]));
+])]));
 
 const categories = [...new Set(data.questions.map((question) => question.category))].sort();
 byId("category").append(...categories.map((name) => element("option", { value: name || " " }, name || "other")));
@@ -35,11 +35,7 @@ orders.push(["small", "smallest evidence first", (q) => q.goldBoxes?.length
 if (!data.questions.some((question) => question.goldBoxes?.length)) orders.pop();
 byId("order").append(...orders.map(([value, label]) => element("option", { value }, label)));
 
-let shown = [];
-let limit = PAGE;
-
-function chosen() {
-  const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+function chosen(words) {
   const category = byId("category").value;
   const found = data.questions.filter((question) => {
     if (category && (question.category || " ") !== category) return false;
@@ -48,36 +44,11 @@ function chosen() {
       if (!select.value) return true;
       return select.value === "!" ? outcome !== "correct" : outcome === select.value;
     });
-    return matches && words.every((word) => searchable.get(question.id).includes(word));
+    return matches && words.every((word) => texts.get(question).includes(word));
   });
   const key = orders.find(([value]) => value === byId("order").value)[2];
   return key ? found.map((q) => [key(q), q]).sort((a, b) => a[0] - b[0] || 0).map(([, q]) => q) : found;
 }
-
-function refresh() {
-  shown = chosen();
-  limit = PAGE;
-  byId("list").replaceChildren();
-  extend();
-}
-
-function extend() {
-  const list = byId("list");
-  list.append(...shown.slice(list.children.length, limit).map(item));
-  byId("more").hidden = limit >= shown.length;
-  byId("count").textContent = shown.length === data.questions.length
-    ? `${shown.length} questions` : `${shown.length} of ${data.questions.length} questions`;
-}
-
-byId("filters").addEventListener("input", refresh);
-byId("filters").addEventListener("reset", () => setTimeout(refresh));
-byId("filters").addEventListener("submit", (event) => event.preventDefault());
-byId("more").addEventListener("click", () => {
-  const before = byId("list").children.length;
-  limit += PAGE;
-  extend();
-  byId("list").children[before]?.querySelector("button").focus();
-});
 
 // One question
 
@@ -91,36 +62,12 @@ function badge(question, answer, position) {
 }
 
 function item(question) {
-  const picture = question.picture
-    ? element("img", { class: "thumb", src: question.picture, alt: "", loading: "lazy" })
-    : element("span", { class: "thumb" });
   const gold = question.gold ? ` · gold: ${inWords(question, question.gold)}` : "";
-  const row = element("button", { type: "button", class: "row", "aria-expanded": "false" }, picture,
-    element("span", {},
-      element("p", { class: "asked" }, question.question),
-      element("p", { class: "meta" }, [question.id, question.category].filter(Boolean).join(" · ") + gold),
-      element("span", { class: "badges" }, ...question.answers.map((answer, i) => badge(question, answer, i)))));
-  const made = element("li", { class: "item" }, row);
-  row.addEventListener("click", () => {
-    const open = row.getAttribute("aria-expanded") === "true";
-    row.setAttribute("aria-expanded", String(!open));
-    if (open) made.querySelector(".detail").remove();
-    else made.append(detail(question));
-  });
-  return made;
-}
-
-function pictureWith(question, answer) {
-  if (!question.picture) return element("div", { class: "picture" }, element("p", { class: "no-picture" }, "This page holds no thumbnail of the picture."));
-  const layer = document.createElementNS(SVG, "svg");
-  layer.setAttribute("viewBox", "0 0 1000 1000");
-  layer.setAttribute("preserveAspectRatio", "none");
-  layer.setAttribute("aria-hidden", "true");
-  (answer?.boxes ?? []).forEach((box, position) => layer.append(
-    outline(box, { class: "under" }), outline(box, { style: `stroke: ${colour(position)}` })));
-  (question.goldBoxes ?? []).forEach((box) => layer.append(outline(box, { class: "gold-under" }), outline(box, { class: "gold" })));
-  return element("div", { class: "picture" },
-    element("img", { src: question.picture, alt: `The picture of question ${question.id}` }), layer);
+  return unfolding(question.picture, [
+    element("p", { class: "asked" }, question.question),
+    element("p", { class: "meta" }, [question.id, question.category].filter(Boolean).join(" · ") + gold),
+    element("span", { class: "badges" }, ...question.answers.map((answer, i) => badge(question, answer, i))),
+  ], () => detail(question));
 }
 
 function facts(question, answer) {
@@ -136,8 +83,9 @@ function facts(question, answer) {
 }
 
 function side(question, answer) {
-  const zoom = element("button", { type: "button", class: "zoom", "aria-label": "Enlarge the picture" }, pictureWith(question, answer));
-  zoom.addEventListener("click", () => { if (question.picture) enlarge(pictureWith(question, answer)); });
+  const picture = question.picture
+    ? zoomable(() => outlined(question.picture, `The picture of question ${question.id}`, answer?.boxes ?? [], question.goldBoxes ?? []))
+    : element("div", { class: "picture" }, element("p", { class: "no-picture" }, "This page holds no thumbnail of the picture."));
   const crops = (answer?.crops ?? []).map((uri, position) => {
     if (!uri) return null;
     const label = answer.boxes[position]?.[4];
@@ -148,7 +96,7 @@ function side(question, answer) {
   });
   const size = question.size ? `${question.size[0]} × ${question.size[1]} px. ` : "";
   const legend = question.goldBoxes?.length ? "Dashed: the gold boxes." : question.goldBoxes ? "The whole picture is the evidence." : "";
-  return element("div", {}, zoom, element("p", { class: "caption" }, size + legend), crops.length ? element("div", { class: "crops" }, ...crops) : null);
+  return element("div", {}, picture, element("p", { class: "caption" }, size + legend), crops.length ? element("div", { class: "crops" }, ...crops) : null);
 }
 
 function detail(question) {
@@ -180,7 +128,7 @@ function detail(question) {
     tabs.append(tab);
   }
   const choices = question.choices.length ? element("ul", { class: "choices" }, ...question.choices.map((text, place) => {
-    const letter = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[place];
+    const letter = LETTERS[place];
     const gold = letter === question.gold;
     return element("li", gold ? { class: "gold-choice" } : {}, `${letter}. ${text}${gold ? "  (gold)" : ""}`);
   })) : null;
@@ -189,4 +137,4 @@ function detail(question) {
   return element("div", { class: "detail" }, left, right);
 }
 
-refresh();
+list(data.questions.length, "questions", chosen, item);

@@ -38,43 +38,18 @@ const tests = {
   wrong: (group) => rewardsOf(group).every((reward) => reward === 0),
   failed: (group) => rewardsOf(group).includes(null),
 };
-const searchable = new Map(data.groups.map((group) => [group, [
+const texts = new Map(data.groups.map((group) => [group, searchable([
   group.id, group.question, group.category, group.gold, ...group.choices,
   ...group.rollouts.flatMap((rollout) => [rollout.answer, rollout.gate, rollout.outcome, rollout.error, rollout.text]),
-].filter(Boolean).join("\n").toLowerCase()]));
+])]));
 
 byId("phase").append(...data.phases.map((name, position) => element("option", { value: position }, name)));
 
-let shown = [];
-let limit = PAGE;
-
-function refresh() {
-  const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+function chosen(words) {
   const phase = byId("phase").value;
-  shown = data.groups.filter((group) => (phase === "" || group.phase === Number(phase))
-    && tests[byId("spread").value](group) && words.every((word) => searchable.get(group).includes(word)));
-  limit = PAGE;
-  byId("list").replaceChildren();
-  extend();
+  return data.groups.filter((group) => (phase === "" || group.phase === Number(phase))
+    && tests[byId("spread").value](group) && words.every((word) => texts.get(group).includes(word)));
 }
-
-function extend() {
-  const list = byId("list");
-  list.append(...shown.slice(list.children.length, limit).map(item));
-  byId("more").hidden = limit >= shown.length;
-  byId("count").textContent = shown.length === data.groups.length
-    ? `${shown.length} groups` : `${shown.length} of ${data.groups.length} groups`;
-}
-
-byId("filters").addEventListener("input", refresh);
-byId("filters").addEventListener("reset", () => setTimeout(refresh));
-byId("filters").addEventListener("submit", (event) => event.preventDefault());
-byId("more").addEventListener("click", () => {
-  const before = byId("list").children.length;
-  limit += PAGE;
-  extend();
-  byId("list").children[before]?.querySelector("button").focus();
-});
 
 // One group
 
@@ -86,46 +61,20 @@ function chip(rollout) {
 }
 
 function item(group) {
-  const picture = data.pictures[group.id]
-    ? element("img", { class: "thumb", src: data.pictures[group.id].uri, alt: "", loading: "lazy" })
-    : element("span", { class: "thumb" });
   const meta = element("p", { class: "meta" },
     element("span", { class: `phase-name series-${data.series[group.phase]}` }, data.phases[group.phase]),
     [` · step ${group.step}`, group.id, group.category].filter(Boolean).join(" · "),
     group.gold === null || group.gold === undefined ? "" : ` · gold: ${inWords(group, group.gold)}`);
-  const row = element("button", { type: "button", class: "row", "aria-expanded": "false" }, picture,
-    element("span", {}, element("p", { class: "asked" }, group.question || group.id), meta,
-      element("span", { class: "rewards" }, ...group.rollouts.map(chip))));
-  const made = element("li", { class: "item" }, row);
-  row.addEventListener("click", () => {
-    const open = row.getAttribute("aria-expanded") === "true";
-    row.setAttribute("aria-expanded", String(!open));
-    if (open) made.querySelector(".group").remove();
-    else made.append(detail(group));
-  });
-  return made;
+  return unfolding(data.pictures[group.id], [
+    element("p", { class: "asked" }, group.question || group.id), meta,
+    element("span", { class: "rewards" }, ...group.rollouts.map(chip)),
+  ], () => detail(group));
 }
 
 function pictureWith(group, boxes) {
-  const picture = data.pictures[group.id];
-  if (!picture) return null;
-  const layer = document.createElementNS(SVG, "svg");
-  layer.setAttribute("viewBox", "0 0 1000 1000");
-  layer.setAttribute("preserveAspectRatio", "none");
-  layer.setAttribute("aria-hidden", "true");
-  boxes.forEach((box, position) => layer.append(
-    outline(box, { class: "under" }), outline(box, { style: `stroke: ${colour(position)}` })));
-  group.goldBoxes.forEach((box) => layer.append(outline(box, { class: "gold-under" }), outline(box, { class: "gold" })));
-  return element("div", { class: "picture" },
-    element("img", { src: picture.uri, alt: `The picture of ${group.id} with ${boxes.length} boxes` }), layer);
-}
-
-function zoomable(group, boxes) {
-  const picture = pictureWith(group, boxes);
-  if (!picture) return null;
-  const zoom = element("button", { type: "button", class: "zoom", "aria-label": "Enlarge the picture" }, picture);
-  zoom.addEventListener("click", () => enlarge(pictureWith(group, boxes)));
-  return zoom;
+  const uri = data.pictures[group.id];
+  const alt = `The picture of ${group.id} with ${boxes.length} boxes`;
+  return uri ? zoomable(() => outlined(uri, alt, boxes, group.goldBoxes)) : null;
 }
 
 function labels(boxes) {
@@ -144,7 +93,7 @@ function rolloutCard(group, rollout, together) {
   const texts = [...section("The acting role wrote", rollout.text), ...section("The frozen reasoner wrote", rollout.reasoner)];
   return element("article", { class: "rollout" },
     element("div", { class: "head" }, chip(rollout), facts.join(" · ")),
-    together ? null : zoomable(group, rollout.boxes), together ? null : labels(rollout.boxes), said,
+    together ? null : pictureWith(group, rollout.boxes), together ? null : labels(rollout.boxes), said,
     rollout.error ? element("p", { class: "trouble" }, `No reward: ${rollout.error}`) : null,
     texts.length ? element("details", {}, element("summary", {}, "Texts"), ...texts) : null);
 }
@@ -154,12 +103,12 @@ function detail(group) {
   // A reasoner's rollouts are all about the same evidence: it is shown once.
   const together = group.rollouts[0].outcome === null && group.rollouts.every((rollout) => JSON.stringify(rollout.boxes) === first);
   const choices = group.choices.length ? element("p", { class: "asked-again" },
-    group.choices.map((text, place) => `${"ABCDEFGHIJKLMNOPQRSTUVWXYZ"[place]}. ${text}`).join("   ")) : null;
-  const evidence = together ? element("div", { class: "shared" }, zoomable(group, group.rollouts[0].boxes),
+    group.choices.map((text, place) => `${LETTERS[place]}. ${text}`).join("   ")) : null;
+  const evidence = together ? element("div", { class: "shared" }, pictureWith(group, group.rollouts[0].boxes),
     element("div", { class: "rollout-labels" }, labels(group.rollouts[0].boxes))) : null;
   const legend = group.goldBoxes.length && data.pictures[group.id] ? element("p", { class: "caption" }, "Dashed: the gold boxes, which no reward knows.") : null;
   return element("div", { class: "group" }, choices, evidence,
     element("div", { class: "rollouts" }, ...group.rollouts.map((rollout) => rolloutCard(group, rollout, together))), legend);
 }
 
-refresh();
+list(data.groups.length, "groups", chosen, item);
