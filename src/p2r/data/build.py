@@ -201,11 +201,13 @@ def _draw(name: str, table: Table, known: _Known) -> Drawn:
             drawn.unusable[str(error)] += 1
     order = deque(sorted(usable, key=lambda number: _lot(plan.seed, name, number)))
     wanted = len(order) if drawn.wanted is None else drawn.wanted
+    # Listed once on the hub, so that all pictures come from one commit.
+    files = PictureFiles(table.root, plan.data.get(name, source.hub))
     kept = 0
     while order and kept < wanted:
         # In the order of the file, so that pictures within a table are read in one pass.
         turn = sorted(order.popleft() for _ in range(min(wanted - kept, len(order))))
-        for record in _looked_at(source, table, {number: usable[number] for number in turn}, known):
+        for record in _looked_at(source, table, files, {number: usable[number] for number in turn}, known):
             drawn.records.append(record)
             kept += record["kept"]
     return drawn
@@ -215,14 +217,15 @@ def _lot(seed: int, name: str, number: int | str) -> bytes:
     return hashlib.sha256(f"{seed}:{name}:{number}".encode()).digest()
 
 
-def _looked_at(source: Source, table: Table, turn: Mapping[int, Item], known: _Known) -> Iterator[Record]:
+def _looked_at(
+    source: Source, table: Table, files: PictureFiles, turn: Mapping[int, Item], known: _Known
+) -> Iterator[Record]:
     """The rows of a turn with what became of them, in order; pictures are looked at side by side."""
     new = {number for number in turn if (source.name, number) not in known.records}
     for number in sorted(turn.keys() - new):
         yield known.records[source.name, number]
     if not new:
         return
-    files = PictureFiles(table.root, known.plan.data.get(source.name, source.hub))
     cores = os.cpu_count() or 1
     waiting: deque[Future[Record]] = deque()
     with ThreadPoolExecutor(cores) as pool:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from p2r.evaluation.benchmarks import Benchmark
+
 SAME_LOOK = 6  # of 64 bits; unrelated pictures differ in 32 on average, with a standard deviation of 4
 
 
@@ -76,24 +78,11 @@ def read_reference(
         InputError: an unknown benchmark, or data that cannot be read.
     """
     benchmark = open_benchmark(name, data)
-    if not cache.is_file() or _read(cache).get("source") != benchmark.source:
-        questions: set[str] = set()
-        looks: list[int] = []
-        ids: list[str] = []
-        unreadable = 0
-        for entry, load in zip(benchmark.entries(), benchmark.loaders(), strict=True):
-            questions.add(plain(entry.sample.question.text))
-            try:
-                looks.append(look_of(ImageSource.open(load().question.image)))
-                ids.append(entry.sample.question.id)
-            except InputError:
-                unreadable += 1
-            if on_question:
-                on_question()
+    kept = _read(cache) if cache.is_file() else {}
+    if kept.get("source") != benchmark.source:
+        kept = _hashed(benchmark, on_question)
         cache.parent.mkdir(parents=True, exist_ok=True)
-        found = {"questions": sorted(questions), "looks": looks, "ids": ids, "unreadable": unreadable}
-        write_json(cache, {"source": benchmark.source, **found})
-    kept = _read(cache)
+        write_json(cache, kept)
     return Reference(
         name,
         kept["source"],
@@ -102,6 +91,24 @@ def read_reference(
         tuple(kept["ids"]),
         kept["unreadable"],
     )
+
+
+def _hashed(benchmark: Benchmark, on_question: Callable[[], None] | None) -> dict[str, Any]:
+    questions: set[str] = set()
+    looks: list[int] = []
+    ids: list[str] = []
+    unreadable = 0
+    for entry, load in zip(benchmark.entries(), benchmark.loaders(), strict=True):
+        questions.add(plain(entry.sample.question.text))
+        try:
+            looks.append(look_of(ImageSource.open(load().question.image)))
+            ids.append(entry.sample.question.id)
+        except InputError:
+            unreadable += 1
+        if on_question:
+            on_question()
+    found = {"questions": sorted(questions), "looks": looks, "ids": ids, "unreadable": unreadable}
+    return {"source": benchmark.source, **found}
 
 
 def _read(cache: Path) -> dict[str, Any]:
