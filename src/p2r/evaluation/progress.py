@@ -34,6 +34,8 @@ SILENCE_S = 60.0
 class Progress:
     """A progress bar on a terminal, and a line now and then everywhere else.
 
+    It is told of each attempt on the event loop, and returns at once.
+
     Args:
         console: where to draw.
         total: how many answers the run will have, over all modes.
@@ -73,7 +75,7 @@ class Progress:
         self._news(advance=1)
 
     def on_failure(self, failure: Record) -> None:
-        """An attempt failed: the first of its kind is shown at once."""
+        """An attempt failed: the first one is shown at once."""
         self._failed += 1
         if self._failed == 1:
             self._console.print(

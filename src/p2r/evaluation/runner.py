@@ -11,12 +11,11 @@ import asyncio
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from p2r.errors import InputError, ModelError
 from p2r.evaluation.benchmarks import named
 from p2r.evaluation.records import JUDGE, failure_record, scored_record
-from p2r.health import Health
 from p2r.images import ImageSource
 from p2r.journal import Journal
 from p2r.scoring import score
@@ -27,7 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from p2r.evaluation.benchmarks import Chosen, Selection
+    from p2r.evaluation.progress import Progress
     from p2r.evaluation.records import Record
+    from p2r.health import Health
     from p2r.pipeline import P2R
     from p2r.scoring.judge import Judge
     from p2r.types import Mode, Sample
@@ -35,23 +36,10 @@ if TYPE_CHECKING:
 SYNC_EVERY_S = 2.0
 
 
-class Watch(Protocol):
-    """Is told what happens. Called on the event loop: return at once."""
-
-    def on_record(self, record: Record) -> None:
-        """A question was answered and scored."""
-        ...
-
-    def on_failure(self, failure: Record) -> None:
-        """An attempt failed."""
-        ...
-
-
 class ModeFiles:
     """The two files of one mode in a run folder.
 
     Attributes:
-        mode: `p2r`, `think` or `direct`.
         done: id → whether it was answered right, of the questions that need not be asked again.
 
     Raises:
@@ -59,7 +47,6 @@ class ModeFiles:
     """
 
     def __init__(self, folder: Path, mode: Mode) -> None:
-        self.mode = mode
         with ExitStack() as stack:
             self.predictions = stack.enter_context(Journal(folder / f"predictions-{mode}.jsonl"))
             self.failures = stack.enter_context(Journal(folder / f"failures-{mode}.jsonl"))
@@ -91,22 +78,22 @@ class Run:
         selection: the questions.
         files: mode → where its answers go.
         session: number of this session; a continued run has several.
+        watch: is told what happens, on the event loop.
         judge: scores free-form answers that do not match.
         gold_boxes: give the reasoner the gold boxes instead of asking the perceiver (mode `p2r`).
         concurrency: how many questions are on their way at once.
         health: stops the run when too much fails.
-        watch: is told what happens.
     """
 
     pipeline: P2R
     selection: Selection
     files: Mapping[Mode, ModeFiles]
     session: int
-    watch: Watch
-    judge: Judge | None = None
-    gold_boxes: bool = False
-    concurrency: int = 32
-    health: Health | None = None
+    watch: Progress
+    judge: Judge | None
+    gold_boxes: bool
+    concurrency: int
+    health: Health
 
     async def ask_all(self) -> None:
         """Ask every question that has no answer yet.
@@ -116,14 +103,13 @@ class Run:
             InputError: the disk is full, or the data cannot be read any more.
         """
         queue: asyncio.Queue[tuple[Chosen, Callable[[], Sample]] | None] = asyncio.Queue(maxsize=1)
-        health = self.health or Health()
         try:
             async with asyncio.TaskGroup() as around:
                 syncing = around.create_task(self._sync_regularly())
                 async with asyncio.TaskGroup() as asking:
                     asking.create_task(self._feed(queue))
                     for _ in range(self.concurrency):
-                        asking.create_task(self._work(queue, health))
+                        asking.create_task(self._work(queue))
                 syncing.cancel()
         except ExceptionGroup as group:
             raise _first(group) from group
@@ -136,21 +122,21 @@ class Run:
         for _ in range(self.concurrency):
             await queue.put(None)
 
-    async def _work(self, queue: asyncio.Queue[Any], health: Health) -> None:
+    async def _work(self, queue: asyncio.Queue[Any]) -> None:
         while (task := await queue.get()) is not None:
             chosen, load = task
-            await self._ask(chosen, load, health)
+            await self._ask(chosen, load)
 
-    async def _ask(self, chosen: Chosen, load: Callable[[], Sample], health: Health) -> None:
+    async def _ask(self, chosen: Chosen, load: Callable[[], Sample]) -> None:
         modes = [mode for mode, files in self.files.items() if chosen.id not in files.done]
         try:
             sample, source = await asyncio.to_thread(self._open, chosen, load)
         except InputError as error:
             for mode in modes:
-                self._failed(failure_record(chosen, mode, error), health)
+                self._failed(failure_record(chosen, mode, error))
             return
         for mode in modes:
-            await self._ask_in(mode, chosen, sample, source, health)
+            await self._ask_in(mode, chosen, sample, source)
 
     def _open(self, chosen: Chosen, load: Callable[[], Sample]) -> tuple[Sample, ImageSource]:
         sample = named(load(), chosen.id)
@@ -158,9 +144,7 @@ class Run:
         # Opened once for all modes.
         return replace(sample, question=replace(sample.question, image=source)), source
 
-    async def _ask_in(
-        self, mode: Mode, chosen: Chosen, sample: Sample, source: ImageSource, health: Health
-    ) -> None:
+    async def _ask_in(self, mode: Mode, chosen: Chosen, sample: Sample, source: ImageSource) -> None:
         boxes = None
         try:
             if self.gold_boxes and mode == "p2r":
@@ -169,22 +153,22 @@ class Run:
                 boxes = sample.boxes
             prediction = await self.pipeline.predict(sample.question, mode, boxes)
         except (InputError, ModelError) as error:
-            self._failed(failure_record(chosen, mode, error), health)
+            self._failed(failure_record(chosen, mode, error))
             return
         answer = Answer(prediction.answer, prediction.thinking, text=prediction.text)
         scored = await score(answer, sample, self.judge)
         if scored.correct is None and scored.method == "judge":
-            self._failed(failure_record(chosen, mode, scored.reason, JUDGE), health)
+            self._failed(failure_record(chosen, mode, scored.reason, JUDGE))
             return
         record = scored_record(prediction, scored, sample, chosen, source.size)
         self._write(self.files[mode].predictions, record)
-        health.note_success()
+        self.health.note_success()
         self.watch.on_record(record)
 
-    def _failed(self, failure: Record, health: Health) -> None:
+    def _failed(self, failure: Record) -> None:
         self._write(self.files[failure["mode"]].failures, failure)
         self.watch.on_failure(failure)
-        health.note_failure(failure["error"])
+        self.health.note_failure(failure["error"])
 
     def _write(self, journal: Journal, record: Record) -> None:
         record |= {"session": self.session, "at": round(time.time(), 3)}
