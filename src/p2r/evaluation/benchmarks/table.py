@@ -125,18 +125,21 @@ def text_rows(file: Path) -> Iterator[dict[str, Any]]:
         raise InputError(f"{file}: {error}") from error
 
 
-def snapshot(hub_id: str) -> Path:
-    """The folder of a data set whose pictures are files of the repository; fetched when it is not cached.
+def local_or_fetched(data: str) -> Path:
+    """Where a data set is whose pictures are files: `data` itself, or the cached folder of that hub id.
 
     Raises:
         InputError: it cannot be fetched.
     """
-    name, _, revision = hub_id.partition("@")
+    path = Path(data).expanduser()
+    if path.exists():
+        return path
+    name, _, revision = data.partition("@")
     try:
         return Path(_hub().snapshot_download(name, repo_type="dataset", revision=revision or None))
     except Exception as error:
         # The client of the hub raises errors of its own, of its HTTP library and of the file system.
-        raise InputError(_unreadable(hub_id, error)) from error
+        raise InputError(_unreadable(data, error)) from error
 
 
 def is_hub_id(text: str) -> bool:

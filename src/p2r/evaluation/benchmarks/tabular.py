@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
@@ -61,7 +62,7 @@ class Tabular:
         """All rows with their pictures, still undecoded; see `Benchmark`."""
         for number, row in enumerate(self.table.rows(), start=1):
             require(row, self.pictures[:1], self.name)
-            yield _Loader(self, number, row)
+            yield partial(self.load, number, row)
 
     def _entry(self, number: int, row: Row) -> Entry:
         where = f"{self.name}: row {number}"
@@ -86,13 +87,3 @@ class Tabular:
         except InputError as error:
             raise InputError(f"{self.name}: row {number}: {error}") from error
         return replace(sample, question=replace(sample.question, image=source), boxes=boxes)
-
-
-@dataclass(frozen=True, slots=True)
-class _Loader:
-    benchmark: Tabular
-    number: int
-    row: Row
-
-    def __call__(self) -> Sample:
-        return self.benchmark.load(self.number, self.row)

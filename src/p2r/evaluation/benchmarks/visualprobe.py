@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks.base import Entry
 from p2r.evaluation.benchmarks.rows import text
-from p2r.evaluation.benchmarks.table import Table, snapshot
+from p2r.evaluation.benchmarks.table import Table, local_or_fetched
 from p2r.evaluation.benchmarks.tabular import Tabular
 from p2r.types import Question, Sample
 
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 def open_visualprobe(data: str | None, level: str) -> Tabular:
     """The list of one level: `easy`, `medium` or `hard`."""
     name = f"VisualProbe_{level.capitalize()}"
-    path = Path(data).expanduser() if data else None
-    folder = path if path and path.exists() else snapshot(data or f"Mini-o3/{name}")
+    place = local_or_fetched(data or f"Mini-o3/{name}")
     patterns = ("val.json", f"{name}/val.json", "**/val.json", "*.json")
-    table = Table(str(folder), patterns=patterns)
+    table = Table(place, patterns=patterns)
     return Tabular(f"visualprobe-{level}", table, ("images", "problem", "solution"), ("images",), _read)
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks.base import Entry, Layout
 from p2r.evaluation.benchmarks.rows import legal_choices, letter, picture, pixel_boxes, text
-from p2r.evaluation.benchmarks.table import Table, read_json, require, snapshot
+from p2r.evaluation.benchmarks.table import Table, local_or_fetched, read_json, require
 from p2r.evaluation.benchmarks.tabular import Tabular
 from p2r.images import ImageSource
 from p2r.types import LETTERS, Question, Sample
@@ -24,6 +24,7 @@ from p2r.written_options import split_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 LAYOUT = Layout(headings={"direct_attributes": "Attribute", "relative_position": "Spatial"})
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
@@ -76,7 +77,7 @@ class VStarFolder:
     def loaders(self) -> Iterator[Callable[[], Sample]]:
         """All questions; see `Benchmark`."""
         for file in self._files():
-            yield _Loader(self, file)
+            yield partial(self.load, file)
 
     def load(self, file: Path) -> Sample:
         """One question with its picture and gold boxes.
@@ -113,23 +114,13 @@ class VStarFolder:
         return Entry(Sample(question, answer, category=file.parent.name)), row
 
 
-@dataclass(frozen=True, slots=True)
-class _Loader:
-    folder: VStarFolder
-    file: Path
-
-    def __call__(self) -> Sample:
-        return self.folder.load(self.file)
-
-
 def open_vstar_folder(data: str | None, seed: int) -> VStarFolder:
     """The folder, or a hub id that is fetched into the cache.
 
     Raises:
         InputError: the folder has no `CATEGORY/*.json`.
     """
-    path = Path(data).expanduser() if data else None
-    root = path if path and path.exists() else snapshot(data or "craigwu/vstar_bench")
+    root = local_or_fetched(data or "craigwu/vstar_bench")
     if not any(root.glob("*/*.json")):
         raise InputError(f"{root}: no CATEGORY/*.json in it, as the folder release of V* has")
     return VStarFolder(root, seed)
