@@ -6,7 +6,6 @@ The hub's client reads its endpoint when it is imported, so the building is done
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -19,17 +18,10 @@ pytest.importorskip("huggingface_hub", reason="the eval extra is not installed")
 
 
 def build(hub, tmp_path, *more):
-    env = {
-        **os.environ,
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HOME": str(tmp_path / "home"),
-        "HF_HUB_OFFLINE": "0",
-    }
-    env |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
     command = ["visualprobe", str(tmp_path / "out"), "-n", "2", "--json", *more]
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "p2r", "data", *command],
-        env=env,
+        env=hub.environment(tmp_path / "home"),
         capture_output=True,
         text=True,
         check=False,

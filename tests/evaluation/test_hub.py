@@ -6,7 +6,6 @@ The hub's clients read their endpoint when they are imported, so the asking is d
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -40,11 +39,9 @@ print(json.dumps(told))
 
 
 def ask(hub, home, *wanted):
-    env = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
-    env |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps(wanted)],
-        env=env,
+        env=hub.environment(home),
         capture_output=True,
         text=True,
         check=False,

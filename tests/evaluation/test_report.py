@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -16,8 +15,7 @@ from fake_model import FakeModel, failure, said
 from p2r.errors import InputError
 from p2r.evaluation.folder import RunData
 from p2r.report.page import build_page
-
-NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028&amp;"
+from pages import NASTY, chromium
 
 
 class Reader(HTMLParser):
@@ -168,28 +166,10 @@ def test_long_texts_are_cut_to_the_page_s_budget(base, tmp_path, words):
     assert data_of(page)["questions"][0]["answers"][0]["text"].endswith(" …")
 
 
-CHROMIUM = os.environ.get("P2R_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM:
-        pytest.skip("no Chromium on this machine; set P2R_CHROMIUM to one")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

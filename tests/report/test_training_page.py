@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 
 import pytest
-from training_runs import NASTY, write_run
+from training_runs import write_run
 from typer.testing import CliRunner
 
 from p2r.cli import app
@@ -17,6 +16,7 @@ from p2r.report.curves import MOST_POINTS, running_mean, thinned
 from p2r.report.rollouts import chosen_groups, evenly
 from p2r.report.training_page import build_training_page
 from p2r.training.folder import TrainingRun
+from pages import NASTY, chromium
 
 
 @pytest.fixture(scope="module")
@@ -148,25 +148,10 @@ def test_the_command(run, tmp_path):
     assert "is a training: a report shows one" in two.stderr
 
 
-CHROMIUM = os.environ.get("P2R_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-
-
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM:
-        pytest.skip("no Chromium on this machine; set P2R_CHROMIUM to one")
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-    ]
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=flags)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390)])

@@ -8,11 +8,11 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from p2r.scenes import make_sample, write_scenes
+from pages import NASTY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028&amp;"
 RECIPE = """\
 name: nano-pra
 model: nano-base
