@@ -29,85 +29,38 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import PIL.Image
-import PIL.ImageDraw
 from rich.console import Console
 from rich.table import Table
 
+from metered import Metered
 from p2r.answers import read_answer
 from p2r.evaluation.benchmarks import open_benchmark
 from p2r.evaluation.evaluate import Plan, evaluate
-from p2r.evidence import OUTLINE_COLOURS, crop_region, outline_width
-from p2r.images import PNG_MAX_PIXELS, Picture
 from p2r.models.base import Sampling
 from p2r.models.opening import open_model, settings_for
 from p2r.models.vllm import VLLMServer
 from p2r.nano import bundled
 from p2r.parse import parse_perception
-from p2r.pixels import plan_pixels
 from p2r.prompts import perceive_messages, reason_messages
 from p2r.samples import read_samples
 from p2r.scenes import write_scenes
 from p2r.settings import Settings
-from p2r.types import Crop, Evidence
+from pillow_pictures import pillow_evidence, pillow_overview
 from scripted_endpoint import scripted_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.models.base import Completion, Message, Model
-    from p2r.types import Box, Sample
+    from p2r.models.base import Message
 
 BATCH = 256
 TARGET = 1.5
 
 
 # --- what both share ---------------------------------------------------------------------------------------
-
-
-class Metered:
-    """A model, and how busy its caller keeps it."""
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self._in_flight = 0
-        self._last = self._start = time.perf_counter()
-        self._idle_s = self._load = 0.0
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self._model.name
-
-    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """Pass a request on."""
-        self._count(+1)
-        try:
-            return await self._model.complete(messages, sampling)
-        finally:
-            self._count(-1)
-
-    async def aclose(self) -> None:
-        """Close the model."""
-        await self._model.aclose()
-
-    def _count(self, change: int) -> None:
-        now = time.perf_counter()
-        self._idle_s += (now - self._last) * (self._in_flight == 0)
-        self._load += (now - self._last) * self._in_flight
-        self._in_flight += change
-        self._last = now
-
-    def measured(self) -> dict[str, float]:
-        """Share of the time without a request, and the mean number of requests in flight."""
-        self._count(0)
-        total = self._last - self._start
-        return {"idle": self._idle_s / total, "in_flight": self._load / total}
 
 
 def open_metered(arguments: argparse.Namespace) -> Metered:
@@ -149,19 +102,6 @@ async def ours(arguments: argparse.Namespace, settings: Settings) -> dict[str, A
 
 
 # --- the baseline ------------------------------------------------------------------------------------------
-
-
-class PillowPicture(Picture):
-    """A picture that is encoded by Pillow with its defaults."""
-
-    @cached_property
-    def _encoded(self) -> tuple[str, bytes]:
-        file = io.BytesIO()
-        if self.width * self.height <= PNG_MAX_PIXELS:
-            self.to_pil().save(file, "PNG")
-            return "image/png", file.getvalue()
-        self.to_pil().save(file, "JPEG", quality=95)
-        return "image/jpeg", file.getvalue()
 
 
 async def baseline(arguments: argparse.Namespace, settings: Settings) -> dict[str, Any]:
@@ -210,44 +150,6 @@ async def together(model: Metered, prompts: Sequence[Sequence[Message]], max_tok
     """One batch: everything is sent, and everything is waited for."""
     sampling = Sampling(max_tokens)
     return [done.text for done in await asyncio.gather(*(model.complete(one, sampling) for one in prompts))]
-
-
-def pillow_open(sample: Sample) -> PIL.Image.Image:
-    PIL.Image.MAX_IMAGE_PIXELS = None
-    assert isinstance(sample.question.image, str)
-    with PIL.Image.open(sample.question.image) as image:
-        return image.convert("RGB")
-
-
-def pillow_overview(sample: Sample, settings: Settings) -> Picture:
-    image = pillow_open(sample)
-    plan = plan_pixels(image.size, [], settings.budget)
-    return PillowPicture(np.asarray(image.resize(plan.overview)))
-
-
-def pillow_evidence(sample: Sample, boxes: Sequence[Box], settings: Settings) -> Evidence:
-    image = pillow_open(sample)
-    cropped = boxes[: settings.geometry.max_crops]
-    regions = [crop_region(box, image.size, settings.geometry) for box in cropped]
-    plan = plan_pixels(image.size, regions, settings.budget)
-    overview = image.resize(plan.overview)
-    draw = PIL.ImageDraw.Draw(overview)
-    line = outline_width(overview.width, settings.geometry)
-    for position, box in enumerate(boxes):
-        x0, x1 = box.x0 * overview.width / 1000 - line, box.x1 * overview.width / 1000 + line
-        y0, y1 = box.y0 * overview.height / 1000 - line, box.y1 * overview.height / 1000 + line
-        colour = OUTLINE_COLOURS[position % len(OUTLINE_COLOURS)][1]
-        draw.rectangle((x0, y0, x1, y1), outline=colour, width=line)
-    crops = tuple(
-        Crop(
-            PillowPicture(np.asarray(image.crop(region).resize(size))),
-            box,
-            region,
-            OUTLINE_COLOURS[position % len(OUTLINE_COLOURS)][0],
-        )
-        for position, (box, region, size) in enumerate(zip(cropped, regions, plan.crops, strict=True))
-    )
-    return Evidence(PillowPicture(np.asarray(overview)), crops)
 
 
 # --- the comparison ----------------------------------------------------------------------------------------

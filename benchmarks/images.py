@@ -15,7 +15,6 @@ resident size of a fresh process that does one run. Exit code 1 when a target is
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import platform
@@ -30,17 +29,17 @@ from typing import TYPE_CHECKING
 
 import PIL
 import PIL.Image
-import PIL.ImageDraw
 import PIL.ImageOps
 import pyvips
 from rich.console import Console
 from rich.table import Table
 
-from p2r.evidence import OUTLINE_COLOURS, build_evidence, crop_region, outline_width, plain_overview
-from p2r.images import PNG_MAX_PIXELS, ImageSource, encode_all
+from p2r.evidence import build_evidence, crop_region, plain_overview
+from p2r.images import ImageSource, encode_all
 from p2r.pixels import plan_pixels
 from p2r.settings import Settings
 from p2r.types import Box
+from pillow_pictures import pillow_encode, pillow_outlines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,27 +84,13 @@ def pillow(path: Path) -> dict[str, float]:
     pillow_encode(overview)
     clock.lap("encode")
     annotated = overview.copy()
-    draw = PIL.ImageDraw.Draw(annotated)
-    line = outline_width(annotated.width, SETTINGS.geometry)
-    for (_, rgb), box in zip(OUTLINE_COLOURS, BOXES, strict=False):
-        x0, x1 = box.x0 * annotated.width / 1000 - line, box.x1 * annotated.width / 1000 + line
-        y0, y1 = box.y0 * annotated.height / 1000 - line, box.y1 * annotated.height / 1000 + line
-        draw.rectangle((x0, y0, x1, y1), outline=rgb, width=line)
+    pillow_outlines(annotated, BOXES, SETTINGS.geometry)
     crops = [image.crop(region).resize(size) for region, size in zip(regions, plan.crops, strict=True)]
     clock.lap("evidence")
     for picture in (annotated, *crops):
         pillow_encode(picture)
     clock.lap("encode")
     return clock.seconds
-
-
-def pillow_encode(image: PIL.Image.Image) -> bytes:
-    file = io.BytesIO()
-    if image.width * image.height <= PNG_MAX_PIXELS:
-        image.save(file, "PNG")
-    else:
-        image.save(file, "JPEG", quality=95)
-    return file.getvalue()
 
 
 class Clock:
