@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gc
 import io
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ import numpy as np
 import PIL.Image
 import pytest
 import pyvips
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2r import kept
 from p2r.errors import InputError
@@ -294,6 +297,17 @@ def test_urls_are_not_read(url: str) -> None:
 def test_what_is_no_picture_is_named(thing: object) -> None:
     with pytest.raises(InputError, match=f"not {type(thing).__name__}"):
         ImageSource.open(thing)  # type: ignore[arg-type]
+
+
+@given(st.text("AQgw019+/=-_ \nä", min_size=4, max_size=12))
+def test_base64_is_what_the_standard_library_takes(text: str) -> None:
+    try:
+        base64.b64decode(text, validate=True)
+        said = "not a picture in a known format|0 bytes"
+    except ValueError as error:
+        said = re.escape(str(error))
+    with pytest.raises(InputError, match=said):
+        ImageSource.open(f"data:image/png;base64,{text}")
 
 
 @pytest.mark.parametrize(
