@@ -6,9 +6,10 @@
     python benchmarks/serving.py --vllm http://127.0.0.1:8000/v1#nano --settings P2R_JSON
 
 The model is scripted: every call takes `--delay` and returns fixed boxes or a fixed answer, so what is left
-is ours. The server runs in a process of its own. Latency: one client, a 4K JPEG, the request's seconds and
-those of the same `P2R.predict` without a server, in turn; the difference of the medians is what the server
-adds. Load: 64 clients ask without a pause, each answer is checked, the resident memory of the server is read.
+is ours. The server runs in a process of its own. Requests are written beforehand: to write them is a client's
+work. Latency: one client, a 4K JPEG, the request's seconds and those of the same `P2R.predict` without a
+server, in turn; the difference of the medians is what the server adds. Load: 64 clients ask without a pause,
+each answer is checked, the resident memory of the server is read.
 Shedding: four times as many clients as concurrency and queue take; anything but 200 and 429 is an error.
 
 With `--vllm` (a server that runs, with the bundled scenes' own model) it measures instead how many questions
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import json
 import os
 import platform
 import re
@@ -118,7 +120,7 @@ class Recorder:
         """Its owner closes the model."""
 
 
-def scene_body(sample: Sample) -> dict:
+def scene_body(sample: Sample) -> bytes:
     """A chat request about a bundled scene, its options in the text."""
     question = sample.question
     options = [f"\n{letter}. {text}" for letter, text in zip(question.letters, question.choices, strict=True)]
@@ -139,7 +141,7 @@ async def against_vllm(client: httpx.AsyncClient, options: argparse.Namespace) -
         calls.append(recorder.calls)
 
     async def through_the_server(number: int) -> None:
-        (await client.post("/v1/chat/completions", json=bodies[number % len(bodies)])).raise_for_status()
+        (await ask(client, bodies[number % len(bodies)])).raise_for_status()
 
     async def directly(number: int) -> None:
         for messages, sampling in calls[number % len(calls)]:
@@ -170,11 +172,18 @@ async def rate_of(one: Callable[[int], Awaitable[None]], clients: int, questions
     return questions / (time.perf_counter() - begin)
 
 
-def ask_body(data: bytes, text: str = TEXT) -> dict:
-    """A chat request."""
+def ask_body(data: bytes, text: str = TEXT) -> bytes:
+    """A chat request, as it is sent."""
     url = "data:image/jpeg;base64," + base64.b64encode(data).decode()
     parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
-    return {"model": "p2r", "messages": [{"role": "user", "content": parts}]}
+    return json.dumps({"model": "p2r", "messages": [{"role": "user", "content": parts}]}).encode()
+
+
+async def ask(client: httpx.AsyncClient, body: bytes) -> httpx.Response:
+    """The reply to a chat request."""
+    return await client.post(
+        "/v1/chat/completions", content=body, headers={"Content-Type": "application/json"}
+    )
 
 
 async def latency(client: httpx.AsyncClient, data: bytes, delay_s: float, rounds: int) -> None:
@@ -183,7 +192,7 @@ async def latency(client: httpx.AsyncClient, data: bytes, delay_s: float, rounds
     served, direct = [], []
     for turn in range(rounds + 2):
         begin = time.perf_counter()
-        (await client.post("/v1/chat/completions", json=body)).raise_for_status()
+        (await ask(client, body)).raise_for_status()
         between = time.perf_counter()
         await alone.predict(Question(data, "Which colour is the bus?", ("blue", "red")))
         end = time.perf_counter()
@@ -197,7 +206,7 @@ async def latency(client: httpx.AsyncClient, data: bytes, delay_s: float, rounds
     )
 
 
-async def load(client: httpx.AsyncClient, body: dict, clients: int, seconds: float, pid: int) -> None:
+async def load(client: httpx.AsyncClient, body: bytes, clients: int, seconds: float, pid: int) -> None:
     """Clients that ask without a pause; statuses, requests per second, memory."""
     statuses: Counter[int] = Counter()
     end = time.monotonic() + seconds
@@ -205,7 +214,7 @@ async def load(client: httpx.AsyncClient, body: dict, clients: int, seconds: flo
 
     async def one() -> None:
         while time.monotonic() < end:
-            reply = await client.post("/v1/chat/completions", json=body)
+            reply = await ask(client, body)
             statuses[reply.status_code] += 1
             if reply.status_code == 200:
                 assert reply.json()["choices"][0]["message"]["content"] == "B. red"
@@ -245,7 +254,7 @@ async def measure(port: str, pid: int, options: argparse.Namespace) -> None:
         await load(client, small, CLIENTS, options.seconds, pid)
         await load(client, small, 4 * (CONCURRENCY + QUEUE), min(options.seconds, 10), pid)
         begin = time.perf_counter()
-        (await client.post("/v1/chat/completions", json=small)).raise_for_status()
+        (await ask(client, small)).raise_for_status()
         print(f"after that, one request: {(time.perf_counter() - begin) * 1e3:.0f} ms")
 
 
