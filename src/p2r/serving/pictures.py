@@ -8,6 +8,7 @@ moment later (DNS rebinding) changes nothing. The environment's proxies are not 
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import httpx
@@ -16,6 +17,7 @@ from p2r.errors import InputError
 from p2r.serving.addresses import is_public, resolve
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
 
     from p2r.serving.addresses import Resolver
@@ -64,8 +66,18 @@ class PictureFetcher:
                 raise
             raise InputError(f"the picture could not be fetched ({type(error).__name__})") from error
 
+    @cached_property
+    def _certificates(self) -> ssl.SSLContext:
+        # Made once: to read the authorities takes longer than all the rest.
+        return httpx.create_ssl_context(trust_env=False)
+
     def _client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=self._transport, trust_env=False, follow_redirects=False)
+        return httpx.AsyncClient(
+            verify=self._certificates,
+            transport=self._transport,
+            trust_env=False,
+            follow_redirects=False,
+        )
 
     async def _follow(self, client: httpx.AsyncClient, url: str) -> bytes:
         if len(url) > MAX_URL_CHARS:
