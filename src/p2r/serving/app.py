@@ -17,6 +17,7 @@ except ImportError as error:
 
 from p2r import __version__
 from p2r.serving.admission import Admission
+from p2r.serving.asked import known_model
 from p2r.serving.chat import ChatExchange, Service
 from p2r.serving.failures import ErrorBody, RequestFailed, unexpected
 from p2r.serving.guards import Guards
@@ -145,10 +146,7 @@ def _add_protocol(app: FastAPI, service: Service) -> None:
         summary="One of them",
     )
     async def model(name: str) -> ListedModel:
-        for known in MODEL_NAMES:
-            if name == known:
-                return ListedModel(id=known, created=_MADE)
-        raise RequestFailed(404, f"no such model: there are {', '.join(MODEL_NAMES)}", code="model_not_found")
+        return ListedModel(id=known_model(name), created=_MADE)
 
 
 def _add_operations(app: FastAPI, service: Service, readiness: Readiness) -> None:

@@ -86,7 +86,7 @@ def understand(request: ChatRequest, settings: Settings, config: ServingConfig) 
     Raises:
         RequestFailed: something in it is not served; names the field.
     """
-    model = _model(request.model)
+    model = known_model(request.model, param="model")
     ignored = [name for name in IGNORED if getattr(request, name) is not None]
     place = len(request.messages) - 1
     last = request.messages[place]
@@ -125,12 +125,17 @@ def understand(request: ChatRequest, settings: Settings, config: ServingConfig) 
     )
 
 
-def _model(name: str) -> ModelName:
+def known_model(name: str, param: str | None = None) -> ModelName:
+    """One of the names as which questions are answered.
+
+    Raises:
+        RequestFailed: 404, there is no such model; `param` is the field that names it.
+    """
     for known in MODEL_NAMES:
         if name == known:
             return known
     raise RequestFailed(
-        404, f"no such model: there are {', '.join(MODEL_NAMES)}", param="model", code="model_not_found"
+        404, f"no such model: there are {', '.join(MODEL_NAMES)}", param=param, code="model_not_found"
     )
 
 

@@ -5,12 +5,12 @@ A field that is not named here is refused, with its path; so is one that is name
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 ModelName = Literal["p2r", "p2r-think", "p2r-direct", "p2r-letter"]
-MODEL_NAMES: tuple[ModelName, ...] = ("p2r", "p2r-think", "p2r-direct", "p2r-letter")
+MODEL_NAMES: tuple[ModelName, ...] = get_args(ModelName)
 
 # Accepted because clients send them unasked; the reply names them in `p2r.ignored`.
 IGNORED = (
