@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,7 @@ class Asked:
         try:
             # Never a plain text: the pipeline takes one for a path.
             data = self.picture if self.picture[:5].lower() == "data:" else await fetcher.fetch(self.picture)
-            source = await _opened(data, config)
+            source = await asyncio.to_thread(ImageSource.open, data, config.picture)
         except InputError as error:
             raise self.refused_picture(error) from None
         try:
@@ -72,12 +73,6 @@ class Asked:
     def refused_picture(self, error: InputError) -> RequestFailed:
         """What a client is told about a picture that cannot be used."""
         return RequestFailed(400, str(error), param=self.picture_param, code="invalid_image")
-
-
-async def _opened(data: str | bytes, config: ServingConfig) -> ImageSource:
-    import asyncio
-
-    return await asyncio.to_thread(ImageSource.open, data, config.picture)
 
 
 def understand(request: ChatRequest, settings: Settings, config: ServingConfig) -> Asked:
@@ -112,6 +107,8 @@ def understand(request: ChatRequest, settings: Settings, config: ServingConfig) 
         )
     if choices and request.p2r.answer_type:
         raise _refused("p2r.answer_type", "the question has options: its answer is one of them")
+    if request.stream_options and not request.stream:
+        raise _refused("stream_options", "only a stream has them: set stream to true")
     return Asked(
         model=model,
         text=body,
@@ -121,7 +118,7 @@ def understand(request: ChatRequest, settings: Settings, config: ServingConfig) 
         mode=_mode(model, request.p2r),
         settings=_settings(settings, request.p2r, config, system),
         ignored=tuple(ignored),
-        request=_checked_stream(request),
+        request=request,
     )
 
 
@@ -205,9 +202,3 @@ def _settings(settings: Settings, options: Options, config: ServingConfig, syste
     texts = (prompts.system, *(text.replace("$", "$$") for text in system))
     prompts = replace(prompts, system="\n\n".join(text for text in texts if text.strip()))
     return replace(settings, budget=budget, geometry=geometry, prompts=prompts)
-
-
-def _checked_stream(request: ChatRequest) -> ChatRequest:
-    if request.stream_options and not request.stream:
-        raise _refused("stream_options", "only a stream has them: set stream to true")
-    return request
