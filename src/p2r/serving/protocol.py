@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 ModelName = Literal["p2r", "p2r-think", "p2r-direct", "p2r-letter"]
+FinishReason = Literal["stop", "length"]
 MODEL_NAMES: tuple[ModelName, ...] = get_args(ModelName)
 
 # Accepted because clients send them unasked; the reply names them in `p2r.ignored`.
@@ -172,7 +173,7 @@ class Choice(BaseModel):
 
     index: Literal[0] = 0
     message: Reply
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
     logprobs: None = None
 
 

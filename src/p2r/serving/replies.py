@@ -12,20 +12,20 @@ from p2r.serving.protocol import ChatCompletion, Choice, FoundBox, Images, Looke
 
 if TYPE_CHECKING:
     from p2r.serving.asked import Asked
+    from p2r.serving.protocol import FinishReason
     from p2r.types import Evidence, Prediction, Question
 
 # Which model wrote an answer, and with which vocabulary, is not known here.
 _TOKEN = re.compile(r"\s*(?:\w{1,4}|[^\w\s])")
 
 
-def answer_text(asked: Asked, question: Question, prediction: Prediction) -> tuple[str, bool]:
-    """The content of the message, and whether `max_tokens` cut it; empty where there is no answer."""
-    answer = prediction.answer
-    if answer is None:
-        return "", False
-    if question.choices and asked.model != "p2r-letter":
+def answer_text(asked: Asked, question: Question, prediction: Prediction) -> tuple[str, FinishReason]:
+    """The content of the message, and why it ends; empty where there is no answer."""
+    answer = prediction.answer or ""
+    if answer and question.choices and asked.model != "p2r-letter":
         answer = f"{answer}. {question.choices[question.letters.index(answer)]}"
-    return cut(answer, asked.request.answer_tokens)
+    content, was_cut = cut(answer, asked.request.answer_tokens)
+    return content, "length" if was_cut or prediction.truncated else "stop"
 
 
 def cut(text: str, max_tokens: int | None) -> tuple[str, bool]:
@@ -83,7 +83,7 @@ async def chat_completion(
     asked: Asked, question: Question, prediction: Prediction, evidence: Evidence | None
 ) -> ChatCompletion:
     """The whole reply."""
-    content, was_cut = answer_text(asked, question, prediction)
+    content, finish = answer_text(asked, question, prediction)
     reply = Reply(
         content=content,
         reasoning_content=prediction.thinking,
@@ -93,8 +93,6 @@ async def chat_completion(
         id=question.id,
         created=int(time.time()),
         model=asked.model,
-        choices=[
-            Choice(message=reply, finish_reason="length" if was_cut or prediction.truncated else "stop")
-        ],
+        choices=[Choice(message=reply, finish_reason=finish)],
         usage=token_usage(prediction),
     )

@@ -82,10 +82,9 @@ async def stream_reply(p2r: P2R, asked: Asked, question: Question) -> AsyncGener
     yield prediction
     if rest := thinking.rest(prediction.thinking):
         yield chunks.delta(reasoning_content=rest)
-    content, was_cut = answer_text(asked, question, prediction)
+    content, finish = answer_text(asked, question, prediction)
     if content:
         yield chunks.delta(content=content)
-    finish = "length" if was_cut or prediction.truncated else "stop"
     # The pictures went out with the perception.
     everything = await looked(asked, question, prediction, None)
     yield chunks.delta(finish=finish, p2r=everything.model_dump(mode="json", exclude={"images"}))
