@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from p2r.errors import InputError, ModelError
 from p2r.figure import figure
-from p2r.pipeline import P2R
 from p2r.record import prediction_record
 from p2r.serving.admission import ending
 from p2r.serving.failures import RequestFailed, from_model_error
@@ -167,10 +166,9 @@ class Asking:
         self, question: Question, source: ImageSource, mode: Mode, part: str, tell: Tell
     ) -> Prediction:
         service, title = self._service, TITLES[part]
-        p2r = P2R(service.p2r.perceiver, reasoner=service.p2r.reasoner, settings=service.p2r.settings)
         thinking, thought, prediction = Thinking(), "", None
         try:
-            async with aclosing(watched(p2r, question, mode)) as happening:
+            async with aclosing(watched(service.p2r, question, mode)) as happening:
                 async for heard in happening:
                     if isinstance(heard, str):
                         if new := thinking.more(heard):
