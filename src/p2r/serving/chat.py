@@ -134,8 +134,7 @@ class ChatExchange(Response):
                     self._started = True
                     await reply(request.scope, request.receive, send)
             except ModelError as error:
-                log.warning("chat %s: %s", name, _one_line(str(error)))
-                raise from_model_error(error) from None
+                raise from_model_error(error, f"chat {name}") from None
             except InputError as error:
                 raise asked.refused_picture(error) from None
 
@@ -187,7 +186,3 @@ _STREAM_HEAD = {
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _one_line(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)[:500]

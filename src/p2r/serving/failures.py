@@ -96,8 +96,11 @@ def unexpected(error: Exception) -> RequestFailed:
     return RequestFailed(500, "the server failed", code="internal", headers={"Connection": "close"})
 
 
-def from_model_error(error: ModelError) -> RequestFailed:
-    """What a client is told about a model that failed: the kind of failure, never the model's own words."""
+def from_model_error(error: ModelError, name: str) -> RequestFailed:
+    """What a client is told about a model that failed: the kind of failure. The model's own words are logged,
+    under the name of the question."""
+    words = "".join(char if char.isprintable() else " " for char in str(error))[:500]
+    log.warning("%s: %s", name, words)
     status, message = _MODEL_FAILURES[error.kind]
     headers = {"Retry-After": "5"} if status == 503 else {}
     return RequestFailed(status, message, code=f"model_{error.kind}", headers=headers)

@@ -110,8 +110,7 @@ class Asking:
 
     def _told(self, name: str, error: Exception) -> str:
         if isinstance(error, ModelError):
-            log.warning("%s: %s", name, " ".join(str(error).split())[:500])
-            return f"No answer: {from_model_error(error).message}. The server's log says more."
+            return f"No answer: {from_model_error(error, name).message}. The server's log says more."
         if isinstance(error, TimeoutError):
             return f"No answer: there was none within {self._service.config.timeout_s:g} s."
         return f"Not asked: {error}"
