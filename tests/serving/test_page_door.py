@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import threading
 import time
@@ -12,6 +13,9 @@ from live_server import BOXES, KEY, PICTURE, LiveServer, both_roles, refused, wa
 
 from fake_model import FakeModel, StreamingFakeModel
 from p2r.limits import Limits
+from p2r.serving.admission import Admission
+from p2r.serving.config import ServingConfig
+from p2r.serving.page.door import Door
 from p2r.serving.page.shelf import Shelf
 from pictures import encoded, smooth
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
+    from starlette.types import Message, Receive, Scope, Send
 
 # Gradio uses pandas in ways that pandas is about to drop.
 pytestmark = pytest.mark.filterwarnings(r"ignore:::gradio\.queueing")
@@ -271,6 +276,26 @@ def test_open_pages_do_not_hold_up_the_end() -> None:
     # uvicorn itself would wait for the open pages for 15 s.
     assert time.monotonic() - begin_s < 12
     assert "the server is shutting down" in "".join(told)
+
+
+def test_an_open_page_is_told_the_end_of_its_reply() -> None:
+    admission = Admission(1, 0)
+    sent: list[Message] = []
+
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"listening", "more_body": True})
+        admission.draining.set()
+        await asyncio.Event().wait()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    door = Door(page, page, ServingConfig(), admission)
+    scope = {"type": "http", "method": "GET", "path": "/gradio_api/heartbeat/abc123", "query_string": b""}
+    asyncio.run(door({**scope, "headers": []}, None, send))
+    assert [message.get("body") for message in sent] == [None, b"listening", b""]
+    assert "more_body" not in sent[-1]
 
 
 def test_without_the_page_there_is_none() -> None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from p2r.serving.failures import RequestFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable
 
 MAX_RETRY_AFTER_S = 60
+_CANCELLED_WITHIN_S = 5.0
 
 
 class Admission:
@@ -91,6 +92,26 @@ class Admission:
         """Let nobody in any more; those inside have so many seconds."""
         self.draining.set()
         asyncio.get_running_loop().call_later(within_s, self.ended.set)
+
+
+async def done_before(work: Awaitable[None], *signals: Awaitable[object]) -> bool:
+    """Do the work, but stop it at the first of the signals; whether it was done.
+
+    Raises:
+        Exception: what the work raises.
+    """
+    working = asyncio.ensure_future(work)
+    tasks = [working, *map(asyncio.ensure_future, signals)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if done := working.done():
+            await working
+        return done
+    finally:
+        for task in tasks:
+            task.cancel()
+        # A model that is slow to let go must not hold the reply.
+        await asyncio.wait(tasks, timeout=_CANCELLED_WITHIN_S)
 
 
 def ending() -> RequestFailed:

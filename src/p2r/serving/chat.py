@@ -7,14 +7,14 @@ import logging
 import time
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from p2r.errors import InputError, ModelError
 from p2r.pipeline import P2R
-from p2r.serving.admission import ending
+from p2r.serving.admission import done_before, ending
 from p2r.serving.asked import understand
 from p2r.serving.body import read_request
 from p2r.serving.failures import RequestFailed, from_model_error, unexpected
@@ -23,8 +23,6 @@ from p2r.serving.streaming import event, stream_reply
 from p2r.serving.watching import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from starlette.types import Receive, Scope, Send
 
     from p2r.serving.admission import Admission
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("p2r.serving")
 
 GONE = 499  # what logs and metrics call a client that left
-_CANCELLED_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -95,30 +92,14 @@ class ChatExchange(Response):
         try:
             async with self._service.admission.admitted(), asyncio.timeout_at(deadline_s):
                 asked = understand(await read_request(request, config), self._service.p2r.settings, config)
-                await self._unless_gone(request, self._answer(asked, request, send))
+                ended = self._service.admission.ended
+                # To answer ends when the client hangs up, when time is up, and when the server ends.
+                if not await done_before(self._answer(asked, request, send), _gone(request), ended.wait()):
+                    raise ending() if ended.is_set() else _Gone
         except TimeoutError:
             raise RequestFailed(
                 504, f"there was no answer within {config.timeout_s:g} s", code="deadline"
             ) from None
-
-    async def _unless_gone(self, request: Request, answering: Coroutine[Any, Any, None]) -> None:
-        """Answer, but stop when the client hangs up, when time is up, and when the server ends."""
-        work = asyncio.create_task(answering)
-        gone = asyncio.create_task(_gone(request))
-        ended = asyncio.create_task(self._service.admission.ended.wait())
-        try:
-            await asyncio.wait({work, gone, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                await work
-            elif gone.done():
-                raise _Gone
-            else:
-                raise ending()
-        finally:
-            for task in (work, gone, ended):
-                task.cancel()
-            # A model that is slow to let go must not hold the reply.
-            await asyncio.wait({work, gone, ended}, timeout=_CANCELLED_WITHIN_S)
 
     async def _answer(self, asked: Asked, request: Request, send: Send) -> None:
         service = self._service

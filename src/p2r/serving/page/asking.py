@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from p2r.errors import InputError, ModelError
 from p2r.figure import figure
 from p2r.record import prediction_record
-from p2r.serving.admission import ending
+from p2r.serving.admission import done_before, ending
 from p2r.serving.failures import RequestFailed, from_model_error
 from p2r.serving.page import markup
 from p2r.serving.page.shelf import Shelf
@@ -116,17 +116,9 @@ class Asking:
         return f"Not asked: {error}"
 
     async def _unless_ended(self, *asked: str, compare: bool, tell: Tell) -> None:
-        work = asyncio.create_task(self._let_in(*asked, compare=compare, tell=tell))
-        ended = asyncio.create_task(self._service.admission.ended.wait())
-        try:
-            await asyncio.wait({work, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                raise ending()
-            await work
-        finally:
-            work.cancel()
-            ended.cancel()
-            await asyncio.gather(work, ended, return_exceptions=True)
+        ended = self._service.admission.ended
+        if not await done_before(self._let_in(*asked, compare=compare, tell=tell), ended.wait()):
+            raise ending()
 
     async def _let_in(
         self, name: str, picture: str, text: str, choices: str, *, compare: bool, tell: Tell

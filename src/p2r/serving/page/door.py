@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlencode
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 
+from p2r.serving.admission import done_before
 from p2r.serving.body import read_body
 from p2r.serving.failures import RequestFailed
 
@@ -106,17 +107,8 @@ class Door:
             begun = begun or message["type"] == "http.response.start"
             await send(message)
 
-        listening = asyncio.ensure_future(self._page(scope, receive, send_noticed))
-        ending = asyncio.create_task(self._end(scope["path"]))
-        try:
-            await asyncio.wait({listening, ending}, return_when=asyncio.FIRST_COMPLETED)
-            if listening.done():
-                await listening
-        finally:
-            listening.cancel()
-            ending.cancel()
-            await asyncio.gather(listening, ending, return_exceptions=True)
-        if begun and not listening.done():
+        done = await done_before(self._page(scope, receive, send_noticed), self._end(scope["path"]))
+        if begun and not done:
             await send({"type": "http.response.body", "body": b""})
 
     async def _end(self, path: str) -> None:
