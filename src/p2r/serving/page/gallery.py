@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,14 @@ THUMBNAIL_PIXELS = 320 * 180
 _SCENES = Path(p2r.__file__).parent / "demo"
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A picture that somebody gave: the file, and a JPEG of it for the page."""
+
+    data: bytes
+    preview: bytes
+
+
 class Gallery:
     """Finds pictures by name.
 
@@ -34,7 +43,7 @@ class Gallery:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._given: Shelf[bytes] = Shelf(MAX_BYTES)
+        self._given: Shelf[Given] = Shelf(MAX_BYTES)
         self._thumbnails: dict[str, bytes] = {}
 
     @cached_property
@@ -49,9 +58,9 @@ class Gallery:
             InputError: it cannot be read or is over a limit.
         """
         source = ImageSource.open(data, self._limits)
-        # A file may promise more than it holds; who gives it should hear so now.
-        _shrunk(source, PREVIEW_PIXELS)
-        return self._given.put(data, len(data)), source
+        # A file may promise more than it holds; who gives it hears so now.
+        given = Given(data, jpeg(_shrunk(source, PREVIEW_PIXELS)))
+        return self._given.put(given, len(given.data) + len(given.preview)), source
 
     def open(self, name: str) -> ImageSource | None:
         """The picture of this name, or None when it is not here any more.
@@ -61,8 +70,8 @@ class Gallery:
         """
         if name in self.scenes:
             return ImageSource.open(self.scenes[name].question.image, self._limits)
-        data = self._given.get(name)
-        return None if data is None else ImageSource.open(data, self._limits)
+        given = self._given.get(name)
+        return ImageSource.open(given.data, self._limits) if given else None
 
     def preview(self, name: str) -> bytes | None:
         """The picture as a JPEG for a page; None when it is not here any more.
@@ -70,8 +79,10 @@ class Gallery:
         Raises:
             InputError: it cannot be read.
         """
+        if given := self._given.get(name):
+            return given.preview
         source = self.open(name)
-        return None if source is None else jpeg(_shrunk(source, PREVIEW_PIXELS))
+        return jpeg(_shrunk(source, PREVIEW_PIXELS)) if source else None
 
     def thumbnail(self, scene: str) -> bytes | None:
         """A scene as a small JPEG; None when there is no such scene."""
