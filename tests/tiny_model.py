@@ -64,21 +64,27 @@ def build_processor() -> Any:
     )
 
 
-def build_model() -> Any:
-    """A random Qwen3-VL of about 100,000 parameters, float32."""
+def random_model(vocabulary: int, context: int, *, tied: bool) -> Any:
+    """A random Qwen3-VL of about 100,000 parameters, float32.
+
+    Args:
+        vocabulary: its size.
+        context: the most tokens of a request.
+        tied: whether the head is the word embeddings.
+    """
     import torch
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
     config = Qwen3VLConfig(
         text_config={
-            "vocab_size": VOCABULARY,
+            "vocab_size": vocabulary,
             "hidden_size": 32,
             "intermediate_size": 64,
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
             "num_key_value_heads": 1,
             "head_dim": 16,
-            "max_position_embeddings": CONTEXT,
+            "max_position_embeddings": context,
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 1e5,
@@ -102,7 +108,7 @@ def build_model() -> Any:
         video_token_id=SPECIAL["<|video_pad|>"],
         vision_start_token_id=SPECIAL["<|vision_start|>"],
         vision_end_token_id=SPECIAL["<|vision_end|>"],
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
     )
     torch.manual_seed(0)
     model = Qwen3VLForConditionalGeneration(config).float()
@@ -114,6 +120,11 @@ def build_model() -> Any:
     model.generation_config.eos_token_id = SPECIAL["<|im_end|>"]
     model.generation_config.pad_token_id = SPECIAL["<|endoftext|>"]
     return model
+
+
+def build_model() -> Any:
+    """A model for the tokenizer of single bytes."""
+    return random_model(VOCABULARY, CONTEXT, tied=True)
 
 
 def write_tiny_model(folder: Path) -> Path:

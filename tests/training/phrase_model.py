@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from p2r.settings import PixelBudget, Settings, TokenLimits
-from tiny_model import CHAT_TEMPLATE, SPECIAL, build_processor
+from tiny_model import CHAT_TEMPLATE, SPECIAL, build_processor, random_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,52 +51,10 @@ def phrase_processor() -> Any:
 def phrase_model(processor: Any) -> Any:
     """About 100,000 parameters, float32."""
     import torch
-    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
     size = len(processor.tokenizer)
-    hidden = 32
-    config = Qwen3VLConfig(
-        text_config={
-            "vocab_size": size,
-            "hidden_size": hidden,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 16,
-            "max_position_embeddings": CONTEXT,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 1e5,
-                "mrope_section": [4, 2, 2],
-                "mrope_interleaved": True,
-            },
-            "tie_word_embeddings": False,
-            "eos_token_id": SPECIAL["<|im_end|>"],
-            "pad_token_id": SPECIAL["<|endoftext|>"],
-        },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "patch_size": 16,
-            "out_hidden_size": hidden,
-            "num_position_embeddings": 64,
-            "deepstack_visual_indexes": [0],
-        },
-        image_token_id=SPECIAL["<|image_pad|>"],
-        video_token_id=SPECIAL["<|video_pad|>"],
-        vision_start_token_id=SPECIAL["<|vision_start|>"],
-        vision_end_token_id=SPECIAL["<|vision_end|>"],
-        tie_word_embeddings=False,
-    )
-    torch.manual_seed(0)
-    model = Qwen3VLForConditionalGeneration(config).float()
+    model = random_model(size, CONTEXT, tied=False)
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(std=0.3)
         # Every position carries a constant in its first channel, which the head turns into a liking for
         # phrases and the end, and a dislike of everything else.
         model.model.language_model.embed_tokens.weight[:, 0] = 20.0
@@ -106,8 +64,6 @@ def phrase_model(processor: Any) -> Any:
         model.lm_head.weight[size - 2 : size, 0] = (
             3.3  # the answers a little more: a greedy reasoner gives one
         )
-    model.generation_config.eos_token_id = SPECIAL["<|im_end|>"]
-    model.generation_config.pad_token_id = SPECIAL["<|endoftext|>"]
     return model
 
 
