@@ -131,7 +131,7 @@ def take_steps(role: str, model: Path, folder: Path, options: argparse.Namespace
     import yaml
 
     from p2r.training import rounds
-    from p2r.training.recipe import load_recipe
+    from p2r.training.recipefile import load_recipe
     from p2r.training.session import Session
 
     cuda = torch.cuda.is_available()

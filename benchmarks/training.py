@@ -125,7 +125,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
 def open_session(options: argparse.Namespace, role: str, folder: Path) -> Session:
     from p2r.training import rounds
-    from p2r.training.recipe import load_recipe
+    from p2r.training.recipefile import load_recipe
     from p2r.training.session import Session
 
     rows = options.prompts * GROUP

@@ -14,7 +14,7 @@ from phrase_model import write_phrase_model
 from p2r.models.base import Sampling
 from p2r.models.preparing import Preparer
 from p2r.training import rounds
-from p2r.training.recipe import load_recipe
+from p2r.training.recipefile import load_recipe
 from p2r.training.session import Session
 from p2r.types import Box
 

@@ -9,7 +9,7 @@ from small_run import recipe, write_recipe, write_samples
 
 from p2r.errors import InputError
 from p2r.training.dataset import prepare_data
-from p2r.training.recipe import load_recipe
+from p2r.training.recipefile import load_recipe
 
 
 @pytest.fixture

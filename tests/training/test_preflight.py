@@ -15,7 +15,8 @@ from p2r.samples import read_samples
 from p2r.training.checkdata import check_answers, check_pictures
 from p2r.training.memory import Processes, disk_needed, needed, processes_of, read_sizes
 from p2r.training.preflight import Preflight
-from p2r.training.recipe import Recipe, load_recipe
+from p2r.training.recipe import Recipe
+from p2r.training.recipefile import load_recipe
 from servers import Server, reply, status
 
 pytest.importorskip("torch", reason="the local extra is not installed")

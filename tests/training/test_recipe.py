@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from p2r.errors import InputError
-from p2r.training.recipe import Recipe, dump_recipe, load_recipe
+from p2r.training.recipefile import dump_recipe, load_recipe
+
+if TYPE_CHECKING:
+    from p2r.training.recipe import Recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 LEAST = "name: x\nmodel: nano-base\ndata: {samples: a.jsonl}\n"

@@ -150,7 +150,7 @@ def train(recipe: str, out: str, changes: list[str] | None = None, file_limit: i
     """`p2r train`, with forked phases."""
     from rich.console import Console
 
-    from p2r.training.recipe import load_recipe
+    from p2r.training.recipefile import load_recipe
     from p2r.training.rounds import train as run
 
     if file_limit:

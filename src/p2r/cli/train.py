@@ -41,7 +41,7 @@ def train(
     Exit codes: 0 trained, or nothing wrong; 2 wrong usage or unreadable input; 3 calls failed.
     """
     with readable_errors(debug=debug):
-        from p2r.training.recipe import load_recipe
+        from p2r.training.recipefile import load_recipe
 
         loaded = load_recipe(recipe, changes or ())
         if check:

@@ -153,7 +153,7 @@ class TrainingRun:
         Raises:
             InputError: it is not that of a training.
         """
-        from p2r.training.recipe import load_recipe
+        from p2r.training.recipefile import load_recipe
 
         if not is_training_run(folder):
             raise InputError(f"{folder} is not a run folder of p2r train: it has no {RECIPE}")

@@ -30,7 +30,7 @@ from p2r.training.folder import (
 )
 from p2r.training.launch import FROZEN_KEY, FROZEN_URL, Processes
 from p2r.training.progress import Progress
-from p2r.training.recipe import dump_recipe
+from p2r.training.recipefile import dump_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

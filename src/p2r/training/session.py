@@ -25,7 +25,7 @@ from p2r.training.launch import FROZEN_KEY, FROZEN_URL
 from p2r.training.lengths import keep_short
 from p2r.training.metrics import Recorder, mark_complete, put_random_state
 from p2r.training.perceived import perceive_samples, read_boxes
-from p2r.training.recipe import load_recipe
+from p2r.training.recipefile import load_recipe
 from p2r.training.rewarding import Rewards
 from p2r.training.rewards import Rewarder
 from p2r.training.rows import Looks, Rows, draw_order
