@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from p2r.errors import InputError
-from p2r.training.recipefile import dump_recipe, load_recipe
+from p2r.training.recipefile import dump_recipe, load_recipe, read_resolved
 
 if TYPE_CHECKING:
     from p2r.training.recipe import Recipe
@@ -77,6 +78,18 @@ def test_a_resolved_recipe_is_a_recipe(tmp_path: Path) -> None:
     recipe = load(tmp_path, LEAST + "lora: {}\nphases: [{role: perceiver, steps: 3}]\n")
     again = load(tmp_path, dump_recipe(recipe))
     assert again == recipe
+
+
+def test_what_a_run_was_made_with_is_read_without_the_keys_that_are_gone(tmp_path: Path) -> None:
+    recipe = load(tmp_path, LEAST + "phases: [{role: perceiver, steps: 3}]\n")
+    data = yaml.safe_load(dump_recipe(recipe))
+    data["launch"]["nodes"] = 2
+    data["phases"][0]["entropy"] = data["training"]["entropy"] = 0.1
+    read, unknown = read_resolved(write(tmp_path, yaml.safe_dump(data)))
+    assert read == recipe
+    assert sorted(unknown) == ["launch.nodes", "phases.0.entropy", "training.entropy"]
+    with pytest.raises(InputError, match=r"rounds: Input should be"):
+        read_resolved(write(tmp_path, yaml.safe_dump(data | {"rounds": 0})))
 
 
 @pytest.mark.parametrize(

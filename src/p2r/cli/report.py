@@ -71,6 +71,8 @@ def _of_training(runs: list[Path], data: str | None, on_picture: Callable[[int, 
     from p2r.training.folder import TrainingRun
 
     run = TrainingRun.read(runs[0])
+    for note in run.notes:
+        _note(note)
     return build_training_page(run, data=data, on_picture=on_picture, on_trouble=_note)
 
 

@@ -138,6 +138,7 @@ class TrainingRun:
         run: what `run.json` holds.
         data: what `data.json` holds; empty while the data are being prepared.
         phases: the folders of the phases that exist, in order.
+        notes: what of it cannot be read any more.
     """
 
     folder: Path
@@ -145,6 +146,7 @@ class TrainingRun:
     run: dict[str, Any]
     data: dict[str, Any] = field(default_factory=dict)
     phases: tuple[PhaseFolder, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, folder: Path) -> TrainingRun:
@@ -153,14 +155,15 @@ class TrainingRun:
         Raises:
             InputError: it is not that of a training.
         """
-        from p2r.training.recipefile import load_recipe
+        from p2r.training.recipefile import read_resolved
 
         if not is_training_run(folder):
             raise InputError(f"{folder} is not a run folder of p2r train: it has no {RECIPE}")
         data = folder / DATA
+        recipe, unknown = read_resolved(folder / RECIPE)
         return cls(
             folder,
-            load_recipe(folder / RECIPE),
+            recipe,
             read_json(folder / RUN),
             read_json(data) if data.exists() else {},
             tuple(
@@ -168,6 +171,7 @@ class TrainingRun:
                 for path in sorted((folder / "phases").glob("[0-9]*-*"))
                 if (path / STATE).is_file()
             ),
+            tuple(f"{RECIPE}: {key} is no key any more, and is left out" for key in unknown),
         )
 
 

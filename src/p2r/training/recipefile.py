@@ -53,6 +53,27 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     return _absolute(_validated(data, str(path)), path.parent.resolve())
 
 
+def read_resolved(path: Path) -> tuple[Recipe, list[str]]:
+    """The recipe of a run that was made, and its keys that no recipe has any more.
+
+    Raises:
+        InputError: the file cannot be read, or a value is wrong.
+        MissingExtraError: PyYAML is not installed.
+    """
+    data = _read(path, _yaml())
+    unknown: list[tuple[int | str, ...]] = []
+    try:
+        Recipe.model_validate(data)
+    except ValidationError as error:
+        unknown = [one["loc"] for one in error.errors() if one["type"] == "extra_forbidden"]
+    for *above, last in unknown:
+        part: Any = data
+        for key in above:
+            part = part[key]
+        part.pop(last, None)  # a phase that does not say it itself has it from `training`
+    return _validated(data, str(path)), [".".join(map(str, place)) for place in unknown]
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe with every default written out, as YAML that `load_recipe` takes."""
     import yaml
