@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from p2r.training.session import Built, Session
+    from p2r.training.built import Built
+    from p2r.training.session import Session
 
 PARTS = ("plain-perceiver", "perceiver", "plain-reasoner", "reasoner")
 GROUP = 8

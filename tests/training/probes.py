@@ -19,7 +19,7 @@ from p2r.training.session import Session
 from p2r.types import Box
 
 if TYPE_CHECKING:
-    from p2r.training.session import Built
+    from p2r.training.built import Built
 
 EVIDENCE = (
     (),

@@ -4,67 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import threading
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from p2r.errors import InputError, P2RError
+from p2r.errors import P2RError
 from p2r.health import Health
 from p2r.journal import FolderLock
-from p2r.models.preparing import Preparer
 from p2r.provenance import revision
-from p2r.training import trainer as building
-from p2r.training.dataset import EXACT, read_data, settings_of
+from p2r.training.built import build
+from p2r.training.dataset import settings_of
 from p2r.training.final import finish_folder
 from p2r.training.folder import ERROR, RECIPE, PhaseFolder
-from p2r.training.frozen import FrozenModel, FrozenWeights, weights_digest
-from p2r.training.launch import FROZEN_KEY, FROZEN_URL
-from p2r.training.lengths import keep_short
-from p2r.training.metrics import Recorder, mark_complete, put_random_state
+from p2r.training.frozen import FrozenWeights, weights_digest
+from p2r.training.metrics import mark_complete, put_random_state
 from p2r.training.perceived import perceive_samples, read_boxes
 from p2r.training.recipefile import load_recipe
-from p2r.training.rewarding import Rewards
-from p2r.training.rewards import Rewarder
-from p2r.training.rows import Looks, Rows, draw_order
 
 if TYPE_CHECKING:
-    from p2r.scoring.judge import Judge
-    from p2r.training.frozen import FrozenRole
-    from p2r.types import Box, Sample
+    from pathlib import Path
 
-
-@dataclass(slots=True)
-class Built:
-    """What a session trains with.
-
-    Attributes:
-        trainer: TRL's.
-        processor: of the checkpoint.
-        rows: what the acting role is shown.
-        order: the samples of the phase, by index, as they are gone through.
-        boxes: the frozen perceiver's boxes, filled in before a reasoner trains.
-        frozen: the role that is not trained; None for one-pass roles.
-        rewards: what TRL calls.
-        recorder: what writes down.
-    """
-
-    trainer: Any
-    processor: Any
-    rows: Rows
-    order: list[int]
-    boxes: dict[int, tuple[Box, ...]]
-    frozen: FrozenRole | None
-    rewards: Rewards
-    recorder: Recorder
-
-    @property
-    def frozen_weights(self) -> Any:
-        """The model that holds the weights of the phase's start: the KL reference, or adapters' base."""
-        model = self.trainer.model if self.trainer.ref_model is None else self.trainer.ref_model
-        return self.trainer.accelerator.unwrap_model(model)
+    from p2r.training.built import Built
+    from p2r.types import Sample
 
 
 class Session:
@@ -126,92 +87,7 @@ class Session:
         Raises:
             InputError: the recipe does not fit the model, the data or TRL.
         """
-        from transformers import PrinterCallback, set_seed
-        from trl import GRPOTrainer
-
-        recipe, phase, settings, state = self.recipe, self.phase, self.settings, self.state
-        data = read_data(recipe, self.run_folder)
-        seed = recipe.seed * 1_000 + state.number
-        set_seed(seed)
-        start = Path(state.start)
-        processor = building.load_processor(start)
-        # Before the model: under ZeRO-3 it decides how weights are loaded.
-        config = building.configure(recipe, phase, settings, start, output=self.folder.trainer, seed=seed)
-        model = building.load_policy(start, recipe)
-        preparer = Preparer(processor, model.config, str(start))
-        samples = keep_short(data.samples, recipe, phase, settings, preparer, processor)
-        steps = building.phase_steps(phase, len(samples))
-        config.max_steps = steps
-        state.steps, state.digest = steps, settings.digest
-        order = draw_order(
-            len(samples), building.prompts_needed(phase, steps), f"{recipe.seed}-{state.number}"
-        )
-        boxes: dict[int, tuple[Box, ...]] = {}
-        looks = Looks(samples, settings, keep=2 * phase.prompts + 8)
-        rows = Rows(phase.role, samples, settings, looks, boxes)
-        if phase.freeze_vision:
-            building.freeze_vision(model)
-        recorder = Recorder(
-            self.folder,
-            state,
-            group=phase.group,
-            rollouts_every=phase.rollouts_every,
-            writes=config.process_index == 0,
-            stop=self._stop,
-        )
-        rewards = Rewards(Health(recipe.failures.most, recipe.failures.window))
-        trainer = GRPOTrainer(
-            model=model,
-            reward_funcs=rewards.answer,
-            args=config,
-            train_dataset=rows.dataset(order, preparer),
-            processing_class=processor,
-            callbacks=[recorder],
-            peft_config=building.adapter(recipe),
-        )
-        trainer.remove_callback(PrinterCallback)
-        recorder.logs = lambda: trainer._logs  # noqa: SLF001 - gathered from all processes, and nowhere else
-        if trainer.ref_model is not None:
-            building.speed_up(trainer.ref_model, recipe.attention)
-        if phase.freeze_vision and recipe.lora is None:
-            building.know_pictures(trainer)
-        built = Built(trainer, processor, rows, order, boxes, None, rewards, recorder)
-        if phase.role in ("perceiver", "reasoner"):
-            built.frozen = self._frozen(built)
-        answering = built.frozen if phase.role == "perceiver" else None
-        rewards.rewarder = Rewarder(rows, recipe.gates, answering, self._judge())
-        return built
-
-    def _frozen(self, built: Built) -> FrozenRole:
-        wanted, trainer = self.recipe.frozen, built.trainer
-        if wanted.where != "process":
-            from p2r.models.endpoint import EndpointModel
-
-            address, _, name = (os.environ.get(FROZEN_URL) or wanted.url or "").partition("#")
-            key = os.environ.get(FROZEN_KEY)
-            # Its connections belong to the loops of TRL; they end with this process.
-            model = EndpointModel(address, name or None, api_key=key, max_concurrency=wanted.concurrency)
-            return FrozenModel(model, wanted.concurrency)
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-            raise InputError(
-                "frozen.where: process needs whole weights in every process, and here they are sharded: "
-                "set frozen.where to vllm or endpoint"
-            )
-        if trainer.ref_model is None and self.recipe.lora is None:
-            raise InputError(
-                "frozen.where: process shares the weights of the KL reference, and kl 0 has none: set "
-                "training.kl, or frozen.where to vllm or endpoint"
-            )
-        return FrozenWeights(built.frozen_weights, built.processor, batch=wanted.batch)
-
-    def _judge(self) -> Judge | None:
-        spec = self.recipe.judge
-        if spec is None or spec == EXACT:
-            return None
-        from p2r.models.opening import open_model
-        from p2r.scoring.judge import Judge
-
-        return Judge(open_model(spec, max_concurrency=self.recipe.frozen.concurrency))
+        return build(self.recipe, self.run_folder, self.folder, self.state, self._stop)
 
     def perceive(self, built: Built, weights: str) -> None:
         """Let the frozen perceiver look at every sample of the phase, each process at its share.
