@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from p2r.training.folder import PhaseFolder
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -63,6 +65,22 @@ def test_rows_hold_what_every_other_door_asks(warm: Warm, small: Small, tmp_path
         assert row["tokens"] == row["features"]
         assert row["same_ids"]
         assert row["same_pixels"]
+
+
+def test_a_step_that_is_written_in_parts_keeps_all_of_its_rollouts(
+    warm: Warm, small: Small, tmp_path: Path
+) -> None:
+    changes = [
+        "phases=[{role: think}]",
+        "training.micro_batch=4",
+        "training.trainer={steps_per_generation: 1}",
+    ]
+    warm.value("warm.train", recipe=small["recipe"], out=tmp_path / "run", changes=changes)
+    folder = PhaseFolder(tmp_path / "run/phases/01-think")
+    for metrics in folder.metrics():
+        mine = [row for row in folder.rollouts() if row["step"] == metrics["step"]]
+        assert [row["group"] for row in mine] == [0] * 4 + [1] * 4
+        assert sum(row["reward"] for row in mine) / len(mine) == pytest.approx(metrics["reward"])
 
 
 def test_a_frozen_tower_sees_each_picture_once(warm: Warm, small: Small, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,7 @@ def build(
         peft_config=building.adapter(recipe),
     )
     trainer.remove_callback(PrinterCallback)
+    _log_whole_steps(trainer, phase.prompts * phase.group)
     recorder.logs = lambda: trainer._logs  # noqa: SLF001 - gathered from all processes, and nowhere else
     if trainer.ref_model is not None:
         building.speed_up(trainer.ref_model, recipe.attention)
@@ -128,6 +130,13 @@ def build(
     answering = built.frozen if phase.role == "perceiver" else None
     rewards.rewarder = Rewarder(rows, recipe.gates, answering, _judge(recipe))
     return built
+
+
+def _log_whole_steps(trainer: Any, rows: int) -> None:
+    """TRL logs the completions that were generated last: of a step written in parts, its last part only."""
+    if trainer.args.generation_batch_size < rows:
+        trainer._logs["advantages"] = deque(maxlen=rows)  # noqa: SLF001
+        trainer._logs["extra"] = defaultdict(lambda: deque(maxlen=rows))  # noqa: SLF001
 
 
 def _frozen(recipe: Recipe, built: Built) -> FrozenRole:
