@@ -14,6 +14,7 @@ from phrase_model import write_phrase_model
 from p2r.models.base import Sampling
 from p2r.models.preparing import Preparer
 from p2r.training import rounds
+from p2r.training.lengths import prompt_tokens
 from p2r.training.recipefile import load_recipe
 from p2r.training.session import Session
 from p2r.types import Box
@@ -180,6 +181,14 @@ def rows_of(recipe: str, out: str, role: str) -> list[dict[str, Any]]:
                 "pictures": len(row["images"]),
                 "features": size // 4,
                 "tokens": list(ids).count(token),
+                "length": len(ids),
+                "counted": prompt_tokens(
+                    built.rows.samples[row["index"]],
+                    session.phase,
+                    session.settings,
+                    preparer,
+                    built.processor,
+                ),
                 "same_ids": list(ids) == other.ids.tolist(),
                 "same_pixels": bool(torch.equal(pixels, other.patches)),
             }

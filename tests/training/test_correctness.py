@@ -65,6 +65,8 @@ def test_rows_hold_what_every_other_door_asks(warm: Warm, small: Small, tmp_path
         assert row["tokens"] == row["features"]
         assert row["same_ids"]
         assert row["same_pixels"]
+        # What the length filter and the memory plan go by; a reasoner is counted with all of its crops.
+        assert row["counted"] >= row["length"]
 
 
 def test_a_step_that_is_written_in_parts_keeps_all_of_its_rollouts(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
-from p2r.evidence import plan_pixels
+from p2r.evidence import OUTLINE_COLOURS, plan_pixels
 from p2r.images import ImageSource
 from p2r.models.base import Message
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
-from p2r.types import Evidence
+from p2r.types import Box, Crop, Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,19 +30,23 @@ def prompt_tokens(
     """
     question, prompts, budget = sample.question, settings.prompts, settings.budget
     size = ImageSource.open(question.image).size
+    regions = [(0, 0, *size)] * settings.geometry.max_crops if phase.role == "reasoner" else []
     build = {"perceiver": perceive_messages, "direct": direct_messages}.get(phase.role)
     # The text alone: pictures are counted, not cut.
     blank: Any = ""
     if build is not None:
         messages = build(prompts, question, blank)
     else:
-        messages = reason_messages(prompts, question, Evidence(blank))
+        crops = [
+            Crop(blank, Box(0, 0, 1000, 1000, ""), region, colour)
+            for region, (colour, _) in zip(regions, cycle(OUTLINE_COLOURS), strict=False)
+        ]
+        messages = reason_messages(prompts, question, Evidence(blank, tuple(crops)))
     text = [Message(one.role, tuple(part for part in one.content if part)) for one in messages]
     rendered = processor.apply_chat_template(
         preparer.conversation(text), add_generation_prompt=True, tokenize=False
     )
     words = len(processor.tokenizer(rendered)["input_ids"])
-    regions = [(0, 0, *size)] * settings.geometry.max_crops if phase.role == "reasoner" else []
     pictures = plan_pixels(size, regions, budget).tokens
     return words + pictures + 2 * (1 + len(regions))
 
