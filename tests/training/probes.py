@@ -274,6 +274,17 @@ def compare(one: str, other: str, first: str) -> dict[str, float]:
     }
 
 
+def configured(recipe: str, changes: list[str]) -> dict[str, Any]:
+    """Fields of TRL's configuration of the first phase."""
+    from p2r.training.dataset import settings_of
+    from p2r.training.trainer import configure
+
+    loaded = load_recipe(Path(recipe), changes)
+    start = rounds.find_start(loaded.model)
+    found = configure(loaded, loaded.phases[0], settings_of(loaded), start, output=Path("out"), seed=0)
+    return {name: getattr(found, name) for name in ("use_vllm", "vllm_max_model_length")}
+
+
 def file_hash(path: str) -> str:
     """Of a file's bytes."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _STAGE = {"perceiver": "perceive", "reasoner": "reason", "think": "reason", "direct": "direct"}
 
 # Where TRL's defaults are not the paper's; `training.trainer` may change them.
-_PAPER = {
+_PAPER: dict[str, Any] = {
     "loss_type": "dapo",  # the mean over all tokens of a step, as the release aggregates
     "scale_rewards": "group",
     "use_bias_correction_kl": False,  # TRL weighs the KL by the ratio
@@ -120,6 +120,11 @@ def configure(
     fields |= _engine(recipe, forbidden_tokens(AutoConfig.from_pretrained(start, local_files_only=True)))
     if clash := sorted(set(fields) & set(phase.trainer)):
         raise InputError(f"training.trainer.{clash[0]} is set by the recipe's own keys; use those")
+    defaults = dict(_PAPER)
+    if recipe.rollouts.engine == "vllm-colocate" and recipe.data.max_prompt_tokens is not None:
+        # By default vLLM wants room for the model's whole context, more than its share of the GPU holds.
+        longest = recipe.data.max_prompt_tokens + completion_tokens(phase, settings)
+        defaults["vllm_max_model_length"] = longest
     rows = phase.prompts * phase.group
     per_pass = phase.micro_batch * process_count()
     if rows % per_pass:
@@ -128,7 +133,7 @@ def configure(
             f"processes × micro_batch {phase.micro_batch} = {per_pass} do not divide: change micro_batch"
         )
     try:
-        return GRPOConfig(**{**_PAPER, **fields, **phase.trainer})
+        return GRPOConfig(**{**defaults, **fields, **phase.trainer})
     except TypeError as error:
         raise InputError(f"training.trainer: {error}") from error
     except ValueError as error:
