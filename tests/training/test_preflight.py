@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,11 +15,22 @@ from typer.testing import CliRunner
 from p2r.cli import app
 from p2r.samples import read_samples
 from p2r.training.checkdata import check_answers, check_pictures
-from p2r.training.memory import Processes, disk_needed, needed, processes_of, read_sizes
-from p2r.training.preflight import Preflight
+from p2r.training.checkroom import check_memory
+from p2r.training.memory import (
+    Processes,
+    Sizes,
+    disk_needed,
+    needed,
+    processes_of,
+    read_sizes,
+    rollouts_at_once,
+)
+from p2r.training.preflight import OTHER, Preflight
 from p2r.training.recipe import Recipe
 from p2r.training.recipefile import load_recipe
 from servers import Server, reply, status
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 pytest.importorskip("torch", reason="the local extra is not installed")
 pytest.importorskip("transformers", reason="the local extra is not installed")
@@ -177,11 +190,19 @@ def test_the_plan_counts_what_is_there(model):
     need = needed(sizes, full, full.phases[0], prompt=100, completion=20)
     assert (need.weights, need.gradients, need.optimizer) == tuple(n * sizes.parameters for n in (4, 4, 8))
     assert need.reference == 4 * sizes.parameters
-    assert need.generation == 64 * 8 * 120 * sizes.cache * 4
+    # A layer while the prompts are read, and the keys and values of all tokens.
+    row = (100 * 17 * 32 + 120 * sizes.cache) * 4
+    assert need.generation == 64 * 8 * row
+    assert need.pixels == 64 * 8 * 100 * (3 * 2 * 32 * 32) * 4
     in_parts = planned(
         precision="float32", frozen={"batch": 1}, training={"trainer": {"steps_per_generation": 4}}
     )
-    assert needed(sizes, in_parts, in_parts.phases[0], 100, 20).generation == 8 * 4 * 120 * sizes.cache * 4
+    part = needed(sizes, in_parts, in_parts.phases[0], 100, 20)
+    assert part.generation == 8 * 4 * row
+    assert part.pixels == need.pixels // 16
+    # The frozen reasoner reads crops too: its prompts are longer than those of the perceiver that is trained.
+    asked = needed(sizes, in_parts, in_parts.phases[0], 100, 20, frozen=(9_000, 300))
+    assert asked.generation == (9_000 * (17 * 32 + 3 * 2 * 32 * 32) + 9_300 * sizes.cache) * 4
     frozen = planned(precision="float32", training={"freeze_vision": True})
     trained = sizes.parameters - sizes.vision
     assert needed(sizes, frozen, frozen.phases[0], 100, 20).optimizer == 8 * trained
@@ -208,5 +229,53 @@ def test_sharded_weights_are_shared_out(model, tmp_path):
     sizes = read_sizes(model, sharded)
     whole = needed(sizes, planned(), sharded.phases[0], 100, 20)
     part = needed(sizes, sharded, sharded.phases[0], 100, 20)
+    # Of shared out weights no copy in 16 bits is kept.
+    assert (whole.weights, part.weights) == (6 * sizes.parameters, 4 * sizes.parameters // 4)
     assert part.optimizer == whole.optimizer // 4
     assert part.update == whole.update
+
+
+def test_a_trained_tower_leaves_activations_and_a_frozen_one_none(model):
+    whole, frozen = planned(), planned(training={"freeze_vision": True})
+    sizes = read_sizes(model, whole)
+    assert (sizes.tower_layers, sizes.tower_hidden) == (2, 4 * 32)
+    assert sizes.activations(whole.phases[0]) == 2 * (2 * 32 + 2 * 128) + 17 * 128
+    assert sizes.activations(frozen.phases[0]) == 2 * (2 * 32) + 17 * 32
+
+
+def test_a_colocated_vllm_needs_room_in_its_share(model):
+    recipe = planned(rollouts={"engine": "vllm-colocate", "memory": 0.3})
+    need = needed(read_sizes(model, recipe), recipe, recipe.phases[0], 100, 20)
+    share = int(1.15 * need.engine / 0.3)
+    fits = check_memory("memory", recipe, replace(need, update=0, pixels=0), "a GPU", 100 * share)
+    assert fits.state == "ok"
+    tight = check_memory("memory", recipe, need, "a GPU", share - 10)
+    assert tight.state == "failure"
+    assert "rollouts.memory" in tight.cure
+
+
+# The released configurations of Qwen3-VL, with adapters of rank 64 where a recipe has them.
+RELEASED = {
+    "2b": Sizes(2_130_000_000, 410_000_000, 0, 28, 2048, 24, 4 * 1024, 2 * 28 * 8 * 128, 6_144),
+    "4b": Sizes(4_440_000_000, 410_000_000, 0, 36, 2560, 24, 4 * 1024, 2 * 36 * 8 * 128, 6_144),
+    "8b": Sizes(8_770_000_000, 580_000_000, 0, 36, 4096, 27, 4 * 1152, 2 * 36 * 8 * 128, 6_144),
+}
+ADAPTERS = {"2b": 70_000_000, "4b": 132_000_000, "8b": 175_000_000}
+GPU = 84_900_000_000  # what torch reports of one with "80 GB"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("qwen3-vl-*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_that_ships_fits_on_the_gpus_that_it_names(path):
+    loaded = load_recipe(path)
+    size = path.stem.split("-")[2]
+    sizes = replace(RELEASED[size], adapters=ADAPTERS[size] if loaded.lora else 0)
+    # An overview, and three crops, at the release's budget of 2,048 tokens each; and the words.
+    tokens = {"perceiver": (2_048 + 512, 1_024), "reasoner": (4 * 2_048 + 512, 2_048)}
+    for phase in loaded.phases:
+        parts = rollouts_at_once(phase, processes_of(loaded).count) * processes_of(loaded).count
+        assert parts % phase.group == 0
+        assert phase.prompts * phase.group % parts == 0
+        prompt, completion = tokens[phase.role]
+        need = needed(sizes, loaded, phase, prompt, completion, tokens[OTHER[phase.role]])
+        found = check_memory(path.stem, loaded, need, "a GPU", GPU)
+        assert found.state == "ok", found.detail

@@ -2,7 +2,8 @@
 
 Counted are weights, gradients, AdamW, the KL reference, activations (V. Korthikanti et al., "Reducing
 Activation Recomputation in Large Transformer Models", 2022: 34 bytes a token, layer and hidden unit in 16
-bits), logits, and the keys and values of generation. Libraries keep more; `SPARE` leaves room for it.
+bits), the pixels of a step's rollouts, and the keys and values of generation. Logits are not: TRL makes them
+tile by tile. Libraries keep more; `SPARE` leaves room for it.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ class Sizes:
         parameters: of all weights.
         vision: of them in the vision tower.
         adapters: what LoRA adds; 0 without it.
-        layers, hidden, vocabulary: of the language model.
+        layers, hidden: of the language model.
+        tower_layers, tower_hidden: of the vision tower; hidden units of all patches of one token.
         cache: values of keys and values for a token.
+        pixels: values of the pixels that one token of a picture stands for.
     """
 
     parameters: int
@@ -40,14 +43,27 @@ class Sizes:
     adapters: int
     layers: int
     hidden: int
-    vocabulary: int
+    tower_layers: int
+    tower_hidden: int
     cache: int
+    pixels: int
 
     def trained(self, phase: Phase) -> int:
         """How many weights a phase changes."""
         if self.adapters:
             return self.adapters
         return self.parameters - (self.vision if phase.freeze_vision else 0)
+
+    def activations(self, phase: Phase) -> int:
+        """Values that a token leaves for the backward pass of a phase."""
+        stacks = [(self.layers, self.hidden)]
+        if not (self.adapters or phase.freeze_vision):
+            stacks.append((self.tower_layers, self.tower_hidden))
+        units = sum(layers * hidden for layers, hidden in stacks)
+        if not phase.gradient_checkpointing:
+            return _ACTIVATIONS * units
+        # One layer at a time is computed again.
+        return _CHECKPOINTS * units + _ACTIVATIONS * max(hidden for _, hidden in stacks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +85,29 @@ class Need:
 
     Attributes:
         weights, gradients, optimizer, reference: at all times.
-        update: activations and logits of one micro-batch.
-        generation: keys and values of the rollouts, or of the frozen role's batch, whichever is more.
+        pixels: of the pictures of all rollouts that are generated together; TRL keeps them on the device
+            until the last of them is trained on.
+        update: activations of one micro-batch.
+        generation: of the rollouts, or of the frozen role's batch, whichever is more: keys and values, a
+            layer while the prompts are read, and the frozen role's pixels.
+        engine: weights and one longest sequence in the share of a colocated vLLM, which is not in `peak`.
     """
 
     weights: int
     gradients: int
     optimizer: int
     reference: int
+    pixels: int
     update: int
     generation: int
+    engine: int
 
     @property
     def peak(self) -> int:
         """The most at a time, with room to spare."""
-        still = self.weights + self.gradients + self.optimizer + self.reference
-        return int(SPARE * (still + max(self.update, self.generation)))
+        still = self.weights + self.gradients + self.optimizer + self.reference + self.pixels
+        # Between generation and update TRL shuffles the rows, which takes the pixels once more.
+        return int(SPARE * (still + max(self.update, self.generation, self.pixels)))
 
 
 def read_sizes(start: Path, recipe: Recipe) -> Sizes:
@@ -105,14 +128,18 @@ def read_sizes(start: Path, recipe: Recipe) -> Sizes:
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    vision = config.vision_config
+    patches = vision.spatial_merge_size**2  # of one token
     return Sizes(
         parameters=sum(weights.numel() for weights in model.parameters()),
         vision=sum(w.numel() for name, w in model.named_parameters() if ".visual." in f".{name}"),
         adapters=_adapters(model, recipe),
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
-        vocabulary=text.vocab_size,
+        tower_layers=vision.depth,
+        tower_hidden=patches * vision.hidden_size,
         cache=2 * text.num_hidden_layers * heads * width,
+        pixels=patches * vision.patch_size**2 * vision.temporal_patch_size * vision.in_channels,
     )
 
 
@@ -168,7 +195,16 @@ def processes_of(recipe: Recipe) -> Processes:
     return Processes(launch.processes or int(config.get("num_processes") or 1), sharded)
 
 
-def needed(sizes: Sizes, recipe: Recipe, phase: Phase, prompt: int, completion: int) -> Need:
+def rollouts_at_once(phase: Phase, processes: int) -> int:
+    """How many completions TRL generates together on each device: a step's, unless it is told other parts."""
+    if parts := phase.trainer.get("steps_per_generation"):
+        return int(phase.micro_batch * parts)
+    return int(phase.trainer.get("generation_batch_size") or phase.prompts * phase.group) // processes
+
+
+def needed(
+    sizes: Sizes, recipe: Recipe, phase: Phase, prompt: int, completion: int, frozen: tuple[int, int] = (0, 0)
+) -> Need:
     """What a phase needs on each device.
 
     Args:
@@ -176,32 +212,42 @@ def needed(sizes: Sizes, recipe: Recipe, phase: Phase, prompt: int, completion: 
         recipe, phase: what is done.
         prompt: tokens of the longest prompt, pictures included.
         completion: the most new tokens.
+        frozen: the same two of the frozen role, which is asked in another way than the role that is trained.
     """
     spread = processes_of(recipe)
     shards = spread.count if spread.sharded else 1
     short = 2 if recipe.precision == "bfloat16" else 4
     trained = sizes.trained(phase)
-    # All weights are kept in 32 bits and computed with in the recipe's precision, a copy of which is made.
-    full = 4 * sizes.parameters + (short * sizes.parameters if short < 4 else 0)
+    # All weights are kept in 32 bits and computed with in the recipe's precision, a copy of which is made;
+    # of shared out weights that is a copy of one layer.
+    full = (4 + (short if short < 4 and not spread.sharded else 0)) * sizes.parameters
     weights = short * sizes.parameters + 4 * sizes.adapters if recipe.lora else full
     reference = short * sizes.parameters if phase.kl and not recipe.lora else 0
-    tokens = phase.micro_batch * (prompt + completion)
-    values = _ACTIVATIONS * (1 if phase.gradient_checkpointing else sizes.layers)
-    kept = _CHECKPOINTS * sizes.layers if phase.gradient_checkpointing else 0
-    logits = 2 * 4 * phase.micro_batch * completion * sizes.vocabulary
-    # TRL lets transformers write all rollouts of a step at once, unless it is told to go about it in parts.
-    parts = phase.trainer.get("steps_per_generation")
-    rollouts = phase.micro_batch * parts if parts else phase.prompts * phase.group // spread.count
-    if recipe.rollouts.engine != "transformers":
-        rollouts = 0
-    frozen = recipe.frozen.batch if recipe.frozen.where == "process" else 0
+    rollouts = rollouts_at_once(phase, spread.count)
+
+    def generated(rows: int, prompt: int, completion: int) -> int:
+        read = prompt * _ACTIVATIONS * sizes.hidden
+        return rows * (read + (prompt + completion) * sizes.cache) * short
+
+    generation = 0
+    if recipe.rollouts.engine == "transformers":
+        generation = generated(rollouts, prompt, completion)
+    if recipe.frozen.where == "process":
+        batch = recipe.frozen.batch
+        generation = max(generation, generated(batch, *frozen) + batch * frozen[0] * 4 * sizes.pixels)
+    engine = 0
+    if recipe.rollouts.engine == "vllm-colocate":
+        sequence = (prompt + completion) * sizes.cache
+        engine = 2 * (sizes.parameters + sequence) // recipe.rollouts.tensor_parallel
     return Need(
         weights=weights // shards,
         gradients=4 * trained // shards,
         optimizer=8 * trained // shards,
         reference=reference // shards,
-        update=(values + kept) * tokens * sizes.hidden * short + logits,
-        generation=max(rollouts, frozen) * (prompt + completion) * sizes.cache * short,
+        pixels=rollouts * prompt * 4 * sizes.pixels,
+        update=phase.micro_batch * (prompt + completion) * sizes.activations(phase) * short,
+        generation=generation,
+        engine=engine,
     )
 
 

@@ -7,7 +7,6 @@ scenes that the recipe keeps in a folder of its own.
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import tempfile
 from collections import Counter
@@ -18,8 +17,10 @@ from p2r.doctor import Finding
 from p2r.errors import InputError, P2RError
 from p2r.training.checkcalls import check_calls, left_out
 from p2r.training.checkdata import check_answers, check_pictures, named
+from p2r.training.checkroom import check_disk, check_memory
 from p2r.training.dataset import load_data, settings_of
 from p2r.training.memory import device, disk_needed, needed, processes_of, read_sizes
+from p2r.training.recipe import Phase
 from p2r.training.scenes import draw_scenes
 
 if TYPE_CHECKING:
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
     from p2r.settings import Settings
     from p2r.training.dataset import TrainingData
     from p2r.training.memory import Sizes
-    from p2r.training.recipe import Phase, Recipe
+    from p2r.training.recipe import Recipe, Role
     from p2r.types import Sample
 
 T = TypeVar("T")
 
+OTHER: dict[Role, Role] = {"perceiver": "reasoner", "reasoner": "perceiver"}  # who is frozen
 SCENES = 32  # that are drawn for a check
 GROUPS = 8  # that are rehearsed
 SMALL = 300_000_000  # weights that a CPU can be asked to generate with
@@ -87,7 +89,7 @@ class Preflight:
                 return
             yield from self._prompts(data.samples)
             yield from self._memory()
-            yield self._disk()
+            yield check_disk(disk_needed(self._sizes, self.recipe), self._out)
             yield from check_calls(
                 self.recipe,
                 self._roles,
@@ -214,6 +216,13 @@ class Preflight:
             detail = f"{steps} steps of up to {_count(tokens)} tokens"
             if self.recipe.data.scenes is None or phase.steps:
                 yield Finding(f"steps, {phase.role}", "ok", detail)
+        for phase in self._roles:
+            other = OTHER.get(phase.role)
+            if self.recipe.frozen.where == "process" and other and other not in self._longest:
+                asked = phase.model_copy(update={"role": other})
+                self._longest[other] = max(
+                    prompt_tokens(sample, asked, settings, preparer, processor) for sample in samples
+                )
 
     def _fitting(self, phase: Phase, samples: Sequence[Sample], lengths: Sequence[int], most: int) -> Finding:
         name = f"prompts, {phase.role}"
@@ -234,50 +243,15 @@ class Preflight:
         from p2r.training.trainer import completion_tokens
 
         sizes, settings = _known(self._sizes), _known(self._settings)
-        name_of, there = device()
         for phase in self._roles:
             if phase.role not in self._longest:
                 continue
+            frozen = (0, 0)
+            if other := OTHER.get(phase.role):
+                frozen = self._longest.get(other, 0), completion_tokens(Phase(role=other), settings)
             new = completion_tokens(phase, settings)
-            need = needed(sizes, self.recipe, phase, self._longest[phase.role], new)
-            parts = {
-                "weights": need.weights,
-                "gradients": need.gradients,
-                "AdamW": need.optimizer,
-                "KL reference": need.reference,
-                "update": need.update,
-                "generation": need.generation,
-            }
-            told = ", ".join(f"{name} {_bytes(size)}" for name, size in parts.items() if size)
-            detail = f"about {_bytes(need.peak)} on each device (estimated: {told})"
-            name = f"memory, {phase.role}"
-            if name_of == "cpu" and self.recipe.precision == "bfloat16":
-                cure = "run this check where it will be trained"
-                yield Finding(name, "warning", f"{detail}; there is no GPU here to compare it with", cure)
-                continue
-            detail += f"; {name_of} has {_bytes(there)}"
-            room = float(there)
-            if self.recipe.rollouts.engine == "vllm-colocate":
-                room *= 1 - self.recipe.rollouts.memory
-                detail += f", {_bytes(room)} beside vLLM"
-            if need.peak <= 0.9 * room:
-                yield Finding(name, "ok", detail)
-            else:
-                cure = "lower micro_batch, frozen.batch or the pixel budgets; use lora, or FSDP"
-                if need.generation > need.update:
-                    cure = "write rollouts in parts (rollouts.engine, trainer.steps_per_generation); " + cure
-                yield Finding(name, "failure" if need.peak > room else "warning", detail, cure)
-
-    def _disk(self) -> Finding:
-        need = disk_needed(_known(self._sizes), self.recipe)
-        folder = self._out.resolve()
-        while not folder.exists():
-            folder = folder.parent
-        free = shutil.disk_usage(folder).free
-        detail = f"up to {_bytes(need)} for checkpoints and models; {_bytes(free)} are free in {folder}"
-        if need <= 0.95 * free:
-            return Finding("disk", "ok", detail)
-        return Finding("disk", "failure", detail, "free some space, or give --out another disk")
+            need = needed(sizes, self.recipe, phase, self._longest[phase.role], new, frozen)
+            yield check_memory(f"memory, {phase.role}", self.recipe, need, *device())
 
 
 def _known(value: T | None) -> T:
@@ -291,7 +265,3 @@ def _count(number: float) -> str:
         if number >= size:
             return f"{number / size:.1f} {unit}"
     return f"{number:.0f}"
-
-
-def _bytes(number: float) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
