@@ -1,12 +1,12 @@
 """PRA-GRPO steps of a full-size Qwen3-VL with random weights: tokens a second, memory, where the time goes.
 
-    python benchmarks/full_size.py --size tiny             # seconds on a CPU: does the script work
+    python benchmarks/full_size.py --size tiny             # a minute on a CPU: does the script work
     python benchmarks/full_size.py --size 2b               # one 80 GB GPU, all weights
     python benchmarks/full_size.py --size 4b --lora        # one 80 GB GPU, adapters
 
 Random weights write nothing useful, so every completion is forced to `--tokens` tokens, gates are open, and
-the frozen reasoner is asked about the plain picture. The tokenizer and processor are those of nano, with the
-vocabulary's size padded to the real one, because nothing is downloaded here.
+the frozen reasoner is asked about the plain picture, once for each prompt. The tokenizer and processor are
+those of nano, with the vocabulary's size padded to the real one, because nothing is downloaded here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import json
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="PRA-GRPO steps at full size, with random weights.")
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--lora", action="store_true")
-    parser.add_argument("--prompts", type=int, default=8)
+    parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--micro-batch", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=64)
@@ -44,10 +46,12 @@ def main() -> None:
     options = parser.parse_args()
     if options.size == "tiny":
         options.pixels = 65_536
-    with tempfile.TemporaryDirectory() as folder:
-        model = write_checkpoint(Path(folder) / "model", options)
+    # As in a run: each phase in a process of its own, so that the memory of the one before is free.
+    alone = ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1)
+    with tempfile.TemporaryDirectory() as folder, alone:
+        model = alone.submit(write_checkpoint, Path(folder) / "model", options).result()
         for role in ("perceiver", "reasoner"):
-            figures = take_steps(role, model, Path(folder), options)
+            figures = alone.submit(take_steps, role, model, Path(folder), options).result()
             print(
                 json.dumps({"size": options.size, "lora": options.lora, "role": role, **figures}), flush=True
             )
