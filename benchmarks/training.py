@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import gc
 import json
 import os
 import resource
@@ -157,6 +158,12 @@ def plain_trainer(built: Built, session: Session) -> Any:
     from p2r.training import trainer as building
 
     rows = [built.trainer.train_dataset[position] for position in range(len(built.order))]
+    args = built.trainer.args
+    # Their weights must not count as plain memory: they go before others are loaded.
+    built.trainer = built.frozen = None
+    built.recorder.logs = dict
+    built.rewards.rewarder.frozen = None
+    gc.collect()
 
     def reward(completions: list[Any], **_: Any) -> list[float]:
         return [float(position % 2) for position in range(len(completions))]
@@ -171,12 +178,11 @@ def plain_trainer(built: Built, session: Session) -> Any:
     plain = GRPOTrainer(
         model=model,
         reward_funcs=reward,
-        args=built.trainer.args,
+        args=args,
         train_dataset=dataset,
         processing_class=built.processor,
     )
     building.speed_up(plain.ref_model, session.recipe.attention)
-    built.trainer = None  # its weights must not count as plain memory
     return plain
 
 
