@@ -114,14 +114,14 @@ def test_two_processes_train_as_one(warm: Warm, small: Small, tmp_path: Path) ->
     changes += ["training.learning_rate=0.1", "training.trainer={optim: sgd}"]
     batch = str(tmp_path / "batch.pt")
     one = warm.value(
-        "probes.one_step",
+        "two_processes.one_step",
         recipe=small["recipe"],
         out=tmp_path / "one",
         batch=batch,
         changes=[*changes, "training.micro_batch=16"],
     )
     two = warm.value(
-        "probes.step_of_two",
+        "two_processes.step_of_two",
         recipe=small["recipe"],
         out=tmp_path / "two",
         batch=batch,
@@ -129,6 +129,6 @@ def test_two_processes_train_as_one(warm: Warm, small: Small, tmp_path: Path) ->
         port=port,
     )
     for other in two:
-        found = warm.value("probes.compare", one=one, other=other, first=small["model"])
+        found = warm.value("two_processes.compare", one=one, other=other, first=small["model"])
         assert found["moved"] > 1e-4
         assert found["between"] < 1e-6
