@@ -63,6 +63,16 @@ def test_a_scale_has_room_for_its_longest_label(page):
     assert [int(width) for width, _ in scales] == longest
 
 
+def test_a_recipe_with_a_key_that_is_gone_is_shown_and_the_key_named(tmp_path):
+    folder = write_run(tmp_path / "run", steps=3, scenes=2)
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(recipe.read_text() + "sharding: none\n")
+    done = CliRunner().invoke(app, ["report", str(folder)])
+    assert done.exit_code == 0, done.output
+    assert "sharding is no key any more" in " ".join(done.stderr.split())
+    assert (folder / "report.html").is_file()
+
+
 def test_a_metric_that_nobody_logged_has_no_plot(tmp_path):
     folder = write_run(tmp_path / "run", steps=3, scenes=2)
     for path in folder.glob("phases/*/metrics.jsonl"):
