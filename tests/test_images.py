@@ -139,6 +139,18 @@ def test_shrink_on_load_shows_the_same_picture() -> None:
     assert difference(reduced, exact) <= 4
 
 
+@pytest.mark.parametrize("size", [(801, 1203), (1203, 801), (1207, 1205), (333, 1201)])
+@pytest.mark.parametrize("shrink", [2, 4, 8])
+def test_the_last_corner_of_a_picture_of_odd_size_is_read_smaller(size: tuple[int, int], shrink: int) -> None:
+    width, height = size
+    source = ImageSource.open(encoded(smooth(width, height), "JPEG", quality=95))
+    rect = (width // 2, height // 2, width, height)
+    wanted = (max(1, (width - rect[0]) // (shrink + 1)), (height - rect[1]) // (shrink + 1))
+    crop = source.region(rect, wanted).pixels
+    exact = ImageSource.open(smooth(width, height)).region(rect, wanted).pixels
+    assert difference(crop, exact) <= 8
+
+
 def test_a_file_is_decoded_once_for_overview_and_crops(tmp_path: Path) -> None:
     path = tmp_path / "picture.jpg"
     path.write_bytes(encoded(smooth(640, 480), "JPEG", quality=95))

@@ -137,7 +137,8 @@ class EncodedReader:
 
     def _jpeg_levels(self) -> Iterator[_Level]:
         for shrink in (2, 4, 8):
-            width, height = -(-self.width // shrink), -(-self.height // shrink)
+            # libvips leaves out a last row or column that is not whole.
+            width, height = max(1, self.width // shrink), max(1, self.height // shrink)
             yield _Level(width, height, {"shrink": shrink}, keep=shrink == 2)
 
     def _tiff_levels(self, header: VipsImage, fields: set[str]) -> Iterator[_Level]:
