@@ -63,8 +63,8 @@ def local(questions: list[Question]) -> list[Prediction]:
 
 @pytest.fixture(scope="module")
 def vllm() -> Iterator[VLLMServer]:
-    # The same arithmetic as here: float32 on a CPU.
-    on_cpu = ("--dtype", "float32", "--enforce-eager")
+    # The same arithmetic as here: float32 on a CPU, whose memory other programs use too.
+    on_cpu = ("--dtype", "float32", "--enforce-eager", "--gpu-memory-utilization", "0.3")
     try:
         server = VLLMServer(FOLDER, name=NAME, arguments=() if has_cuda() else on_cpu)
     except InputError as error:
