@@ -476,6 +476,19 @@ def test_it_works_where_a_loop_is_running_already() -> None:
     assert asyncio.run(notebook_cell()).answer == "42"
 
 
+def test_the_callers_own_event_loop_stays_the_callers() -> None:
+    mine = asyncio.new_event_loop()
+    asyncio.set_event_loop(mine)
+    try:
+        with pipeline(replies()) as p2r:
+            p2r.answer(PICTURE, "What?")
+            assert asyncio.get_event_loop() is mine
+        assert asyncio.get_event_loop() is mine
+    finally:
+        asyncio.set_event_loop(None)
+        mine.close()
+
+
 def test_any_thread_may_ask() -> None:
     with pipeline(replies()) as p2r:
         answers: list[str | None] = []

@@ -79,7 +79,8 @@ class PrivateLoop:
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                runner = asyncio.Runner()
+                # With a factory, because a runner without one makes its loop that of the caller's thread.
+                runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
                 stop = asyncio.Event()
                 self._loop = runner.get_loop()
                 thread = threading.Thread(target=_serve, args=(runner, stop), name="p2r-loop", daemon=True)
