@@ -97,9 +97,7 @@ async def _predict(
 ) -> Prediction:
     from p2r.pipeline import P2R
 
-    console = stderr()
-    console.quiet = quiet
-    with console.status(f"loading {model} …") as status:
+    with stderr(quiet=quiet).status(f"loading {model} …") as status:
         async with P2R(model, reasoner=reasoner, settings=settings) as p2r:
             status.update("looking at the picture …" if mode == "p2r" else "thinking …")
             return await p2r.predict(question, mode, observer=_Progress(status))

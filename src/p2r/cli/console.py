@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,7 +13,7 @@ import typer
 from p2r.errors import ModelError, P2RError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rich.console import Console
 
@@ -28,11 +30,11 @@ def stdout() -> Console:
     return Console(highlight=False)
 
 
-def stderr() -> Console:
-    """Where progress, notes and errors go."""
+def stderr(*, quiet: bool = False) -> Console:
+    """Where progress, notes and errors go; nowhere when `quiet`."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, quiet=quiet)
 
 
 def printable(text: str) -> str:
@@ -56,8 +58,26 @@ def exit_code(error: P2RError) -> int:
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failure": ("✗", "red")}
 
 
-def show_finding(finding: Finding) -> None:
-    """One thing that was looked at, on a line, with its cure."""
+def show_findings(findings: Iterable[Finding], *, as_json: bool) -> None:
+    """What was looked at: a line each as it comes, or one JSON object at the end.
+
+    Raises:
+        typer.Exit: something failed; the code says whether it was but a given model.
+    """
+    shown = []
+    for finding in findings:
+        shown.append(finding)
+        if not as_json:
+            _show_finding(finding)
+    failures = [finding for finding in shown if finding.state == "failure"]
+    if as_json:
+        rows = [asdict(finding) for finding in shown]
+        typer.echo(json.dumps({"ok": not failures, "findings": rows}, ensure_ascii=False))
+    if failures:
+        raise typer.Exit(MODEL_FAILED if all(finding.of_model for finding in failures) else WRONG_INPUT)
+
+
+def _show_finding(finding: Finding) -> None:
     from rich.text import Text
 
     mark, style = _MARKS[finding.state]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2r.cli.console import MODEL_FAILED, WRONG_INPUT, readable_errors, show_finding, stderr
+from p2r.cli.console import readable_errors, show_findings, stderr
 from p2r.cli.options import DebugOption, JsonOption, PromptsOption, SettingsOption, read_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from p2r.doctor import Finding
@@ -31,32 +30,18 @@ def doctor(
     Exit codes: 0 fine, 2 the installation is broken, 3 a given model failed.
     """
     with readable_errors(debug=debug):
-        from p2r.doctor import look_at_installation
-
-        findings = []
-        for finding in look_at_installation():
-            findings.append(finding)
-            if not json_output:
-                show_finding(finding)
-        for spec in model:
-            for finding in _ask(spec, settings, prompts, quiet=json_output):
-                findings.append(finding)
-                if not json_output:
-                    show_finding(finding)
-    failures = [finding for finding in findings if finding.state == "failure"]
-    if json_output:
-        rows = [asdict(finding) for finding in findings]
-        typer.echo(json.dumps({"ok": not failures, "findings": rows}, ensure_ascii=False))
-    if failures:
-        raise typer.Exit(MODEL_FAILED if all(finding.of_model for finding in failures) else WRONG_INPUT)
+        show_findings(_look(model, settings, prompts, quiet=json_output), as_json=json_output)
 
 
-def _ask(spec: str, settings: Path | None, prompts: Path | None, *, quiet: bool) -> list[Finding]:
+def _look(
+    models: list[str], settings: Path | None, prompts: Path | None, *, quiet: bool
+) -> Iterator[Finding]:
     import asyncio
 
-    from p2r.doctor import look_at_model
+    from p2r.doctor import look_at_installation, look_at_model
 
-    console = stderr()
-    console.quiet = quiet
-    with console.status(f"asking {spec} …"):
-        return asyncio.run(look_at_model(spec, read_settings(spec, settings, prompts)))
+    yield from look_at_installation()
+    for spec in models:
+        with stderr(quiet=quiet).status(f"asking {spec} …"):
+            found = asyncio.run(look_at_model(spec, read_settings(spec, settings, prompts)))
+        yield from found

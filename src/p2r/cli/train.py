@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -10,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2r.cli.console import MODEL_FAILED, WRONG_INPUT, readable_errors, say, show_finding, stderr
+from p2r.cli.console import readable_errors, say, show_findings, stderr
 from p2r.cli.options import DebugOption
 from p2r.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from p2r.doctor import Finding
     from p2r.training.recipe import Recipe
 
 
@@ -45,7 +47,7 @@ def train(
 
         loaded = load_recipe(recipe, changes or ())
         if check:
-            _check(loaded, out, json_output=json_output)
+            show_findings(_check(loaded, out), as_json=json_output)
             return
         if out is None:
             raise InputError("--out RUN is missing: where the run shall be kept")
@@ -55,24 +57,8 @@ def train(
         say("model", "green", f"{model}; p2r answer PICTURE QUESTION --model {model}")
 
 
-def _check(recipe: Recipe, out: Path | None, *, json_output: bool) -> None:
-    from dataclasses import asdict
-
+def _check(recipe: Recipe, out: Path | None) -> Iterator[Finding]:
     from p2r.training.preflight import Preflight
 
-    findings = []
     with stderr().status("looking …") as status:
-
-        def tell(text: str) -> None:
-            status.update(f"{text} …")
-
-        for finding in Preflight(recipe, out, tell=tell).run():
-            findings.append(finding)
-            if not json_output:
-                show_finding(finding)
-    failures = [finding for finding in findings if finding.state == "failure"]
-    if json_output:
-        rows = [asdict(finding) for finding in findings]
-        typer.echo(json.dumps({"ok": not failures, "findings": rows}, ensure_ascii=False))
-    if failures:
-        raise typer.Exit(MODEL_FAILED if all(finding.of_model for finding in failures) else WRONG_INPUT)
+        yield from Preflight(recipe, out, tell=lambda text: status.update(f"{text} …")).run()
