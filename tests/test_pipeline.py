@@ -18,8 +18,9 @@ import pytest
 
 from fake_model import FakeModel, StreamingFakeModel, failure, said
 from p2r.errors import InputError, ModelError
+from p2r.models import DEFAULT_MODEL
 from p2r.models.base import Completion
-from p2r.pipeline import DEFAULT_MODEL, P2R, settings_of
+from p2r.pipeline import P2R, settings_of
 from p2r.settings import Geometry, PixelBudget, Settings, TokenLimits
 from p2r.types import Box, Question, Usage
 

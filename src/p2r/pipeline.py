@@ -18,8 +18,8 @@ from p2r.answers import read_answer
 from p2r.errors import InputError, ModelError
 from p2r.evidence import build_evidence, plain_overview
 from p2r.images import ImageSource, Limits
+from p2r.models import DEFAULT_MODEL
 from p2r.models.base import Sampling
-from p2r.nano import bundled
 from p2r.parse import parse_perception
 from p2r.private_loop import PrivateLoop
 from p2r.progress import Progress, complete
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from p2r.models.base import Completion, Model
     from p2r.progress import Observer
     from p2r.types import Answer, AnswerType, Box, Mode, Perception
-
-# The trained bundled model where its weights are, else the one that was warmed up only.
-DEFAULT_MODEL = next(iter(bundled()), "nano-base")
 
 
 @dataclass(frozen=True, slots=True)

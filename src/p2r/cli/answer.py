@@ -17,10 +17,10 @@ from p2r.cli.options import (
     PromptsOption,
     ReasonerOption,
     SettingsOption,
-    default_model,
     read_settings,
 )
 from p2r.errors import InputError, P2RError
+from p2r.models import DEFAULT_MODEL
 from p2r.types import AnswerType, Mode, Prediction, Question
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def answer(
         list[str], typer.Option("--choice", "-c", metavar="TEXT", help="An option; repeat it for each one.")
     ] = [],  # noqa: B006  (typer copies it)
     answer_type: Annotated[AnswerType | None, typer.Option("--type", help="What the answer is.")] = None,
-    model: ModelOption = None,
+    model: ModelOption = DEFAULT_MODEL,
     reasoner: ReasonerOption = None,
     mode: Annotated[
         Mode, typer.Option(help="p2r; or one pass over the plain picture: think, or direct.")
@@ -59,7 +59,6 @@ def answer(
     import asyncio
 
     with readable_errors(debug=debug):
-        model = default_model() if model is None else model
         try:
             asked = Question(str(image), question, tuple(choice), answer_type or _type_of(choice))
             if save:

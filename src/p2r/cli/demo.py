@@ -10,8 +10,9 @@ import typer
 
 from p2r.cli.answer import answer_text, save_figure
 from p2r.cli.console import printable, readable_errors, stderr, stdout
-from p2r.cli.options import DebugOption, ModelOption, ReasonerOption, default_model
+from p2r.cli.options import DebugOption, ModelOption, ReasonerOption
 from p2r.errors import InputError
+from p2r.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,7 +28,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the figures go.")] = Path(
         "out/demo"
     ),
-    model: ModelOption = None,
+    model: ModelOption = DEFAULT_MODEL,
     reasoner: ReasonerOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -36,7 +37,7 @@ def demo(
 
     with readable_errors(debug=debug):
         _make_folder(out)
-        shows = asyncio.run(_ask(default_model() if model is None else model, reasoner, out))
+        shows = asyncio.run(_ask(model, reasoner, out))
         stdout().print(_table(shows))
         right = sum(show.right for show in shows)
         alone = sum(show.right_in_one_pass for show in shows)

@@ -19,9 +19,9 @@ from p2r.cli.options import (
     PromptsOption,
     ReasonerOption,
     SettingsOption,
-    default_model,
     read_settings,
 )
+from p2r.models import DEFAULT_MODEL
 from p2r.types import MODES
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def evaluate(
         str | None,
         typer.Option("--data", metavar="PATH_OR_HUB_ID", help="A file, a folder, or owner/name[@revision]."),
     ] = None,
-    model: ModelOption = None,
+    model: ModelOption = DEFAULT_MODEL,
     reasoner: ReasonerOption = None,
     judge: Annotated[
         str | None, typer.Option("--judge", metavar="SPEC", help="A model that judges free-form answers.")
@@ -106,7 +106,6 @@ def evaluate(
         from p2r.evaluation.evaluate import Plan
         from p2r.evaluation.evaluate import evaluate as run
 
-        spec = default_model() if model is None else model
         generated = benchmark == "scenes" and data is None
         place = str(Path(data).resolve()) if data and Path(data).exists() else data
         opening: dict[str, Any] = {
@@ -120,14 +119,14 @@ def evaluate(
             benchmark=open_benchmark(**opening),
             opening=opening,
             out=out,
-            model=spec,
+            model=model,
             reasoner=reasoner,
             judge=judge,
             modes=tuple(known for known in MODES if known in mode),
             limit=None if generated else limit,
             seed=seed,
             gold_boxes=boxes is Boxes.GOLD,
-            settings=read_settings(spec, settings, prompts),
+            settings=read_settings(model, settings, prompts),
             concurrency=concurrency,
             most_failures=max_failures,
             command=shlex.join(["p2r", *sys.argv[1:]]),

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 SPECS = "a folder or hub id, vllm:FOLDER_OR_ID, or http://HOST/v1#NAME"
 
 ModelOption = Annotated[
-    str | None,
-    typer.Option("--model", "-m", metavar="SPEC", help=f"The bundled model, or another: {SPECS}."),
+    str,
+    typer.Option(
+        "--model", "-m", metavar="SPEC", show_default=False, help=f"The bundled model, or another: {SPECS}."
+    ),
 ]
 ReasonerOption = Annotated[
     str | None,
@@ -31,13 +33,6 @@ SettingsOption = Annotated[
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-
-def default_model() -> str:
-    """The model that answers when none is named."""
-    from p2r.pipeline import DEFAULT_MODEL
-
-    return DEFAULT_MODEL
 
 
 def read_settings(model: str, settings: Path | None, prompts: Path | None) -> Settings:

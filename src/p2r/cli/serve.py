@@ -14,13 +14,13 @@ from p2r.cli.options import (
     PromptsOption,
     ReasonerOption,
     SettingsOption,
-    default_model,
     read_settings,
 )
+from p2r.models import DEFAULT_MODEL
 
 
 def serve(
-    model: ModelOption = None,
+    model: ModelOption = DEFAULT_MODEL,
     reasoner: ReasonerOption = None,
     host: Annotated[str, typer.Option("--host", help="Other than loopback needs a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Where clients connect; 0 takes a free one.")] = 8100,
@@ -66,11 +66,10 @@ def serve(
             image_hosts=tuple(allow_image_host),
             ui=ui,
         )
-        spec = default_model() if model is None else model
-        chosen = read_settings(spec, settings, prompts)
+        chosen = read_settings(model, settings, prompts)
         log_to_stderr()
-        p2r = P2R(spec, reasoner=reasoner, settings=chosen, limits=config.picture, concurrency=concurrency)
-        say("serving", "bold", f"{spec}; the base URL of clients is http://{host}:{port}/v1")
+        p2r = P2R(model, reasoner=reasoner, settings=chosen, limits=config.picture, concurrency=concurrency)
+        say("serving", "bold", f"{model}; the base URL of clients is http://{host}:{port}/v1")
         if ui:
             say("page", "dim", f"http://{host}:{port}/")
         asyncio.run(run(p2r, config))

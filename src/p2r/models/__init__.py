@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from p2r.nano import bundled
+
 if TYPE_CHECKING:
     from p2r.models.endpoint import EndpointModel as EndpointModel
     from p2r.models.local import LocalModel as LocalModel
@@ -11,6 +13,9 @@ if TYPE_CHECKING:
     from p2r.models.opening import settings_for as settings_for
     from p2r.models.vllm import VLLMModel as VLLMModel
     from p2r.models.vllm import VLLMServer as VLLMServer
+
+# The trained bundled model where its weights are, else the one that was warmed up only.
+DEFAULT_MODEL = next(iter(bundled()), "nano-base")
 
 # Loaded on first use, because they bring an HTTP client and more.
 _HOMES = {
@@ -23,6 +28,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "DEFAULT_MODEL",
     "EndpointModel",
     "LocalModel",
     "VLLMModel",
