@@ -25,7 +25,7 @@ from p2r.private_loop import PrivateLoop
 from p2r.progress import Progress, complete
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
 from p2r.settings import Settings
-from p2r.types import MODES, Evidence, Prediction, Question
+from p2r.types import Evidence, Question
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from p2r.images import ImageInput, Picture
     from p2r.models.base import Completion, Model
     from p2r.progress import Observer
-    from p2r.types import Answer, AnswerType, Box, Mode, Perception
+    from p2r.types import Answer, AnswerType, Box, Mode, Perception, Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +155,8 @@ class P2R:
             InputError: the mode, the boxes or the picture cannot be used.
             ModelError: a model call failed.
         """
-        run = self._begin(question, mode, boxes)
-        await self._run(run, question, boxes, observer)
+        run = Progress(question, mode, boxes, observer, self.settings.digest)
+        await self._run(run)
         return self._signed(run.known)
 
     async def attempt(
@@ -173,41 +173,30 @@ class P2R:
         Raises:
             InputError: the mode or the boxes cannot be used.
         """
-        run = self._begin(question, mode, boxes)
+        run = Progress(question, mode, boxes, observer, self.settings.digest)
         try:
-            await self._run(run, question, boxes, observer)
+            await self._run(run)
         except (InputError, ModelError) as error:
             run.learn(status="failed", error=str(error))
         return self._signed(run.known)
-
-    def _begin(self, question: Question, mode: Mode, boxes: Sequence[Box] | None) -> Progress:
-        if mode not in MODES:
-            raise InputError(f"unknown mode {mode!r}: {', '.join(MODES)}")
-        if boxes is not None and mode != "p2r":
-            raise InputError(f"mode {mode} looks at the plain picture: boxes go with mode p2r only")
-        return Progress(Prediction(question.id, mode, "no_answer", digest=self.settings.digest))
 
     def _signed(self, prediction: Prediction) -> Prediction:
         # Only now, because an endpoint may learn its model's name from the server.
         return replace(prediction, model=self.perceiver.name, reasoner=self.reasoner.name)
 
-    async def _run(
-        self, run: Progress, question: Question, boxes: Sequence[Box] | None, observer: Observer | None
-    ) -> None:
-        mode = run.known.mode
+    async def _run(self, run: Progress) -> None:
+        question, mode, prompts = run.question, run.known.mode, self.settings.prompts
         with run.timed("image"):
             look = await self.look(question)
         if mode == "direct":
-            messages = direct_messages(self.settings.prompts, question, look.overview)
+            messages = direct_messages(prompts, question, look.overview)
         else:
-            evidence = Evidence(look.overview)
-            if mode == "p2r":
-                evidence = await self._evidence(run, question, look, boxes, observer)
-            messages = reason_messages(self.settings.prompts, question, evidence)
+            evidence = await self._evidence(run, look) if mode == "p2r" else Evidence(look.overview)
+            messages = reason_messages(prompts, question, evidence)
         limits = self.settings.max_tokens
         sampling = Sampling(limits.direct if mode == "direct" else limits.reason)
         with run.timed("reason"):
-            on_text = observer.on_text if observer else None
+            on_text = run.observer.on_text if run.observer else None
             completion = await complete(self.reasoner, messages, sampling, on_text)
         answer = read_answer(completion.text, question, bare=mode == "direct")
         run.spent(completion)
@@ -220,18 +209,11 @@ class P2R:
             notes=(*run.known.notes, *([answer.reason] if answer.reason else [])),
         )
 
-    async def _evidence(
-        self,
-        run: Progress,
-        question: Question,
-        look: Look,
-        boxes: Sequence[Box] | None,
-        observer: Observer | None,
-    ) -> Evidence:
-        perception = None
+    async def _evidence(self, run: Progress, look: Look) -> Evidence:
+        perception, boxes = None, run.boxes
         if boxes is None:
             with run.timed("perceive"):
-                completion = await self._perceive(question, look)
+                completion = await self._perceive(run.question, look)
             run.spent(completion)
             perception = parse_perception(completion.text)
             boxes = perception.boxes
@@ -242,8 +224,8 @@ class P2R:
             evidence = await self.gather(look, boxes)
         crops_px = tuple(crop.region_px for crop in evidence.crops)
         run.learn(crops_px=crops_px, notes=(*run.known.notes, *evidence.notes))
-        if observer and perception:
-            observer.on_perception(perception, evidence)
+        if run.observer and perception:
+            run.observer.on_perception(perception, evidence)
         return evidence
 
     # The synchronous face.

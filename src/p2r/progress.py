@@ -7,15 +7,15 @@ from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from p2r.errors import ModelError
+from p2r.errors import InputError, ModelError
 from p2r.models.base import Completion, StreamingModel
-from p2r.types import Usage
+from p2r.types import MODES, Prediction, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from p2r.models.base import Message, Model, Sampling
-    from p2r.types import Evidence, Perception, Prediction
+    from p2r.types import Box, Evidence, Mode, Perception, Question
 
 
 class Observer(Protocol):
@@ -35,10 +35,38 @@ class Observer(Protocol):
 
 
 class Progress:
-    """What is known about one question so far, kept apart so that a failure loses nothing before it."""
+    """One question, and what is known about it so far, so that a failure loses nothing before it.
 
-    def __init__(self, known: Prediction) -> None:
-        self.known = known
+    Args:
+        question: what is asked.
+        mode: how it is answered.
+        boxes: evidence that is known already; None asks the perceiver.
+        observer: who is told, if anybody is.
+        digest: of the settings.
+
+    Attributes:
+        known: the prediction so far.
+
+    Raises:
+        InputError: an unknown mode, or boxes in a mode that has no use for them.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        mode: Mode,
+        boxes: Sequence[Box] | None,
+        observer: Observer | None,
+        digest: str,
+    ) -> None:
+        if mode not in MODES:
+            raise InputError(f"unknown mode {mode!r}: {', '.join(MODES)}")
+        if boxes is not None and mode != "p2r":
+            raise InputError(f"mode {mode} looks at the plain picture: boxes go with mode p2r only")
+        self.question = question
+        self.boxes = boxes
+        self.observer = observer
+        self.known = Prediction(question.id, mode, "no_answer", digest=digest)
         self._start_s = time.perf_counter()
 
     def learn(self, **facts: Any) -> None:
