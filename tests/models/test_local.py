@@ -296,6 +296,22 @@ def test_a_closed_model_says_so(folder: Path) -> None:
         asyncio.run(run())
 
 
+def test_closing_fails_what_waits_to_be_prepared(folder: Path) -> None:
+    opened = LocalModel(folder)
+    release = threading.Event()
+    opened._preparing.submit(release.wait)
+
+    async def run() -> None:
+        call = asyncio.create_task(opened.complete(QUESTIONS[0], GREEDY))
+        await asyncio.sleep(0)
+        await opened.aclose()
+        release.set()
+        await call
+
+    with pytest.raises(ModelError, match="was closed"):
+        asyncio.run(run())
+
+
 def test_the_patch_embedding_as_a_linear_layer_is_the_same_function() -> None:
     convolution = torch.nn.Conv3d(3, 8, kernel_size=(2, 16, 16), stride=(2, 16, 16))
     holder = torch.nn.Module()

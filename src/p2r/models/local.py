@@ -64,6 +64,7 @@ class LocalModel:
         self._stops = stop_tokens(checkpoint.model)
         self._batcher: Batcher[Prompt] = Batcher(self._run, max_batch=max_batch, name=self._name)
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="p2r-prepare")
+        self._closed = False
 
     @property
     def name(self) -> str:
@@ -100,7 +101,9 @@ class LocalModel:
 
     async def aclose(self) -> None:
         """Finish what runs, fail what waits, and end the threads. Safe to call twice."""
-        self._preparing.shutdown(wait=False, cancel_futures=True)
+        # What waits to be prepared fails by this; cancelled, it would look like its caller's own wish.
+        self._closed = True
+        self._preparing.shutdown(wait=False)
         await asyncio.to_thread(self._batcher.close)
 
     async def _complete(
@@ -110,13 +113,18 @@ class LocalModel:
         try:
             preparing = loop.run_in_executor(self._preparing, self._prepare, messages, sampling)
         except RuntimeError as error:  # the executor was shut down
-            raise ModelError("the model was closed", kind="internal", model=self._name) from error
+            raise self._closed_error() from error
         prompt = await preparing
         prompt.on_text = on_text
         return await self._batcher.submit(prompt, sampling)
 
     def _prepare(self, messages: Sequence[Message], sampling: Sampling) -> Prompt:
+        if self._closed:
+            raise self._closed_error()
         return self._preparer.prepare(messages, sampling)
+
+    def _closed_error(self) -> ModelError:
+        return ModelError("the model was closed", kind="internal", model=self._name)
 
     def _run(self, requests: Sequence[Request[Prompt]]) -> list[Completion]:
         """Complete a batch; a MemoryError when the device has too little memory for it."""
