@@ -138,6 +138,31 @@ def test_a_server_that_dies_at_work_leaves_its_last_words(fake: Fake) -> None:
     asyncio.run(run())
 
 
+def test_a_server_that_dies_in_a_stream_leaves_its_last_words(fake: Fake) -> None:
+    async def run() -> None:
+        model = VLLMModel(VLLMServer("org/model"))
+        await model.complete(ASK, SAMPLING)
+        with pytest.raises(ModelError, match=r"exit code 7.*the engine core is gone"):
+            await anext(model.stream((Message("user", ("crash",)),), SAMPLING))
+        with pytest.raises(ModelError, match="exit code 7"):
+            await anext(model.stream(ASK, SAMPLING))
+        await model.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_start_that_fails_here_fails_the_call(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")  # no place for the log, as on a full disk
+
+    async def run() -> None:
+        model = VLLMModel(VLLMServer("org/model"))
+        with pytest.raises(ModelError, match=r"cannot be started: .*/nowhere"):
+            await asyncio.wait_for(model.complete(ASK, SAMPLING), 20)
+        await model.aclose()
+
+    asyncio.run(run())
+
+
 def test_a_server_that_takes_too_long_is_a_timeout(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("P2R_FAKE_VLLM", "slow")
     server = VLLMServer("org/model", startup_timeout_s=0.05)

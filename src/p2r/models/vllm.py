@@ -23,6 +23,7 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import Future
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -211,7 +212,6 @@ class VLLMModel:
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Complete one conversation; see `Model.complete`."""
         endpoint = await self._ready()
-        self._server.check()
         try:
             return await endpoint.complete(messages, sampling)
         except ModelError:
@@ -223,8 +223,13 @@ class VLLMModel:
     ) -> AsyncIterator[str | Completion]:
         """Complete one conversation piece by piece; see `StreamingModel.stream`."""
         endpoint = await self._ready()
-        async for piece in endpoint.stream(messages, sampling):
-            yield piece
+        try:
+            async with aclosing(endpoint.stream(messages, sampling)) as pieces:  # type: ignore[type-var]
+                async for piece in pieces:
+                    yield piece
+        except ModelError:
+            self._server.check()
+            raise
 
     async def aclose(self) -> None:
         """Close the connections and end the server. Safe to call twice."""
@@ -241,13 +246,19 @@ class VLLMModel:
                 # A thread of its own: a start takes minutes, and the loop's pool is for short work.
                 threading.Thread(target=self._start, args=(self._started,), daemon=True).start()
         # Shielded, so that one cancelled caller does not cancel the start for all.
-        return await asyncio.shield(asyncio.wrap_future(self._started))
+        endpoint = await asyncio.shield(asyncio.wrap_future(self._started))
+        self._server.check()
+        return endpoint
 
     def _start(self, started: Future[EndpointModel]) -> None:
         try:
             self._server.start()
         except ModelError as error:
             started.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, or waits for ever
+            failed = ModelError(f"vLLM cannot be started: {error}", kind="internal", model=self.name)
+            failed.__cause__ = error
+            started.set_exception(failed)
         else:
             started.set_result(
                 EndpointModel(
