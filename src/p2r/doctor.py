@@ -183,13 +183,12 @@ async def _answers(spec: str, p2r: P2R) -> Finding:
 
 async def _fits(spec: str, p2r: P2R) -> Finding:
     """Send what the largest pictures with the most crops become, and let the model write one token."""
-    from p2r.evidence import plan_pixels
     from p2r.models.base import Sampling
     from p2r.prompts import reason_messages
     from p2r.types import Box, Question
 
     name = f"{spec} budgets"
-    budget, crops = p2r.settings.budget, p2r.settings.geometry.max_crops
+    crops = p2r.settings.geometry.max_crops
     question = Question(_square(7680, 4320), "What is the colour of the square?", ("red", "blue"))
     boxes = [Box(0, 0, 1000, 1000 - index, "square") for index in range(crops)]
     try:
@@ -203,12 +202,12 @@ async def _fits(spec: str, p2r: P2R) -> Finding:
             cure = "write the model's context window as budget.context_tokens into a p2r.json (--settings)"
             return replace(failure, cure=cure)
         return failure
-    regions = [crop.region_px for crop in evidence.crops]
-    plan = plan_pixels((look.source.width, look.source.height), regions, budget)
+    pictures = [evidence.overview, *(crop.picture for crop in evidence.crops)]
+    pixels = sum(picture.width * picture.height for picture in pictures)
     answer = p2r.settings.max_tokens.reason
     detail = (
         f"an 8K picture with {crops} crops is {completion.prompt_tokens} tokens, "
-        f"{plan.tokens} of them pictures; up to {answer} more for the answer"
+        f"{pixels // p2r.settings.budget.factor**2} of them pictures; up to {answer} more for the answer"
     )
     return Finding(name, "ok", detail, of_model=True)
 
