@@ -32,14 +32,12 @@ class Failure:
         text: one line for people.
         again: whether the same request may succeed later.
         retry_after_s: how long the server asked us to wait; None when it did not say.
-        status: the HTTP status; None when there was no reply.
     """
 
     kind: ModelErrorKind
     text: str
     again: bool = False
     retry_after_s: float | None = None
-    status: int | None = None
 
     def error(self, model: str) -> ModelError:
         """The error to raise."""
@@ -94,10 +92,10 @@ def _connection_failure(cause: BaseException | None, url: str) -> Failure:
 def _status_failure(status: int, said: str, headers: Mapping[str, str]) -> Failure:
     if status in (429, 503):
         wait = read_retry_after(headers.get("retry-after"))
-        return Failure("overloaded", f"the server is overloaded ({status}): {said}", True, wait, status)
+        return Failure("overloaded", f"the server is overloaded ({status}): {said}", True, wait)
     if status >= 500:
         wait = read_retry_after(headers.get("retry-after"))
-        return Failure("server", f"the server failed ({status}): {said}", True, wait, status)
+        return Failure("server", f"the server failed ({status}): {said}", True, wait)
     cure = {
         401: "; set P2R_API_KEY",
         403: "; set P2R_API_KEY",
@@ -105,7 +103,7 @@ def _status_failure(status: int, said: str, headers: Mapping[str, str]) -> Failu
         413: "; lower the pixel budgets, or raise the server's limit",
     }
     text = f"the server refused the request ({status}): {said}{cure.get(status, '')}"
-    return Failure("rejected", text, status=status)
+    return Failure("rejected", text)
 
 
 def read_retry_after(value: str | None) -> float | None:
