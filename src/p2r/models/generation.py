@@ -20,7 +20,6 @@ from p2r.models.base import Completion
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.models.base import Sampling
     from p2r.models.batching import Request
     from p2r.models.preparing import Prompt
 
@@ -102,7 +101,7 @@ def generate(
             eos_token_id=list(stops),
             pad_token_id=stops[0] if stops else 0,
         ),
-        logits_processor=_draws(sampling, prompts, model.device),
+        logits_processor=_draws(requests, model.device),
         stopping_criteria=StoppingCriteriaList([Progress(requests, length, tokenizer)]),
     )
     rows = output[:, length:].tolist()
@@ -130,13 +129,14 @@ def _padded(prompts: Sequence[Prompt], padding: int) -> dict[str, torch.Tensor]:
     return inputs
 
 
-def _draws(sampling: Sampling, prompts: Sequence[Prompt], device: torch.device) -> LogitsProcessorList:
+def _draws(requests: Sequence[Request[Prompt]], device: torch.device) -> LogitsProcessorList:
     rules = LogitsProcessorList()
+    sampling = requests[0].sampling
     if sampling.temperature > 0:
         rules.append(TemperatureLogitsWarper(float(sampling.temperature)))
         if sampling.top_p < 1:
             rules.append(TopPLogitsWarper(sampling.top_p))
-        rules.append(GumbelNoise([prompt.seed for prompt in prompts], device))
+        rules.append(GumbelNoise([request.sampling.seed for request in requests], device))
     return rules
 
 

@@ -5,7 +5,7 @@ The local engine prepares its requests with this, and training prepares those of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import ModelError
@@ -30,7 +30,6 @@ class Prompt:
         kinds: 0 for text and 1 for a picture's tokens, shape (length,).
         patches: normalised pixels of all pictures, shape (patches, values); None without pictures.
         grids: patches of each picture as (1, rows, columns), shape (pictures, 3).
-        seed: of this request's draws.
         on_text: takes the text as it is written; None when nobody listens.
         sent: how many characters it was given.
     """
@@ -39,9 +38,8 @@ class Prompt:
     kinds: torch.Tensor
     patches: torch.Tensor | None
     grids: torch.Tensor | None
-    seed: int | None
     on_text: Callable[[str], None] | None = None
-    sent: int = field(default=0)
+    sent: int = 0
 
 
 class Preparer:
@@ -92,7 +90,7 @@ class Preparer:
                 f"{len(ids)} prompt tokens and {sampling.max_tokens} new ones do not fit into the context of "
                 f"{self._context}: lower the pixel budgets or max_tokens"
             )
-        return Prompt(ids, inputs["mm_token_type_ids"][0], inputs.get("pixel_values"), grids, sampling.seed)
+        return Prompt(ids, inputs["mm_token_type_ids"][0], inputs.get("pixel_values"), grids)
 
     def conversation(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Messages as chat templates take them; pictures are placeholders, in order."""
