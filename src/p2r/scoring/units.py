@@ -46,7 +46,7 @@ for _dimension, _names in {
 }.items():
     for _spelt, _factor in _names.items():
         for _name in _spelt.split():
-            UNITS[_name] = (_dimension, Fraction(*map(Fraction, _factor.split("/"))))
+            UNITS[_name] = (_dimension, Fraction(_factor))
 
 PERCENT = {"%", "percent", "pct"}
 SCALES = {"hundred": 100, "thousand": 10**3, "k": 10**3, "million": 10**6, "billion": 10**9, "dozen": 12}
