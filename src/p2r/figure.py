@@ -245,9 +245,7 @@ def _answer(question: Question, prediction: Prediction, gold: str | None) -> tup
 
 
 def _named(question: Question, answer: str) -> str:
-    if len(answer) == 1 and answer in question.letters:
-        return f"{answer}. {question.choices[question.letters.index(answer)]}"
-    return answer
+    return question.option(answer) if len(answer) == 1 and answer in question.letters else answer
 
 
 def _footer(letters: Lettering, prediction: Prediction) -> _Block:

@@ -109,8 +109,7 @@ class PromptPack:
 
 def render_choices(question: Question) -> str:
     """The options, each on a line of its own, as `\\nA. text`; empty without choices."""
-    pairs = zip(question.letters, question.choices, strict=True)
-    return "".join(f"\n{letter}. {text}" for letter, text in pairs)
+    return "".join(f"\n{question.option(letter)}" for letter in question.letters)
 
 
 def _fill(pack: PromptPack, template: str, question: Question, **more: str) -> str:

@@ -122,6 +122,10 @@ class Question:
         """The option letters of this question, for example `"ABCD"`; empty without choices."""
         return LETTERS[: len(self.choices)]
 
+    def option(self, letter: str) -> str:
+        """One of the options as people and models read it: `B. blue`."""
+        return f"{letter}. {self.choices[self.letters.index(letter)]}"
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

@@ -189,7 +189,7 @@ def answer_text(question: Question, prediction: Prediction) -> str:
     if prediction.answer is None:
         return "none: it ran into its token limit" if prediction.truncated else "none"
     if question.choices:
-        return f"{prediction.answer}. {question.choices[question.letters.index(prediction.answer)]}"
+        return question.option(prediction.answer)
     return printable(prediction.answer)
 
 

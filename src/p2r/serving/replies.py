@@ -23,7 +23,7 @@ def answer_text(asked: Asked, question: Question, prediction: Prediction) -> tup
     """The content of the message, and why it ends; empty where there is no answer."""
     answer = prediction.answer or ""
     if answer and question.choices and asked.model != "p2r-letter":
-        answer = f"{answer}. {question.choices[question.letters.index(answer)]}"
+        answer = question.option(answer)
     content, was_cut = cut(answer, asked.request.answer_tokens)
     return content, "length" if was_cut or prediction.truncated else "stop"
 

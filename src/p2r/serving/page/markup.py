@@ -106,7 +106,7 @@ def answered(title: str, question: Question, prediction: Prediction) -> str:
         why = "it ran into its token limit" if prediction.truncated else "; ".join(prediction.notes)
         answer = f"no answer: {why}" if why else "no answer"
     elif question.choices:
-        answer = f"{prediction.answer}. {question.choices[question.letters.index(prediction.answer)]}"
+        answer = question.option(prediction.answer)
     else:
         answer = prediction.answer
     seconds = dict(prediction.seconds)
