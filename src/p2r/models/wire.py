@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.models.base import Completion
+from p2r.picture import encode_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ class FilteredError(ValueError):
 
 def request_fields(model: str, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
     """The keyword arguments of `chat.completions.create`; pictures as data URIs."""
+    encode_all(part for message in messages for part in message.content if not isinstance(part, str))
     fields: dict[str, Any] = {
         "model": model,
         "messages": [_message(message) for message in messages],
