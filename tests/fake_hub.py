@@ -1,4 +1,4 @@
-"""A hub of data sets on loopback, with as much of the real one's interface as its clients use."""
+"""A hub of data sets and models on loopback, with as much of the real one's interface as its clients use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub:
-    """Serves folders as data sets.
+    """Serves folders as data sets, and their files as a model's too.
 
     Args:
         folders: `owner/name` → folder.
@@ -87,8 +87,8 @@ class _Exchange(BaseHTTPRequestHandler):
         self.hub.asked.append((self.command, path, self.headers.get("Range", "")))
         for name, folder in self.hub.folders.items():
             api, files = f"/api/datasets/{name}", f"/datasets/{name}/resolve/"
-            if path.startswith(files):
-                self.file(folder / path.removeprefix(files).partition("/")[2])
+            if path.startswith((files, files.removeprefix("/datasets"))):
+                self.file(folder / path.partition("/resolve/")[2].partition("/")[2])
                 return
             if path == api or path.startswith(f"{api}/"):
                 self.about(name, folder, path.removeprefix(api), body)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fake_hub import FakeHub
 from p2r.errors import InputError
 from p2r.models import open_model, settings_for
 from p2r.models.endpoint import EndpointModel
@@ -57,6 +60,20 @@ def test_the_settings_of_a_checkpoint_are_found(folder: Path) -> None:
     (folder / "p2r.json").unlink()
     assert settings_for(str(folder)) is None
     assert settings_for("org/never-downloaded") is None
+
+
+@pytest.mark.parametrize("spec", ["me/model", "vllm:me/model"])
+def test_the_settings_of_a_hub_model_are_there_before_its_weights(folder: Path, spec: str) -> None:
+    pytest.importorskip("huggingface_hub", reason="the local extra is not installed")
+    code = f"from p2r.models import settings_for; print(settings_for({spec!r}).geometry.max_crops)"
+    with FakeHub({"me/model": folder}) as hub:
+        # The hub's client reads its endpoint when it is imported.
+        env = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(folder / "home")}
+        env |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0"}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+        )
+    assert done.stdout == "5\n", done.stderr
 
 
 def test_settings_that_cannot_be_read_are_an_error(folder: Path) -> None:

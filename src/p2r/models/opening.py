@@ -57,13 +57,16 @@ def open_model(spec: str, *, max_concurrency: int | None = None) -> Model:
 def settings_for(spec: str) -> Settings | None:
     """The settings that a checkpoint carries in its `p2r.json`; None when it has none or is a server's.
 
+    Of a hub model the file is downloaded before the weights are: they may come later, or by vLLM, which
+    leaves it out.
+
     Raises:
         InputError: the file is there and cannot be read.
     """
     if spec.startswith(("http://", "https://")):
         return None
     source = _locate(spec.removeprefix(_VLLM), spec)
-    file = source / SETTINGS_FILE if isinstance(source, Path) else _cached(source, SETTINGS_FILE)
+    file = source / SETTINGS_FILE if isinstance(source, Path) else _fetched(source, SETTINGS_FILE)
     return Settings.load(file) if file is not None and file.is_file() else None
 
 
@@ -89,11 +92,14 @@ def _locate(name: str, spec: str) -> Path | str:
     )
 
 
-def _cached(hub_id: str, file: str) -> Path | None:
-    """A file of a hub model that was downloaded before; the settings of a model come down with it."""
+def _fetched(hub_id: str, file: str) -> Path | None:
+    """A file of a hub model, from the cache where there is no network; None when it cannot be had."""
     try:
-        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub import hf_hub_download
     except ImportError:
         return None
-    found = try_to_load_from_cache(hub_id, file)
-    return Path(found) if isinstance(found, str) else None
+    try:
+        return Path(hf_hub_download(hub_id, file))
+    except (OSError, ValueError):
+        # No such file, which is fine; or no such model, or no way to it, which opening it says better.
+        return None
