@@ -1,8 +1,8 @@
-"""The bundled small model: a real Qwen3-VL of a few million parameters that knows the synthetic scenes.
+"""The bundled small models: real Qwen3-VLs of a few million parameters that know the synthetic scenes.
 
 `nano-base` is what `p2r.nano.pretrain` makes: supervised warm-up only, the part that Qwen3-VL-Instruct plays
-in the paper. It loads through the same code as any checkpoint, and it never pretends to understand
-photographs.
+in the paper. `nano` is what `p2r train recipes/nano.yaml` makes of it. They load through the same code as any
+checkpoint, and never pretend to understand photographs.
 """
 
 from __future__ import annotations
