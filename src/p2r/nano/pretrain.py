@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train nano-base on synthetic scenes.")
     parser.add_argument("--out", type=Path, required=True, help="run folder; the same one continues a run")
     parser.add_argument("--see-steps", type=int, default=7_000)
-    parser.add_argument("--speak-steps", type=int, default=2_200)
+    parser.add_argument("--speak-steps", type=int, default=3_200)
     parser.add_argument("--charts", type=int, default=6_000)
     parser.add_argument("--scenes", type=int, default=10_000)
     options = parser.parse_args()
