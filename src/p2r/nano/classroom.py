@@ -139,6 +139,7 @@ class Classroom:
             parts.append(f"<|im_start|>{message.role}\n")
             for part in message.content:
                 if isinstance(part, str):
+                    # A drill leaves its pictures out: an empty text keeps their place.
                     parts.append(part or "<|vision_start|><|vision_end|>")
                 else:
                     pads = "<|image_pad|>" * self._pointer.count(part)

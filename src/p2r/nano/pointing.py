@@ -46,9 +46,8 @@ class Pointer:
 
     def finding(self, made: SceneSample, prompt: list[int], target: list[int], picture: int) -> list[Glance]:
         """While a box is written: the object's colour in the question, its cell in the overview."""
-        written = [place for place, token in enumerate(target) if token in self.coordinates]
         glances = []
-        for count, place in enumerate(written):
+        for count, place in enumerate(self._located(target)):
             thing = made.task.targets[count // 4]
             cell = prompt.index(self.pad) + self._cell(thing, _WHOLE, picture)
             named = prompt.index(self.token(thing.colour))
@@ -92,7 +91,7 @@ class Pointer:
         ]
 
     def _located(self, target: list[int]) -> list[int]:
-        """Where the coordinates of a position's thinking stand."""
+        """Where coordinates stand."""
         return [place for place, token in enumerate(target) if token in self.coordinates]
 
     def concluding(self, task: Task, prompt: list[int], target: list[int]) -> list[Glance]:

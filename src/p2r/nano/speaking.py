@@ -1,7 +1,7 @@
 """Stage `speak`: the language model learns both roles from the frozen tower's tokens.
 
-Each step holds one batch of perceive lessons and one of answers (reason with crops, think, direct), so that
-lengths within a batch are alike. The losses cover the target only.
+Each step holds a batch of perceive lessons, one of answers (reason with crops, think, direct) and, later, one
+of drills, so that lengths within a batch are alike. The losses cover the target only.
 """
 
 from __future__ import annotations
