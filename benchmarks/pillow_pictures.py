@@ -6,7 +6,6 @@ The full raster is decoded, resized and cropped. Steps, sizes and filter are tho
 from __future__ import annotations
 
 import io
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,8 +48,7 @@ def pillow_outlines(image: PIL.Image.Image, boxes: Sequence[Box], geometry: Geom
 class PillowPicture(Picture):
     """A picture that is encoded by Pillow with its defaults."""
 
-    @cached_property
-    def _encoded(self) -> tuple[str, bytes]:
+    def _encode(self) -> tuple[str, bytes]:
         return pillow_encode(self.to_pil())
 
 

@@ -6,6 +6,7 @@ import base64
 import gc
 import io
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,10 @@ import pyvips
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2r import kept
+from p2r import decoding, kept
 from p2r.errors import InputError
 from p2r.images import ImageSource, Limits, Picture, encode_all
+from p2r.vips import from_array
 from pictures import difference, encoded, smooth
 
 if TYPE_CHECKING:
@@ -258,6 +260,34 @@ def test_a_region_of_a_tiled_file_reads_only_its_tiles(tmp_path: Path) -> None:
         source.overview((512, 384))
 
 
+@pytest.mark.parametrize("turn", [1, 6])
+def test_a_huge_tiled_file_is_read_by_several_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turn: int
+) -> None:
+    pixels = np.dstack([smooth(1024, 768), np.full((768, 1024), 128, np.uint8)])
+    path = tmp_path / "t.tif"
+    image = from_array(pixels, "srgb", None).copy()
+    image.set_type(pyvips.GValue.gint_type, "orientation", turn)
+    image.tiffsave(str(path), tile=True, tile_width=128, tile_height=128, compression="deflate")
+    size = (256, 192) if turn == 1 else (192, 256)
+    alone = ImageSource.open(path)
+    assert not alone._reader.whole(size).copies
+    expected = alone.overview(size)
+    monkeypatch.setattr(decoding, "STREAMED_PIXELS", 1000)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    together = ImageSource.open(path)
+    assert len(together._reader.whole(size).copies) == 3
+    assert difference(together.overview(size).pixels, expected.pixels) <= 1
+    monkeypatch.setattr(decoding, "MAX_TILE_BYTES", 2 * 3 * 1024 * 128 * 4)
+    assert len(together._reader.whole(size).copies) == 2
+
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 1000] = bytes(1000)
+    with pytest.raises(InputError, match="damaged"):
+        ImageSource.open(bytes(data)).overview(size)
+
+
 # --- threads ---------------------------------------------------------------------------------------------
 
 
@@ -389,6 +419,17 @@ def test_pictures_are_encoded_side_by_side() -> None:
     encode_all(pictures)
     assert ["_encoded" in vars(picture) for picture in pictures] == [True] * 4 + [False]
     assert pictures[0].encode() == Picture(smooth(1024, 768)).encode()
+
+
+def test_one_picture_does_not_wait_until_another_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2)
+
+    def encode(picture: Picture) -> tuple[str, bytes]:
+        both.wait(timeout=10)
+        return "image/png", picture.pixels.tobytes()
+
+    monkeypatch.setattr(Picture, "_encode", encode)
+    encode_all([Picture(smooth(1024, 768 + index)) for index in range(2)])
 
 
 def test_a_picture_is_encoded_once() -> None:

@@ -42,6 +42,24 @@ _FORMATS = "JPEG, PNG, WebP, TIFF, GIF, AVIF or BMP"
 
 STREAMED_PIXELS = 32_000_000  # a larger rectangle is resized while it is read
 MAX_LEVELS = 24
+MAX_READERS = 8  # threads that read one tiled file
+TILE_ROWS_HELD = 3  # rows of tiles that one of them keeps at most
+MAX_TILE_BYTES = 256 * 1024 * 1024  # that all of them keep
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All pixels of a picture, to be read once.
+
+    Attributes:
+        image: the pixels.
+        wait: waits until the first so many rows can be read; None when all can.
+        copies: the same pixels, each read by a pipeline of its own, for so many threads.
+    """
+
+    image: VipsImage
+    wait: Callable[[int], None] | None = None
+    copies: tuple[VipsImage, ...] = ()
 
 
 class Reader(Protocol):
@@ -52,11 +70,8 @@ class Reader(Protocol):
     height: int
     orientation: int
 
-    def whole(self, size: Size) -> tuple[VipsImage, Callable[[int], None] | None]:
-        """The whole picture, to be read once: `size` or larger, where the file has as much.
-
-        With it comes a function that waits until the first rows can be read; None when all can.
-        """
+    def whole(self, size: Size) -> Whole:
+        """The whole picture: `size` or larger, where the file has as much."""
         ...
 
     def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
@@ -120,6 +135,9 @@ class EncodedReader:
         self.height: int = header.height
         self.orientation: int = header.get("orientation") if "orientation" in fields else 1
         self._tiled = loader == "tiffload" and "tile-width" in fields
+        self._tile_row_bytes = 0
+        if self._tiled:
+            self._tile_row_bytes = header.get("tile-height") * header.bands * sample_type(header)().itemsize
         whole = loader in ("webpload", "gifload", "heifload") or "interlaced" in fields
         check_size(name, self.width, self.height, limits, whole=whole)
         if header.format not in ("uchar", "ushort"):
@@ -161,15 +179,23 @@ class EncodedReader:
         fine_enough = (level for level in self._levels if level.width * shrink >= self.width)
         return min(fine_enough, key=lambda level: level.width)
 
-    def whole(self, size: Size) -> tuple[VipsImage, Callable[[int], None] | None]:
+    def whole(self, size: Size) -> Whole:
         """See `Reader.whole`."""
         level = self._level_for((0, 0, self.width, self.height), size)
         if level.keep:
             with self._lock:
                 self._kept = self._kept or KeptPixels.keep(self._open({}))
         if self._kept:
-            return self._kept.image, self._kept.wait
-        return self._open(level.options), None
+            return Whole(self._kept.image, self._kept.wait)
+        copies = [self._open(level.options, "random") for _ in range(self._readers(level))]
+        return Whole(self._open(level.options), copies=tuple(copies))
+
+    def _readers(self, level: _Level) -> int:
+        # How many threads read a level side by side. Those of libvips wait for each other's tiles.
+        if not self._tiled or level.width * level.height <= STREAMED_PIXELS:
+            return 0
+        each = TILE_ROWS_HELD * self._tile_row_bytes * level.width
+        return min(os.cpu_count() or 1, MAX_READERS, MAX_TILE_BYTES // each)
 
     def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
         """See `Reader.pieces`."""

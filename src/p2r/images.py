@@ -13,6 +13,7 @@ import contextlib
 import math
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
@@ -21,13 +22,13 @@ import PIL.Image
 import pyvips
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from p2r.decoding import is_bmp, read_encoded
+from p2r.decoding import Whole, is_bmp, read_encoded
 from p2r.errors import InputError
 from p2r.limits import Limits, check_bytes, read_file
 from p2r.picture import PNG_MAX_PIXELS, Picture, encode_all
 from p2r.pixels import fit_size
 from p2r.rasters import read_array, read_bmp, read_pil
-from p2r.vips import vips_problem
+from p2r.vips import strips, vips_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -103,7 +104,7 @@ class ImageSource:
         """
         reader = self._reader
         try:
-            return self._finish(*reader.whole(_turned(size, reader.orientation)), size)
+            return self._finish(reader.whole(_turned(size, reader.orientation)), size)
         except pyvips.Error as error:
             raise InputError(f"{self.name}: {vips_problem(error)}") from error
 
@@ -130,14 +131,20 @@ class ImageSource:
         wanted = [_turned(size, reader.orientation) for size in sizes]
         try:
             pieces = reader.pieces(list(zip(stored, wanted, strict=True)))
-            return [self._finish(piece, None, size) for piece, size in zip(pieces, sizes, strict=True)]
+            return [self._finish(Whole(piece), size) for piece, size in zip(pieces, sizes, strict=True)]
         except pyvips.Error as error:
             raise InputError(f"{self.name}: {vips_problem(error)}") from error
 
-    def _finish(self, image: VipsImage, wait: Callable[[int], None] | None, size: Size) -> Picture:
+    def _finish(self, whole: Whole, size: Size) -> Picture:
         orientation = self._reader.orientation
-        resized = _resize_to_rgb(image, _turned(size, orientation))
-        pixels = _pixels(resized) if wait is None else _pixels_as_they_come(resized, image.height, wait)
+        stored = _turned(size, orientation)
+        if whole.copies:
+            pixels = _pixels_side_by_side([_resize_to_rgb(copy, stored) for copy in whole.copies])
+        elif whole.wait:
+            resized = _resize_to_rgb(whole.image, stored)
+            pixels = _pixels_as_they_come(resized, whole.image.height, whole.wait)
+        else:
+            pixels = _pixels(_resize_to_rgb(whole.image, stored))
         return Picture(_to_upright(pixels, orientation))
 
 
@@ -219,6 +226,21 @@ def _pixels_as_they_come(image: VipsImage, source_rows: int, wait: Callable[[int
         # The bicubic filter reaches two pixels of the result, or of the source when that is coarser.
         wait(min(source_rows, math.ceil((bottom + 4) * ratio) + 16))
         pixels[top:bottom] = _pixels(image.crop(0, top, image.width, bottom - top))
+    return pixels
+
+
+def _pixels_side_by_side(copies: Sequence[VipsImage]) -> np.ndarray:
+    # The first rows by the first copy, and so on.
+    width, height = copies[0].width, copies[0].height
+    pixels = np.empty((height, width, 3), np.uint8)
+
+    def fill(part: int) -> None:
+        top, bottom = height * part // len(copies), height * (part + 1) // len(copies)
+        for y, strip in strips(copies[part], (0, top, width, bottom)):
+            pixels[y : y + len(strip)] = strip
+
+    with ThreadPoolExecutor(len(copies)) as pool:
+        list(pool.map(fill, range(len(copies))))
     return pixels
 
 

@@ -6,7 +6,6 @@ import base64
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,10 +61,14 @@ class Picture:
 
     def encode(self) -> tuple[str, bytes]:
         """`(mime, data)` for transport: PNG up to half a megapixel, above that JPEG at quality 95."""
-        return self._encoded
+        encoded: tuple[str, bytes] | None = vars(self).get("_encoded")
+        if encoded is None:
+            # Not a cached property: those of Python 3.11 hold one lock for the pictures of all threads.
+            encoded = self._encode()
+            object.__setattr__(self, "_encoded", encoded)
+        return encoded
 
-    @cached_property
-    def _encoded(self) -> tuple[str, bytes]:
+    def _encode(self) -> tuple[str, bytes]:
         image = from_array(self.pixels, "srgb", None)
         if self.width * self.height <= PNG_MAX_PIXELS:
             return "image/png", image.pngsave_buffer(compression=3)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import PIL.Image
 
+from p2r.decoding import Whole
 from p2r.errors import InputError
 from p2r.limits import check_size
 from p2r.vips import crop, from_array
@@ -45,9 +46,9 @@ class RasterReader:
         interpretation = interpretation or (grey if bands < 3 else colour)
         self._image = from_array(np.ascontiguousarray(pixels), interpretation, profile)
 
-    def whole(self, size: Size) -> tuple[VipsImage, None]:  # noqa: ARG002 - all of it is at hand
+    def whole(self, size: Size) -> Whole:  # noqa: ARG002 - all of it is at hand
         """See `Reader.whole`."""
-        return self._image, None
+        return Whole(self._image)
 
     def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
         """See `Reader.pieces`."""
