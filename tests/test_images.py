@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gc
 import io
-import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -342,12 +342,16 @@ def test_what_is_no_picture_is_named(thing: object) -> None:
 
 
 @given(st.text("AQgw019+/=-_ \nä", min_size=4, max_size=12))
-def test_base64_is_what_the_standard_library_takes(text: str) -> None:
-    try:
-        base64.b64decode(text, validate=True)
-        said = "not a picture in a known format|0 bytes"
-    except ValueError as error:
-        said = re.escape(str(error))
+def test_what_is_not_base64_is_refused(text: str) -> None:
+    refused, taken = (
+        "data URI .*: (Non-base64 digit|Incorrect padding)",
+        "not a picture in a known format|0 bytes",
+    )
+    said = refused
+    with contextlib.suppress(ValueError):
+        plain = base64.b64encode(base64.b64decode(text, validate=True)).decode() == text
+        # The standard library also takes padding that is not needed, and bits that mean nothing.
+        said = taken if plain else f"{refused}|{taken}"
     with pytest.raises(InputError, match=said):
         ImageSource.open(f"data:image/png;base64,{text}")
 
@@ -361,7 +365,7 @@ def test_base64_is_what_the_standard_library_takes(text: str) -> None:
         ("data:,", "only base64"),
         ("data:image/png;base64,@@@@", "base64"),
         ("data:image/png;base64,AAAAA", "base64"),
-        ("data:image/png;base64,äääää", "ASCII"),
+        ("data:image/png;base64,äääää", "base64"),
         ("data:text/plain;base64,aGVsbG8gd29ybGQ=", "not a picture in a known format"),
     ],
 )

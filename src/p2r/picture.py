@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
+import pybase64
 
 from p2r.errors import InputError
 from p2r.vips import from_array
@@ -78,7 +78,7 @@ class Picture:
     def data_uri(self) -> str:
         """The encoded picture as a `data:` URI."""
         mime, data = self.encode()
-        return f"data:{mime};base64,{base64.b64encode(data).decode()}"
+        return f"data:{mime};base64,{pybase64.b64encode_as_string(data)}"
 
 
 def encode_all(pictures: Iterable[Picture]) -> None:

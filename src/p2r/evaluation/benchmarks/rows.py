@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-import base64
 import binascii
 import math
 from typing import TYPE_CHECKING, Any
+
+import pybase64
 
 from p2r.errors import InputError
 from p2r.types import LETTERS, Box
@@ -99,7 +100,7 @@ def picture(row: Mapping[str, Any], column: str, root: Path | None = None) -> Im
         if path.is_file():
             return path
     try:
-        return base64.b64decode(value, validate=True)
+        return pybase64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         where = f" in {root}" if root else ""
         raise InputError(f"column {column!r}: no picture {_shown(value)}{where}, and not base64") from None
