@@ -13,8 +13,9 @@ each answer is checked, the resident memory of the server is read.
 Shedding: four times as many clients as concurrency and queue take; anything but 200 and 429 is an error.
 
 With `--vllm` (a server that runs, with the bundled scenes' own model) it measures instead how many questions
-are answered in a second through the server, and how many when the same two calls of each, pictures encoded
-beforehand, are made to vLLM directly by as many clients; in turn, the first turn of each to warm up.
+are answered in a second by as many clients, in turn, the first turn of each to warm up: through the server;
+by the pipeline in the client's process, which calls vLLM directly and makes the pictures itself; and by the
+bare calls, with pictures that were made and encoded beforehand, as nobody can who does not know the boxes.
 """
 
 from __future__ import annotations
@@ -144,19 +145,25 @@ async def against_vllm(client: httpx.AsyncClient, options: argparse.Namespace) -
         (await ask(client, bodies[number % len(bodies)])).raise_for_status()
 
     async def directly(number: int) -> None:
+        question = samples[number % len(samples)].question
+        await P2R(model, settings=settings_of(options)).predict(question)
+
+    async def bare_calls(number: int) -> None:
         for messages, sampling in calls[number % len(calls)]:
             await model.complete(messages, sampling)
 
-    found: dict[str, list[float]] = {"directly": [], "through the server": []}
+    ways = {"through the server": through_the_server, "directly": directly, "bare calls": bare_calls}
+    found: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(options.turns + 1):
-        for name, one in (("directly", directly), ("through the server", through_the_server)):
+        for name, one in ways.items():
             rate = await rate_of(one, options.clients, options.questions)
             if turn:
                 found[name].append(rate)
-                print(f"{name}: {rate:.2f} questions/s")
+                print(f"{name}: {rate:.2f} questions/s", flush=True)
     await model.aclose()
-    direct, served = (statistics.median(rates) for rates in found.values())
-    print(f"{options.clients} clients, {options.questions} questions: {served / direct:.3f} of directly")
+    served, *others = (statistics.median(rates) for rates in found.values())
+    shares = [f"{served / rate:.3f} of {name}" for name, rate in zip(list(ways)[1:], others, strict=True)]
+    print(f"{options.clients} clients, {options.questions} questions: {', '.join(shares)}")
 
 
 async def rate_of(one: Callable[[int], Awaitable[None]], clients: int, questions: int) -> float:

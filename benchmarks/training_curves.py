@@ -1,0 +1,68 @@
+"""Draws the curves of several training runs into one picture: what docs/results.md shows of the nano runs.
+
+python benchmarks/training_curves.py docs/images/nano-training.png "seed 0=runs/nano" "seed 1=runs/nano-1"
+
+One run alone is better looked at with `p2r report RUN`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+
+from p2r.report.curves import running_mean
+from p2r.training.folder import PhaseFolder
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PANELS = {
+    "reward": "reward of a step's rollouts",
+    "recall": "evidence recall",
+    "frac_reward_zero_std": "groups without spread",
+    "kl": "KL to the phase's first weights",
+    "completions/mean_length": "tokens of a completion",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="the PNG")
+    parser.add_argument("runs", nargs="+", metavar="LABEL=RUN")
+    options = parser.parse_args()
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(20, 4), constrained_layout=True)
+    for number, run in enumerate(options.runs):
+        label, _, folder = run.partition("=")
+        for axis, metric in zip(axes, PANELS, strict=True):
+            draw(axis, Path(folder), metric, f"C{number}")
+        axes[-1].plot([], [], color=f"C{number}", label=label)
+    for axis, title in zip(axes, PANELS.values(), strict=True):
+        axis.set(title=title, xlabel="step, all phases")
+        axis.grid(alpha=0.3)
+    axes[-1].legend(frameon=False)
+    figure.savefig(options.out, dpi=100)
+
+
+def draw(axis: Axes, run: Path, metric: str, colour: str) -> None:
+    """A metric of all phases, a dotted line between two: the running mean, as `p2r report` draws it."""
+    before = 0
+    for folder in sorted((run / "phases").iterdir()):
+        rows = PhaseFolder(folder).metrics()
+        points = [(before + row["step"], row[metric]) for row in rows if metric in row]
+        if before:
+            axis.axvline(before + 0.5, color="grey", linewidth=0.8, linestyle=":")
+        if points:
+            axis.plot(*zip(*running_mean(points), strict=True), color=colour, linewidth=1.4)
+        before += max(row["step"] for row in rows)
+
+
+if __name__ == "__main__":
+    main()
