@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,16 @@ def test_two_writers_do_not_share_a_folder(tmp_path):
         FolderLock(tmp_path)
     with FolderLock(tmp_path):
         pass
+
+
+def test_a_lock_can_be_waited_for(tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        with FolderLock(tmp_path):
+            second = pool.submit(FolderLock, tmp_path, wait=True)
+            with pytest.raises(TimeoutError):
+                second.result(timeout=0.2)
+        with second.result(timeout=10), pytest.raises(InputError, match="another process"):
+            FolderLock(tmp_path)
 
 
 def test_a_lock_makes_its_folder_or_says_why_not(tmp_path):

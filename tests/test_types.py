@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from p2r import types
 from p2r.errors import InputError
-from p2r.types import Box, Prediction, Question, Usage
+from p2r.types import Box, Question, Usage
 from strategies import good_boxes
 
 # Boxes.
@@ -112,11 +112,6 @@ def test_a_question_has_no_place_for_its_answer() -> None:
 
 def test_usage_adds_up() -> None:
     assert sum([Usage(1, 2, 3), Usage(10, 20, 30)], Usage()) == Usage(11, 22, 33)
-
-
-def test_a_prediction_can_be_renamed() -> None:
-    first = Prediction("a", "p2r", "answered", "B", notes=("n",))
-    assert first.renamed("b") == dataclasses.replace(first, id="b")
 
 
 @pytest.mark.parametrize(

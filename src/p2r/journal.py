@@ -104,19 +104,20 @@ class FolderLock:
 
     Args:
         folder: made when it is not there.
+        wait: until another process lets go of it, instead of refusing.
 
     Raises:
         InputError: another process has it, or it cannot be made or written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, wait: bool = False) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise _refused(folder, error) from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._file)
             raise InputError(

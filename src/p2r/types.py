@@ -6,7 +6,7 @@ Rectangles in pixels carry `_px` in their name and are half-open: `x1` and `y1` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from p2r.errors import InputError
@@ -268,10 +268,6 @@ class Prediction:
     truncated: bool = False
     notes: tuple[str, ...] = ()
     error: str = ""
-
-    def renamed(self, new_id: str) -> Prediction:
-        """The same prediction under another id."""
-        return replace(self, id=new_id)
 
 
 @dataclass(frozen=True, slots=True)

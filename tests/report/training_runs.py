@@ -85,7 +85,7 @@ def _metrics(step: int, steps: int, number: int, turn: int, role: str, rng: rand
         "grad_norm": 1 + rng.random(),
         "completions/mean_length": 60 + 5 * rng.random(), "completions/max_length": 90.0,
         "completions/min_length": 30.0, "completions/clipped_ratio": 0.0, "seconds/step": 90 + rng.random(),
-        "seconds/generate": 50.0, "seconds/reward": 20.0, "failed": 0.0, "no_answer": noisy(0.02, 0.01),
+        "seconds/reward": 20.0, "failed": 0.0, "no_answer": noisy(0.02, 0.01),
         "correct": noisy(reward + 0.05), "recall": noisy(0.3 + 0.5 * gain),
     }  # fmt: skip
     if role == "perceiver":

@@ -152,6 +152,18 @@ def test_written_scenes_read_back(tmp_path) -> None:
     assert picture.stat().st_mtime_ns == stamp
 
 
+def test_several_processes_draw_the_same_pictures(tmp_path) -> None:
+    for name, workers in (("one", 1), ("two", 2)):
+        made = write_scenes(tmp_path / name, split="test", size="320x260", count=9, seed=3, workers=workers)
+        assert [one.id for one in made] == [f"test-3-{index}" for index in range(9)]
+    files = [
+        sorted(path for path in (tmp_path / name).rglob("*") if path.is_file()) for name in ("one", "two")
+    ]
+    assert len(files[0]) == 10
+    for one, two in zip(*files, strict=True):
+        assert (one.name, one.read_bytes()) == (two.name, two.read_bytes())
+
+
 def test_an_unwritable_folder_is_named(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file"):

@@ -104,6 +104,10 @@ def test_what_a_run_was_made_with_is_read_without_the_keys_that_are_gone(tmp_pat
         ("frozen: {where: endpoint}\n", "frozen: url goes with where: endpoint"),
         ("rollouts: {engine: vllm-server}\n", "rollouts: url goes with engine: vllm-server"),
         ("failures: {window: 5, most: 6}\n", "failures: most is 6, more than the window of 5"),
+        (
+            "training: {updates: 2, trainer: {steps_per_generation: 4}}\n",
+            "training: updates above 1 need the rollouts of a step at once: leave out steps_per_generation",
+        ),
         ("precision: float8\n", "precision: Input should be 'float32' or 'bfloat16'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,7 +31,7 @@ def scenes(
 
         from p2r.scenes import write_scenes
 
-        written = write_scenes(out, split=split, size=size, count=n, seed=seed)
+        written = write_scenes(out, split=split, size=size, count=n, seed=seed, workers=os.cpu_count() or 1)
         for _ in track(written, total=n, description="drawing", console=stderr(), transient=True):
             pass
         say("written", "dim", f"{n} scenes in {out / 'samples.jsonl'}")

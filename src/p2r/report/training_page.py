@@ -64,7 +64,6 @@ PLOTS: tuple[tuple[str, bool, dict[str, str]], ...] = (
         False,
         {
             "seconds/step": "whole step",
-            "seconds/generate": "rollouts",
             "seconds/reward": "rewards",
             "seconds/frozen": "of which the frozen role",
         },

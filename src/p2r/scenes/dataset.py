@@ -10,9 +10,10 @@ import json
 import math
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.errors import InputError
+from p2r.scenes.drawing import draw_files
 from p2r.scenes.families import FAMILIES, WEIGHTS, Task, draw_scene, draw_task
 from p2r.scenes.render import render
 from p2r.types import Box, Question, Sample
@@ -56,6 +57,24 @@ class SceneSample:
     def render(self) -> np.ndarray:
         """The picture at full size: RGB, uint8, (height, width, 3)."""
         return render(self.scene, self.size)
+
+    @property
+    def file(self) -> str:
+        """Where a folder of scenes keeps the picture, relative to the folder."""
+        return f"images/{self.id}-{self.size[0]}x{self.size[1]}.jpg"
+
+    def row(self) -> dict[str, Any]:
+        """A line of `samples.jsonl`: `id, image, question, choices, answer_type, answer, boxes, family`."""
+        return {
+            "id": self.id,
+            "image": self.file,
+            "question": self.task.text,
+            "choices": list(self.task.choices),
+            "answer_type": self.task.answer_type,
+            "answer": self.task.answer,
+            "boxes": [list(box.as_tuple()) for box in self.boxes],
+            "family": self.task.family,
+        }
 
     def sample(self, image: str | np.ndarray | None = None) -> Sample:
         """The question with its gold answer, about `image` (a fresh rendering by default)."""
@@ -134,42 +153,31 @@ def with_aspect(size: tuple[int, int], aspect: float) -> tuple[int, int]:
     return round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
 
 
-def write_scenes(out: Path, *, split: Split, size: str, count: int, seed: int = 0) -> Iterator[SceneSample]:
+def write_scenes(
+    out: Path, *, split: Split, size: str, count: int, seed: int = 0, workers: int = 1
+) -> Iterator[SceneSample]:
     """Write `images/*.jpg` and `samples.jsonl`, yielding each sample when it is on disk.
 
-    Each line holds `id, image, question, choices, answer_type, answer, boxes, family`. Pictures that are
-    already there are kept, so an interrupted call continues.
+    Pictures that are already there are kept, so an interrupted call continues.
+
+    Args:
+        out: the folder.
+        split, size, seed: as of `make_sample`.
+        count: samples 0 to `count` − 1.
+        workers: processes that draw; see `draw_files`.
 
     Raises:
         InputError: the folder cannot be written, or an argument is out of range.
     """
     import pyvips
 
+    made = [make_sample(split, index, seed=seed, size=size) for index in range(count)]
     try:
         (out / "images").mkdir(parents=True, exist_ok=True)
         with (out / "samples.jsonl").open("w", encoding="utf-8") as lines:
-            for index in range(count):
-                made = make_sample(split, index, seed=seed, size=size)
-                name = f"images/{made.id}-{made.size[0]}x{made.size[1]}.jpg"
-                if not (out / name).exists():
-                    partial = out / (name + ".part.jpg")
-                    pyvips.Image.new_from_array(made.render()).write_to_file(str(partial), Q=92)
-                    partial.replace(out / name)
-                lines.write(json.dumps(_row(made, name), ensure_ascii=False) + "\n")
-                yield made
+            drawn = draw_files([(one, out / one.file) for one in made], workers=workers)
+            for one, _ in zip(made, drawn, strict=True):
+                lines.write(json.dumps(one.row(), ensure_ascii=False) + "\n")
+                yield one
     except (OSError, pyvips.Error) as error:
         raise InputError(f"cannot write scenes to {out}: {error}") from error
-
-
-def _row(made: SceneSample, image: str) -> dict[str, object]:
-    task = made.task
-    return {
-        "id": made.id,
-        "image": image,
-        "question": task.text,
-        "choices": list(task.choices),
-        "answer_type": task.answer_type,
-        "answer": task.answer,
-        "boxes": [list(box.as_tuple()) for box in made.boxes],
-        "family": task.family,
-    }

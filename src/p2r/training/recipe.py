@@ -5,7 +5,7 @@ The defaults are the paper's settings (docs/paper.md). `recipefile` reads and wr
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -108,6 +108,14 @@ class Training(_Part):
     save_every: Positive = 10
     rollouts_every: Positive = 1
     trainer: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _updates_go_over_whole_steps(self) -> Self:
+        if self.updates > 1 and "steps_per_generation" in self.trainer:
+            raise ValueError(
+                "updates above 1 need the rollouts of a step at once: leave out steps_per_generation"
+            )
+        return self
 
 
 class Phase(Training):
