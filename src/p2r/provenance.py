@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import p2r
-from p2r.nano import bundled
+from p2r.errors import InputError
+from p2r.models.source import locate
 
 PACKAGES = ("torch", "transformers", "vllm", "openai", "pyvips", "pillow", "numpy", "math-verify", "datasets")
 _SAMPLE_BYTES = 1 << 20
@@ -73,17 +74,19 @@ def revision(spec: str) -> str | None:
 
 
 def _folder(spec: str) -> Path | None:
-    if spec in bundled():
-        return bundled()[spec]
-    if Path(spec).is_dir():
-        return Path(spec).resolve()
+    try:
+        source = locate(spec)
+    except InputError:
+        return None
+    if isinstance(source, Path):
+        return source.resolve()
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
     try:
-        cached = try_to_load_from_cache(spec, "config.json")
-    except ValueError:  # not a hub id
+        cached = try_to_load_from_cache(source, "config.json")
+    except ValueError:  # the hub is stricter about ids than we are
         return None
     return Path(cached).parent if isinstance(cached, str) else None
 

@@ -10,19 +10,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p2r.errors import InputError
-from p2r.nano import NAMES, bundled
+from p2r.models.source import locate
 from p2r.settings import SETTINGS_FILE, Settings
 
 if TYPE_CHECKING:
     from p2r.models.base import Model
 
 _VLLM = "vllm:"
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _LOCAL_BATCH = 8
 
 
@@ -46,9 +43,9 @@ def open_model(spec: str, *, max_concurrency: int | None = None) -> Model:
         from p2r.models.vllm import VLLMModel, VLLMServer
 
         name = spec.removeprefix(_VLLM)
-        server = VLLMServer(_locate(name, spec), name=name)
+        server = VLLMServer(locate(name, spec), name=name)
         return VLLMModel(server, max_concurrency=max_concurrency or 64)
-    source = _locate(spec, spec)
+    source = locate(spec)
     from p2r.models.local import LocalModel
 
     return LocalModel(source, name=spec, max_batch=min(_LOCAL_BATCH, max_concurrency or _LOCAL_BATCH))
@@ -65,31 +62,9 @@ def settings_for(spec: str) -> Settings | None:
     """
     if spec.startswith(("http://", "https://")):
         return None
-    source = _locate(spec.removeprefix(_VLLM), spec)
+    source = locate(spec.removeprefix(_VLLM), spec)
     file = source / SETTINGS_FILE if isinstance(source, Path) else _fetched(source, SETTINGS_FILE)
     return Settings.load(file) if file is not None and file.is_file() else None
-
-
-def _locate(name: str, spec: str) -> Path | str:
-    """The folder of a checkpoint, or its hub id."""
-    if name in NAMES:
-        if name not in bundled():
-            raise InputError(
-                f"model {spec}: this installation does not hold the weights of {name}; name another model "
-                "(--model), or make them: python -m p2r.nano.pretrain --help"
-            )
-        return bundled()[name]
-    path = Path(name).expanduser()
-    if name and path.exists():
-        if not (path / "config.json").is_file():
-            raise InputError(f"model {spec}: {path} is no checkpoint folder (it has no config.json)")
-        return path
-    if _HUB_ID.fullmatch(name):
-        return name
-    raise InputError(
-        f"unknown model {spec!r}: {', '.join(NAMES)}, a checkpoint folder, a hub id such as "
-        "Qwen/Qwen3-VL-2B-Instruct, vllm:<folder or hub id>, or http://host:port/v1#name"
-    )
 
 
 def _fetched(hub_id: str, file: str) -> Path | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from p2r.errors import InputError, ModelError
 from p2r.journal import FolderLock, read_lines, write_json
+from p2r.models.source import locate
 from p2r.provenance import environment, revision
 from p2r.training.card import model_card
 from p2r.training.dataset import prepare_data, settings_of
@@ -97,16 +98,8 @@ def find_start(spec: str) -> Path:
         InputError: there are none.
     """
     from p2r.models.checkpoint import find_folder
-    from p2r.nano import NAMES, bundled
 
-    if spec in NAMES:
-        if spec not in bundled():
-            raise InputError(
-                f"model {spec}: this installation does not hold its weights; make them with "
-                "python -m p2r.nano.pretrain, and name their folder"
-            )
-        return bundled()[spec]
-    return find_folder(spec).resolve()
+    return find_folder(locate(spec)).resolve()
 
 
 def make_folder(out: Path) -> None:
