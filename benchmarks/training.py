@@ -1,10 +1,10 @@
 """What PRA-GRPO costs beside plain GRPO: a step of each role, memory, the frozen role here or by HTTP.
 
-    python benchmarks/training.py [--model nano-base] [--prompts 8] [--tokens 32] [--steps 4]
+    python benchmarks/training.py [--model nano-base] [--prompts 8] [--tokens 32] [--steps 5]
 
 Plain GRPO is TRL's trainer on the same rows with a reward that costs nothing. Every completion has exactly
 `--tokens` tokens, so that all trainers sample and learn equally many. Each part runs in a process of its own;
-times are processor seconds of a step after the first, so that a busy machine matters less. Targets:
+times are seconds of a step after the first, the median: nothing else may run beside it. Targets:
 
     perceiver step ≤ 1.35 × plain step + one batched generation of the frozen role
     reasoner step ≤ 1.1 × plain step on the same rows
@@ -18,9 +18,11 @@ import argparse
 import asyncio
 import base64
 import gc
+import itertools
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -43,7 +45,8 @@ def main() -> None:
     parser.add_argument("--model", default="nano-base")
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch")
     parser.add_argument("--part", choices=PARTS, help="run one part and print its figures as JSON")
     parser.add_argument("--scenes", type=Path, help="where scenes are drawn; kept there for the next time")
     options = parser.parse_args()
@@ -58,9 +61,9 @@ def main() -> None:
 
 def run_part(part: str, options: argparse.Namespace, scenes: Path) -> dict[str, float]:
     command = [sys.executable, __file__, "--part", part, "--model", options.model, "--scenes", str(scenes)]
-    for name in ("prompts", "tokens", "steps"):
+    for name in ("prompts", "tokens", "steps", "threads"):
         command += [f"--{name}", str(getattr(options, name))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if not lines:
@@ -101,7 +104,7 @@ def report(found: dict[str, dict[str, float]]) -> bool:
 def measure(options: argparse.Namespace) -> dict[str, float]:
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     role = options.part.removeprefix("plain-")
     with tempfile.TemporaryDirectory() as folder:
         session = open_session(options, role, Path(folder))
@@ -117,10 +120,15 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         clock = Clock()
         trainer.add_callback(clock.callback())
         trainer.train()
-        figures = {"step": clock.mean(), "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        steps = clock.steps()
+        figures = {
+            "step": statistics.median(steps),
+            "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
         if options.part == "perceiver":
             # Of the steps that the clock saw: all but the first.
-            figures["rest"] = figures["step"] - sum(timed.seconds_of[1:]) / (options.steps - 1)
+            rest = [step - frozen for step, frozen in zip(steps, timed.seconds_of[1:], strict=True)]
+            figures["rest"] = statistics.median(rest)
             figures |= frozen_figures(built, session)
         return figures
 
@@ -141,7 +149,6 @@ def open_session(options: argparse.Namespace, role: str, folder: Path) -> Sessio
         f"training.micro_batch={rows}",
         f"training.max_tokens={options.tokens}",
         "training.save_every=1000",
-        f"frozen.batch={rows}",
     ]
     recipe = load_recipe(Path(__file__).parents[1] / "recipes/nano.yaml", changes)
     out = folder / "run"
@@ -207,14 +214,14 @@ def frozen_figures(built: Built, session: Session) -> dict[str, float]:
                 reason_messages(rows.settings.prompts, rows.samples[index].question, evidence)
             )
     sampling = Sampling(session.phase.max_tokens or 32)
-    began = time.process_time()
+    began = time.perf_counter()
     asyncio.run(built.frozen.complete_all(conversations, sampling))
-    batched = time.process_time() - began
+    batched = time.perf_counter() - began
     server = serve(session.state.start)
     model = EndpointModel(f"http://127.0.0.1:{server.server_port}/v1", "frozen")
-    began = time.process_time()
+    began = time.perf_counter()
     asyncio.run(FrozenModel(model, concurrency=1).complete_all(conversations, sampling))
-    one_by_one = time.process_time() - began
+    one_by_one = time.perf_counter() - began
     server.shutdown()
     return {"frozen": batched, "http": one_by_one}
 
@@ -278,24 +285,23 @@ def serve(source: str) -> ThreadingHTTPServer:
 
 
 class Timed:
-    """A frozen role, and the processor seconds of each of its calls."""
+    """A frozen role, and the seconds of each of its calls."""
 
     def __init__(self, frozen: Any) -> None:
         self._frozen = frozen
-        self.seconds = 0.0
         self.seconds_of: list[float] = []
 
     async def complete_all(self, *arguments: Any) -> Any:
         """As the frozen role does."""
-        began = time.process_time()
+        began = time.perf_counter()
         try:
             return await self._frozen.complete_all(*arguments)
         finally:
-            self.seconds_of.append(time.process_time() - began)
+            self.seconds_of.append(time.perf_counter() - began)
 
 
 class Clock:
-    """Processor seconds from the end of one step to the end of the next: reading rows is part of a step."""
+    """Seconds from the end of one step to the end of the next: reading rows is part of a step."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -308,13 +314,13 @@ class Clock:
 
         class EndOfStep(TrainerCallback):
             def on_step_end(self, *_: Any, **__: Any) -> None:
-                ends.append(time.process_time())
+                ends.append(time.perf_counter())
 
         return EndOfStep()
 
-    def mean(self) -> float:
-        """Seconds of a step, the first left out."""
-        return (self.ends[-1] - self.ends[0]) / (len(self.ends) - 1)
+    def steps(self) -> list[float]:
+        """Seconds of each step, the first left out."""
+        return [end - begin for begin, end in itertools.pairwise(self.ends)]
 
 
 if __name__ == "__main__":

@@ -106,19 +106,20 @@ class FrozenWeights:
         self, conversations: Sequence[Sequence[Message]], sampling: Sampling
     ) -> list[Completion | ModelError]:
         replies: dict[int, Completion | ModelError] = {}
-        prompts: dict[int, Prompt] = {}
-        for position, messages in enumerate(conversations):
-            try:
-                prompts[position] = self._preparer.prepare(messages, sampling)
-            except ModelError as error:
-                replies[position] = error
         # Of similar lengths together: less padding.
-        order = sorted(prompts, key=lambda position: len(prompts[position].ids))
+        order = sorted(range(len(conversations)), key=lambda position: _extent(conversations[position]))
         with base_weights(self._model):
             for start in range(0, len(order), self._batch):
-                chunk = order[start : start + self._batch]
-                requests = [Request(prompts[position], sampling) for position in chunk]
-                replies.update(zip(chunk, self._generate(requests), strict=True))
+                # Prepared a batch at a time: the pixels of all at once would fill the memory.
+                requests: dict[int, Request[Prompt]] = {}
+                for position in order[start : start + self._batch]:
+                    try:
+                        prompt = self._preparer.prepare(conversations[position], sampling)
+                        requests[position] = Request(prompt, sampling)
+                    except ModelError as error:
+                        replies[position] = error
+                if requests:
+                    replies.update(zip(requests, self._generate(list(requests.values())), strict=True))
         return [replies[position] for position in range(len(conversations))]
 
     def _generate(self, requests: list[Request[Prompt]]) -> list[Completion | ModelError]:
@@ -138,6 +139,13 @@ class FrozenWeights:
         torch.cuda.empty_cache()
         half = len(requests) // 2
         return self._generate(requests[:half]) + self._generate(requests[half:])
+
+
+def _extent(conversation: Sequence[Message]) -> tuple[int, int]:
+    # Pixels and characters: tells which prompts are about equally long.
+    parts = [part for message in conversation for part in message.content]
+    pixels = sum(part.width * part.height for part in parts if not isinstance(part, str))
+    return pixels, sum(len(part) for part in parts if isinstance(part, str))
 
 
 @contextlib.contextmanager
