@@ -38,16 +38,18 @@ def main() -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(20, 4), constrained_layout=True)
+    figure, grid = plt.subplots(2, 3, figsize=(13, 7), constrained_layout=True)
+    *axes, key = grid.flat
     for number, run in enumerate(options.runs):
         label, _, folder = run.partition("=")
         for axis, metric in zip(axes, PANELS, strict=True):
             draw(axis, Path(folder), metric, f"C{number}")
-        axes[-1].plot([], [], color=f"C{number}", label=label)
+        key.plot([], [], color=f"C{number}", label=label)
     for axis, title in zip(axes, PANELS.values(), strict=True):
         axis.set(title=title, xlabel="step, all phases")
         axis.grid(alpha=0.3)
-    axes[-1].legend(frameon=False)
+    key.legend(frameon=False, loc="center")
+    key.axis("off")
     figure.savefig(options.out, dpi=100)
 
 
