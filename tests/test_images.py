@@ -205,6 +205,25 @@ def test_no_regions_are_no_pictures_whether_pixels_are_kept_or_not(kind: str) ->
     assert source.regions([], []) == []
 
 
+def test_memory_is_used_again_once_nobody_refers_to_it() -> None:
+    room = kept._Room(10_000)
+    first = room.take(3000)
+    second = room.take(2500)
+    assert first is not None
+    assert second is not None
+    assert room.take(5000) is None, "5,500 of 10,000 bytes are taken"
+    place, view = first.ctypes.data, first.view(np.uint16).reshape(30, 50)[3:]
+    del first
+    assert room.free == 4500, "a view still refers to it"
+    del view
+    assert room.free == 7500
+    small, large = room.take(1400), room.take(2000)
+    assert small is not None
+    assert large is not None
+    assert small.ctypes.data != place, "more than twice as much would lie idle"
+    assert (large.ctypes.data, large.size) == (place, 2000)
+
+
 def test_when_no_room_is_left_pictures_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "MAX_BYTES_EACH", 1000)
     source = ImageSource.open(encoded(smooth(640, 480), "PNG"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from typing import TYPE_CHECKING
@@ -16,27 +17,49 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 512 * 1024 * 1024  # of all pictures together
 MAX_BYTES_EACH = 128 * 1024 * 1024
+MAX_SPARE_BYTES = 128 * 1024 * 1024  # that wait for the next picture
 
 
 class _Room:
-    """How many more bytes may be kept."""
+    """How many more bytes may be kept, and memory to keep them in.
+
+    Memory that is given back is used again: to get as much from the system anew, and cleared, can take as
+    long as to decode a picture into it.
+    """
 
     def __init__(self, free: int) -> None:
         self.free = free
-        self._lock = threading.Lock()
+        self._spare: list[np.ndarray] = []
+        # The collector may give memory back in the middle of anything.
+        self._lock = threading.RLock()
 
-    def take(self, count: int) -> bool:
-        """Reserve bytes, if they are free."""
+    def take(self, count: int) -> np.ndarray | None:
+        """An array of so many bytes, if they are free; given back when nobody refers to it any more."""
         with self._lock:
             if count > min(self.free, MAX_BYTES_EACH):
-                return False
+                return None
             self.free -= count
-            return True
+            sizes = [spare.size for spare in self._spare]
+            fitting = [size for size in sizes if count <= size <= 2 * count]
+            memory = self._spare.pop(sizes.index(min(fitting))) if fitting else None
+        try:
+            memory = np.empty(count, np.uint8) if memory is None else memory
+        except MemoryError:
+            self._give_back(count)
+            raise
+        # Over a memoryview, so that every array that is made from this one refers to it.
+        lent = np.frombuffer(memory.data, np.uint8, count)
+        weakref.finalize(lent, self._give_back, count, memory)
+        return lent
 
-    def give_back(self, count: int) -> None:
-        """Free reserved bytes."""
+    def _give_back(self, count: int, memory: np.ndarray | None = None) -> None:
         with self._lock:
             self.free += count
+            if (
+                memory is not None
+                and memory.size + sum(spare.size for spare in self._spare) <= MAX_SPARE_BYTES
+            ):
+                self._spare.append(memory)
 
 
 room = _Room(MAX_BYTES)
@@ -49,10 +72,9 @@ class KeptPixels:
         image: the pixels; only rows that were waited for may be read.
     """
 
-    def __init__(self, source: VipsImage, reserved: int) -> None:
-        weakref.finalize(self, room.give_back, reserved)  # first, so that it holds when memory is short below
-        self._pixels = np.empty((source.height, source.width, source.bands), sample_type(source))
-        self.image = like(source, self._pixels)
+    def __init__(self, source: VipsImage, pixels: np.ndarray) -> None:
+        self._pixels = pixels
+        self.image = like(source, pixels)
         self._ready = 0
         self._error: Exception | None = None
         self._changed = threading.Condition()
@@ -61,9 +83,9 @@ class KeptPixels:
     @classmethod
     def keep(cls, source: VipsImage) -> KeptPixels | None:
         """Begin to decode a picture, if there is room for its pixels."""
-        samples = source.width * source.height * source.bands
-        count = samples * np.dtype(sample_type(source)).itemsize
-        return cls(source, count) if room.take(count) else None
+        shape, kind = (source.height, source.width, source.bands), sample_type(source)
+        memory = room.take(math.prod(shape) * np.dtype(kind).itemsize)
+        return None if memory is None else cls(source, memory.view(kind).reshape(shape))
 
     def _decode(self, source: VipsImage) -> None:
         # Straight into the pixels: strips that are fetched and copied take half as long again.
