@@ -32,6 +32,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2r.training.launch import CPU_VARIABLES
+
 if TYPE_CHECKING:
     from p2r.training.built import Built
     from p2r.training.session import Session
@@ -63,7 +65,7 @@ def run_part(part: str, options: argparse.Namespace, scenes: Path) -> dict[str, 
     command = [sys.executable, __file__, "--part", part, "--model", options.model, "--scenes", str(scenes)]
     for name in ("prompts", "tokens", "steps", "threads"):
         command += [f"--{name}", str(getattr(options, name))]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, **CPU_VARIABLES, "OMP_NUM_THREADS": str(options.threads)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if not lines:
@@ -289,6 +291,7 @@ class Timed:
 
     def __init__(self, frozen: Any) -> None:
         self._frozen = frozen
+        self.seconds = 0.0  # which a phase reads; nothing here does
         self.seconds_of: list[float] = []
 
     async def complete_all(self, *arguments: Any) -> Any:

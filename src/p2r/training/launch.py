@@ -50,6 +50,11 @@ def _has_gpu() -> bool:
     return any(os.path.exists(f"/dev/nvidia{number}") for number in range(8))  # noqa: PTH110
 
 
+# One pool of memory: what the thread of the rewards has freed serves the next update. With a pool for each
+# thread the peak of a perceiver phase is a quarter to four fifths above that of plain GRPO.
+CPU_VARIABLES = {"ACCELERATE_USE_CPU": "true", "MALLOC_ARENA_MAX": "1"}
+
+
 class Processes:
     """The processes of one phase; their output goes to the phase's `log.txt`.
 
@@ -63,7 +68,7 @@ class Processes:
         variables = {**os.environ, **environment, END_WITH_STDIN: "1", "PYTHONUNBUFFERED": "1"}
         variables.setdefault("TOKENIZERS_PARALLELISM", "false")
         if not _has_gpu():
-            variables["ACCELERATE_USE_CPU"] = "true"
+            variables = {**CPU_VARIABLES, **variables}
         if launch.threads is not None:
             variables["OMP_NUM_THREADS"] = str(launch.threads)
         with (folder / LOG).open("ab") as log:

@@ -85,7 +85,7 @@ class Door:
             if _PAGE.fullmatch(scope["path"]):
                 await self._app(scope, receive, send_guarded)
             elif scope["path"] == _ASK:
-                body = _plain(await read_body(Request(scope, receive), self._config, self._most()))
+                body = _plain(bytes(await read_body(Request(scope, receive), self._config, self._most())))
                 await self._page(_with_length(scope, body), _replayed(body, receive), send_guarded)
             else:
                 scope = {**scope, "query_string": _session_only(scope)}

@@ -35,7 +35,7 @@ def page_routes(service: Service, gallery: Gallery, asking: Asking) -> APIRouter
             raise RequestFailed(415, "the Content-Type must be application/octet-stream")
         async with service.admission.admitted():
             config = service.config
-            data = await read_body(request, config, config.picture.max_bytes)
+            data = bytes(await read_body(request, config, config.picture.max_bytes))
             try:
                 name, source = await asyncio.to_thread(gallery.take, data)
             except InputError as error:
