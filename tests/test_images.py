@@ -224,6 +224,15 @@ def test_memory_is_used_again_once_nobody_refers_to_it() -> None:
     assert (large.ctypes.data, large.size) == (place, 2000)
 
 
+def test_only_the_last_memory_waits_to_be_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "MAX_SPARE_BYTES", 5000)
+    room = kept._Room(10_000)
+    lent = [room.take(size) for size in (2000, 2100, 2200)]
+    while lent:
+        del lent[0]
+    assert [spare.size for spare in room._spare] == [2100, 2200]
+
+
 def test_when_no_room_is_left_pictures_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "MAX_BYTES_EACH", 1000)
     source = ImageSource.open(encoded(smooth(640, 480), "PNG"))

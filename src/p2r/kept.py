@@ -55,11 +55,10 @@ class _Room:
     def _give_back(self, count: int, memory: np.ndarray | None = None) -> None:
         with self._lock:
             self.free += count
-            if (
-                memory is not None
-                and memory.size + sum(spare.size for spare in self._spare) <= MAX_SPARE_BYTES
-            ):
+            if memory is not None:
                 self._spare.append(memory)
+                while sum(spare.size for spare in self._spare) > MAX_SPARE_BYTES:
+                    del self._spare[0]
 
 
 room = _Room(MAX_BYTES)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 FROZEN_URL = "P2R_FROZEN_URL"  # where a phase finds the server that was started for it
 FROZEN_KEY = "P2R_FROZEN_KEY"
 _GRACE_S = 300.0
+# One pool of memory: what the thread of the rewards has freed serves the next update. With a pool for each
+# thread the peak of a perceiver phase is a quarter to four fifths above that of plain GRPO.
+CPU_VARIABLES = {"ACCELERATE_USE_CPU": "true", "MALLOC_ARENA_MAX": "1"}
 
 
 def launch_command(launch: Launch, folder: Path) -> list[str]:
@@ -48,11 +51,6 @@ def launch_command(launch: Launch, folder: Path) -> list[str]:
 def _has_gpu() -> bool:
     # Without importing torch: the parent of the phases stays small.
     return any(os.path.exists(f"/dev/nvidia{number}") for number in range(8))  # noqa: PTH110
-
-
-# One pool of memory: what the thread of the rewards has freed serves the next update. With a pool for each
-# thread the peak of a perceiver phase is a quarter to four fifths above that of plain GRPO.
-CPU_VARIABLES = {"ACCELERATE_USE_CPU": "true", "MALLOC_ARENA_MAX": "1"}
 
 
 class Processes:
