@@ -391,3 +391,21 @@ def test_a_hub_id_that_cannot_be_had_is_one_line_with_a_cure(
         checkpoint.find_folder("org/never-downloaded")
     with pytest.raises(InputError, match="neither a folder nor a hub id"):
         checkpoint.find_folder("what is this")
+
+
+def test_on_a_processor_only_the_batch_that_runs_has_helpers(folder: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)  # even where there is one core
+    numbers: list[int] = []
+    try:
+        opened = LocalModel(folder, dtype="float32", device="cpu")
+        for executor in (opened._preparing, opened._batcher._thread):
+            executor.submit(torch.ones(1 << 16).sqrt).result()  # from here on a thread has its number
+            numbers.append(executor.submit(torch.get_num_threads).result())
+        later = threading.Thread(target=lambda: numbers.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert [*numbers, torch.get_num_threads()] == [1, 2, 2, 2]
+        asyncio.run(opened.aclose())
+    finally:
+        torch.set_num_threads(threads)

@@ -64,6 +64,8 @@ class LocalModel:
         self._stops = stop_tokens(checkpoint.model)
         self._batcher: Batcher[Prompt] = Batcher(self._run, max_batch=max_batch, name=self._name)
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="p2r-prepare")
+        if self._device.type == "cpu":
+            _without_helpers(self._preparing)
         self._closed = False
 
     @property
@@ -149,3 +151,19 @@ class LocalModel:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         raise MemoryError
+
+
+def _without_helpers(executor: ThreadPoolExecutor) -> None:
+    """Let the one thread of an executor calculate without OpenMP's helpers.
+
+    Every thread that calculates has helpers of its own. As soon as there are more of them than cores, those
+    of the batch that runs sleep between any two operations, and it takes about twice as long.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    # Asked once, a thread has its number, and keeps the one that it is set to then.
+    executor.submit(torch.get_num_threads).result()
+    executor.submit(torch.set_num_threads, 1).result()
+    # Threads that begin to calculate later take the number that was set last by anyone.
+    torch.set_num_threads(threads)
