@@ -26,10 +26,11 @@ check: $(INSTALLED)
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
-# Every measurement; each can be run alone and says how in its first lines. Fails when one misses its target.
+# Every measurement that needs nothing but this machine; each can be run alone and says how in its first lines.
+# Fails when one misses its target.
 bench: $(INSTALLED)
-	@failed=0; for script in $(filter-out %/scripted_endpoint.py,$(wildcard benchmarks/*.py)); do \
-		echo "== $$script"; $(BIN)/python $$script || failed=1; done; exit $$failed
+	@failed=0; for name in images patch_embedding evaluation evaluation_memory training serving; do \
+		echo "== $$name"; $(BIN)/python benchmarks/$$name.py || failed=1; done; exit $$failed
 
 setup: $(INSTALLED)
 

@@ -1,10 +1,11 @@
 """What PRA-GRPO costs beside plain GRPO: a step of each role, memory, the frozen role here or by HTTP.
 
-    python benchmarks/training.py [--model nano-base] [--prompts 8] [--tokens 32] [--steps 5]
+    python benchmarks/training.py [--model nano-base] [--prompts 8] [--tokens 32] [--steps 5] [--repeat 3]
 
 Plain GRPO is TRL's trainer on the same rows with a reward that costs nothing. Every completion has exactly
 `--tokens` tokens, so that all trainers sample and learn equally many. Each part runs in a process of its own;
-times are seconds of a step after the first, the median: nothing else may run beside it. Targets:
+times are seconds of a step after the first, the median. The parts are run in turns, and the median of each
+figure counts: nothing else may run beside it. Targets:
 
     perceiver step ≤ 1.35 × plain step + one batched generation of the frozen role
     reasoner step ≤ 1.1 × plain step on the same rows
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
+import contextlib
 import gc
 import itertools
 import json
@@ -26,15 +27,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2r.training.launch import CPU_VARIABLES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from p2r.training.built import Built
     from p2r.training.session import Session
 
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch")
     parser.add_argument("--part", choices=PARTS, help="run one part and print its figures as JSON")
+    parser.add_argument("--repeat", type=int, default=3, help="how often each part is run, in turns")
     parser.add_argument("--scenes", type=Path, help="where scenes are drawn; kept there for the next time")
     options = parser.parse_args()
     if options.part:
@@ -57,7 +59,11 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         scenes = options.scenes or Path(folder) / "scenes"
-        found = {part: run_part(part, options, scenes) for part in PARTS}
+        runs = [{part: run_part(part, options, scenes) for part in PARTS} for _ in range(options.repeat)]
+    found = {
+        part: {name: statistics.median(run[part][name] for run in runs) for name in runs[0][part]}
+        for part in PARTS
+    }
     sys.exit(0 if report(found) else 1)
 
 
@@ -219,71 +225,25 @@ def frozen_figures(built: Built, session: Session) -> dict[str, float]:
     began = time.perf_counter()
     asyncio.run(built.frozen.complete_all(conversations, sampling))
     batched = time.perf_counter() - began
-    server = serve(session.state.start)
-    model = EndpointModel(f"http://127.0.0.1:{server.server_port}/v1", "frozen")
-    began = time.perf_counter()
-    asyncio.run(FrozenModel(model, concurrency=1).complete_all(conversations, sampling))
-    one_by_one = time.perf_counter() - began
-    server.shutdown()
+    with served(session.state.start) as address:
+        model = EndpointModel(address, "frozen")
+        asyncio.run(model.complete(conversations[0], sampling))  # the first call of a process is slow
+        began = time.perf_counter()
+        asyncio.run(FrozenModel(model, concurrency=1).complete_all(conversations, sampling))
+        one_by_one = time.perf_counter() - began
     return {"frozen": batched, "http": one_by_one}
 
 
-def serve(source: str) -> ThreadingHTTPServer:
-    """The frozen role behind the OpenAI protocol, in a thread, so that its processor time is counted too."""
-    import io
-
-    import numpy as np
-    import PIL.Image
-
-    from p2r.images import Picture
-    from p2r.models.base import Message, Sampling
-    from p2r.models.local import LocalModel
-
-    model = LocalModel(source, max_batch=1)
-
-    def part(entry: dict[str, Any]) -> Any:
-        if entry["type"] == "text":
-            return entry["text"]
-        data = base64.b64decode(entry["image_url"]["url"].partition(",")[2])
-        return Picture(np.array(PIL.Image.open(io.BytesIO(data)).convert("RGB")))
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            messages = [
-                Message(
-                    turn["role"],
-                    (turn["content"],)
-                    if isinstance(turn["content"], str)
-                    else tuple(map(part, turn["content"])),
-                )
-                for turn in asked["messages"]
-            ]
-            limit = asked.get("max_tokens") or asked.get("max_completion_tokens")
-            reply = asyncio.run(model.complete(messages, Sampling(limit)))
-            usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
-            choice = {
-                "index": 0,
-                "finish_reason": "stop",
-                "message": {"role": "assistant", "content": reply.text},
-            }
-            whole = {"id": "1", "object": "chat.completion", "created": 0, "model": "frozen"}
-            whole |= {"choices": [choice], "usage": {**usage, "total_tokens": sum(usage.values())}}
-            body = json.dumps(whole).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
+@contextlib.contextmanager
+def served(source: str) -> Iterator[str]:
+    """The address of a server of the frozen role, in a process of its own."""
+    command = [sys.executable, str(Path(__file__).with_name("frozen_server.py")), source]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
 
 
 class Timed:

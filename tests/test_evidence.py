@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +16,7 @@ from p2r.evidence import (
     OUTLINE_COLOURS,
     box_px,
     build_evidence,
+    build_evidences,
     crop_region,
     draw_boxes,
     outline_width,
@@ -21,6 +25,9 @@ from p2r.evidence import (
 from p2r.images import ImageSource, Picture
 from p2r.settings import Geometry, PixelBudget, Settings
 from p2r.types import Box
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PAPER = Geometry()
 GREY = 100
@@ -256,6 +263,29 @@ def test_an_overview_at_hand_is_used_when_it_has_the_planned_size() -> None:
     other = build_evidence(source, [], Settings(budget=SMALL), plain(64, 64)).overview
     assert other.size == (320, 320)
     assert not (other.pixels == GREY).all()
+
+
+TINY = PixelBudget(overview_max_pixels=160 * 160, crop_max_pixels=160 * 160, min_pixels=128 * 128)
+LISTS = [BOXES, [Box(0, 0, 1000, 1000)], [], [BOXES[2]], [*BOXES, Box(300, 300, 900, 900, "d")]]
+
+
+@pytest.mark.parametrize("save", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("budget", [SMALL, PixelBudget(context_tokens=600, text_tokens=100), TINY])
+def test_evidence_of_many_lists_is_that_of_each(tmp_path: Path, save: str, budget: PixelBudget) -> None:
+    # Smooth enough that sizes differ, so that crops come from several levels of a JPEG.
+    PIL.Image.fromarray(noise(120, 90)).resize((1200, 900)).save(path := tmp_path / "picture", save)
+    chosen = Settings(budget=budget)
+    together = build_evidences(ImageSource.open(path), LISTS, chosen)
+    for boxes, evidence in zip(LISTS, together, strict=True):
+        alone = build_evidence(ImageSource.open(path), boxes, chosen)
+        assert evidence.overview.pixels.tobytes() == alone.overview.pixels.tobytes()
+        assert [crop.picture.pixels.tobytes() for crop in evidence.crops] == [
+            crop.picture.pixels.tobytes() for crop in alone.crops
+        ]
+        assert [(crop.box, crop.region_px, crop.colour) for crop in evidence.crops] == [
+            (crop.box, crop.region_px, crop.colour) for crop in alone.crops
+        ]
+        assert evidence.notes == alone.notes
 
 
 def test_a_tight_context_shrinks_overview_and_crops_and_says_so() -> None:

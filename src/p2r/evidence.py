@@ -8,6 +8,7 @@ boxes that are cropped are the first ones drawn, in the same colours.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "OUTLINE_COLOURS",
     "PixelPlan",
     "build_evidence",
+    "build_evidences",
     "crop_region",
     "draw_boxes",
     "plain_overview",
@@ -147,6 +149,31 @@ def plain_overview(source: ImageSource, settings: Settings) -> Picture:
     return source.overview(plan_pixels(source.size, (), settings.budget).overview)
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Which boxes are cropped, from which rectangles of the original, and at which sizes."""
+
+    boxes: Sequence[Box]
+    regions: Sequence[RectPx]
+    pixels: PixelPlan
+
+    @property
+    def cuts(self) -> list[tuple[RectPx, tuple[int, int]]]:
+        return list(zip(self.regions, self.pixels.crops, strict=True))
+
+
+def _plan(size: tuple[int, int], boxes: Sequence[Box], settings: Settings) -> _Plan:
+    geometry, budget = settings.geometry, settings.budget
+    cropped = boxes[: geometry.max_crops]
+    regions = [crop_region(box, size, geometry) for box in cropped]
+    pixels = plan_pixels(size, regions, budget)
+    regions = [
+        _unscaled(region, planned, size, box, budget.factor)
+        for region, planned, box in zip(regions, pixels.crops, cropped, strict=True)
+    ]
+    return _Plan(cropped, regions, pixels)
+
+
 def build_evidence(
     source: ImageSource, boxes: Sequence[Box], settings: Settings, overview: Picture | None = None
 ) -> Evidence:
@@ -161,20 +188,36 @@ def build_evidence(
     Raises:
         InputError: the picture is damaged, or the pictures do not fit into the model's context.
     """
-    geometry, budget = settings.geometry, settings.budget
-    cropped = boxes[: geometry.max_crops]
-    regions = [crop_region(box, source.size, geometry) for box in cropped]
-    plan = plan_pixels(source.size, regions, budget)
-    if overview is None or overview.size != plan.overview:
-        overview = source.overview(plan.overview)
-    regions = [
-        _unscaled(region, planned, source.size, box, budget.factor)
-        for region, planned, box in zip(regions, plan.crops, cropped, strict=True)
-    ]
-    crops = tuple(
-        Crop(picture, box, region, OUTLINE_COLOURS[index % len(OUTLINE_COLOURS)][0])
-        for index, (picture, box, region) in enumerate(
-            zip(source.regions(regions, plan.crops), cropped, regions, strict=True)
+    return build_evidences(source, [boxes], settings, overview)[0]
+
+
+def build_evidences(
+    source: ImageSource, lists: Sequence[Sequence[Box]], settings: Settings, overview: Picture | None = None
+) -> list[Evidence]:
+    """Evidence from several lists of boxes on one picture, which is read once for the crops of all.
+
+    Each is what `build_evidence` makes of its list, to the byte.
+
+    Raises:
+        InputError: as `build_evidence`, for any of them.
+    """
+    plans = [_plan(source.size, boxes, settings) for boxes in lists]
+    # Before the crops: pixels that the overview decodes are kept for them.
+    overviews = {} if overview is None else {overview.size: overview}
+    for size in (plan.pixels.overview for plan in plans):
+        if size not in overviews:
+            overviews[size] = source.overview(size)
+    cuts = list(dict.fromkeys(cut for plan in plans for cut in plan.cuts))
+    pictures = source.regions([region for region, _ in cuts], [size for _, size in cuts])
+    cut_out = dict(zip(cuts, pictures, strict=True))
+    return [
+        Evidence(
+            draw_boxes(overviews[plan.pixels.overview], boxes, settings.geometry),
+            tuple(
+                Crop(cut_out[cut], box, cut[0], OUTLINE_COLOURS[index % len(OUTLINE_COLOURS)][0])
+                for index, (box, cut) in enumerate(zip(plan.boxes, plan.cuts, strict=True))
+            ),
+            plan.pixels.notes,
         )
-    )
-    return Evidence(draw_boxes(overview, boxes, geometry), crops, plan.notes)
+        for boxes, plan in zip(lists, plans, strict=True)
+    ]

@@ -139,14 +139,12 @@ def test_a_reasoner_that_dies_stops_the_phase_with_the_cause(tmp_path: Path) -> 
     def answer(model: FakeModel, texts: list[str]) -> list[float | None]:
         rewards.rewarder = Rewarder(rows, Gates(), FrozenModel(model))
         completions = [[{"role": "assistant", "content": text}] for text in texts]
-        return asyncio.run(
-            rewards.answer(
-                completions=completions,
-                index=[0] * len(texts),
-                log_extra=logged.__setitem__,
-                log_metric=logged.__setitem__,
-                prompts=None,
-            )
+        return rewards.answer(
+            completions=completions,
+            index=[0] * len(texts),
+            log_extra=logged.__setitem__,
+            log_metric=logged.__setitem__,
+            prompts=None,
         )
 
     alive = FakeModel(lambda _: "<answer>A</answer>")
@@ -160,3 +158,4 @@ def test_a_reasoner_that_dies_stops_the_phase_with_the_cause(tmp_path: Path) -> 
         ModelError, match=r"3 of the last 5 attempts failed, all of them: .*same command again"
     ):
         answer(dead, [BOX])
+    rewards.close()

@@ -75,7 +75,10 @@ class FrozenModel:
 
 
 class FrozenWeights:
-    """A frozen role in this process, generated in large batches.
+    """A frozen role in this process, generated in large batches, in the thread that asks.
+
+    That should be the thread that trains: for every thread that calculates torch holds a pool of threads,
+    and two pools on one processor make both about half as fast.
 
     Args:
         model: a transformers model on its device; with an adapter, the base under it is meant.
@@ -98,7 +101,7 @@ class FrozenWeights:
         """Complete them, in order."""
         began = time.perf_counter()
         try:
-            return await asyncio.to_thread(self._complete_all, conversations, sampling)
+            return self._complete_all(conversations, sampling)
         finally:
             self.seconds += time.perf_counter() - began
 

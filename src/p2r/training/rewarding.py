@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 class Rewards:
     """The reward function that TRL calls.
 
+    Async inside. TRL would run an async function in a thread of its own, where a frozen role in this process
+    must not calculate (see `FrozenWeights`); so the loop is ours, in the thread that trains.
+
     Args:
         health: stops the phase when too much fails.
 
@@ -30,8 +34,10 @@ class Rewards:
 
     def __init__(self, health: Health) -> None:
         self._health = health
+        # One for all steps: a client of a server belongs to its loop.
+        self._loop = asyncio.Runner()
 
-    async def answer(
+    def answer(
         self,
         completions: list[Any],
         index: list[int],
@@ -53,7 +59,7 @@ class Rewards:
         began = time.perf_counter()
         frozen = self.rewarder.frozen
         frozen_before = frozen.seconds if frozen else 0.0
-        verdicts = await self.rewarder.reward(index, texts)
+        verdicts = self._loop.run(self.rewarder.reward(index, texts))
         for verdict in verdicts:
             if verdict.reward is None:
                 self._health.note_failure(verdict.error)
@@ -73,3 +79,7 @@ class Rewards:
         if frozen:
             log_metric("seconds/frozen", frozen.seconds - frozen_before)
         return [verdict.reward for verdict in verdicts]
+
+    def close(self) -> None:
+        """End the loop. Safe to call twice."""
+        self._loop.close()

@@ -8,12 +8,14 @@ and a score that could not be decided, give no reward at all (None), and leave t
 from __future__ import annotations
 
 import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from p2r.answers import read_answer
 from p2r.errors import InputError, ModelError
-from p2r.evidence import build_evidence, crop_region
+from p2r.evidence import build_evidences, crop_region
 from p2r.localization import localize
 from p2r.models.base import Sampling
 from p2r.parse import parse_perception
@@ -81,6 +83,8 @@ class Rewarder:
         self.frozen = frozen
         self._judge = judge
         self._placeholders = placeholder_labels(rows.settings.prompts)
+        # More threads than cores wait for the interpreter's lock: with 6 on 2 cores all take twice as long.
+        self._cutting = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="p2r-cut")
 
     async def reward(self, indices: Sequence[int], texts: Sequence[str]) -> list[Verdict]:
         """Reward completions: `texts[i]` is about sample `indices[i]`."""
@@ -130,7 +134,7 @@ class Rewarder:
     async def _ask(
         self, frozen: FrozenRole, asked: Sequence[tuple[int, Sequence[Box]]]
     ) -> list[str | InputError | ModelError]:
-        built = await asyncio.gather(*(asyncio.to_thread(self._evidence, *one) for one in asked))
+        built = await self._conversations(asked)
         conversations = [one for one in built if not isinstance(one, InputError)]
         sampling = Sampling(self.rows.settings.max_tokens.reason)
         replies = iter(await frozen.complete_all(conversations, sampling))
@@ -143,14 +147,39 @@ class Rewarder:
             results.append(reply if isinstance(reply, ModelError) else reply.text)
         return results
 
-    def _evidence(self, index: int, boxes: Sequence[Box]) -> tuple[Message, ...] | InputError:
+    async def _conversations(
+        self, asked: Sequence[tuple[int, Sequence[Box]]]
+    ) -> list[tuple[Message, ...] | InputError]:
+        """What the frozen reasoner is shown; a picture is read once for all completions about it."""
+        loop = asyncio.get_running_loop()
+        places: dict[int, list[int]] = {}
+        for place, (index, _) in enumerate(asked):
+            places.setdefault(index, []).append(place)
+        groups = await asyncio.gather(
+            *(
+                loop.run_in_executor(self._cutting, self._group, index, [asked[place][1] for place in group])
+                for index, group in places.items()
+            )
+        )
+        built = {
+            place: one
+            for group, found in zip(places.values(), groups, strict=True)
+            for place, one in zip(group, found, strict=True)
+        }
+        return [built[place] for place in range(len(asked))]
+
+    def _group(
+        self, index: int, lists: Sequence[Sequence[Box]]
+    ) -> Sequence[tuple[Message, ...] | InputError]:
         rows = self.rows
         try:
             look = rows.looks(index)
-            evidence = build_evidence(look.source, boxes, rows.settings, look.overview)
+            evidences = build_evidences(look.source, lists, rows.settings, look.overview)
         except InputError as error:
-            return error
-        return reason_messages(rows.settings.prompts, rows.samples[index].question, evidence)
+            # Each by itself, so that one list of boxes that does not fit fails alone.
+            return [error] if len(lists) == 1 else [self._group(index, [boxes])[0] for boxes in lists]
+        question = rows.samples[index].question
+        return [reason_messages(rows.settings.prompts, question, evidence) for evidence in evidences]
 
     async def _verdict(
         self,

@@ -134,6 +134,7 @@ class Session:
             raise
         finally:
             built.recorder.close()
+            built.rewards.close()
         if built.trainer.state.global_step < self.state.steps:
             raise KeyboardInterrupt
 
