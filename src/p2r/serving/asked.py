@@ -40,6 +40,7 @@ class Asked:
         settings: the server's, with what the request changes.
         ignored: paths of what was sent and has no effect.
         request: as it was sent.
+        source: the picture, when it was in the request and is open.
     """
 
     model: ModelName
@@ -51,6 +52,17 @@ class Asked:
     settings: Settings
     ignored: tuple[str, ...]
     request: ChatRequest
+    source: ImageSource | None = None
+
+    def opened(self, config: ServingConfig) -> Asked:
+        """With the picture open, if it is in the request.
+
+        Raises:
+            RequestFailed: the picture cannot be used; names the field.
+        """
+        # Never a plain text: the pipeline takes one for a path.
+        within = self.picture[:5].lower() == "data:"
+        return replace(self, source=self._open(self.picture, config)) if within else self
 
     async def question(self, fetcher: PictureFetcher, config: ServingConfig, name: str) -> Question:
         """The question, its picture fetched where it is not in the request.
@@ -58,17 +70,24 @@ class Asked:
         Raises:
             RequestFailed: the picture or the question cannot be used; names the field.
         """
-        try:
-            # Never a plain text: the pipeline takes one for a path.
-            data = self.picture if self.picture[:5].lower() == "data:" else await fetcher.fetch(self.picture)
-            source = await asyncio.to_thread(ImageSource.open, data, config.picture)
-        except InputError as error:
-            raise self.refused_picture(error) from None
+        source = self.source
+        if source is None:
+            try:
+                data = await fetcher.fetch(self.picture)
+            except InputError as error:
+                raise self.refused_picture(error) from None
+            source = await asyncio.to_thread(self._open, data, config)
         try:
             answer_type = self.request.p2r.answer_type or "free"
             return Question(source, self.text, self.choices, answer_type, id=name)
         except InputError as error:
             raise RequestFailed(400, str(error), param="messages", code="invalid_question") from None
+
+    def _open(self, picture: str | bytes, config: ServingConfig) -> ImageSource:
+        try:
+            return ImageSource.open(picture, config.picture)
+        except InputError as error:
+            raise self.refused_picture(error) from None
 
     def refused_picture(self, error: InputError) -> RequestFailed:
         """What a client is told about a picture that cannot be used."""

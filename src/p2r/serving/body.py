@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -13,17 +13,20 @@ from p2r.serving.failures import RequestFailed
 from p2r.serving.protocol import ChatRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pydantic_core import ErrorDetails
     from starlette.requests import Request
 
     from p2r.serving.config import ServingConfig
 
-_SMALL = 256 * 1024
+T = TypeVar("T")
+
 _LINGER_S, _LINGER_BYTES = 1.0, 16 * 2**20
 
 
-async def read_request(request: Request, config: ServingConfig) -> ChatRequest:
-    """Read and check a body.
+async def read_request(request: Request, config: ServingConfig, understand: Callable[[ChatRequest], T]) -> T:
+    """Read and check a body; what `understand` makes of it.
 
     Raises:
         RequestFailed: too large, too slow, not JSON, or not what the protocol says; names the field.
@@ -35,11 +38,9 @@ async def read_request(request: Request, config: ServingConfig) -> ChatRequest:
         # Also keeps pages of other sites out, which may send only a few other types without asking.
         raise RequestFailed(415, "the Content-Type must be application/json", code="unsupported_media_type")
     body = await read_body(request, config, config.max_body_bytes)
-    if len(body) < _SMALL:
-        return _parsed(body)
-    # The parser lets nobody else run meanwhile. But the memory of a worker thread is used again, while large
-    # pieces of the loop's go back to the system, and to get them again takes longer than to parse.
-    return await asyncio.to_thread(_parsed, body)
+    # All in one thread: a parser lets nobody else run, a picture may be slow to open, and each way to another
+    # thread and back costs a fraction of a millisecond.
+    return await asyncio.to_thread(lambda: understand(_parsed(body)))
 
 
 async def read_body(request: Request, config: ServingConfig, most: int) -> bytearray:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from p2r.serving.config import ServingConfig
     from p2r.serving.metrics import Metrics
     from p2r.serving.pictures import PictureFetcher
+    from p2r.serving.protocol import ChatRequest
     from p2r.types import Prediction, Question
 
 log = logging.getLogger("p2r.serving")
@@ -91,7 +92,7 @@ class ChatExchange(Response):
         deadline_s = asyncio.get_running_loop().time() + config.timeout_s
         try:
             async with self._service.admission.admitted(), asyncio.timeout_at(deadline_s):
-                asked = understand(await read_request(request, config), self._service.p2r.settings, config)
+                asked = await read_request(request, config, self._understood)
                 ended = self._service.admission.ended
                 # To answer ends when the client hangs up, when time is up, and when the server ends.
                 if not await done_before(self._answer(asked, request, send), _gone(request), ended.wait()):
@@ -100,6 +101,10 @@ class ChatExchange(Response):
             raise RequestFailed(
                 504, f"there was no answer within {config.timeout_s:g} s", code="deadline"
             ) from None
+
+    def _understood(self, request: ChatRequest) -> Asked:
+        config = self._service.config
+        return understand(request, self._service.p2r.settings, config).opened(config)
 
     async def _answer(self, asked: Asked, request: Request, send: Send) -> None:
         service = self._service
