@@ -154,12 +154,8 @@ class _Plan:
     """Which boxes are cropped, from which rectangles of the original, and at which sizes."""
 
     boxes: Sequence[Box]
-    regions: Sequence[RectPx]
+    cuts: Sequence[tuple[RectPx, tuple[int, int]]]
     pixels: PixelPlan
-
-    @property
-    def cuts(self) -> list[tuple[RectPx, tuple[int, int]]]:
-        return list(zip(self.regions, self.pixels.crops, strict=True))
 
 
 def _plan(size: tuple[int, int], boxes: Sequence[Box], settings: Settings) -> _Plan:
@@ -171,7 +167,7 @@ def _plan(size: tuple[int, int], boxes: Sequence[Box], settings: Settings) -> _P
         _unscaled(region, planned, size, box, budget.factor)
         for region, planned, box in zip(regions, pixels.crops, cropped, strict=True)
     ]
-    return _Plan(cropped, regions, pixels)
+    return _Plan(cropped, list(zip(regions, pixels.crops, strict=True)), pixels)
 
 
 def build_evidence(

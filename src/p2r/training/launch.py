@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 FROZEN_URL = "P2R_FROZEN_URL"  # where a phase finds the server that was started for it
 FROZEN_KEY = "P2R_FROZEN_KEY"
 _GRACE_S = 300.0
-# One pool of memory: what the thread of the rewards has freed serves the next update. With a pool for each
-# thread the peak of a perceiver phase is a quarter to four fifths above that of plain GRPO.
+# One pool of memory: what other threads (those that cut evidence) have freed serves the next update. With a
+# pool for each thread the peak of a perceiver phase is a quarter to four fifths above that of plain GRPO.
 CPU_VARIABLES = {"ACCELERATE_USE_CPU": "true", "MALLOC_ARENA_MAX": "1"}
 
 

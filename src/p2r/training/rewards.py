@@ -152,21 +152,14 @@ class Rewarder:
     ) -> list[tuple[Message, ...] | InputError]:
         """What the frozen reasoner is shown; a picture is read once for all completions about it."""
         loop = asyncio.get_running_loop()
-        places: dict[int, list[int]] = {}
-        for place, (index, _) in enumerate(asked):
-            places.setdefault(index, []).append(place)
-        groups = await asyncio.gather(
-            *(
-                loop.run_in_executor(self._cutting, self._group, index, [asked[place][1] for place in group])
-                for index, group in places.items()
-            )
+        groups: dict[int, list[Sequence[Box]]] = {}
+        for index, boxes in asked:
+            groups.setdefault(index, []).append(boxes)
+        built = await asyncio.gather(
+            *(loop.run_in_executor(self._cutting, self._group, *group) for group in groups.items())
         )
-        built = {
-            place: one
-            for group, found in zip(places.values(), groups, strict=True)
-            for place, one in zip(group, found, strict=True)
-        }
-        return [built[place] for place in range(len(asked))]
+        of_picture = dict(zip(groups, map(iter, built), strict=True))
+        return [next(of_picture[index]) for index, _ in asked]
 
     def _group(
         self, index: int, lists: Sequence[Sequence[Box]]
