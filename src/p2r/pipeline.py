@@ -116,8 +116,9 @@ class P2R:
         return parse_perception(completion.text)
 
     async def _perceive(self, question: Question, look: Look) -> Completion:
-        messages = perceive_messages(self.settings.prompts, question, look.overview)
-        return await self.perceiver.complete(messages, Sampling(self.settings.max_tokens.perceive))
+        settings = self.settings
+        messages = perceive_messages(settings.prompts, question, look.overview, settings.box_format)
+        return await self.perceiver.complete(messages, Sampling(settings.max_tokens.perceive))
 
     async def gather(self, look: Look, boxes: Sequence[Box]) -> Evidence:
         """Cut the evidence at full resolution and draw the boxes; without boxes, the plain overview."""

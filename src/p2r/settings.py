@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from p2r.errors import InputError
 from p2r.prompts import PromptPack
+from p2r.types import BoxFormat  # noqa: TC001  (pydantic reads the annotation)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,9 @@ SETTINGS_FILE = "p2r.json"
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# Metadata of a field that was added after digests had been published: the digest leaves it out while it has
+# its default, so that the digests of old results stay valid.
+_LATER = {"later": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,13 @@ class TokenLimits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that decides what a model is shown, apart from the question itself."""
+    """Everything that decides what a model is shown, apart from the question itself.
+
+    Attributes:
+        geometry, budget, max_tokens, prompts: see their classes.
+        box_format: how the perceiver writes a box. `qwen3`: x first, 0–1000. `pixels`: x first, pixels of
+            the overview as it is sent. `gemini`: y first, 0–1000. `unit`: x first, 0–1.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -93,11 +103,13 @@ class Settings:
     budget: PixelBudget = field(default_factory=PixelBudget)
     max_tokens: TokenLimits = field(default_factory=TokenLimits)
     prompts: PromptPack = field(default_factory=PromptPack)
+    box_format: BoxFormat = field(default="qwen3", metadata=_LATER)
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits over prompts, geometry, budgets and limits; equal digests mean equal inputs."""
-        canonical = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        """Twelve hex digits over all settings; equal digests mean equal inputs for equal questions."""
+        worded = replace(self, prompts=self.prompts.for_boxes(self.box_format))
+        canonical = json.dumps(_canonical(worded), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def save(self, folder: Path) -> None:
@@ -132,3 +144,14 @@ class Settings:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"]) or "top level"
             raise InputError(f"{where}: {key}: {first['msg']}") from error
+
+
+def _canonical(settings: Any) -> dict[str, Any]:
+    """Settings as plain data, without later fields that have their default."""
+    data = {}
+    for entry in fields(settings):
+        value = getattr(settings, entry.name)
+        if "later" in entry.metadata and value == entry.default:
+            continue
+        data[entry.name] = _canonical(value) if is_dataclass(value) else value
+    return data

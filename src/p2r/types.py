@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from p2r.images import ImageInput, Picture
 
 AnswerType = Literal["choice", "number", "free"]
+BoxFormat = Literal["qwen3", "pixels", "gemini", "unit"]
 Mode = Literal["p2r", "think", "direct"]
 PerceptionOutcome = Literal["boxes", "whole", "malformed"]
 Status = Literal["answered", "no_answer", "failed"]
 RectPx = tuple[int, int, int, int]
 
 MODES: tuple[Mode, ...] = ("p2r", "think", "direct")
+# How a model writes a box; docs/prompts.md says which models use which.
+BOX_FORMATS: tuple[BoxFormat, ...] = ("qwen3", "pixels", "gemini", "unit")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 

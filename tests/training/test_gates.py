@@ -6,11 +6,12 @@ import pytest
 
 from p2r.parse import parse_perception
 from p2r.prompts import PromptPack
+from p2r.settings import Settings
 from p2r.training.gates import closed_gate, overlaps, placeholder_labels
 from p2r.training.recipe import Gates
 from p2r.types import Box
 
-PLACEHOLDERS = placeholder_labels(PromptPack())
+PLACEHOLDERS = placeholder_labels(Settings())
 
 
 def boxes(*entries: str) -> str:
@@ -50,8 +51,11 @@ def test_each_gate_can_be_left_open(text: str) -> None:
 
 def test_the_placeholder_is_the_label_of_the_prompts_example() -> None:
     assert {"what is there"} == PLACEHOLDERS
-    assert placeholder_labels(PromptPack(perceive='$question [{"label": "A Thing"}]')) == {"a thing"}
-    assert placeholder_labels(PromptPack(perceive="$question")) == frozenset()
+    assert placeholder_labels(Settings(prompts=PromptPack(perceive='$question [{"label": "A Thing"}]'))) == {
+        "a thing"
+    }
+    assert placeholder_labels(Settings(prompts=PromptPack(perceive="$question"))) == frozenset()
+    assert placeholder_labels(Settings(box_format="gemini")) == PLACEHOLDERS
 
 
 def test_half_is_not_more_than_half() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.prompts import PromptPack
+    from p2r.settings import Settings
     from p2r.training.recipe import Gates
     from p2r.types import Box, Perception
 
@@ -42,9 +42,10 @@ def overlaps(boxes: Sequence[Box], most: float) -> bool:
     return any(one.iou(other) > most for one, other in combinations(boxes, 2))
 
 
-def placeholder_labels(prompts: PromptPack) -> frozenset[str]:
+def placeholder_labels(settings: Settings) -> frozenset[str]:
     """The labels in the examples of the perceiver's prompt."""
-    return frozenset(_plain(label) for label in _EXAMPLE_LABEL.findall(prompts.perceive))
+    prompt = settings.prompts.for_boxes(settings.box_format).perceive
+    return frozenset(_plain(label) for label in _EXAMPLE_LABEL.findall(prompt))
 
 
 def _plain(label: str) -> str:

@@ -70,7 +70,12 @@ async def perceive_samples(
             for start in range(0, len(missing), batch):
                 chunk = missing[start : start + batch]
                 conversations = [
-                    perceive_messages(settings.prompts, samples[index].question, looks(index).overview)
+                    perceive_messages(
+                        settings.prompts,
+                        samples[index].question,
+                        looks(index).overview,
+                        settings.box_format,
+                    )
                     for index in chunk
                 ]
                 for index, reply in zip(

@@ -110,9 +110,9 @@ async def rehearse(
 
 
 async def _boxes(frozen: Model, rows: Rows, index: int) -> tuple[Box, ...]:
-    question, overview = rows.samples[index].question, rows.looks(index).overview
-    messages = perceive_messages(rows.settings.prompts, question, overview)
-    reply = await frozen.complete(messages, Sampling(rows.settings.max_tokens.perceive))
+    question, overview, settings = rows.samples[index].question, rows.looks(index).overview, rows.settings
+    messages = perceive_messages(settings.prompts, question, overview, settings.box_format)
+    reply = await frozen.complete(messages, Sampling(settings.max_tokens.perceive))
     return parse_perception(reply.text).boxes
 
 

@@ -82,7 +82,7 @@ class Rewarder:
         self._gates = gates
         self.frozen = frozen
         self._judge = judge
-        self._placeholders = placeholder_labels(rows.settings.prompts)
+        self._placeholders = placeholder_labels(rows.settings)
         # More threads than cores wait for the interpreter's lock: with 6 on 2 cores all take twice as long.
         self._cutting = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="p2r-cut")
 

@@ -96,7 +96,7 @@ class Rows:
         prompts = self.settings.prompts
         look = self.looks(index)
         if self.role == "perceiver":
-            return perceive_messages(prompts, question, look.overview)
+            return perceive_messages(prompts, question, look.overview, self.settings.box_format)
         if self.role == "direct":
             return direct_messages(prompts, question, look.overview)
         if self.role == "think":
