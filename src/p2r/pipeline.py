@@ -112,8 +112,9 @@ class P2R:
         Raises:
             InputError, ModelError: the picture cannot be read; the call failed.
         """
-        completion = await self._perceive(question, look or await self.look(question))
-        return parse_perception(completion.text)
+        look = look or await self.look(question)
+        completion = await self._perceive(question, look)
+        return parse_perception(completion.text, self.settings.box_format, look.overview.size)
 
     async def _perceive(self, question: Question, look: Look) -> Completion:
         settings = self.settings
@@ -216,10 +217,10 @@ class P2R:
             with run.timed("perceive"):
                 completion = await self._perceive(run.question, look)
             run.spent(completion)
-            perception = parse_perception(completion.text)
+            perception = parse_perception(completion.text, self.settings.box_format, look.overview.size)
             boxes = perception.boxes
-            if completion.finish_reason == "length":
-                run.learn(notes=("the perceiver ran into its token limit",))
+            cut = ("the perceiver ran into its token limit",) if completion.finish_reason == "length" else ()
+            run.learn(notes=(*cut, *([perception.warning] if perception.warning else [])))
         run.learn(perception=perception, boxes=tuple(boxes))
         with run.timed("evidence"):
             evidence = await self.gather(look, boxes)

@@ -22,6 +22,7 @@ BUS = '{"bbox_2d": [0, 0, 100, 100], "label": "bus"}'
 SAME = '{"bbox_2d": [0, 0, 100, 90], "label": "bus again"}'
 BARE = '{"bbox_2d": [300, 300, 400, 400]}'
 BLANK = '{"bbox_2d": [300, 300, 400, 400], "label": "  "}'
+NEARLY = '{"bbox_2d": [0, 0, 100, 99], "label": "bus"}'
 COPIED = '{"bbox_2d": [300, 300, 400, 400], "label": "What is  there"}'
 
 
@@ -33,6 +34,9 @@ COPIED = '{"bbox_2d": [300, 300, 400, 400], "label": "What is  there"}'
         ("I see a bus.", "malformed"),
         ("", "malformed"),
         (boxes(BUS, SAME), "overlap"),
+        (boxes(BUS, BUS), "overlap"),
+        (boxes(BUS, NEARLY), "overlap"),
+        (boxes(*[BUS] * 400), "overlap"),
         (boxes(BUS, BARE), "label"),
         (boxes(BLANK), "label"),
         (boxes(COPIED), "label"),
@@ -41,6 +45,14 @@ COPIED = '{"bbox_2d": [300, 300, 400, 400], "label": "What is  there"}'
 )
 def test_the_gates_of_the_paper_and_ours(text: str, gate: str) -> None:
     assert closed_gate(parse_perception(text), Gates(), PLACEHOLDERS) == gate
+
+
+def test_repeated_boxes_close_the_gates_that_look_at_boxes() -> None:
+    repeated = parse_perception(boxes(BUS, NEARLY, BUS.replace("bus", " ")))
+    assert len(repeated.boxes) == 1
+    assert closed_gate(repeated, Gates(overlap=0.5), PLACEHOLDERS) == "overlap"
+    assert closed_gate(repeated, Gates(overlap=None), PLACEHOLDERS) == "label"
+    assert closed_gate(parse_perception(boxes(BUS, NEARLY)), Gates(overlap=0.995), PLACEHOLDERS) == ""
 
 
 @pytest.mark.parametrize("text", ["I see a bus.", boxes(BUS, SAME), boxes(BARE), boxes(COPIED)])

@@ -28,11 +28,11 @@ def closed_gate(perception: Perception, gates: Gates, placeholders: frozenset[st
     """
     if gates.malformed and perception.outcome == "malformed":
         return "malformed"
-    if gates.overlap is not None and overlaps(perception.boxes, gates.overlap):
+    # Repeated boxes count once as evidence, but a perceiver earns nothing by repeating them.
+    written = (*perception.boxes, *perception.repeats)
+    if gates.overlap is not None and overlaps(written, gates.overlap):
         return "overlap"
-    if gates.label and any(
-        not _plain(box.label) or _plain(box.label) in placeholders for box in perception.boxes
-    ):
+    if gates.label and any(not _plain(box.label) or _plain(box.label) in placeholders for box in written):
         return "label"
     return ""
 
