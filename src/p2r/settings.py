@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS_FILE = "p2r.json"
+# Younger than the digests in old results: at their defaults they are left out of the digest.
+_NOT_IN_OLD_DIGESTS = ("box_format",)
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-# Metadata of a field that was added after digests had been published: the digest leaves it out while it has
-# its default, so that the digests of old results stay valid.
-_LATER = {"later": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +102,18 @@ class Settings:
     budget: PixelBudget = field(default_factory=PixelBudget)
     max_tokens: TokenLimits = field(default_factory=TokenLimits)
     prompts: PromptPack = field(default_factory=PromptPack)
-    box_format: BoxFormat = field(default="qwen3", metadata=_LATER)
+    box_format: BoxFormat = "qwen3"
 
     @property
     def digest(self) -> str:
         """Twelve hex digits over all settings; equal digests mean equal inputs for equal questions."""
-        worded = replace(self, prompts=self.prompts.for_boxes(self.box_format))
-        canonical = json.dumps(_canonical(worded), sort_keys=True, ensure_ascii=False)
+        # Of the prompt as it is worded for the box format: `$box_format` is younger than old digests, too.
+        data = asdict(replace(self, prompts=self.prompts.for_boxes(self.box_format)))
+        defaults = asdict(Settings())
+        for name in _NOT_IN_OLD_DIGESTS:
+            if data[name] == defaults[name]:
+                del data[name]
+        canonical = json.dumps(data, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def save(self, folder: Path) -> None:
@@ -144,14 +148,3 @@ class Settings:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"]) or "top level"
             raise InputError(f"{where}: {key}: {first['msg']}") from error
-
-
-def _canonical(settings: Any) -> dict[str, Any]:
-    """Settings as plain data, without later fields that have their default."""
-    data = {}
-    for entry in fields(settings):
-        value = getattr(settings, entry.name)
-        if "later" in entry.metadata and value == entry.default:
-            continue
-        data[entry.name] = _canonical(value) if is_dataclass(value) else value
-    return data
