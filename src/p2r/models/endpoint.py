@@ -18,7 +18,13 @@ from weakref import WeakKeyDictionary
 
 from p2r.errors import InputError, ModelError
 from p2r.models.failures import Failure, read_failure
-from p2r.models.wire import StreamReader, read_completion, read_model_names, request_fields
+from p2r.models.wire import (
+    StreamReader,
+    read_completion,
+    read_context_tokens,
+    read_model_names,
+    request_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -133,6 +139,22 @@ class EndpointModel:
             if owed:
                 yield owed
             yield completion
+
+    async def context_tokens(self) -> int | None:
+        """The model's context window as the server's list of models says it; None where it does not."""
+        line = await self._line()
+
+        async def ask() -> int | None:
+            data = json.loads((await line.client.models.with_raw_response.list()).content)
+            names = [self._model_name] if self._model_name else read_model_names(data)
+            return read_context_tokens(data, names[0]) if len(names) == 1 else None
+
+        try:
+            return await self._with_retries(ask, self._deadline())
+        except ModelError as error:
+            if error.kind in ("unreachable", "timeout"):
+                raise
+            return None  # not every server can list its models
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; those of others close as their loops end."""
