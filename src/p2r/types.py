@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from p2r.images import ImageInput, Picture
 
 AnswerType = Literal["choice", "number", "free"]
+BoxFormat = Literal["qwen3", "pixels", "gemini", "unit"]
 Mode = Literal["p2r", "think", "direct"]
 PerceptionOutcome = Literal["boxes", "whole", "malformed"]
 Status = Literal["answered", "no_answer", "failed"]
 RectPx = tuple[int, int, int, int]
 
 MODES: tuple[Mode, ...] = ("p2r", "think", "direct")
+# How a model writes a box; docs/prompts.md says which models use which.
+BOX_FORMATS: tuple[BoxFormat, ...] = ("qwen3", "pixels", "gemini", "unit")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -155,12 +158,17 @@ class Perception:
         boxes: the usable boxes in the order written; empty unless the outcome is `boxes`.
         dropped: one reason for each thing that was left out or mended.
         text: the raw text.
+        repeats: boxes nearly equal to an earlier one, which count once and are not in `boxes`. The overlap
+            gate of training looks at them.
+        warning: the model seems to write another box format than the one that is set, and which; else empty.
     """
 
     outcome: PerceptionOutcome
     boxes: tuple[Box, ...] = ()
     dropped: tuple[str, ...] = ()
     text: str = ""
+    repeats: tuple[Box, ...] = ()
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
