@@ -91,6 +91,8 @@ def test_an_assignment_names_a_nested_key(text: str, changes: object) -> None:
 def test_what_is_no_assignment_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="write KEY=VALUE"):
         read_assignment(text)
+
+
 def test_the_digests_of_old_results_stay_valid() -> None:
     # As published before `box_format` was a setting, with the defaults and with nano's own file.
     assert Settings().digest == "32f1aa952082"
