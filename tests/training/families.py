@@ -1,4 +1,4 @@
-"""Very small models of every Qwen-VL family that transformers has, which speak in phrases (phrase_model.py)."""
+"""Very small models of every Qwen-VL family that transformers has; they write phrases (phrase_model.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every Qwen-VL family that transformers has: trained, sampled and cached alike, and what is not like them."""
+"""Every Qwen-VL family that transformers has is trained, sampled and cached alike; other towers are not."""
 
 from __future__ import annotations
 

@@ -73,15 +73,14 @@ class KnownPictures:
 
 def _cut(output: Any, rows: Sequence[int]) -> list[_Features]:
     """What a tower returns, by image: its features after merging; what came before is read by nobody."""
-    fields = {name: value for name, value in output.items() if name != "last_hidden_state"}
     cut: list[_Features] = [{} for _ in rows]
-    for name, value in fields.items():
-        for number, one in enumerate(cut):
-            one[name] = (
-                value.split(rows)[number]
-                if isinstance(value, torch.Tensor)
-                else [level.split(rows)[number] for level in value]
-            )
+    for name, value in output.items():
+        if name == "last_hidden_state":
+            continue
+        levels = [value] if isinstance(value, torch.Tensor) else value
+        parts = [torch.split(level, list(rows)) for level in levels]
+        for one, found in zip(cut, zip(*parts, strict=True), strict=True):
+            one[name] = found[0] if isinstance(value, torch.Tensor) else list(found)
     return cut
 
 
@@ -110,7 +109,7 @@ def _cuts_by_image(tower: Any) -> bool:
             together = _cut(tower(pixels, grid_thw=grids), rows)
             alone = [
                 _cut(tower(image, grid_thw=grid[None]), [count])[0]
-                for image, grid, count in zip(pixels.split(counts), grids, rows, strict=True)
+                for image, grid, count in zip(torch.split(pixels, counts), grids, rows, strict=True)
             ]
         for one, other in zip(together, alone, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)

@@ -228,7 +228,7 @@ def freeze_vision(model: Any) -> None:
     tower = vision_tower(model)
     if tower is None:
         raise InputError(
-            f"training.freeze_vision: {type(model).__name__} has no vision tower named visual: set it to false"
+            f"training.freeze_vision: {type(model).__name__} has no vision tower `visual`: set it to false"
         )
     tower.requires_grad_(requires_grad=False)
 
