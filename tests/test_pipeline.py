@@ -551,7 +551,7 @@ def test_settings_that_come_with_a_model_are_used_unless_others_are_given(tmp_pa
     assert settings_of(str(tmp_path)).geometry.max_crops == 2
     assert settings_of("http://127.0.0.1:9/v1#name") == Settings()
     assert settings_of(FakeModel([])) == Settings()
-    assert P2R(FakeModel([]), settings=SETTINGS).settings is SETTINGS
+    assert P2R(FakeModel([]), settings=SETTINGS).settings == SETTINGS
 
 
 # Models that are opened here.

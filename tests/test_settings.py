@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from p2r.changes import read_assignment
 from p2r.errors import InputError
 from p2r.prompts import PromptPack
 from p2r.settings import SETTINGS_FILE, Geometry, PixelBudget, Settings, TokenLimits
@@ -52,9 +53,41 @@ def test_the_digest_is_stable_and_short() -> None:
 def test_every_value_changes_the_digest(part: str, name: str) -> None:
     settings = Settings()
     value = getattr(getattr(settings, part), name)
-    other = f"{value} More." if isinstance(value, str) else (value or 0) + 1
+    other: object = f"{value} More." if isinstance(value, str) else not value
+    if isinstance(value, dict):
+        other = {"more": 1}
     changed = replace(settings, **{part: replace(getattr(settings, part), **{name: other})})
     assert changed.digest != settings.digest
+
+
+def test_an_update_changes_what_it_names_and_nothing_else() -> None:
+    own = Settings(Geometry(max_crops=5))
+    changed = own.updated({"geometry": {"outline_min_px": 4}, "max_tokens": {"direct": 9}})
+    assert changed == Settings(Geometry(max_crops=5, outline_min_px=4), max_tokens=TokenLimits(direct=9))
+    assert own.updated({}) == own
+    with pytest.raises(InputError, match=r"--set: geometry\.max_crop"):
+        own.updated({"geometry": {"max_crop": 4}}, where="--set")
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("geometry.max_crops=1", {"geometry": {"max_crops": 1}}),
+        ("options.thinking=off", {"options": {"thinking": False}}),
+        ('options.extra_body={"a": [1]}', {"options": {"extra_body": {"a": [1]}}}),
+        ("budget.context_tokens=null", {"budget": {"context_tokens": None}}),
+        ("prompts.system=Be brief = best.", {"prompts": {"system": "Be brief = best."}}),
+        ("prompts.system=", {"prompts": {"system": ""}}),
+    ],
+)
+def test_an_assignment_names_a_nested_key(text: str, changes: object) -> None:
+    assert read_assignment(text) == changes
+
+
+@pytest.mark.parametrize("text", ["geometry.max_crops", "=1", "geometry..max_crops=1", ""])
+def test_what_is_no_assignment_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="write KEY=VALUE"):
+        read_assignment(text)
 
 
 def test_what_is_left_out_keeps_its_default() -> None:

@@ -55,7 +55,8 @@ class P2R:
             `p2r.models.open_model`, or a model. What is opened here is closed here; a model that was
             passed in is its owner's to close.
         reasoner: another model for the second stage.
-        settings: prompts, geometry and budgets; None for those that come with `model`, or the defaults.
+        settings: prompts, geometry, budgets and the options of the models that are opened here; None for
+            those that come with `model`, or the defaults.
         limits: what a picture may have at most; None for the defaults.
         concurrency: how many questions `answer_many` keeps on their way.
 
@@ -75,20 +76,25 @@ class P2R:
     ) -> None:
         if concurrency < 1:
             raise InputError(f"concurrency is {concurrency}: it must be at least 1")
-        self.settings = settings or settings_of(model)
+        settings = settings or settings_of(model)
         self.limits = limits or Limits()
         self.concurrency = concurrency
         self._opened: list[Model] = []
         self._private_loop = PrivateLoop()
-        self.perceiver = self._open(model)
-        self.reasoner = self._open(reasoner) if reasoner is not None and reasoner != model else self.perceiver
+        self.perceiver = self._open(model, settings)
+        self.reasoner = self.perceiver
+        if reasoner is not None and reasoner != model:
+            self.reasoner = self._open(reasoner, settings)
+        # A spec, or a model that was passed in, may have options of its own; the digest is of those in use.
+        options = getattr(self.perceiver, "options", settings.options)
+        self.settings = replace(settings, options=options)
 
-    def _open(self, model: str | Model) -> Model:
+    def _open(self, model: str | Model, settings: Settings) -> Model:
         if not isinstance(model, str):
             return model
         from p2r.models.opening import open_model
 
-        opened = open_model(model, max_concurrency=self.concurrency)
+        opened = open_model(model, options=settings.options, max_concurrency=self.concurrency)
         self._opened.append(opened)
         return opened
 
@@ -291,7 +297,7 @@ def settings_of(model: str | Model) -> Settings:
         InputError: the model's `p2r.json` cannot be used.
     """
     if not isinstance(model, str):
-        return Settings()
+        return getattr(model, "settings", None) or Settings()
     from p2r.models.opening import settings_for
 
     return settings_for(model) or Settings()

@@ -10,17 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
+from p2r.changes import checked, merged
 from p2r.errors import InputError
+from p2r.models.options import ModelOptions
 from p2r.prompts import PromptPack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS_FILE = "p2r.json"
+# Younger than the digests in old results: at their defaults they are left out of the digest.
+_NOT_IN_OLD_DIGESTS = ("options",)
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
@@ -85,7 +89,7 @@ class TokenLimits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that decides what a model is shown, apart from the question itself."""
+    """Everything that decides what a model is shown and how it is asked, apart from the question itself."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -93,11 +97,16 @@ class Settings:
     budget: PixelBudget = field(default_factory=PixelBudget)
     max_tokens: TokenLimits = field(default_factory=TokenLimits)
     prompts: PromptPack = field(default_factory=PromptPack)
+    options: ModelOptions = field(default_factory=ModelOptions)
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits over prompts, geometry, budgets and limits; equal digests mean equal inputs."""
-        canonical = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        """Twelve hex digits over all of it; equal digests mean equal inputs."""
+        data, defaults = asdict(self), asdict(Settings())
+        for name in _NOT_IN_OLD_DIGESTS:
+            if data[name] == defaults[name]:
+                del data[name]
+        canonical = json.dumps(data, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def save(self, folder: Path) -> None:
@@ -112,12 +121,26 @@ class Settings:
         Raises:
             InputError: the file is missing, not JSON, or has an unknown key or a wrong value.
         """
+        return cls().overlaid(path)
+
+    def overlaid(self, path: Path) -> Settings:
+        """These settings with what a file names; see `load` and `updated`."""
         file = path / SETTINGS_FILE if path.is_dir() else path
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"settings {file}: {error}") from error
-        return cls.from_dict(data, where=str(file))
+        return self.updated(data, where=str(file))
+
+    def updated(self, changes: dict[str, Any], *, where: str = "settings") -> Settings:
+        """These settings with the values that `changes` names, at any depth; the others stay.
+
+        Raises:
+            InputError: names the key and what is wrong with it.
+        """
+        # What is no mapping is refused by `from_dict`, in its words.
+        data = merged(asdict(self), changes) if isinstance(changes, dict) else changes
+        return Settings.from_dict(data, where=where)
 
     @classmethod
     def from_dict(cls, data: object, *, where: str = "settings") -> Settings:
@@ -126,9 +149,4 @@ class Settings:
         Raises:
             InputError: names the key and what is wrong with it.
         """
-        try:
-            return TypeAdapter(cls).validate_python(data)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"]) or "top level"
-            raise InputError(f"{where}: {key}: {first['msg']}") from error
+        return checked(cls, data, where=where)

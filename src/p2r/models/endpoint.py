@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 from p2r.errors import InputError, ModelError
 from p2r.models.failures import Failure, read_failure
+from p2r.models.options import ModelOptions
 from p2r.models.wire import StreamReader, read_completion, read_model_names, request_fields
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class EndpointModel:
         backoff_s: the pause before the first retry; it doubles each time, to 8 s, and is jittered. A server's
             own Retry-After goes first.
         max_concurrency: requests in flight at a time; more wait here, outside their deadline.
+        options: what else is sent, and what this server accepts.
 
     Raises:
         InputError: the URL is not an http(s) one, or a limit is not positive.
@@ -73,7 +75,9 @@ class EndpointModel:
         max_retries: int = 3,
         backoff_s: float = 0.5,
         max_concurrency: int = 64,
+        options: ModelOptions | None = None,
     ) -> None:
+        self.options = options or ModelOptions()
         host = urlsplit(base_url).hostname
         if not host or not base_url.startswith(("http://", "https://")):
             raise InputError(f"{base_url!r} is no server: write http://host:port/v1 or https://host/v1")
@@ -176,7 +180,9 @@ class EndpointModel:
             if self._model_name is None:
                 self._model_name = _the_only(await self._served(line.client), self.base_url)
         # In a thread, because it encodes the pictures.
-        return await asyncio.to_thread(request_fields, self._model_name, messages, sampling)
+        return await asyncio.to_thread(
+            request_fields, self._model_name, messages, self.options.widened(sampling), self.options
+        )
 
     async def _served(self, client: AsyncOpenAI) -> list[str]:
         async def ask() -> list[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from p2r.models.base import Message, Sampling
+    from p2r.models.options import ModelOptions
 
 # Sampled, such a token would stand for a picture that is not there.
 _VISION_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
@@ -49,10 +50,12 @@ class Preparer:
         processor: of the checkpoint.
         config: of the checkpoint.
         name: the model's name, for errors.
+        options: their variables go to the chat template.
     """
 
-    def __init__(self, processor: Any, config: Any, name: str) -> None:
+    def __init__(self, processor: Any, config: Any, name: str, options: ModelOptions | None = None) -> None:
         self._processor = processor
+        self._variables = options.template_kwargs() if options else {}
         self._name = name
         self._context = int(config.get_text_config().max_position_embeddings)
         self._image_token = int(config.image_token_id)
@@ -71,7 +74,7 @@ class Preparer:
         self._check_sizes(pictures)
         try:
             text = self._processor.apply_chat_template(
-                self.conversation(messages), add_generation_prompt=True, tokenize=False
+                self.conversation(messages), add_generation_prompt=True, tokenize=False, **self._variables
             )
             inputs = self._processor(
                 text=[text],

@@ -30,11 +30,14 @@ from typing import TYPE_CHECKING
 from p2r.errors import InputError, ModelError
 from p2r.models import guard
 from p2r.models.endpoint import EndpointModel
+from p2r.models.source import settings_beside
+from p2r.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from p2r.models.base import Completion, Message, Sampling
+    from p2r.models.options import ModelOptions
 
 _LOG = logging.getLogger("p2r.vllm")
 _POLL_S = 0.25
@@ -83,6 +86,16 @@ class VLLMServer:
         self.api_key = secrets.token_urlsafe(24)
         self.port = 0
         self.log: Path | None = None
+
+    @property
+    def settings(self) -> Settings | None:
+        """The settings in the checkpoint's `p2r.json`; None when it has none.
+
+        Raises:
+            InputError: the file is there and cannot be read.
+        """
+        path = Path(self._source).expanduser()
+        return settings_beside(path if path.exists() else self._source)
 
     @property
     def base_url(self) -> str:
@@ -196,10 +209,19 @@ class VLLMModel:
     Args:
         server: what to start. The model ends it.
         max_concurrency: requests in flight at a time.
+        options: None for those in the checkpoint's `p2r.json`, or the defaults.
+
+    Attributes:
+        settings: those in the checkpoint's `p2r.json`; None when it has none.
+        options: how it is asked.
     """
 
-    def __init__(self, server: VLLMServer, *, max_concurrency: int = 64) -> None:
+    def __init__(
+        self, server: VLLMServer, *, max_concurrency: int = 64, options: ModelOptions | None = None
+    ) -> None:
         self._server = server
+        self.settings = server.settings
+        self.options = options or (self.settings or Settings()).options
         self._max_concurrency = max_concurrency
         self._lock = threading.Lock()
         self._started: Future[EndpointModel] | None = None
@@ -266,6 +288,7 @@ class VLLMModel:
                     self._server.name,
                     api_key=self._server.api_key,
                     max_concurrency=self._max_concurrency,
+                    options=self.options,
                 )
             )
 

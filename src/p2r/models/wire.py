@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from p2r.changes import merged
 from p2r.models.base import Completion
 from p2r.picture import encode_all
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from p2r.models.base import Message, Sampling
+    from p2r.models.options import ModelOptions
 
 _REASONING_FIELDS = ("reasoning_content", "reasoning")
 
@@ -28,7 +30,9 @@ class FilteredError(ValueError):
     """The server withheld the reply."""
 
 
-def request_fields(model: str, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+def request_fields(
+    model: str, messages: Sequence[Message], sampling: Sampling, options: ModelOptions
+) -> dict[str, Any]:
     """The keyword arguments of `chat.completions.create`; pictures as data URIs."""
     encode_all(part for message in messages for part in message.content if not isinstance(part, str))
     fields: dict[str, Any] = {
@@ -41,8 +45,13 @@ def request_fields(model: str, messages: Sequence[Message], sampling: Sampling) 
         fields["top_p"] = sampling.top_p
     if sampling.seed is not None:
         fields["seed"] = sampling.seed
+    extra: dict[str, Any] = {}
     if sampling.repetition_penalty != 1:
-        fields["extra_body"] = {"repetition_penalty": sampling.repetition_penalty}
+        extra["repetition_penalty"] = sampling.repetition_penalty
+    if variables := options.template_kwargs():
+        extra["chat_template_kwargs"] = variables
+    if extra := merged(extra, options.extra_body):
+        fields["extra_body"] = extra
     return fields
 
 
