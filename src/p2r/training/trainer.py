@@ -214,11 +214,23 @@ def adapter(recipe: Recipe) -> Any:
     return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
 
 
+def vision_tower(model: Any) -> Any:
+    """The vision tower of a checkpoint of the Qwen-VL families; None where there is none of that name."""
+    return getattr(model.base_model, "visual", None)
+
+
 def freeze_vision(model: Any) -> None:
-    """Leave the vision tower as it is."""
-    for name, parameter in model.named_parameters():
-        if ".visual." in f".{name}":
-            parameter.requires_grad_(requires_grad=False)
+    """Leave the vision tower as it is.
+
+    Raises:
+        InputError: the model has none.
+    """
+    tower = vision_tower(model)
+    if tower is None:
+        raise InputError(
+            f"training.freeze_vision: {type(model).__name__} has no vision tower `visual`: set it to false"
+        )
+    tower.requires_grad_(requires_grad=False)
 
 
 def know_pictures(trainer: Any) -> None:
@@ -228,7 +240,7 @@ def know_pictures(trainer: Any) -> None:
     models = [trainer.model, *([trainer.ref_model] if trainer.ref_model is not None else [])]
     if any(one.dtype != torch.float32 or one.device.type != "cpu" for one in models):
         return
-    towers = [tower for one in models if (tower := getattr(one.base_model, "visual", None)) is not None]
     known = KnownPictures()
-    for tower in towers:
-        known.attach(tower)
+    for tower in map(vision_tower, models):
+        if not known.attach(tower):
+            print("vision features are not kept: this tower's cannot be told apart by image", flush=True)  # noqa: T201
