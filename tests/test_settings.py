@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from p2r.changes import read_assignment
+from p2r.cli.options import read_settings
 from p2r.errors import InputError
 from p2r.nano import WEIGHTS
 from p2r.prompts import PromptPack
@@ -147,3 +148,21 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / SETTINGS_FILE).write_text(json.dumps({"budget": {"factor": 0}}))
     with pytest.raises(InputError, match=r"budget\.factor"):
         Settings.load(tmp_path)
+
+
+def test_a_file_with_a_part_of_the_settings_changes_that_part_of_the_models_own(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    own = Settings(
+        Geometry(max_crops=5), max_tokens=TokenLimits(direct=3), prompts=PromptPack("own", "Brief.")
+    )
+    own.save(model)
+    changes = tmp_path / "changes.json"
+    changes.write_text(json.dumps({"geometry": {"outline_min_px": 4}}))
+    read = read_settings(str(model), changes, None)
+    assert read == replace(own, geometry=Geometry(max_crops=5, outline_min_px=4))
+    assert read_settings(str(model), None, None) == own
+    changes.write_text(json.dumps({"geometry": {"outline": 4}}))
+    with pytest.raises(InputError, match=r"changes.json: geometry\.outline"):
+        read_settings(str(model), changes, None)

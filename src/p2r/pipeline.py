@@ -298,11 +298,11 @@ def _limit_note(what: str, completion: Completion, sampling: Sampling) -> tuple[
     """What to set when a reply was cut at its token limit."""
     if completion.finish_reason != "length":
         return ()
-    limit = f"{what} was cut at its limit of {sampling.max_tokens} tokens"
+    cut = f"{what} was cut at its limit of {completion.completion_tokens or sampling.max_tokens} tokens"
     ways = "add ,thinking=off or ,thinking_tokens=4096 to the model's name (docs/models.md)"
     if split_thinking(completion.text).after is None:
-        return (f"{limit} while the model was still thinking: {ways}",)
-    return (f"{limit}: raise max_tokens in the settings; or, if the model thinks, {ways}",)
+        return (f"{cut} while the model was still thinking: {ways}",)
+    return (f"{cut}: raise max_tokens in the settings; or, if the model thinks, {ways}",)
 
 
 def settings_of(model: str | Model) -> Settings:

@@ -61,10 +61,6 @@ class Dialect:
     def body(self, body: dict[str, Any]) -> dict[str, Any]:
         """The body of a request as this server takes it."""
         result = {name: value for name, value in body.items() if name not in self._left_out}
-        if self._options.temperature == "omit":
-            result.pop("temperature", None)
-        elif self._options.temperature != "auto":
-            result["temperature"] = self._options.temperature
         if "max_tokens" in result:
             result[self._limit_field] = result.pop("max_tokens")
         return result

@@ -59,11 +59,12 @@ def settings_beside(source: str | Path) -> Settings | None:
 def _fetched(hub_id: str, file: str) -> Path | None:
     """A file of a hub model, from the cache where there is no network; None when it cannot be had."""
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import snapshot_download
     except ImportError:
         return None
     try:
-        return Path(hf_hub_download(hub_id, file))
+        # Not `hf_hub_download`: without a network that tries for half a minute, and says so each time.
+        return Path(snapshot_download(hub_id, allow_patterns=[file])) / file
     except (OSError, ValueError):
         # No such file, which is fine; or no such model, or no way to it, which opening it says better.
         return None

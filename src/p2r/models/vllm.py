@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("p2r.vllm")
 _POLL_S = 0.25
 _LAST_LINES = 12
+_MOST_IMAGES = 999  # vLLM's own default where no limit is named
 
 
 class VLLMServer:
@@ -53,7 +54,6 @@ class VLLMServer:
         python: the Python that has vLLM; by default P2R_VLLM_PYTHON, else this one, else that of the program
             `vllm` on the path.
         arguments: more arguments of `vllm serve`, after those of P2R_VLLM_ARGS; later ones win.
-        max_images: the most pictures of one request.
         startup_timeout_s: how long it may take until it is healthy (large models load for minutes).
         grace_s: how long it may take to end by itself before it is killed.
 
@@ -68,7 +68,6 @@ class VLLMServer:
         name: str | None = None,
         python: str | None = None,
         arguments: Sequence[str] = (),
-        max_images: int = 4,
         startup_timeout_s: float = 1_200.0,
         grace_s: float = 10.0,
     ) -> None:
@@ -76,7 +75,6 @@ class VLLMServer:
         self._source = str(source)
         self._program = _find_program(python)
         self._arguments = [*shlex.split(os.environ.get("P2R_VLLM_ARGS", "")), *arguments]
-        self._max_images = max_images
         self._startup_timeout_s = startup_timeout_s
         self._grace_s = grace_s
         self._lock = threading.Lock()
@@ -141,12 +139,12 @@ class VLLMServer:
 
     def command(self, port: int) -> list[str]:
         """The command that runs the server."""
-        limits = json.dumps({"image": self._max_images, "video": 0})
         fixed = {
             "--host": "127.0.0.1",
             "--port": str(port),
             "--served-model-name": self.name,
-            "--limit-mm-per-prompt": limits,
+            # As many images as any settings or request may ask for: a limit reserves no memory.
+            "--limit-mm-per-prompt": json.dumps({"image": _MOST_IMAGES, "video": 0}),
             # A checkpoint's own sampling defaults must not mix into ours.
             "--generation-config": "vllm",
             # The whole window of a large model may not fit beside its weights; take what fits.

@@ -88,8 +88,10 @@ def request_body(
         "model": model,
         "messages": [_message(message) for message in messages],
         "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
     }
+    if options.temperature != "omit":
+        fixed = options.temperature != "auto"
+        body["temperature"] = options.temperature if fixed else sampling.temperature
     if sampling.top_p != 1:
         body["top_p"] = sampling.top_p
     if sampling.seed is not None:
@@ -242,7 +244,7 @@ def _joined(reasoning: str, content: str, finish: Finish) -> str:
         return f"{_OPEN}{reasoning}</think>{content}"
     # The model wrote thinking of its own as well, or the server sent the same twice.
     first, last = tags[0], tags[-1]
-    before = content[: first.start()] if not first[1] else ""
+    before = content[: first.start()].strip() if not first[1] else ""
     own = content[first.end() if not first[1] else 0 : last.start() if last[1] else len(content)]
     same = own.strip() in reasoning or reasoning.strip() in own
     thinking = max(reasoning, own, key=len) if same else f"{reasoning.rstrip()}\n\n{own.lstrip()}"
@@ -325,8 +327,7 @@ def _finish(choice: dict[str, Any]) -> Finish | None:
         return None
     reason = reason.lower()
     if reason in _WITHHELD:
-        words = server_words(_only(choice.get("message"), "refusal")) or "it gave no reason"
-        raise NoTextError(f"the server's content filter withheld the reply ({reason}): {words}")
+        raise NoTextError(f"the server's content filter withheld the reply ({reason})")
     if reason in _FAILED:
         if choice.get("error"):
             raise ReportedError(choice)
