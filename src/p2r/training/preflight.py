@@ -195,7 +195,7 @@ class Preflight:
             detail = f"the processor of {start}: {' '.join(str(error).split())[:200]}"
             yield Finding("prompts", "failure", detail, "give a model folder with its processor")
             return
-        preparer = Preparer(processor, config, str(start))
+        preparer = Preparer(processor, config, str(start), settings.options)
         context = int(config.get_text_config().max_position_embeddings)
         for phase in self._roles:
             new = completion_tokens(phase, settings)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from p2r.errors import InputError, ModelError
 from p2r.journal import FolderLock, read_lines, write_json
+from p2r.models.options import split_spec
 from p2r.models.source import locate
 from p2r.provenance import environment, revision
 from p2r.training.card import model_card
@@ -92,14 +93,14 @@ def train(
 
 
 def find_start(spec: str) -> Path:
-    """The folder of the weights that a run starts from.
+    """The folder of the weights that a run starts from; options in the spec do not matter here.
 
     Raises:
         InputError: there are none.
     """
     from p2r.models.checkpoint import find_folder
 
-    return find_folder(locate(spec)).resolve()
+    return find_folder(locate(split_spec(spec)[0], spec)).resolve()
 
 
 def make_folder(out: Path) -> None:
@@ -210,7 +211,11 @@ def _serve_frozen(recipe: Recipe, state: PhaseState, stack: ExitStack) -> Mappin
         return {}
     from p2r.models.vllm import VLLMServer
 
-    server = VLLMServer(state.start, arguments=recipe.frozen.vllm_arguments)
+    server = VLLMServer(
+        state.start,
+        arguments=recipe.frozen.vllm_arguments,
+        max_images=1 + settings_of(recipe).geometry.max_crops,
+    )
     stack.callback(server.stop)
     with _visible_gpus(recipe.frozen.gpus):
         server.start()
