@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
@@ -18,13 +18,14 @@ from p2r.changes import checked, merged
 from p2r.errors import InputError
 from p2r.models.options import ModelOptions
 from p2r.prompts import PromptPack
+from p2r.types import BoxFormat  # noqa: TC001  (pydantic reads the annotation)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS_FILE = "p2r.json"
 # Younger than the digests in old results: at their defaults they are left out of the digest.
-_NOT_IN_OLD_DIGESTS = ("options",)
+_NOT_IN_OLD_DIGESTS = ("options", "box_format")
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
@@ -89,7 +90,13 @@ class TokenLimits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that decides what a model is shown and how it is asked, apart from the question itself."""
+    """Everything that decides what a model is shown and how it is asked, apart from the question itself.
+
+    Attributes:
+        geometry, budget, max_tokens, prompts, options: see their classes.
+        box_format: how the perceiver writes a box. `qwen3`: x first, 0–1000. `pixels`: x first, pixels of
+            the overview as it is sent. `gemini`: y first, 0–1000. `unit`: x first, 0–1.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -98,11 +105,13 @@ class Settings:
     max_tokens: TokenLimits = field(default_factory=TokenLimits)
     prompts: PromptPack = field(default_factory=PromptPack)
     options: ModelOptions = field(default_factory=ModelOptions)
+    box_format: BoxFormat = "qwen3"
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits over all of it; equal digests mean equal inputs."""
-        data, defaults = asdict(self), asdict(Settings())
+        """Twelve hex digits over all settings; equal digests mean equal inputs for equal questions."""
+        worded = replace(self, prompts=self.prompts.for_boxes(self.box_format))
+        data, defaults = asdict(worded), asdict(Settings())
         for name in _NOT_IN_OLD_DIGESTS:
             if data[name] == defaults[name]:
                 del data[name]

@@ -60,7 +60,7 @@ class Progress(StoppingCriteria):  # type: ignore[misc]
             prompt = request.item
             if prompt.on_text is None or request.abandoned:
                 continue
-            text = _decode(self._tokenizer, row[self._prompt_length :].tolist())
+            text = prompt.opening + _decode(self._tokenizer, row[self._prompt_length :].tolist())
             # A character may take several tokens; until it is whole it decodes as U+FFFD.
             if len(text) > prompt.sent and not text.endswith("\ufffd"):
                 prompt.on_text(text[prompt.sent :])
@@ -144,7 +144,7 @@ def _read(tokenizer: Any, prompt: Prompt, row: list[int], stops: Sequence[int]) 
     end = next((position for position, token in enumerate(row) if token in stops), None)
     written = row if end is None else row[: end + 1]
     return Completion(
-        text=_decode(tokenizer, written),
+        text=prompt.opening + _decode(tokenizer, written),
         prompt_tokens=len(prompt.ids),
         completion_tokens=len(written),
         finish_reason="length" if end is None else "stop",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Sampled, such a token would stand for a picture that is not there.
 _VISION_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 
+_THINK = "<think>"
+
 
 @dataclass(slots=True)
 class Prompt:
@@ -31,6 +33,8 @@ class Prompt:
         kinds: 0 for text and 1 for a picture's tokens, shape (length,).
         patches: normalised pixels of all pictures, shape (patches, values); None without pictures.
         grids: patches of each picture as (1, rows, columns), shape (pictures, 3).
+        opening: `<think>` where the chat template has opened the thinking, so that a reply that is cut in the
+            middle of it can be told from an answer; else empty.
         on_text: takes the text as it is written; None when nobody listens.
         sent: how many characters it was given.
     """
@@ -39,6 +43,7 @@ class Prompt:
     kinds: torch.Tensor
     patches: torch.Tensor | None
     grids: torch.Tensor | None
+    opening: str = ""
     on_text: Callable[[str], None] | None = None
     sent: int = 0
 
@@ -91,7 +96,8 @@ class Preparer:
                 f"{len(ids)} prompt tokens and {sampling.max_tokens} new ones do not fit into the context of "
                 f"{self._context}: lower the pixel budgets or max_tokens"
             )
-        return Prompt(ids, inputs["mm_token_type_ids"][0], inputs.get("pixel_values"), grids)
+        opening = _THINK if text.rstrip().endswith(_THINK) else ""
+        return Prompt(ids, inputs["mm_token_type_ids"][0], inputs.get("pixel_values"), grids, opening)
 
     def render(self, messages: Sequence[Message]) -> str:
         """The text of a prompt, up to where the reply begins."""
