@@ -29,16 +29,22 @@ def exception_line(error: BaseException) -> str:
     return f"{said}; {_MEMORY}" if _is_of_memory(error) else said
 
 
-def exit_line(code: int, log: str) -> str:
-    """Why processes ended that have left no word of their own.
+def signal_name(code: int, log: str) -> str:
+    """The signal that ended a process, such as `SIGKILL`; empty when none did.
 
     Args:
-        code: their exit code; negative for a signal.
-        log: what they printed.
+        code: its exit code; negative for a signal.
+        log: what it printed: launchers name the signals that end their own processes.
     """
-    signals = [name for name in _SIGNAL.findall(log) if name != "SIGTERM"]  # launchers end the others by it
-    if code < 0 or signals:
-        name = signal.Signals(-code).name if code < 0 else signals[0]
+    if code < 0:
+        return signal.Signals(-code).name
+    # By SIGTERM launchers end those that are left.
+    return next((name for name in _SIGNAL.findall(log) if name != "SIGTERM"), "")
+
+
+def exit_line(code: int, log: str) -> str:
+    """Why processes ended that have left no word of their own; for the arguments see `signal_name`."""
+    if name := signal_name(code, log):
         return f"ended by {name}" + (f", {_OF_SIGNALS[name]}" if name in _OF_SIGNALS else "")
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     raised = [found[1] for line in lines if (found := _EXCEPTION.match(line))]

@@ -17,7 +17,7 @@ from p2r.models.options import split_spec
 from p2r.models.source import locate
 from p2r.provenance import environment, revision
 from p2r.training.card import model_card
-from p2r.training.crash import exit_line
+from p2r.training.crash import exit_line, signal_name
 from p2r.training.dataset import prepare_data, settings_of
 from p2r.training.folder import (
     DATA,
@@ -201,7 +201,10 @@ def _run_phase(recipe: Recipe, folder: PhaseFolder, progress: Progress, start_ph
             try:
                 code = _watch(processes, folder, progress)
             except KeyboardInterrupt:
-                progress.say(f"stopping; a checkpoint is kept if that takes less than {GRACE_S:.0f} s")
+                progress.say(
+                    f"stopping: a checkpoint is kept if that takes less than {GRACE_S:.0f} s; the same "
+                    "command goes on"
+                )
                 raise
         if code == STOPPED:
             raise KeyboardInterrupt
@@ -268,15 +271,14 @@ def _watch(processes: Running, folder: PhaseFolder, progress: Progress) -> int:
 
 def _failure(folder: PhaseFolder, code: int, before: int) -> InputError | ModelError:
     """Why the processes of a phase ended; the first `before` bytes of their log are of earlier ones."""
-    path = folder.path / ERROR
+    path, log = folder.path / ERROR, folder.path / LOG
+    said = log.read_bytes()[before:].decode(errors="replace") if log.exists() else ""
     # Processes whose peer was killed fail too, and say so.
-    if path.exists() and code > 0:
+    if path.exists() and not signal_name(code, said):
         error = read_json(path)
         if error["model_error"]:
             return ModelError(error["message"], kind=cast("ModelErrorKind", error["model_error"]))
         return InputError(error["message"])
-    log = folder.path / LOG
-    said = log.read_bytes()[before:].decode(errors="replace") if log.exists() else ""
     return ModelError(
         f"phase {folder.path.name}: {exit_line(code, said)}; what was printed is in {log}; the same command "
         "goes on at the last checkpoint",

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from p2r.errors import InputError, P2RError
+from p2r.errors import InputError, ModelError, P2RError
 from p2r.health import Health
 from p2r.journal import FolderLock
 from p2r.provenance import revision
@@ -126,6 +126,24 @@ class Session:
         )
         accelerator.wait_for_everyone()
         built.boxes.update(read_boxes(self.folder.path, samples, wanted, self.settings, weights))
+
+    def try_step(self) -> None:
+        """Build, perceive and train, and write neither checkpoints nor a model: for a check before a run.
+
+        Raises:
+            P2RError: the phase could not be trained.
+        """
+        built = self.build()
+        if self.phase.role == "reasoner":
+            self.perceive(built, "check")
+        try:
+            built.trainer.train()
+        finally:
+            built.recorder.close()
+            built.rewards.close()
+        lost = [row["error"] for row in self.folder.rollouts() if row["reward"] is None]
+        if lost:
+            raise ModelError(f"{len(lost)} rollouts got no reward: {lost[0]}", kind="internal")
 
     def _train(self, built: Built) -> None:
         checkpoints = self.folder.checkpoints()
