@@ -209,8 +209,8 @@ def _with_pictures(prompt: list[dict[str, Any]], images: list[Any]) -> list[dict
     return prepare_multimodal_messages(prompt, images=images)
 
 
-def configured(recipe: str, changes: list[str]) -> dict[str, Any]:
-    """Fields of TRL's configuration of the first phase."""
+def configured(recipe: str, changes: list[str], *names: str) -> str:
+    """Fields of TRL's configuration of the first phase, as a literal (JSON has no whole-number keys)."""
     from p2r.training.dataset import settings_of
     from p2r.training.trainer import configure
 

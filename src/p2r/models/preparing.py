@@ -78,9 +78,7 @@ class Preparer:
         pictures = [part for message in messages for part in message.content if not isinstance(part, str)]
         self._check_sizes(pictures)
         try:
-            text = self._processor.apply_chat_template(
-                self.conversation(messages), add_generation_prompt=True, tokenize=False, **self._variables
-            )
+            text = self.render(messages)
             inputs = self._processor(
                 text=[text],
                 images=[picture.to_pil() for picture in pictures] or None,
@@ -100,6 +98,13 @@ class Preparer:
             )
         opening = _THINK if text.rstrip().endswith(_THINK) else ""
         return Prompt(ids, inputs["mm_token_type_ids"][0], inputs.get("pixel_values"), grids, opening)
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The text of a prompt, up to where the reply begins."""
+        text: str = self._processor.apply_chat_template(
+            self.conversation(messages), add_generation_prompt=True, tokenize=False, **self._variables
+        )
+        return text
 
     def conversation(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Messages as chat templates take them; pictures are placeholders, in order."""
