@@ -148,7 +148,7 @@ def dead_url() -> str:
         return f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
 
 
-def completion(text: str | None, *, finish: str = "stop", **message: Any) -> dict[str, Any]:
+def completion(text: object, *, finish: str | None = "stop", **message: Any) -> dict[str, Any]:
     """The JSON of a whole reply: 7 prompt tokens, one completion token for each word."""
     return {
         "id": "1",
@@ -162,7 +162,7 @@ def completion(text: str | None, *, finish: str = "stop", **message: Any) -> dic
                 "finish_reason": finish,
             }
         ],
-        "usage": {"prompt_tokens": 7, "completion_tokens": len((text or "").split()), "total_tokens": 0},
+        "usage": {"prompt_tokens": 7, "completion_tokens": len(str(text or "").split()), "total_tokens": 0},
     }
 
 

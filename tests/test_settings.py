@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from p2r.changes import read_assignment
+from p2r.cli.options import read_settings
 from p2r.errors import InputError
 from p2r.nano import WEIGHTS
 from p2r.prompts import PromptPack
@@ -55,9 +57,41 @@ def test_the_digest_is_stable_and_short() -> None:
 def test_every_value_changes_the_digest(part: str, name: str) -> None:
     settings = Settings()
     value = getattr(getattr(settings, part), name)
-    other = f"{value} More." if isinstance(value, str) else (value or 0) + 1
+    other: object = f"{value} More." if isinstance(value, str) else not value
+    if isinstance(value, dict):
+        other = {"more": 1}
     changed = replace(settings, **{part: replace(getattr(settings, part), **{name: other})})
     assert changed.digest != settings.digest
+
+
+def test_an_update_changes_what_it_names_and_nothing_else() -> None:
+    own = Settings(Geometry(max_crops=5))
+    changed = own.updated({"geometry": {"outline_min_px": 4}, "max_tokens": {"direct": 9}})
+    assert changed == Settings(Geometry(max_crops=5, outline_min_px=4), max_tokens=TokenLimits(direct=9))
+    assert own.updated({}) == own
+    with pytest.raises(InputError, match=r"--set: geometry\.max_crop"):
+        own.updated({"geometry": {"max_crop": 4}}, where="--set")
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("geometry.max_crops=1", {"geometry": {"max_crops": 1}}),
+        ("options.thinking=off", {"options": {"thinking": False}}),
+        ('options.extra_body={"a": [1]}', {"options": {"extra_body": {"a": [1]}}}),
+        ("budget.context_tokens=null", {"budget": {"context_tokens": None}}),
+        ("prompts.system=Be brief = best.", {"prompts": {"system": "Be brief = best."}}),
+        ("prompts.system=", {"prompts": {"system": ""}}),
+    ],
+)
+def test_an_assignment_names_a_nested_key(text: str, changes: object) -> None:
+    assert read_assignment(text) == changes
+
+
+@pytest.mark.parametrize("text", ["geometry.max_crops", "=1", "geometry..max_crops=1", ""])
+def test_what_is_no_assignment_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="write KEY=VALUE"):
+        read_assignment(text)
 
 
 def test_the_digests_of_old_results_stay_valid() -> None:
@@ -114,3 +148,21 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / SETTINGS_FILE).write_text(json.dumps({"budget": {"factor": 0}}))
     with pytest.raises(InputError, match=r"budget\.factor"):
         Settings.load(tmp_path)
+
+
+def test_a_file_with_a_part_of_the_settings_changes_that_part_of_the_models_own(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    own = Settings(
+        Geometry(max_crops=5), max_tokens=TokenLimits(direct=3), prompts=PromptPack("own", "Brief.")
+    )
+    own.save(model)
+    changes = tmp_path / "changes.json"
+    changes.write_text(json.dumps({"geometry": {"outline_min_px": 4}}))
+    read = read_settings(str(model), changes, None)
+    assert read == replace(own, geometry=Geometry(max_crops=5, outline_min_px=4))
+    assert read_settings(str(model), None, None) == own
+    changes.write_text(json.dumps({"geometry": {"outline": 4}}))
+    with pytest.raises(InputError, match=r"changes.json: geometry\.outline"):
+        read_settings(str(model), changes, None)

@@ -256,13 +256,15 @@ def _no_format(probe: BoxProbe, settings: Settings) -> tuple[str, str]:
 def _too_large(spec: str, p2r: P2R, context: int | None) -> Finding | None:
     """A failure if the largest request of the settings is larger than the model's context window."""
     from p2r.evidence import plan_pixels
+    from p2r.models.base import Sampling
 
     settings = p2r.settings
     if context is None:
         return None
     crops = settings.geometry.max_crops
     images = plan_pixels(_LARGE, [(0, 0, *_LARGE)] * crops, settings.budget).tokens
-    text = _PROMPT_TOKENS + max(settings.max_tokens.perceive, settings.max_tokens.reason)
+    longest = Sampling(max(settings.max_tokens.perceive, settings.max_tokens.reason))
+    text = _PROMPT_TOKENS + settings.options.widened(longest).max_tokens
     if images + text <= context:
         return None
     detail = (

@@ -73,10 +73,15 @@ class Progress:
         """Set fields of the prediction."""
         self.known = replace(self.known, **facts)
 
+    def note(self, *notes: str) -> None:
+        """Add notes; each is kept once."""
+        self.learn(notes=tuple(dict.fromkeys((*self.known.notes, *notes))))
+
     def spent(self, completion: Completion) -> None:
-        """Add the tokens of one call."""
+        """Add the tokens and the notes of one call."""
         usage = Usage(completion.prompt_tokens, completion.completion_tokens, calls=1)
         self.learn(usage=self.known.usage + usage)
+        self.note(*completion.notes)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -78,12 +78,13 @@ class Question:
     Attributes:
         image: a path, bytes, data URI, PIL image, numpy array (H, W, 3) or an open `ImageSource`.
         text: the question, without its options.
-        choices: the options in order (A, B, …); two or more distinct ones, or none.
+        choices: the options in order (A, B, …), two or more, or none. Options may have equal texts, as in some
+            rows of benchmarks: only the letter tells them apart.
         answer_type: `choice` when there are choices; otherwise `number` or `free`.
         id: a name for logs and result files.
 
     Raises:
-        InputError: an empty text, one choice, duplicate choices, or a type that the choices contradict.
+        InputError: an empty text, one choice, an empty choice, or a type that the choices contradict.
     """
 
     image: ImageInput
@@ -115,10 +116,6 @@ class Question:
             raise InputError(f"{len(choices)} choices: at most {len(LETTERS)} are supported")
         if not all(choices):
             raise InputError("a choice is empty")
-        folded = [choice.casefold() for choice in choices]
-        for position, choice in enumerate(folded):
-            if choice in folded[:position]:
-                raise InputError(f"choice {choices[position]!r} is given twice")
 
     @property
     def letters(self) -> str:

@@ -29,21 +29,24 @@ PromptsOption = Annotated[
 ]
 SettingsOption = Annotated[
     Path | None,
-    typer.Option("--settings", metavar="FILE", help="A p2r.json with prompts, geometry and budgets."),
+    typer.Option(
+        "--settings", metavar="FILE", help="A p2r.json, or a part of one: it changes what it names."
+    ),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def read_settings(model: str, settings: Path | None, prompts: Path | None) -> Settings:
-    """The settings for a model: from a file, else those that come with it; `prompts` replaces the wording.
+    """The settings that come with a model, changed where the file `settings` says; `prompts` words them anew.
 
     Raises:
         InputError: a file that cannot be read or used.
     """
     from p2r.pipeline import settings_of
     from p2r.prompts import PromptPack
-    from p2r.settings import Settings
 
-    chosen = Settings.load(settings) if settings else settings_of(model)
+    chosen = settings_of(model)
+    if settings:
+        chosen = chosen.overlaid(settings)
     return replace(chosen, prompts=PromptPack.load(prompts)) if prompts else chosen

@@ -48,10 +48,7 @@ def prompt_tokens(
     text = [
         Message(one.role, tuple(part for part in one.content if isinstance(part, str))) for one in messages
     ]
-    rendered = processor.apply_chat_template(
-        preparer.conversation(text), add_generation_prompt=True, tokenize=False
-    )
-    words = len(processor.tokenizer(rendered)["input_ids"])
+    words = len(processor.tokenizer(preparer.render(text))["input_ids"])
     pictures = plan_pixels(size, regions, budget).tokens
     return words + pictures + 2 * (1 + len(regions))
 

@@ -77,7 +77,7 @@ async def rehearse(
         samples: of the run; a few are drawn by the seed.
         settings, gates: of the run.
         model: writes the rollouts.
-        max_tokens: of a rollout.
+        max_tokens: of a rollout, without those for thinking, which the model adds itself.
         groups: how many.
         seed: draws the samples.
         frozen: plays the other role; the model itself when None, as at the start of a phase.
