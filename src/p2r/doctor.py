@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from p2r.errors import InputError, ModelError, P2RError
+from p2r.errors import InputError, MissingExtraError, ModelError, P2RError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,6 +107,16 @@ def _missing(packages: tuple[str, ...]) -> list[str]:
         except importlib.metadata.PackageNotFoundError:
             missing.append(package)
     return missing
+
+
+def require_extra(extra: str) -> None:
+    """Raise unless all packages of an extra are installed.
+
+    Raises:
+        MissingExtraError: names the first one that is missing, and the command that installs all.
+    """
+    if missing := _missing(EXTRAS[extra][1]):
+        raise MissingExtraError(extra, missing[0])
 
 
 def _install(extra: str) -> str:
