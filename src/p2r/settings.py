@@ -110,8 +110,9 @@ class Settings:
     @property
     def digest(self) -> str:
         """Twelve hex digits over all settings; equal digests mean equal inputs for equal questions."""
-        worded = replace(self, prompts=self.prompts.for_boxes(self.box_format))
-        data, defaults = asdict(worded), asdict(Settings())
+        # Of the prompt as it is worded for the box format: `$box_format` is younger than old digests, too.
+        data = asdict(replace(self, prompts=self.prompts.for_boxes(self.box_format)))
+        defaults = asdict(Settings())
         for name in _NOT_IN_OLD_DIGESTS:
             if data[name] == defaults[name]:
                 del data[name]

@@ -62,7 +62,7 @@ class Preparer:
         self._processor = processor
         self._variables = options.template_kwargs() if options else {}
         self._name = name
-        self._context = int(config.get_text_config().max_position_embeddings)
+        self.context_tokens = int(config.get_text_config().max_position_embeddings)
         self._image_token = int(config.image_token_id)
         # Controls that a user's text must not contain: it could forge a turn or a picture.
         self._controls = [
@@ -91,10 +91,10 @@ class Preparer:
         ids = inputs["input_ids"][0]
         grids = inputs.get("image_grid_thw")
         self._check_features(ids, grids, len(pictures))
-        if len(ids) + sampling.max_tokens > self._context:
+        if len(ids) + sampling.max_tokens > self.context_tokens:
             raise self._rejected(
                 f"{len(ids)} prompt tokens and {sampling.max_tokens} new ones do not fit into the context of "
-                f"{self._context}: lower the pixel budgets or max_tokens"
+                f"{self.context_tokens}: lower the pixel budgets or max_tokens"
             )
         opening = _THINK if text.rstrip().endswith(_THINK) else ""
         return Prompt(ids, inputs["mm_token_type_ids"][0], inputs.get("pixel_values"), grids, opening)
