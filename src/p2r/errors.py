@@ -22,6 +22,26 @@ class InputError(P2RError, ValueError):
     """A question, picture, option or file that cannot be used; the text names it and what it may be."""
 
 
+def file_problem(error: OSError | ValueError, missing: str = "") -> str:
+    """What is wrong with a file that could not be read or written, for people, without a path and a number.
+
+    Args:
+        error: what reading or writing it raised.
+        missing: what to do when there is no such file.
+    """
+    if isinstance(error, FileNotFoundError):
+        return f"there is no such file; {missing}" if missing else "there is no such file"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder, not a file"
+    if isinstance(error, PermissionError):
+        return "no permission"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not a text file (UTF-8)"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)
+
+
 class MissingExtraError(InputError, ImportError):
     """An optional dependency is not installed; the text names the command that installs it."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from p2r.errors import InputError
+from p2r.errors import InputError, file_problem
 from p2r.prompts import PromptPack
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ class Settings:
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"settings {file}: {error}") from error
+            hint = "p2r.json comes with a checkpoint, and docs/prompts.md shows its keys"
+            raise InputError(f"settings {file}: {file_problem(error, hint)}") from error
         return cls.from_dict(data, where=str(file))
 
     @classmethod

@@ -1,0 +1,107 @@
+"""The image of a command line: a path, a URL, a data: URI, or standard input."""
+
+from __future__ import annotations
+
+import sys
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p2r.errors import InputError
+
+if TYPE_CHECKING:
+    from p2r.images import ImageSource
+    from p2r.limits import Limits
+
+TIMEOUT_S = 30.0  # without a byte from the server
+
+# Several images are a loop: one line says so.
+MANY = (
+    "for many images: P2R.answer_many in Python, or with gold answers p2r eval --benchmark jsonl --data FILE"
+)
+
+
+def open_image(text: str) -> ImageSource:
+    """Open the image that an argument names, and decode it once at a small size to find damage.
+
+    Args:
+        text: a path (`~` is the home folder), `-` for standard input, `http://…`, `https://…`, `file://…`, or
+            a `data:` URI.
+
+    Raises:
+        InputError: it cannot be fetched or read.
+    """
+    from p2r.images import ImageSource
+    from p2r.limits import Limits
+
+    limits = Limits()
+    scheme = text.partition(":")[0].lower()
+    if text == "-":
+        source = _named("standard input", _standard_input(limits), limits)
+    elif scheme in ("http", "https"):
+        source = _fetched(text, limits)
+    elif scheme == "data":
+        source = ImageSource.open(text, limits)
+    else:
+        source = ImageSource.open(_path(text), limits)
+    # A header says nothing about what follows it; a model may take minutes to load.
+    source.overview((64, 64))
+    return source
+
+
+def _path(text: str) -> Path:
+    if text[:7].lower() == "file://":
+        parts = urllib.parse.urlsplit(text)
+        if parts.netloc not in ("", "localhost"):
+            raise InputError(f"{text}: a file of another machine; file:///PATH is one of this machine")
+        return Path(urllib.request.url2pathname(parts.path))
+    if "://" in text:
+        raise InputError(
+            f"{text}: an image is a path, an http:// or https:// URL, a data: URI, or - for stdin"
+        )
+    path = Path(text).expanduser()
+    if path.is_dir():
+        raise InputError(f"{text}: a folder, and p2r answer takes one image; {MANY}")
+    if path.suffix.lower() in (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt") and path.is_file():
+        raise InputError(f"{text}: not an image; {MANY}")
+    return path
+
+
+def _named(name: str, data: bytes, limits: Limits) -> ImageSource:
+    from p2r.images import ImageSource
+
+    try:
+        return ImageSource.open(data, limits)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _standard_input(limits: Limits) -> bytes:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError("-: nothing is piped in; p2r answer - QUESTION < image.jpg")
+    data = sys.stdin.buffer.read(limits.max_bytes + 1)
+    if not data:
+        raise InputError("standard input: it is empty (0 bytes)")
+    return data
+
+
+def _fetched(url: str, limits: Limits) -> ImageSource:
+    """Fetch an image; what is internal to a network may be fetched, because it is the user who asks."""
+    import httpx
+
+    try:
+        where = httpx.URL(url)
+        name = str(where.copy_with(username=None, password=None))
+        with httpx.stream("GET", where, follow_redirects=True, timeout=TIMEOUT_S) as reply:
+            if not reply.is_success:
+                raise InputError(f"{name}: the server replied {reply.status_code} {reply.reason_phrase}")
+            kind = reply.headers.get("content-type", "")
+            data = bytearray()
+            for piece in reply.iter_bytes():
+                data += piece
+                if len(data) > limits.max_bytes:
+                    raise InputError(f"{name}: more than the limit of {limits.max_bytes:,} bytes")
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        raise InputError(f"{url}: cannot be fetched: {error or type(error).__name__}") from error
+    return _named(f"{name} ({kind})" if kind else name, bytes(data), limits)
