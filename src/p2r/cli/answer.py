@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -119,6 +120,8 @@ def answer(
                 say("figure", "dim", str(save))
 
 
+_LOG = logging.getLogger("p2r.cli")
+
 NANO_NOTE = (
     "{} knows only the synthetic scenes of `p2r scenes`; about any other image its answer means nothing. "
     "For photographs: --model hongxingli/P2R-4B, --model Qwen/Qwen3-VL-4B-Instruct, or a server: "
@@ -141,6 +144,7 @@ def _question(image: str, text: str, choices: list[str], answer_type: AnswerType
 
         text, found = split_options(text)
         choices = list(found)
+        _LOG.info("options in the question: %s", ", ".join(choices) or "none")
     # Checked before the image is fetched.
     asked = Question(b"", text, tuple(choices), answer_type or ("choice" if choices else "free"))
     return replace(asked, image=open_image(image))

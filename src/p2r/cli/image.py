@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import sys
 import urllib.parse
 import urllib.request
@@ -13,6 +15,8 @@ from p2r.errors import InputError
 if TYPE_CHECKING:
     from p2r.images import ImageSource
     from p2r.limits import Limits
+
+_LOG = logging.getLogger("p2r.cli")
 
 TIMEOUT_S = 30.0  # without a byte from the server
 
@@ -35,18 +39,22 @@ def open_image(text: str) -> ImageSource:
     from p2r.images import ImageSource
     from p2r.limits import Limits
 
+    if not text:
+        raise InputError("the image is empty: give a file, a URL, a data: URI, or - for standard input")
     limits = Limits()
     scheme = text.partition(":")[0].lower()
     if text == "-":
-        source = _named("standard input", _standard_input(limits), limits)
+        source = ImageSource.open(_standard_input(limits), limits, name="standard input")
     elif scheme in ("http", "https"):
-        source = _fetched(text, limits)
+        name, data = _fetched(text, limits)
+        source = ImageSource.open(data, limits, name=name)
     elif scheme == "data":
         source = ImageSource.open(text, limits)
     else:
         source = ImageSource.open(_path(text), limits)
     # A header says nothing about what follows it; a model may take minutes to load.
     source.overview((64, 64))
+    _LOG.info("image: %s, %d×%d pixels", source.name, *source.size)
     return source
 
 
@@ -68,15 +76,6 @@ def _path(text: str) -> Path:
     return path
 
 
-def _named(name: str, data: bytes, limits: Limits) -> ImageSource:
-    from p2r.images import ImageSource
-
-    try:
-        return ImageSource.open(data, limits)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error
-
-
 def _standard_input(limits: Limits) -> bytes:
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError("-: nothing is piped in; p2r answer - QUESTION < image.jpg")
@@ -86,8 +85,8 @@ def _standard_input(limits: Limits) -> bytes:
     return data
 
 
-def _fetched(url: str, limits: Limits) -> ImageSource:
-    """Fetch an image; what is internal to a network may be fetched, because it is the user who asks."""
+def _fetched(url: str, limits: Limits) -> tuple[str, bytes]:
+    """Fetch an image: what errors call it, and its bytes. Any host may be asked, because the user asks."""
     import httpx
 
     try:
@@ -103,5 +102,6 @@ def _fetched(url: str, limits: Limits) -> ImageSource:
                 if len(data) > limits.max_bytes:
                     raise InputError(f"{name}: more than the limit of {limits.max_bytes:,} bytes")
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-        raise InputError(f"{url}: cannot be fetched: {error or type(error).__name__}") from error
-    return _named(f"{name} ({kind})" if kind else name, bytes(data), limits)
+        cause = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+        raise InputError(f"{url}: cannot be fetched: {cause}") from error
+    return f"{name} ({kind})" if kind else name, bytes(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from p2r.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from p2r.settings import Settings
+
+_LOG = logging.getLogger("p2r.cli")
 
 
 def as_path(text: str) -> Path:
@@ -103,4 +106,6 @@ def read_settings(model: str, settings: Path | None, prompts: Path | None) -> Se
     # The files first: those of a model may have to be fetched.
     pack = PromptPack.load(prompts) if prompts else None
     chosen = Settings.load(settings) if settings else settings_of(model)
-    return replace(chosen, prompts=pack) if pack else chosen
+    chosen = replace(chosen, prompts=pack) if pack else chosen
+    _LOG.info("model %s; settings %s", model, chosen.digest)
+    return chosen

@@ -23,14 +23,16 @@ EXAMPLES = examples(
 
 
 def report(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="RUN [RUN]",
-            parser=as_path,
-            help="A run folder of p2r eval or p2r train, or two of p2r eval to compare.",
-        ),
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", parser=as_path, help="A run folder of p2r eval or p2r train."),
     ],
+    second: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="SECOND", parser=as_path, help="Another one of p2r eval, to compare.", show_default=False
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -38,7 +40,7 @@ def report(
             "-o",
             metavar="FILE.html",
             parser=as_path,
-            help="Default: RUN/report.html; of two, FIRST/report-against-SECOND.html.",
+            help="Default: report.html in RUN; with SECOND, report-against-SECOND.html there.",
         ),
     ] = None,
     data: Annotated[
@@ -60,8 +62,7 @@ def report(
     Exit codes: 0 written, 2 wrong usage or unreadable input.
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="no report was written"):
-        if len(runs) > 2:
-            raise InputError(f"{len(runs)} runs: a report shows one, or compares two")
+        runs = [run, second] if second else [run]
         if out:
             _check_writable(out)
         from p2r.training.folder import is_training_run
@@ -77,16 +78,13 @@ def report(
                 status.update(f"images: {done} of {total}")
 
             page = (_of_training if training else _of_evaluation)(runs, data, on_picture)
-        target = out or runs[0] / _name(runs)
+        name = f"report-against-{second.resolve().name}.html" if second else "report.html"
+        target = out or run / name
         try:
             target.write_text(page, encoding="utf-8")
         except OSError as error:
             raise InputError(f"cannot write {target}: {file_problem(error)}") from error
         say("report", "dim", f"{target} ({len(page.encode()) / 1e6:.1f} MB)")
-
-
-def _name(runs: list[Path]) -> str:
-    return "report.html" if len(runs) == 1 else f"report-against-{runs[1].resolve().name}.html"
 
 
 def _check_writable(target: Path) -> None:

@@ -43,12 +43,15 @@ def scenes(
     Exit codes: 0 written, 2 wrong usage or a folder that cannot be used.
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="the same command continues"):
-        from rich.progress import track
+        from rich.progress import Progress
 
         from p2r.scenes import write_scenes
 
         check_folder(out)
         written = write_scenes(out, split=split, size=size, count=n, seed=seed, workers=os.cpu_count() or 1)
-        for _ in track(written, total=n, description="drawing", console=stderr(), transient=True):
-            pass
+        console = stderr()
+        bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        with bar:
+            for _ in bar.track(written, total=n, description="drawing"):
+                pass
         say("written", "dim", f"{n} scenes in {out / 'samples.jsonl'}")
