@@ -7,6 +7,7 @@ A failed call is never a wrong answer: callers turn a `ModelError` into *no scor
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 ModelErrorKind = Literal[
@@ -37,6 +38,8 @@ def file_problem(error: OSError | ValueError, missing: str = "") -> str:
         return "no permission"
     if isinstance(error, UnicodeDecodeError):
         return "it is not a text file (UTF-8)"
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is not JSON: {error}"
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error)

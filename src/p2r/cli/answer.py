@@ -112,8 +112,8 @@ def answer(
             _print_json(prediction)
         else:
             stdout().print(shown(asked, prediction))
-            if model in NAMES:
-                say("note", "yellow", NANO_NOTE.format(model))
+            if note := nano_note(model):
+                say("note", "yellow", note)
         if save:
             save_figure(asked, prediction, save)
             if not json_output:
@@ -122,11 +122,16 @@ def answer(
 
 _LOG = logging.getLogger("p2r.cli")
 
-NANO_NOTE = (
-    "{} knows only the synthetic scenes of `p2r scenes`; about any other image its answer means nothing. "
-    "For photographs: --model hongxingli/P2R-4B, --model Qwen/Qwen3-VL-4B-Instruct, or a server: "
-    "--model http://HOST:8000/v1#NAME"
-)
+
+def nano_note(model: str) -> str:
+    """What a bundled model cannot do; empty for other models."""
+    if model not in NAMES:
+        return ""
+    return (
+        f"{model} knows only the synthetic scenes of `p2r scenes`; about any other image its answer means "
+        "nothing. For photographs: --model hongxingli/P2R-4B, --model Qwen/Qwen3-VL-4B-Instruct, or a server: "
+        "--model http://HOST:8000/v1#NAME"
+    )
 
 
 def _refuse_more(more: list[str]) -> None:

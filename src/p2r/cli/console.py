@@ -73,10 +73,8 @@ def readable_errors(*, debug: bool, verbose: int = 0, afterwards: str = "") -> I
         afterwards: what the user can do after SIGINT or SIGTERM, which are handled (see `cli.interrupt`) if
             it is given.
     """
-    if verbose:
-        _log_to_stderr(verbose)
     try:
-        with stoppable(_tell, afterwards) if afterwards else nullcontext():
+        with _logging(verbose), stoppable(_tell, afterwards) if afterwards else nullcontext():
             yield
     except P2RError as error:
         if debug:
@@ -92,7 +90,12 @@ def _tell(kind: str, message: str) -> None:
     say(kind, "yellow", message)
 
 
-def _log_to_stderr(verbose: int) -> None:
+@contextmanager
+def _logging(verbose: int) -> Iterator[None]:
+    """Show what p2r logs, and each request to a model server, on stderr."""
+    if not verbose:
+        yield
+        return
     import logging
 
     from rich.text import Text
@@ -105,11 +108,17 @@ def _log_to_stderr(verbose: int) -> None:
 
     handler = Lines()
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
-    level = logging.INFO if verbose == 1 else logging.DEBUG
-    for name in ("p2r", "httpx"):  # httpx logs each request to a model server
-        logger = logging.getLogger(name)
-        logger.setLevel(level if name == "p2r" else logging.INFO)
-        logger.addHandler(handler)
+    levels = {"p2r": logging.INFO if verbose == 1 else logging.DEBUG, "httpx": logging.INFO}
+    before = {name: logging.getLogger(name).level for name in levels}
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+        logging.getLogger(name).addHandler(handler)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+            logging.getLogger(name).removeHandler(handler)
 
 
 # --- findings of `p2r doctor` and `--check` ---------------------------------------------------------------

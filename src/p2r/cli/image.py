@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2r.errors import InputError
+from p2r.limits import Limits
 
 if TYPE_CHECKING:
     from p2r.images import ImageSource
-    from p2r.limits import Limits
 
 _LOG = logging.getLogger("p2r.cli")
 
@@ -26,22 +26,21 @@ MANY = (
 )
 
 
-def open_image(text: str) -> ImageSource:
+def open_image(text: str, limits: Limits = Limits()) -> ImageSource:
     """Open the image that an argument names, and decode it once at a small size to find damage.
 
     Args:
         text: a path (`~` is the home folder), `-` for standard input, `http://…`, `https://…`, `file://…`, or
             a `data:` URI.
+        limits: what it may be at most.
 
     Raises:
         InputError: it cannot be fetched or read.
     """
     from p2r.images import ImageSource
-    from p2r.limits import Limits
 
     if not text:
         raise InputError("the image is empty: give a file, a URL, a data: URI, or - for standard input")
-    limits = Limits()
     scheme = text.partition(":")[0].lower()
     if text == "-":
         source = ImageSource.open(_standard_input(limits), limits, name="standard input")

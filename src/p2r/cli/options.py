@@ -32,7 +32,8 @@ def check_folder(out: Path) -> None:
     """
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not there.is_dir():
-        raise InputError(f"{out}: {there} is a file; give the name of a folder")
+        what = "it is" if there == out else f"{there} is"
+        raise InputError(f"{out}: {what} a file; give the name of a folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"{out}: no permission to write in {there}; give another folder")
 

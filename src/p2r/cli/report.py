@@ -91,6 +91,8 @@ def _check_writable(target: Path) -> None:
     """Refuse a page that could not be written, or that would replace something else, before it is made."""
     if target.is_dir():
         raise InputError(f"{target}: a folder; give a file name, such as {target / 'report.html'}")
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: there is no folder {target.parent}; make it first")
     check_folder(target.parent)
     if target.is_file() and target.stat().st_size and MADE_BY not in _head(target):
         raise InputError(f"{target}: it is there already and is not a report of ours; give another name")

@@ -83,8 +83,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{folder} is not a run folder: it has no {CONFIG}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        found = f"it has no {CONFIG}" if folder.is_dir() else "there is no such folder"
+        raise InputError(f"{folder} is not a run folder: {found}; p2r eval and p2r train make one") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {file_problem(error)}") from error
     if not isinstance(config, dict) or not {"identity", "sessions"} <= config.keys():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import fnmatch
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -244,9 +245,9 @@ def _hub() -> Any:
 
 
 def _unreadable(source: str, error: Exception) -> str:
-    cause = next(iter(str(error).strip().splitlines()), "")
+    cause = re.sub(r"^\[Errno -?\d+\] ", "", next(iter(str(error).strip().splitlines()), ""))
     reason = f"{type(error).__name__}: {cause}" if cause else type(error).__name__
     return (
-        f"{source}: cannot be read: {reason}; a file or folder of this machine does too: --data PATH "
+        f"{source}: cannot be read: {reason}; give a file or folder of this machine: --data PATH "
         "(p2r eval), --from SOURCE=PATH or --against BENCHMARK=PATH (p2r data)"
     )
