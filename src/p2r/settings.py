@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field
 
 from p2r.changes import checked, merged
-from p2r.errors import InputError
+from p2r.errors import InputError, file_problem
 from p2r.models.options import ModelOptions
 from p2r.prompts import PromptPack
 from p2r.types import BoxFormat  # noqa: TC001  (pydantic reads the annotation)
@@ -139,7 +139,8 @@ class Settings:
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"settings {file}: {error}") from error
+            hint = "p2r.json comes with a checkpoint, and docs/prompts.md shows its keys"
+            raise InputError(f"settings {file}: {file_problem(error, hint)}") from error
         return self.updated(data, where=str(file))
 
     def updated(self, changes: dict[str, Any], *, where: str = "settings") -> Settings:

@@ -9,11 +9,12 @@ RUN/summary.json              the figures
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2r.errors import InputError
-from p2r.journal import read_lines, write_json
+from p2r.errors import InputError, file_problem
+from p2r.journal import FolderLock, read_lines, write_json
 from p2r.types import MODES
 
 if TYPE_CHECKING:
@@ -39,21 +40,38 @@ def begin(out: Path, identity: dict[str, Any], details: dict[str, Any], session:
     Raises:
         InputError: a setting differs from those of the run so far, or the folder holds something else.
     """
-    # Compared as they will be read back.
-    identity = json.loads(json.dumps(identity))
-    path = out / CONFIG
-    if path.exists():
+    config = _config(out, identity) or {
+        "identity": json.loads(json.dumps(identity)),
+        **details,
+        "sessions": [],
+    }
+    config["sessions"].append(session)
+    write_json(out / CONFIG, config)
+    return len(config["sessions"])
+
+
+def check(out: Path, identity: dict[str, Any]) -> None:
+    """Whether `begin` would take the folder as it is now; nothing is written.
+
+    Raises:
+        InputError: as `begin`, or another process is writing the run.
+    """
+    with FolderLock(out) if (out / CONFIG).exists() else nullcontext():
+        _config(out, identity)
+
+
+def _config(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """What `begin` wrote before, if the folder holds a run with these settings; None for a new folder."""
+    if (out / CONFIG).exists():
         config = read_config(out)
-        if differences := _differences(config["identity"], identity):
+        # Compared as they will be read back.
+        if differences := _differences(config["identity"], json.loads(json.dumps(identity))):
             shown = "; ".join(differences)
             raise InputError(f"{out} was begun with other settings: {shown}; give --out another folder")
-    elif any(out.glob("predictions-*.jsonl")):
-        raise InputError(f"{out} holds predictions but no {CONFIG}; give --out another folder")
-    else:
-        config = {"identity": identity, **details, "sessions": []}
-    config["sessions"].append(session)
-    write_json(path, config)
-    return len(config["sessions"])
+        return config
+    if taken := [*out.glob("predictions-*.jsonl"), *out.glob(SUMMARY)]:
+        raise InputError(f"{out} holds {taken[0].name} but no {CONFIG}; give --out another folder")
+    return None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -65,10 +83,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{folder} is not a run folder: it has no {CONFIG}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        found = f"it has no {CONFIG}" if folder.is_dir() else "there is no such folder"
+        raise InputError(f"{folder} is not a run folder: {found}; p2r eval and p2r train make one") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {file_problem(error)}") from error
     if not isinstance(config, dict) or not {"identity", "sessions"} <= config.keys():
         raise InputError(f"{path} was not written by p2r eval")
     return config
