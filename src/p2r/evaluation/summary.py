@@ -42,6 +42,7 @@ def summarize(run: RunData) -> dict[str, Any]:
         "judge": identity["judge"],
         "digest": identity["digest"],
         "questions": planned,
+        "unreadable": run.config.get("unreadable", []),
         "complete": bool(asked) and all(count == planned for count in asked.values()),
         "modes": {mode: _of_mode(run, mode, tags, active) for mode in run.modes},
         "pairs": [
