@@ -360,7 +360,7 @@ class _Reader:
         nullable = {
             name
             for name, each in resolved.items()
-            if self._alternatives(each)[1] or None in (each.get("enum") or ())
+            if self._alternatives(each)[1] or (isinstance(each.get("enum"), list) and None in each["enum"])
         }
         thinking = [name for name in resolved if _THINKING.fullmatch(name) and self._is_text(resolved[name])]
         open_ = [name for name in resolved if name not in fixed and name not in thinking]

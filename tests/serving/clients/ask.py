@@ -2,8 +2,8 @@
 
     python ask.py http://127.0.0.1:8100/v1 src/p2r/demo/images [CLIENT …]
 
-The images are the bundled scenes: the pink tag of the first shows a 6, two tags of the third add up to 12, and
-the plate of the fourth says LP. A client that is not installed is left out.
+The images are the bundled scenes: the pink tag of the first shows a 6, two tags of the third add up to 12,
+and the plate of the fourth says LP. A client that is not installed is left out.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def items(text: str = OPTIONS, image: Path = IMAGE) -> list[dict]:
 def refusal(ask) -> str:
     try:
         return f"not refused: {ask()}"
-    except Exception as error:  # noqa: BLE001 - each client has its own
+    except Exception as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
@@ -215,7 +215,9 @@ def pydantic_ai() -> dict:
             .output,
             "int": Agent(model, output_type=int).run_sync(added).output,
             "NativeOutput": Agent(model, output_type=NativeOutput(Choice)).run_sync(question).output.answer,
-            "PromptedOutput": Agent(model, output_type=PromptedOutput(Choice)).run_sync(question).output.answer,
+            "PromptedOutput": Agent(model, output_type=PromptedOutput(Choice))
+            .run_sync(question)
+            .output.answer,
             "error": refusal(lambda: Agent(model, output_type=Crowd).run_sync(question)),
         }
 
@@ -247,7 +249,7 @@ def instructor() -> dict:
                 messages = items()
             create = client.create if hasattr(client, "create") else client.chat.completions.create
             found[name] = create(model="p2r", messages=messages, response_model=Choice, max_retries=0).answer
-        except Exception as error:  # noqa: BLE001 - shown
+        except Exception as error:
             found[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     client = library.from_openai(openai.OpenAI(max_retries=0))
     found["error"] = refusal(
