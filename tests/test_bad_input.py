@@ -111,7 +111,9 @@ def test_a_picture_that_cannot_be_used(make: Callable[[Path], None], says: str, 
         (["What?", "--prompts", "none.toml"], "none.toml"),
         (["What?", "--settings", "none.json"], "none.json"),
         (["What?", "--save", "none/figure.png"], "there is no folder none"),
-        (["What?", "--save", "."], "it is a folder"),
+        (["What?", "--save", "."], "a folder"),
+        (["What?", "--save", "figure.txt"], ".png, .jpg"),
+        (["What?", "--save", "figure"], "for example figure.png"),
     ],
 )
 def test_a_question_that_cannot_be_asked(arguments: list[str], says: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from p2r.markup import boxed, mark_boxes, plain, without_tokens
 from p2r.parse import split_thinking
-from p2r.statements import options_equal_to, read_statement
+from p2r.statements import options_equal_to, read_statement, stated_letters
 from p2r.types import Answer
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def read_option(text: str, question: Question) -> tuple[str | None, str]:
     if alone and alone[1].upper() in options:
         return alone[1].upper(), ""
     same = options_equal_to(text, options)
-    if len(same) == 1 and not _SPEAKS_OF_OPTIONS.search(text):
+    if len(same) == 1 and not any(letter not in same for _, letter in stated_letters(text, options)):
         return same.pop(), ""
     pair = _LETTER_AND_TEXT.fullmatch(text)
     if pair and (letter := pair[1].upper()) in options:
@@ -119,10 +119,9 @@ def read_option(text: str, question: Question) -> tuple[str | None, str]:
 
 
 _EDGE = r"[\s.,;:!?\"'()\[\]{}<>\ue000\ue001]*+"
-_ALONE = re.compile(rf"{_EDGE}(?:(?i:the\s)?(?i:option|choice|letter|answer)\b{_EDGE})?([A-Za-z]){_EDGE}")
+_NOUN = rf"(?:(?i:(?:the\s)?(?:option|choice|letter|answer))\b{_EDGE})?"
+_ALONE = re.compile(rf"{_EDGE}{_NOUN}([A-Za-z]){_EDGE}")
 # The sign between letter and text is needed: "A red car" is no "A. red car".
 _LETTER_AND_TEXT = re.compile(
-    r"[\s\"'(\[{<\ue000]*+([A-Za-z])\s?(?:[.):\]}>,=\ue001–—-]+\s?|\s(?=[\"'(]))+(.+)", re.DOTALL
+    rf"{_EDGE}{_NOUN}([A-Za-z])(?:\s?[.):\]}}>,=\ue001]+\s?|\s?[-–—]+\s|\s(?=[\"'(]))+(.+)", re.DOTALL
 )
-# An option that quotes an answer ("the answer is B") may be that option, or the answer itself.
-_SPEAKS_OF_OPTIONS = re.compile(r"(?i:\b(?:answer|option|choice)\b)")

@@ -13,7 +13,7 @@ import tomllib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from p2r.errors import InputError
+from p2r.errors import InputError, file_problem
 from p2r.models.base import Message
 
 if TYPE_CHECKING:
@@ -126,7 +126,9 @@ class PromptPack:
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise InputError(f"prompt pack {path}: {error}") from error
+            raise InputError(
+                f"prompt pack {path}: {file_problem(error, 'docs/prompts.md shows one')}"
+            ) from error
         known = [entry.name for entry in fields(cls)]
         for key, value in data.items():
             if key not in known:

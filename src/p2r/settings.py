@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field
 
 from p2r.changes import checked, merged
-from p2r.errors import InputError
+from p2r.errors import InputError, file_problem
 from p2r.models.options import ModelOptions
 from p2r.prompts import PromptPack
 from p2r.types import BoxFormat  # noqa: TC001  (pydantic reads the annotation)
@@ -110,8 +110,9 @@ class Settings:
     @property
     def digest(self) -> str:
         """Twelve hex digits over all settings; equal digests mean equal inputs for equal questions."""
-        worded = replace(self, prompts=self.prompts.for_boxes(self.box_format))
-        data, defaults = asdict(worded), asdict(Settings())
+        # Of the prompt as it is worded for the box format: `$box_format` is younger than old digests, too.
+        data = asdict(replace(self, prompts=self.prompts.for_boxes(self.box_format)))
+        defaults = asdict(Settings())
         for name in _NOT_IN_OLD_DIGESTS:
             if data[name] == defaults[name]:
                 del data[name]
@@ -138,7 +139,8 @@ class Settings:
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"settings {file}: {error}") from error
+            hint = "p2r.json comes with a checkpoint, and docs/prompts.md shows its keys"
+            raise InputError(f"settings {file}: {file_problem(error, hint)}") from error
         return self.updated(data, where=str(file))
 
     def updated(self, changes: dict[str, Any], *, where: str = "settings") -> Settings:

@@ -54,7 +54,7 @@ def read_statement(text: str, options: Mapping[str, str]) -> tuple[str | None, s
     masked = text
     for mention in texts:  # what an option's text says is not read again as letters
         masked = masked[: mention.start] + _MASK * (mention.end - mention.start) + masked[mention.end :]
-    mentions = _joined_pairs(_mentions(text, masked, texts, options), masked)
+    mentions = _joined_pairs(_mentions(text, masked, texts, options), masked, options)
     denied = _denied(mentions, masked)
     held = [mention for mention in mentions if mention not in denied]
     named = _what_counts(held, masked, options)
@@ -186,14 +186,12 @@ def _mentions(text: str, masked: str, texts: Sequence[Mention], options: Mapping
                     see(best[start]._replace(strength=max(strength, best[start].strength)))
                 elif masked[start].upper() in options and not _is_word(masked, start):
                     see(Mention(frozenset(masked[start].upper()), start, end, strength))
-    # An option whose text is "the answer is B": either may be meant.
-    for mention in texts:
-        for pattern in _PATTERNS[ANSWER]:
-            for match in pattern.finditer(text, mention.start, mention.end):
-                start, end = match.span(_group(match))
-                if text[start].upper() in options:
-                    see(Mention(frozenset(text[start].upper()), start, end, ANSWER))
-                    see(mention._replace(strength=ANSWER))
+    # Of an option whose text is "is B" and the statement "The answer is B", either may be meant.
+    for start, letter in stated_letters(text, options):
+        for mention in texts:
+            if mention.start < start < mention.end:
+                see(Mention(frozenset(letter), start, start + 1, ANSWER))
+                see(mention._replace(strength=ANSWER))
     for box in _BOX.finditer(masked):
         inside = [mention for mention in best.values() if box.start() <= mention.start < box.end()]
         for mention in inside:
@@ -210,8 +208,9 @@ def _group(match: re.Match[str]) -> int:
 def _text_mentions(text: str, options: Mapping[str, str]) -> list[Mention]:
     found: dict[tuple[int, int], set[str]] = {}
     for letter, option in options.items():
-        if option.upper() in options or not option.strip(_EDGES):
-            continue  # the text "B" of another option than B: a letter means the letter
+        name = option.strip(_EDGES).upper()
+        if name in options or not name:
+            continue  # the text "B" or "(b)" of another option than B: a letter means the letter
         for match in _whole_words(option).finditer(text):
             if len(option) > 1 or not _is_word(text, match.start()):
                 found.setdefault(match.span(), set()).add(letter)
@@ -223,15 +222,15 @@ def _text_mentions(text: str, options: Mapping[str, str]) -> list[Mention]:
 
 
 def _whole_words(option: str) -> re.Pattern[str]:
-    # "3" is neither in "13", "3.5", "-3", "1/3" nor "3%"; "red" is not in "red-brown"; "no" not in "no doubt".
+    # "3" is neither in "13", "3.5", "-3", "1/3" nor "3%"; "red" is not in "red-brown".
     before = r"(?<![\w$€£])(?<!\w[-'])" + (r"(?<![-−+])(?<!\d[.,:/])" if option[0].isdecimal() else "")
     after = r"(?!\w|['-]\w)" + (r"(?![%°])(?![.,:/]\d)" if option[-1].isdecimal() else "")
-    after += r"(?! \w)" if option.casefold() == "no" else ""
+    after += r"(?!\s\w)" if option.casefold() in _FUNCTION_WORDS else ""
     # One letter is a name: the option "S" is not in "it's".
     return re.compile(before + re.escape(option) + after, 0 if len(option) == 1 else re.IGNORECASE)
 
 
-def _joined_pairs(mentions: Sequence[Mention], masked: str) -> list[Mention]:
+def _joined_pairs(mentions: Sequence[Mention], masked: str, options: Mapping[str, str]) -> list[Mention]:
     """Letter and text side by side, as in "(B) blue" and "blue (B)", made one mention.
 
     If they contradict each other, "(A) blue", both get the higher strength.
@@ -239,24 +238,39 @@ def _joined_pairs(mentions: Sequence[Mention], masked: str) -> list[Mention]:
     joined: list[Mention] = []
     for mention in mentions:
         last = joined[-1] if joined else None
-        beside = (
-            last and last.by_text != mention.by_text and _BESIDE.fullmatch(masked, last.end, mention.start)
-        )
+        beside = last and _BESIDE.fullmatch(masked, last.end, mention.start)
         if last and beside:
             strength = max(last.strength, mention.strength)
-            if common := last.letters & mention.letters:
+            if last.by_text != mention.by_text:
+                common = last.letters & mention.letters
+            else:  # a text that is a letter itself: "B. D"
+                common = frozenset(one for one in last.letters if options[one].upper() in mention.letters)
+            if common:
                 joined[-1] = Mention(common, last.start, mention.end, strength)
                 continue
             # But "B. Red is elsewhere" starts another sentence.
-            if not _NEW_SENTENCE.match(beside[0]) or _AT_END.match(masked, mention.end):
+            apart = _NEW_SENTENCE.match(beside[0]) and not _AT_END.match(masked, mention.end)
+            if last.by_text != mention.by_text and not apart:
                 joined[-1] = last._replace(strength=strength)
                 mention = mention._replace(strength=strength)
         joined.append(mention)
     return joined
 
 
+def stated_letters(text: str, options: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    """Where a text states a letter of an option as the answer, and which; no matter whose text it is in."""
+    for strength in (CLAIM, ANSWER):
+        for pattern in _PATTERNS[strength]:
+            for match in pattern.finditer(text):
+                start = match.start(_group(match))
+                if text[start].upper() in options and not _is_word(text, start):
+                    yield start, text[start].upper()
+
+
 def _is_word(text: str, start: int) -> bool:
     """Whether an A is the article or an I the pronoun: a word follows that could be its own."""
+    if text[start] == "A" and not _SENTENCE_START.search(text, max(0, start - 8), start):
+        return False
     return text[start] in "aAI" and bool(_NEXT_WORD.match(text, start + 1))
 
 
@@ -270,11 +284,13 @@ def _has_letter(option: str, letter: str) -> bool:
 
 _MASK = "\ufffc"  # "object replacement": neither a letter nor a sign that an answer holds
 _EDGES = f" \n.,;:!?\"'()[]{{}}<>{BOX_OPEN}{BOX_CLOSE}"
+# Options that any sentence may hold: "no" is not in "no doubt", "to" not in "hard to see".
+_FUNCTION_WORDS = frozenset("a an and as at be but by for from in is it no not of on or so that the this to with".split())
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 
 _FOLLOWS_LETTER = (
-    r"because|since|as|is|was|or|and|but|nor|not|which|that|for|due|given|based|the|it|this|there|"
-    r"rather|instead|porque|pois|weil|denn|car|parce|puisque|perché|perche|omdat|потому"
+    r"because|since|as|is|was|are|has|does|fits|matches|seems|looks|or|and|but|nor|not|which|that|for|due|given|based|the|it|this|there|"
+    r"rather|instead|over|with|in|on|at|from|to|of|by|here|o|y|e|ou|et|und|oder|или|porque|pois|weil|denn|car|parce|puisque|perché|perche|omdat|потому"
 )
 # What may follow a letter that stands for an option.
 _END = (
@@ -283,10 +299,12 @@ _END = (
 )
 _OPEN = rf"[\s\"'(\[{BOX_OPEN}]{{0,4}}"
 # A letter or an option's text; after a cue, an upper-case letter that is no English word may precede any word.
-_CUED = rf"{_OPEN}(?:([A-Za-z]|{_MASK}+){_END}|([B-HJ-Z])(?=\s[a-z{_MASK}]))"
-_UPPER = rf"{_OPEN}([A-Z]|{_MASK}+){_END}"
+_CUED = rf"{_OPEN}(?<!\w)(?:([A-Za-z]|{_MASK}+){_END}|([B-HJ-Z])(?=\s[a-z{_MASK}]))"
+_UPPER = rf"{_OPEN}(?<!\w)([A-Z]|{_MASK}+){_END}"
 _STANDALONE = re.compile(r"(?<![\w'.&-])([A-Z])(?![\w'&]|[.-]\w)")
-_NEXT_WORD = re.compile(rf"[ ](?!(?:{_FOLLOWS_LETTER}|[A-Z])\b)[\w{_MASK}]")
+_NEXT_WORD = re.compile(rf"[ ](?!(?:{_FOLLOWS_LETTER}|[A-Z])\b)(?![{_CJK}])[\w{_MASK}]")
+# Elsewhere the article is not in upper case.
+_SENTENCE_START = re.compile(rf"(?:^|[.!?:;\n\"'(\[{BOX_OPEN}])\s?$")
 
 # Nouns that mean the answer, and the verbs between noun and letter, by language.
 _NOUNS_AND_VERBS = (
@@ -305,7 +323,7 @@ _NOUNS_AND_VERBS = (
 )
 _SIGN = r"\s?(?:[:=]|[-=]>|→|[-–—](?=\s))"
 # Words between noun and verb: none of them is a letter of its own, or such a verb.
-_BETWEEN = r"(?:,?\s(?!(?:is|was|be)\b)(?:\w[\w'’/-]{1,30}|a))"
+_BETWEEN = r"(?:,?\s(?!(?:is|was|be)\b)(?:\w[\w'’/-]{1,30}|(?-i:a)))"
 _ADVERB = (
     r"(?:,?\s(?:most|likely|probably|clearly|definitely|certainly|obviously|surely|indeed|therefore|thus|hence|then|"
     r"simply|just|also|actually|really|still|always|option|choice|letter|answer|number|the|an?|that|it|would be|"

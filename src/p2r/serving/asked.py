@@ -15,7 +15,7 @@ from p2r.serving.failures import RequestFailed, refused
 from p2r.serving.protocol import MODEL_NAMES
 from p2r.serving.structured import forced_tool, read_form
 from p2r.types import Question
-from p2r.written_options import split_options
+from p2r.written_options import reply_format, split_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +49,7 @@ class Asked:
         ignored: paths of what was sent and has no effect.
         options: our own, as they were sent.
         form: of the answer, when it is JSON.
+        letter_format: how the text wants the letter to be written, as `ANSWER: $LETTER`; empty for no wish.
         tool: the function that is called with the answer; empty for none.
         max_tokens: of the answer.
         stop: texts at which the answer ends.
@@ -67,6 +68,7 @@ class Asked:
     ignored: tuple[str, ...]
     options: Options
     form: Form | None
+    letter_format: str
     tool: str
     max_tokens: int | None
     stop: tuple[str, ...]
@@ -154,6 +156,7 @@ def understand(request: AskRequest, settings: Settings, config: ServingConfig) -
         ignored=(*ignored, *(["stop"] if form and request.stops else [])),
         options=options,
         form=form,
+        letter_format=reply_format("\n".join((*talk.system, talk.text))),
         tool=wanted.tool if wanted else "",
         max_tokens=request.answer_tokens,
         stop=() if form else request.stops,

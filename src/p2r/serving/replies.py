@@ -38,8 +38,11 @@ def answer_text(asked: Asked, question: Question, prediction: Prediction) -> Ans
     """The answer of a prediction, as it is sent."""
     answer = prediction.answer
     text = answer or ""
-    if answer and question.choices and asked.model != "p2r-letter":
-        text = question.option(answer)
+    if answer and question.choices:
+        if asked.letter_format:
+            text = asked.letter_format.replace("$LETTER", answer)
+        elif asked.model != "p2r-letter":
+            text = question.option(answer)
     if asked.form:
         try:
             text = asked.form.write(answer, text, prediction.thinking)

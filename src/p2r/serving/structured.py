@@ -131,8 +131,8 @@ def find_schema(text: str) -> WrittenSchema | None:
     return None
 
 
-def forced_tool(tools: Any, choice: Any) -> tuple[str, str, Any] | None:
-    """The one function that the client wants to be called: the path of its schema, its name, its schema.
+def forced_tool(tools: Any, choice: Any) -> tuple[str, Any, str] | None:
+    """The one function that the client wants to be called: the path of its schema, the schema, its name.
 
     Both shapes are read, that of chat (`{"type": "function", "function": {"name": …}}`) and that of responses
     (`{"type": "function", "name": …}`). None where the answer may be a text.
@@ -156,7 +156,7 @@ def forced_tool(tools: Any, choice: Any) -> tuple[str, str, Any] | None:
         raise refused("tool_choice", "there is no such function in tools")
     index, function = fitting[0]
     within = "function.parameters" if "function" in tools[index] else "parameters"
-    return f"tools.{index}.{within}", function["name"], function.get("parameters")
+    return f"tools.{index}.{within}", function.get("parameters"), function["name"]
 
 
 def _function(tool: Any) -> Schema:
@@ -360,7 +360,7 @@ class _Reader:
         nullable = {
             name
             for name, each in resolved.items()
-            if self._alternatives(each)[1] or None in (each.get("enum") or ())
+            if self._alternatives(each)[1] or (isinstance(each.get("enum"), list) and None in each["enum"])
         }
         thinking = [name for name in resolved if _THINKING.fullmatch(name) and self._is_text(resolved[name])]
         open_ = [name for name in resolved if name not in fixed and name not in thinking]

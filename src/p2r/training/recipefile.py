@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from p2r.errors import InputError, MissingExtraError
+from p2r.errors import InputError, MissingExtraError, file_problem
 from p2r.models.options import split_spec
 from p2r.nano import NAMES
 from p2r.training.recipe import (
@@ -102,9 +102,12 @@ def _yaml() -> Any:
 def _read(path: Path, yaml: Any) -> dict[str, Any]:
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader(yaml))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
         text = " ".join(str(error).split())
         raise InputError(f"recipe {path}: {text}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "the project's recipes are in its folder recipes/, and docs/training.md explains them"
+        raise InputError(f"recipe {path}: {file_problem(error, hint)}") from error
     if not isinstance(data, dict):
         raise InputError(f"recipe {path}: a mapping of keys is needed")
     return data

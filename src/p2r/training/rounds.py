@@ -227,7 +227,6 @@ def _serve_frozen(recipe: Recipe, state: PhaseState, stack: ExitStack) -> Mappin
     server = VLLMServer(
         state.start,
         arguments=recipe.frozen.vllm_arguments,
-        max_images=1 + settings_of(recipe).geometry.max_crops,
         grace_s=5.0,  # of the 30 s that batch systems give, the processes of the phase have had most
     )
     stack.callback(server.stop)
