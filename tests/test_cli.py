@@ -235,7 +235,7 @@ def test_the_model_comes_from_the_environment(server: Server, picture: str) -> N
 def test_verbose_logs_to_stderr_only(server: Server, picture: str) -> None:
     quiet, loud = ask(server, picture, "--json"), ask(server, picture, "--json", "-vv")
     assert quiet.stderr == ""
-    for part in ("400×300 pixels", "settings", "bus", "perceive in"):
+    for part in ("400×300 pixels", "settings", "bus", "perceive in", "200 OK"):
         assert part in loud.stderr, part
     assert json.loads(loud.stdout)["answer"] == json.loads(quiet.stdout)["answer"]
 

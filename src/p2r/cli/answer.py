@@ -129,8 +129,8 @@ def nano_note(model: str) -> str:
         return ""
     return (
         f"{model} knows only the synthetic scenes of `p2r scenes`; about any other image its answer means "
-        "nothing. For photographs: --model hongxingli/P2R-4B, --model Qwen/Qwen3-VL-4B-Instruct, or a server: "
-        "--model http://HOST:8000/v1#NAME"
+        "nothing. For photographs: --model hongxingli/P2R-4B, --model Qwen/Qwen3-VL-4B-Instruct, or a "
+        "server: --model http://HOST:8000/v1#NAME"
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from p2r.cli.console import MODEL_FAILED, readable_errors, say, show_table, stderr
+from p2r.cli.console import MODEL_FAILED, WRONG_INPUT, readable_errors, say, show_table, stderr
 from p2r.cli.interrupt import run
 from p2r.cli.options import (
     DebugOption,
@@ -145,6 +145,7 @@ def evaluate(
         from p2r.evaluation.benchmarks import SCENE_COUNT, open_benchmark
         from p2r.evaluation.evaluate import Plan
         from p2r.evaluation.evaluate import evaluate as evaluate_plan
+        from p2r.evaluation.records import PICTURE
 
         check_folder(out)
         generated = benchmark == "scenes" and data is None
@@ -179,7 +180,8 @@ def evaluate(
             _show(plan, summary, beside_paper=compare is Comparison.PAPER)
         if failed := sum(figures["failed"] for figures in summary["modes"].values()):
             say("failed", "bold red", f"{failed} question(s); the same command asks them again")
-            raise typer.Exit(MODEL_FAILED)
+            kinds = {kind for figures in summary["modes"].values() for kind in figures["failures"]}
+            raise typer.Exit(WRONG_INPUT if kinds == {PICTURE} else MODEL_FAILED)
 
 
 def _show(plan: Plan, summary: dict[str, Any], *, beside_paper: bool) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from p2r.data.pictures import distance, look_of
 from p2r.errors import InputError, file_problem
-from p2r.evaluation.benchmarks import open_benchmark
+from p2r.evaluation.benchmarks import Unreadable, open_benchmark
 from p2r.images import ImageSource
 from p2r.journal import write_json
 
@@ -99,6 +99,8 @@ def _hashed(benchmark: Benchmark, on_question: Callable[[], None] | None) -> dic
     ids: list[str] = []
     unreadable = 0
     for entry, load in zip(benchmark.entries(), benchmark.loaders(), strict=True):
+        if isinstance(entry, Unreadable):
+            continue
         questions.add(plain(entry.sample.question.text))
         try:
             looks.append(look_of(ImageSource.open(load().question.image)))

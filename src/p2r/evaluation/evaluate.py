@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import asdict, dataclass
@@ -96,7 +97,8 @@ async def evaluate(plan: Plan, console: Console) -> dict[str, Any]:
         selection = select(plan.benchmark, limit=plan.limit, seed=plan.seed)
     settings = plan.settings or settings_of(plan.model)
     # Before the model is opened, which may take minutes.
-    check(plan.out, identity(plan, selection, settings))
+    check(plan.out, identity(plan, selection, settings), selection)
+    _warn_about_unreadable(selection, console)
     _warn_about_free_form(plan, selection, console)
     async with AsyncExitStack() as stack:
         with console.status("opening the model …"):
@@ -129,12 +131,13 @@ async def _ask(
     details = {
         "source": plan.benchmark.source,
         "rows": selection.total,
+        "unreadable": [asdict(row) for row in selection.unreadable],
         "opening": plan.opening and dict(plan.opening),
         "layout": asdict(plan.benchmark.layout),
     }
     with ExitStack() as stack:
         stack.enter_context(FolderLock(plan.out))
-        number = begin(plan.out, identity(plan, selection, pipeline.settings), details, session)
+        number = begin(plan.out, identity(plan, selection, pipeline.settings), details, session, selection)
         modes = [mode for mode in MODES if mode in plan.modes]
         files = {mode: stack.enter_context(ModeFiles(plan.out, mode)) for mode in modes}
         for mode_files in files.values():
@@ -220,11 +223,28 @@ async def _start_servers(plan: Plan, pipeline: P2R, judge: Judge | None) -> None
             await model.complete([Message("user", ("Ready?",))], Sampling(max_tokens=1))
 
 
-def _warn_about_free_form(plan: Plan, selection: Selection, console: Console) -> None:
-    kinds = [chosen.entry.sample.question.answer_type for chosen in selection.chosen.values()]
-    if plan.judge is None and (free := kinds.count("free")):
+def _warn_about_unreadable(selection: Selection, console: Console) -> None:
+    if rows := selection.unreadable:
         console.print(
-            f"{free} of {len(kinds)} questions are free-form and there is no --judge: "
+            f"{len(rows)} of {selection.total} rows cannot be read and are not asked, for example "
+            f"{rows[0].row}: {rows[0].reason}",
+            style="yellow",
+            markup=False,
+        )
+
+
+# A code that is read off, such as a number plate: there is one way to write it, and no judge is needed.
+_CODE = re.compile(r"[A-Z0-9][A-Z0-9./:-]*")
+
+
+def _warn_about_free_form(plan: Plan, selection: Selection, console: Console) -> None:
+    samples = [chosen.entry.sample for chosen in selection.chosen.values()]
+    free = sum(
+        sample.question.answer_type == "free" and not _CODE.fullmatch(sample.answer) for sample in samples
+    )
+    if plan.judge is None and free:
+        console.print(
+            f"{free} of {len(samples)} questions are free-form and there is no --judge: "
             "only answers that match the gold answer count as right",
             style="yellow",
             markup=False,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from p2r.evaluation.benchmarks import Selection
     from p2r.evaluation.records import Record
     from p2r.types import Mode
 
@@ -28,50 +29,76 @@ CONFIG = "config.json"
 SUMMARY = "summary.json"
 
 
-def begin(out: Path, identity: dict[str, Any], details: dict[str, Any], session: dict[str, Any]) -> int:
-    """Begin a run in its folder, or continue it; returns the number of this session.
+# What may differ when a run is extended: more questions of the same kind.
+_EXTENT = ("data", "limit", "questions")
+
+
+def begin(
+    out: Path,
+    identity: dict[str, Any],
+    details: dict[str, Any],
+    session: dict[str, Any],
+    selection: Selection,
+) -> int:
+    """Begin a run in its folder, continue or extend it; returns the number of this session.
+
+    A run is extended by a larger limit, or by data that begins with the rows of the run so far.
 
     Args:
         out: the folder; it is there, and locked.
-        identity: the settings that decide what is asked and answered; they must be those of the run so far.
-        details: what else describes the run, written when it is made.
+        identity: the settings that decide what is asked and answered; they must be those of the run so far,
+            except that more questions may be asked.
+        details: what else describes the run: `source`, `rows`, `opening`, …
         session: what describes this session: command, versions, when.
+        selection: the questions.
 
     Raises:
         InputError: a setting differs from those of the run so far, or the folder holds something else.
     """
-    config = _config(out, identity) or {
-        "identity": json.loads(json.dumps(identity)),
-        **details,
-        "sessions": [],
-    }
-    config["sessions"].append(session)
+    # As it will be read back.
+    identity = json.loads(json.dumps(identity))
+    config = {**_checked(out, identity, selection), "identity": identity, **details}
+    config["sessions"] = [*config.get("sessions", []), session]
     write_json(out / CONFIG, config)
     return len(config["sessions"])
 
 
-def check(out: Path, identity: dict[str, Any]) -> None:
+def check(out: Path, identity: dict[str, Any], selection: Selection) -> None:
     """Whether `begin` would take the folder as it is now; nothing is written.
 
     Raises:
         InputError: as `begin`, or another process is writing the run.
     """
     with FolderLock(out) if (out / CONFIG).exists() else nullcontext():
-        _config(out, identity)
+        _checked(out, json.loads(json.dumps(identity)), selection)
 
 
-def _config(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """What `begin` wrote before, if the folder holds a run with these settings; None for a new folder."""
-    if (out / CONFIG).exists():
-        config = read_config(out)
-        # Compared as they will be read back.
-        if differences := _differences(config["identity"], json.loads(json.dumps(identity))):
-            shown = "; ".join(differences)
-            raise InputError(f"{out} was begun with other settings: {shown}; give --out another folder")
-        return config
-    if taken := [*out.glob("predictions-*.jsonl"), *out.glob(SUMMARY)]:
-        raise InputError(f"{out} holds {taken[0].name} but no {CONFIG}; give --out another folder")
-    return None
+def _checked(out: Path, identity: dict[str, Any], selection: Selection) -> dict[str, Any]:
+    """What `begin` wrote into a folder whose run these settings continue; empty for a new folder."""
+    if not (out / CONFIG).exists():
+        if taken := [*out.glob("predictions-*.jsonl"), *out.glob(SUMMARY)]:
+            raise InputError(f"{out} holds {taken[0].name} but no {CONFIG}; give --out another folder")
+        return {}
+    config = read_config(out)
+    before = config["identity"]
+    if _extends(out, config, selection):
+        before = {**before, **{name: identity[name] for name in _EXTENT}}
+    if differences := _differences(before, identity):
+        shown = "; ".join(differences)
+        if before["questions"] > identity["questions"]:
+            shown += "; a run can be extended by a larger --limit, and not be cut by a smaller one"
+        raise InputError(f"{out} was begun with other settings: {shown}; give --out another folder")
+    return config
+
+
+def _extends(out: Path, config: dict[str, Any], selection: Selection) -> bool:
+    """Whether the questions of a run so far are among those that are chosen now."""
+    rows = config.get("rows", 0)
+    if not 0 < rows <= selection.total or selection.fingerprints[rows - 1] != config["identity"]["data"]:
+        return False
+    chosen = {chosen.id for chosen in selection.chosen.values()}
+    files = [out / f"{kind}-{mode}.jsonl" for kind in ("predictions", "failures") for mode in MODES]
+    return all(line.get("id") in chosen for file in files for line in read_lines(file))
 
 
 def read_config(folder: Path) -> dict[str, Any]:

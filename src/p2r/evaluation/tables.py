@@ -90,6 +90,9 @@ def modes_grid(summary: Summary) -> Grid:
         )
     if not summary["complete"]:
         notes.append(f"The run is not complete: {summary['questions']} questions were chosen.")
+    if unreadable := summary.get("unreadable"):
+        shown = ", ".join(row["row"] for row in unreadable[:9]) + (", …" if len(unreadable) > 9 else "")
+        notes.append(f"Rows that could not be read and were not asked: {len(unreadable)} ({shown}).")
     unscored = {
         mode: figures["unscored"] for mode, figures in summary["modes"].items() if figures["unscored"]
     }
