@@ -149,7 +149,7 @@ def test_many_pictures_that_cannot_be_read_stop_the_run_as_wrong_input(tmp_path,
     assert " of them: …: the file is empty …; the last one: " in done.output
     assert "model" not in done.output
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["modes"]["p2r"]["failures"] == {"picture": 10}
+    assert summary["modes"]["p2r"]["failures"]["picture"] in range(10, 13), "those that were on their way too"
 
 
 def test_rows_that_cannot_be_read_are_reported_apart(tmp_path):
