@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from p2r import __version__
+from p2r.box_probe import PROBES
 from p2r.cli import app
 from p2r.cli.answer import nano_note
 from p2r.doctor import EXTRAS
@@ -356,7 +357,7 @@ def findings(result: Result) -> dict[str, dict[str, Any]]:
 def test_doctor_says_what_is_there_and_asks_the_model(tmp_path: Path) -> None:
     with Server(answering(thought=reply("<answer>A</answer>"))) as server:
         result = doctor(server, tmp_path)
-        assert len(server.requests) == 3
+        assert len(server.requests) == 2 + PROBES + 1
     assert result.exit_code == 0
     for name in ("python", "core", "extra local", "extra serve", "bundled", "cpu", "vllm"):
         assert f" {name}  " in result.stdout, name
@@ -364,15 +365,18 @@ def test_doctor_says_what_is_there_and_asks_the_model(tmp_path: Path) -> None:
         assert line[0] in "✓!✗", "one finding a line"
         assert ("→" in line) == (line[0] != "✓"), "a cure for each that is not fine, and only for those"
     assert "#served answers  2 calls in" in result.stdout
-    assert "#served budgets  an 8K picture with 3 crops is 7 tokens, 240 of them pictures" in result.stdout
+    assert "#served boxes  no box format fits" in result.stdout
+    assert "#served budgets  an 8K image with 3 crops is sent as 240 tokens" in result.stdout
+    assert "the server counts 7" in result.stdout
 
 
 def test_doctor_tells_a_model_that_cannot_point(tmp_path: Path) -> None:
     with Server(answering("I see a square.", reply("<answer>A</answer>"))) as server:
         result = doctor(server, tmp_path, "--json")
-        finding = findings(result)[f"{server.url}#served answers"]
+        finding = findings(result)[f"{server.url}#served boxes"]
     assert result.exit_code == 0
     assert finding["state"] == "warning"
+    assert "6 replies without a box" in finding["detail"]
     assert "does not write boxes" in finding["cure"]
 
 

@@ -77,8 +77,12 @@ class Progress:
         """Set fields of the prediction."""
         self.known = replace(self.known, **facts)
 
+    def note(self, *notes: str) -> None:
+        """Add notes; each is kept once."""
+        self.learn(notes=tuple(dict.fromkeys((*self.known.notes, *notes))))
+
     def spent(self, completion: Completion) -> None:
-        """Add the tokens of one call."""
+        """Add the tokens and the notes of one call."""
         _LOG.debug(
             "%s: reply of %d tokens to %d (%s): %s",
             *(self.question.id or "question", completion.completion_tokens, completion.prompt_tokens),
@@ -86,6 +90,7 @@ class Progress:
         )
         usage = Usage(completion.prompt_tokens, completion.completion_tokens, calls=1)
         self.learn(usage=self.known.usage + usage)
+        self.note(*completion.notes)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

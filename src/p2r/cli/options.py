@@ -73,7 +73,7 @@ SettingsOption = Annotated[
         *("--settings",),
         metavar="FILE.json",
         parser=as_path,
-        help="A p2r.json with prompts, geometry and budgets. Default: the model's own.",
+        help="A p2r.json, or a part of one: it changes what it names. Default: the model's own.",
     ),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")]
@@ -95,7 +95,7 @@ def examples(*lines: str) -> str:
 
 
 def read_settings(model: str, settings: Path | None, prompts: Path | None) -> Settings:
-    """The settings for a model: from a file, else those that come with it; `prompts` replaces the wording.
+    """The settings that come with a model, changed where the file `settings` says; `prompts` words them anew.
 
     Raises:
         InputError: a file that cannot be read or used.
@@ -106,7 +106,10 @@ def read_settings(model: str, settings: Path | None, prompts: Path | None) -> Se
 
     # The files first: those of a model may have to be fetched.
     pack = PromptPack.load(prompts) if prompts else None
-    chosen = Settings.load(settings) if settings else settings_of(model)
+    if settings:
+        Settings.load(settings)
+    chosen = settings_of(model)
+    chosen = chosen.overlaid(settings) if settings else chosen
     chosen = replace(chosen, prompts=pack) if pack else chosen
     _LOG.info("model %s; settings %s", model, chosen.digest)
     return chosen

@@ -56,6 +56,14 @@ def serve(
         list[str],
         typer.Option("--allow-image-host", metavar="HOST", help="Fetch http(s) pictures from it; repeat it."),
     ] = [],  # noqa: B006  (typer copies it)
+    allow_origin: Annotated[
+        list[str],
+        typer.Option(
+            "--allow-origin",
+            metavar="ORIGIN",
+            help="Let web pages of https://HOST ask from a browser; repeat it, or * for all pages.",
+        ),
+    ] = [],  # noqa: B006  (typer copies it)
     prompts: PromptsOption = None,
     settings: SettingsOption = None,
     verbose: VerboseOption = 0,
@@ -66,12 +74,13 @@ def serve(
     Exit codes: 0 ended by a signal, 2 wrong usage, 3 the model cannot be opened.
     """
     import asyncio
+    from contextlib import ExitStack
 
     with readable_errors(debug=debug, verbose=verbose):
         from p2r.pipeline import P2R
         from p2r.serving.config import ServingConfig
         from p2r.serving.keys import read_keys
-        from p2r.serving.server import log_to_stderr
+        from p2r.serving.server import bind, log_to_stderr
         from p2r.serving.server import serve as run
 
         config = ServingConfig(
@@ -83,12 +92,19 @@ def serve(
             timeout_s=timeout,
             drain_s=drain,
             image_hosts=tuple(allow_image_host),
+            allow_origins=tuple(allow_origin),
             ui=ui,
         )
         chosen = read_settings(model, settings, prompts)
         log_to_stderr()
-        p2r = P2R(model, reasoner=reasoner, settings=chosen, limits=config.picture, concurrency=concurrency)
-        say("serving", "bold", f"{model}; the base URL of clients is http://{host}:{port}/v1")
-        if ui:
-            say("page", "dim", f"http://{host}:{port}/")
-        asyncio.run(run(p2r, config))
+        with ExitStack() as closing:
+            # Before the model, which may take minutes to load.
+            sockets = [closing.enter_context(each) for each in bind(config)]
+            p2r = P2R(
+                model, reasoner=reasoner, settings=chosen, limits=config.picture, concurrency=concurrency
+            )
+            address = f"http://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}"
+            say("serving", "bold", f"{model}; the base URL of clients is {address}/v1")
+            if ui:
+                say("page", "dim", f"{address}/")
+            asyncio.run(run(p2r, config, sockets))

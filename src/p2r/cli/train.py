@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -60,5 +61,8 @@ def train(
             raise InputError("--out RUN is missing: where the run shall be kept")
         from p2r.training.rounds import train as run
 
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler)
         model = run(loaded, out, stderr(), command=shlex.join(["p2r", *sys.argv[1:]]))
         say("model", "green", f"{model}; p2r answer PICTURE QUESTION --model {model}")

@@ -55,10 +55,8 @@ def begin(
     Raises:
         InputError: a setting differs from those of the run so far, or the folder holds something else.
     """
-    # As it will be read back.
-    identity = json.loads(json.dumps(identity))
-    config = {**_checked(out, identity, selection), "identity": identity, **details}
-    config["sessions"] = [*config.get("sessions", []), session]
+    config = {**_config(out, identity, selection), **details}
+    config["sessions"].append(session)
     write_json(out / CONFIG, config)
     return len(config["sessions"])
 
@@ -70,15 +68,16 @@ def check(out: Path, identity: dict[str, Any], selection: Selection) -> None:
         InputError: as `begin`, or another process is writing the run.
     """
     with FolderLock(out) if (out / CONFIG).exists() else nullcontext():
-        _checked(out, json.loads(json.dumps(identity)), selection)
+        _config(out, identity, selection)
 
 
-def _checked(out: Path, identity: dict[str, Any], selection: Selection) -> dict[str, Any]:
-    """What `begin` wrote into a folder whose run these settings continue; empty for a new folder."""
+def _config(out: Path, identity: dict[str, Any], selection: Selection) -> dict[str, Any]:
+    """The run in the folder with its settings as they are now, or a new one."""
+    identity = json.loads(json.dumps(identity))  # compared as they will be read back
     if not (out / CONFIG).exists():
         if taken := [*out.glob("predictions-*.jsonl"), *out.glob(SUMMARY)]:
             raise InputError(f"{out} holds {taken[0].name} but no {CONFIG}; give --out another folder")
-        return {}
+        return {"identity": identity, "sessions": []}
     config = read_config(out)
     before = config["identity"]
     if _extends(out, config, selection):
@@ -88,7 +87,7 @@ def _checked(out: Path, identity: dict[str, Any], selection: Selection) -> dict[
         if before["questions"] > identity["questions"]:
             shown += "; a run can be extended by a larger --limit, and not be cut by a smaller one"
         raise InputError(f"{out} was begun with other settings: {shown}; give --out another folder")
-    return config
+    return {**config, "identity": identity}
 
 
 def _extends(out: Path, config: dict[str, Any], selection: Selection) -> bool:
