@@ -19,9 +19,11 @@ from p2r.cli.options import (
     ModelOption,
     PromptsOption,
     ReasonerOption,
+    SetOption,
     SettingsOption,
     VerboseOption,
     as_path,
+    check_model,
     examples,
     read_settings,
 )
@@ -89,6 +91,7 @@ def answer(
     json_output: JsonOption = False,
     prompts: PromptsOption = None,
     settings: SettingsOption = None,
+    changes: SetOption = [],  # noqa: B006
     verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> None:
@@ -102,7 +105,8 @@ def answer(
             if save:
                 check_save(save, image)
             asked = _question(image, question, choice, answer_type)
-            chosen = read_settings(model, settings, prompts)
+            check_model(reasoner)
+            chosen = read_settings(model, settings, prompts, changes)
             prediction = run(_predict(asked, model, reasoner, chosen, mode, quiet=json_output))
         except P2RError as error:
             if json_output:
