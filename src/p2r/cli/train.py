@@ -49,8 +49,10 @@ def train(
     Exit codes: 0 trained, or nothing wrong; 2 wrong usage or unreadable input; 3 calls failed.
     """
     with readable_errors(debug=debug, verbose=verbose):
+        from p2r.doctor import require_extra
         from p2r.training.recipefile import load_recipe
 
+        require_extra("train")
         loaded = load_recipe(recipe, changes or ())
         if check:
             from p2r.training.preflight import Preflight
