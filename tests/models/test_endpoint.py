@@ -397,6 +397,13 @@ def test_a_server_that_does_not_stream_gives_one_piece() -> None:
     assert ["stream" in request.body for request in server.requests] == [True, False]
 
 
+def test_a_server_that_only_streams_is_read_piece_by_piece() -> None:
+    refusal = status(400, message="This model only support stream mode, please enable the stream parameter.")
+    usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 1}}
+    with Server([refusal, stream(chunk("fi"), chunk("ne", finish="stop"), usage)]) as server:
+        assert ask(server.url) == Completion("fine", 7, 1, "stop")
+
+
 def picky(exchange: Exchange) -> None:
     """A server like those of OpenAI's reasoning models, which name one refused field at a time."""
     if "max_tokens" in exchange.body:
