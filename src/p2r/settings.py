@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS_FILE = "p2r.json"
-# Younger than the digests in old results: at their defaults they are left out of the digest.
-_NOT_IN_OLD_DIGESTS = ("options",)
+# Younger than old results: at their defaults they are left out, so that those keep their digests.
+_YOUNGER = ("options",)
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
@@ -102,16 +102,21 @@ class Settings:
     @property
     def digest(self) -> str:
         """Twelve hex digits over all of it; equal digests mean equal inputs."""
-        data, defaults = asdict(self), asdict(Settings())
-        for name in _NOT_IN_OLD_DIGESTS:
-            if data[name] == defaults[name]:
-                del data[name]
-        canonical = json.dumps(data, sort_keys=True, ensure_ascii=False)
+        canonical = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `from_dict` takes."""
+        data, defaults = asdict(self), Settings()
+        return {
+            name: data[name]
+            for name in data
+            if name not in _YOUNGER or getattr(self, name) != getattr(defaults, name)
+        }
 
     def save(self, folder: Path) -> None:
         """Write `p2r.json` into a checkpoint folder."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
         (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod

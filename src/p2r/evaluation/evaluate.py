@@ -183,7 +183,7 @@ def identity(plan: Plan, selection: Selection, pipeline: P2R) -> dict[str, Any]:
         "judge": _spec(plan.judge),
         "judge_revision": _revision(plan.judge),
         "digest": pipeline.settings.digest,
-        "settings": asdict(pipeline.settings),
+        "settings": pipeline.settings.to_dict(),
         "sampling": {
             stage: asdict(Sampling(getattr(limits, stage))) for stage in ("perceive", "reason", "direct")
         },
