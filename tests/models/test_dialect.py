@@ -116,6 +116,8 @@ TEACHES = [
         },
         {"-seed", "-stream_options"},
     ),
+    ({"detail": "Unexpected fields in the request: {'repetition_penalty'}"}, {"-repetition_penalty"}),
+    (openai("temperature is deprecated for this model."), {"-temperature"}),
     ("Failed to deserialize the JSON body: unknown field `stream_options`", {"-stream_options"}),
     (
         openai("Your organization must be verified to stream this model.", "stream", "unsupported_value"),
