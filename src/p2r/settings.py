@@ -132,7 +132,7 @@ class Settings:
         """These settings with what a file names; see `load` and `updated`."""
         file = path / SETTINGS_FILE if path.is_dir() else path
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
+            data = json.loads(file.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise InputError(f"settings {file}: {error}") from error
         return self.updated(data, where=str(file))

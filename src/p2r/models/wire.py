@@ -134,6 +134,8 @@ def read_completion(data: object) -> Completion:
     finish = _finish(choice)
     if not (reasoning or content):
         _check_for_text(message)
+        if _only(data, "error"):
+            raise ReportedError(data)
         if finish is None:
             raise InvalidReplyError("the reply has neither a text nor a finish_reason")
     # Some servers leave out the reason when the model ended by itself.
