@@ -165,6 +165,7 @@ def test_a_refusal_is_not_asked_again(code: int) -> None:
             "the tool f",
         ),
         (status(502), "server", "is it running?"),
+        (lambda exchange: exchange.send(503, '{"error":' * 400 + "1" + "}" * 400), "overloaded", "503"),
         (
             body('{"choices": [{"message": {"content": 7}, "finish_reason": "stop"}]}'),
             "invalid_reply",

@@ -328,8 +328,8 @@ class _Reply:
     async def end(self) -> tuple[str, Completion]:
         """The text that is still owed, and the whole reply."""
         if self._done:
-            # A connection can be used again once its reply is read to the end.
-            with contextlib.suppress(TimeoutError):
+            # A connection can be used again once its reply is read to the end; the reply is there anyway.
+            with contextlib.suppress(Exception):
                 async with asyncio.timeout(_DRAIN_S):
                     async for _ in self._lines:
                         pass

@@ -127,8 +127,8 @@ def _is_of_transport(error: BaseException) -> bool:
 
 
 def _is_loading(data: object) -> bool:
-    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-    return bool(_LOADING.search(text[:2_000]))
+    keys = " ".join(data) if isinstance(data, dict) else ""
+    return bool(_LOADING.search(f"{server_words(data)} {keys}"))
 
 
 def _connection_failure(cause: BaseException | None, url: str) -> Failure:
