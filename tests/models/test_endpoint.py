@@ -165,6 +165,16 @@ def test_a_refusal_is_not_asked_again(code: int) -> None:
             "the tool f",
         ),
         (status(502), "server", "is it running?"),
+        (
+            lambda exchange: exchange.send(
+                503,
+                '<html><head><meta content="initial-scale=1"><style>p {x: loading}</style></head>'
+                "<body><h1>503 Service Unavailable</h1></body></html>",
+                content_type="text/html",
+            ),
+            "overloaded",
+            "(503): 503 Service Unavailable",
+        ),
         (lambda exchange: exchange.send(503, '{"error":' * 400 + "1" + "}" * 400), "overloaded", "503"),
         (
             body('{"choices": [{"message": {"content": 7}, "finish_reason": "stop"}]}'),
