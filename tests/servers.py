@@ -37,7 +37,10 @@ class Exchange(BaseHTTPRequestHandler):
             if self.owner.models is None:
                 self.send(500, "Internal Server Error", content_type="text/plain")
                 return
-            models = [{"id": name, "object": "model"} for name in self.owner.models]
+            models = [
+                {"object": "model", **({"id": model} if isinstance(model, str) else model)}
+                for model in self.owner.models
+            ]
             self.send(200, json.dumps({"object": "list", "data": models}))
         else:
             self.send(200, "{}")
@@ -69,6 +72,8 @@ class Request:
 class Server:
     """Serves in threads until the `with` block ends. With `models=None` it cannot list its models.
 
+    A model is a name, or the whole entry of the list (`{"id": "served", "max_model_len": 8192}`).
+
     Attributes:
         url: the base URL, ending in `/v1`.
         requests: every completion request so far.
@@ -81,7 +86,7 @@ class Server:
         self,
         script: Sequence[Behaviour] | Callable[[int], Behaviour] = (),
         *,
-        models: Sequence[str] | None = ("served",),
+        models: Sequence[str | dict[str, Any]] | None = ("served",),
     ) -> None:
         self._script = script or (reply("fine"),)
         self._lock = threading.Lock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +11,10 @@ import pytest
 from p2r.changes import read_assignment
 from p2r.cli.options import read_settings
 from p2r.errors import InputError
+from p2r.nano import WEIGHTS
 from p2r.prompts import PromptPack
 from p2r.settings import SETTINGS_FILE, Geometry, PixelBudget, Settings, TokenLimits
+from p2r.types import BOX_FORMATS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +50,7 @@ def test_the_digest_is_stable_and_short() -> None:
     [
         (part.name, entry.name)
         for part in fields(Settings)
+        if is_dataclass(getattr(Settings(), part.name))
         for entry in fields(getattr(Settings(), part.name))
     ],
 )
@@ -89,6 +92,23 @@ def test_an_assignment_names_a_nested_key(text: str, changes: object) -> None:
 def test_what_is_no_assignment_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="write KEY=VALUE"):
         read_assignment(text)
+
+
+def test_the_digests_of_old_results_stay_valid() -> None:
+    # As published before `box_format` was a setting, with the defaults and with nano's own file.
+    assert Settings().digest == "32f1aa952082"
+    assert Settings.load(WEIGHTS / "nano").digest == "3fb258a39e65"
+
+
+def test_each_box_format_has_a_digest_of_its_own(tmp_path: Path) -> None:
+    plain = PromptPack(perceive="Where? $question")
+    for prompts in (PromptPack(), plain):
+        made = [Settings(prompts=prompts, box_format=name) for name in BOX_FORMATS]
+        assert len({settings.digest for settings in made}) == len(BOX_FORMATS) == 4
+    made[1].save(tmp_path)
+    assert Settings.load(tmp_path) == made[1]
+    with pytest.raises(InputError, match=r"box_format.*'qwen3', 'pixels', 'gemini' or 'unit'"):
+        Settings.from_dict({"box_format": "yolo"})
 
 
 def test_what_is_left_out_keeps_its_default() -> None:

@@ -118,12 +118,14 @@ class P2R:
         Raises:
             InputError, ModelError: the picture cannot be read; the call failed.
         """
-        completion = await self._perceive(question, look or await self.look(question))
-        return parse_perception(completion.text)
+        look = look or await self.look(question)
+        completion = await self._perceive(question, look)
+        return parse_perception(completion.text, self.settings.box_format, look.overview.size)
 
     async def _perceive(self, question: Question, look: Look) -> Completion:
-        messages = perceive_messages(self.settings.prompts, question, look.overview)
-        return await self.perceiver.complete(messages, Sampling(self.settings.max_tokens.perceive))
+        settings = self.settings
+        messages = perceive_messages(settings.prompts, question, look.overview, settings.box_format)
+        return await self.perceiver.complete(messages, Sampling(settings.max_tokens.perceive))
 
     async def gather(self, look: Look, boxes: Sequence[Box]) -> Evidence:
         """Cut the evidence at full resolution and draw the boxes; without boxes, the plain overview."""
@@ -221,10 +223,11 @@ class P2R:
             with run.timed("perceive"):
                 completion = await self._perceive(run.question, look)
             run.spent(completion)
-            perception = parse_perception(completion.text)
+            perception = parse_perception(completion.text, self.settings.box_format, look.overview.size)
             boxes = perception.boxes
             limit = Sampling(self.settings.max_tokens.perceive)
             run.note(*_limit_note("the perceiver's reply", completion, limit))
+            run.note(*([perception.warning] if perception.warning else []))
         run.learn(perception=perception, boxes=tuple(boxes))
         with run.timed("evidence"):
             evidence = await self.gather(look, boxes)

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
 from p2r.changes import checked, merged
-from p2r.errors import InputError
+from p2r.errors import InputError, file_problem
 from p2r.models.options import ModelOptions
 from p2r.prompts import PromptPack
+from p2r.types import BoxFormat  # noqa: TC001  (pydantic reads the annotation)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS_FILE = "p2r.json"
 # Younger than old results: at their defaults they are left out, so that those keep their digests.
-_YOUNGER = ("options",)
+_YOUNGER = ("options", "box_format")
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
@@ -89,7 +90,13 @@ class TokenLimits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that decides what a model is shown and how it is asked, apart from the question itself."""
+    """Everything that decides what a model is shown and how it is asked, apart from the question itself.
+
+    Attributes:
+        geometry, budget, max_tokens, prompts, options: see their classes.
+        box_format: how the perceiver writes a box. `qwen3`: x first, 0–1000. `pixels`: x first, pixels of
+            the overview as it is sent. `gemini`: y first, 0–1000. `unit`: x first, 0–1.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -98,12 +105,20 @@ class Settings:
     max_tokens: TokenLimits = field(default_factory=TokenLimits)
     prompts: PromptPack = field(default_factory=PromptPack)
     options: ModelOptions = field(default_factory=ModelOptions)
+    box_format: BoxFormat = "qwen3"
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits over all of it; equal digests mean equal inputs."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False)
+        """Twelve hex digits over all settings; equal digests mean equal inputs for equal questions."""
+        canonical = json.dumps(self.canonical(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def canonical(self) -> dict[str, Any]:
+        """What the digest is over: plain data with the prompt as it is worded for the box format.
+
+        As it was in results that are older than the box formats.
+        """
+        return replace(self, prompts=self.prompts.for_boxes(self.box_format)).to_dict()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `from_dict` takes."""
@@ -134,7 +149,8 @@ class Settings:
         try:
             data = json.loads(file.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
-            raise InputError(f"settings {file}: {error}") from error
+            hint = "p2r.json comes with a checkpoint, and docs/prompts.md shows its keys"
+            raise InputError(f"settings {file}: {file_problem(error, hint)}") from error
         return self.updated(data, where=str(file))
 
     def updated(self, changes: dict[str, Any], *, where: str = "settings") -> Settings:

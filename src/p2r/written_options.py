@@ -1,74 +1,304 @@
-"""Options that stand in the text of a question, as people and benchmarks write them.
+"""Options and instructions in the text of a question, as people, benchmarks and harnesses write them.
 
 Which colour is the glove?        Which colour is the glove? (A) red (B) blue
 A. red
 B. blue
 Answer with the option's letter from the given choices directly.
 
-The server and the readers of benchmarks read them here, so that a harness which asks the server and
-`p2r eval` ask one question in one way.
+The server, the command line and the readers of benchmarks read them here, so that a harness which asks the
+server, a person who types a question and `p2r eval` ask one question in one way.
+
+Options have letters from A on, without a gap. At the start of a line a mark is `A.`, `(A)`, `[A]`, `A)`,
+`A:` or `A -`, also in bold, behind a bullet or the word "Option", in lower case or in full-width forms. A
+bare `A` counts only where every line down to the end has the next letter. Within a line a mark is `(A)`,
+`[A]`, `A)`, `A.` or `A:` behind the end of a sentence: "What is written at (A) and at (B)?" has no options.
+
+An instruction is a sentence that says how to answer and nothing else: it speaks of an answer, an option or
+a choice, and all of its words are words of instructions. A sentence with any other word belongs to the
+question.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 from p2r.types import LETTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-# "A. text", "(A) text", "A) text", "A: text" at the start of a line.
-_AT_LINE_START = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[.):])[ \t]*", re.MULTILINE)
-# "… (A) text (B) text" within a line.
-_IN_A_LINE = re.compile(r"(?<!\S)\(([A-Z])\)\s*")
-# How to answer is said by the prompts.
-_HOW_TO_ANSWER = re.compile(
-    r"\b(?:please\s+)?(?:answer|respond|reply)\s+(?:directly\s+)?with\s+(?:only\s+)?the\s+"
-    r"(?:option'?s?\s+)?letters?\b",
-    re.IGNORECASE,
-)
+    from collections.abc import Iterator, Sequence
 
 
 def split_options(text: str) -> tuple[str, tuple[str, ...]]:
     """Split a text into the question and its options, A, B, … in order; `()` where it has none.
 
-    One option to a line, or all marked `(A)` within a line. An option reaches to the next one. A last line
-    that says to answer with a letter is left out either way. The question is empty where the text begins with
-    the options.
+    Instructions before, between and behind the question and its options are left out, and so are the label
+    "Question:" and headings such as "Options:". Other text behind the options belongs to the question. From
+    a text without options only sentences that ask for a letter are left out. The options are as
+    `legal_choices` gives them. The question is empty where there is nothing but options.
+
+    Letters that repeat or are missing make options unreadable: such a text has none.
     """
-    text = without_instruction(text)
-    for marks in (_AT_LINE_START, _IN_A_LINE):
-        run = _in_order(marks.finditer(text))
-        if len(run) >= 2:
-            ends = [mark.start() for mark in run[1:]] + [len(text)]
-            options = (text[mark.end() : end] for mark, end in zip(run, ends, strict=True))
-            return text[: run[0].start()].strip(), tuple(" ".join(option.split()) for option in options)
-    return text, ()
+    narrow = text.translate(_NARROW)
+    within = False
+    if not (marks := _lettered_lines(narrow) or _bare_lines(narrow)):
+        marks = _within_a_line(narrow)
+        within = True
+    if not marks:
+        return without_instruction(text), ()
+    options = [text[mark.end : after.start] for mark, after in pairwise(marks)]
+    last, behind = _split_last(text[marks[-1].end :])
+    body = _LABEL.sub("", _without_instructions(text[: marks[0].start])).strip()
+    behind = _LABEL.sub("", _without_instructions(behind, even_all=True)).strip()
+    question = "\n".join(part for part in (body, behind) if part)
+    return question, legal_choices([_tidy(option, within=within) for option in [*options, last]])
 
 
 def without_instruction(text: str) -> str:
-    """The text without last lines that say to answer with a letter, stripped.
+    """The text without sentences that ask for the letter of an option, stripped."""
+    return _without_instructions(text, _LETTER_WORDS).strip()
 
-    There may be several: some harnesses add theirs to the benchmark's.
+
+def reply_format(text: str) -> str:
+    r"""The form of reply that a text demands, with `$LETTER` in the place of the letter; empty for none.
+
+    "… of the following format: 'ANSWER: $LETTER' (without quotes) …" gives `ANSWER: $LETTER`. One that wants
+    the answer in `\boxed{}` or between answer tags gives `\boxed{$LETTER}` or `<answer>$LETTER</answer>`.
     """
-    text = text.strip()
-    while found := _HOW_TO_ANSWER.search(text, text.rfind("\n") + 1):
-        text = text[: found.start()].strip()
-    return text
+    if line := _REPLY_LINE.search(text):
+        return rf"{line['words']}: \boxed{{$LETTER}}" if line["box"] else f"{line['words']}: $LETTER"
+    if _REPLY_BOX.search(text):
+        return r"\boxed{$LETTER}"
+    return "<answer>$LETTER</answer>" if _REPLY_TAGS.search(text) else ""
 
 
 def without_mark(option: str) -> str:
     """One option without its letter, stripped: `(A) red` and `A. red` are `red`."""
     option = option.strip()
-    mark = _AT_LINE_START.match(option)
+    mark = _LINE_MARK.match(option.translate(_NARROW))
     return option[mark.end() :] if mark else option
 
 
-def _in_order(marks: Iterable[re.Match[str]]) -> list[re.Match[str]]:
-    run: list[re.Match[str]] = []
-    for mark in marks:
-        if len(run) < len(LETTERS) and mark[mark.lastindex or 1] == LETTERS[len(run)]:
-            run.append(mark)
-    return run
+def without_marks(options: Sequence[str]) -> list[str]:
+    """The options of a list without their letters, stripped; bare ones (`A red`) if each has its own."""
+    options = [option.strip() for option in options]
+    bare = [_BARE_MARK.match(option) for option in options]
+    if all(mark and mark[1] == letter for mark, letter in zip(bare, LETTERS, strict=False)):
+        return [option[1:].strip() for option in options]
+    return [without_mark(option) for option in options]
+
+
+def legal_choices(found: Sequence[str]) -> tuple[str, ...]:
+    """Options as a `Question` takes them, in place, each on one line: empty ones become a dash.
+
+    Benchmarks do contain such rows, and their letters must stay where they are. Nothing that holds a letter is
+    added: the reader of answers would take it for an option.
+    """
+    return tuple(" ".join(option.split()) or "—" for option in found)
+
+
+class _Mark(NamedTuple):
+    letter: str
+    start: int
+    end: int
+
+
+def _marks(pattern: re.Pattern[str], text: str) -> list[_Mark]:
+    return [_Mark(match[match.lastindex or 0], *match.span()) for match in pattern.finditer(text)]
+
+
+def _lettered_lines(text: str) -> list[_Mark]:
+    found = _marks(_LINE_MARK, text)
+    return _last_run(found, LETTERS) or _last_run(found, LETTERS.lower())
+
+
+def _last_run(marks: Sequence[_Mark], letters: str) -> list[_Mark]:
+    """The marks from the last A on, if they are two or more in order; earlier ones belong to the question."""
+    known = [mark for mark in marks if mark.letter in letters]
+    begins = [index for index, mark in enumerate(known) if mark.letter == letters[0]]
+    run = known[begins[-1] :] if begins else []
+    in_order = "".join(mark.letter for mark in run) == letters[: len(run)]
+    return run if len(run) >= 2 and in_order else []
+
+
+def _bare_lines(text: str) -> list[_Mark]:
+    run: list[_Mark] = []
+    position = 0
+    for line in text.splitlines(keepends=True):
+        mark = _BARE_MARK.match(line)
+        if mark and mark[1] == "A":
+            run = []
+        if mark and mark[1] == LETTERS[len(run) : len(run) + 1]:
+            run.append(_Mark(mark[1], position, position + mark.end()))
+        elif line.strip() and not _is_instruction(line):
+            run = []
+        position += len(line)
+    return run if len(run) >= 2 else []
+
+
+def _within_a_line(text: str) -> list[_Mark]:
+    for pattern in _WITHIN:
+        found = _marks(pattern, text)
+        for letters in (LETTERS, LETTERS.lower()):
+            run: list[_Mark] = []
+            for mark in found:
+                wanted = letters[len(run) : len(run) + 1]
+                if mark.letter == wanted and (run or _may_begin(text, mark)):
+                    run.append(mark)
+            if len(run) >= 2 and _are_options(text, run):
+                return run
+    return []
+
+
+def _may_begin(text: str, mark: _Mark) -> bool:
+    asked = text[: mark.start].rstrip()
+    in_brackets = text[mark.start] in "(["
+    return (
+        not asked or asked[-1] in (_ENDS if in_brackets else "?:)") or "\n" in text[len(asked) : mark.start]
+    )
+
+
+def _are_options(text: str, run: Sequence[_Mark]) -> bool:
+    """Whether marks within a line stand before options, and not for things of which a sentence speaks."""
+    lines = {mark.start for mark in _marks(_LINE_MARK, text) if mark.start >= run[0].start}
+    if not lines <= {mark.start for mark in run}:
+        return False  # a letter twice, or one that is missing
+    asked = text[: run[0].start].rstrip()
+    ends = [*(mark.start for mark in run[1:]), len(text)]
+    options = [text[mark.end : end].strip() for mark, end in zip(run, ends, strict=True)]
+    if any(_CONNECTIVE.match(option) for option in options):
+        return False
+    if asked.endswith("?"):
+        return True
+    return not any(option.endswith(" and") for option in options) and not _ASKS_BEHIND.search(options[-1])
+
+
+def _split_last(text: str) -> tuple[str, str]:
+    """The last option, and the text behind it.
+
+    A blank line ends the option, and so does a line that begins as instructions do. In the option's own line
+    the instructions at its end are cut off. Its first words are always the option.
+    """
+    lines = text.splitlines(keepends=True)
+    end = next(
+        (
+            number
+            for number, line in enumerate(lines)
+            if number and (not line.strip() or _BEGINS_ANEW.match(line) or _is_instruction(line))
+        ),
+        len(lines),
+    )
+    pieces = list(_sentences("".join(lines[:end])))
+    last = len(pieces)
+    while last > 1 and pieces[last - 1][1]:
+        last -= 1
+    option = "".join(piece for piece, _ in pieces[:last])
+    return option, text[len(option) :]
+
+
+def _tidy(option: str, *, within: bool) -> str:
+    option = " ".join(option.split())
+    if option.endswith("**") and option.count("**") % 2:
+        option = option[:-2]
+    return _SEPARATOR.sub("", option) if within else option
+
+
+def _without_instructions(text: str, about: frozenset[str] | None = None, *, even_all: bool = False) -> str:
+    """The text without its instructions; as it was if it holds nothing else, unless `even_all`."""
+    kept = "".join(piece for piece, instruction in _sentences(text, about) if not instruction)
+    return kept if even_all or kept.strip() else text
+
+
+def _sentences(text: str, about: frozenset[str] | None = None) -> Iterator[tuple[str, bool]]:
+    """The sentences of a text, which add up to it, and whether each is an instruction or continues one."""
+    starts = [0, *(match.start() for match in _SENTENCE_START.finditer(text)), len(text)]
+    instruction = False
+    for start, end in pairwise(starts):
+        if start < end:
+            sentence = text[start:end]
+            if sentence.strip():
+                instruction = _is_instruction(sentence, about, continued=instruction)
+            yield sentence, instruction
+
+
+def _is_instruction(sentence: str, about: frozenset[str] | None = None, *, continued: bool = False) -> bool:
+    sentence = sentence.strip().translate(_NARROW)
+    if sentence.endswith("?"):
+        return False
+    if _CHINESE.match(sentence):
+        return True
+    words = [word for word in _WORD.findall(sentence.lower()) if len(word) > 1]
+    speaks_of_answers = not _KEY_WORDS.isdisjoint(words) and (about is None or not about.isdisjoint(words))
+    return (speaks_of_answers or continued) and _INSTRUCTION_WORDS.issuperset(words)
+
+
+# Full-width forms and typographic quotation marks, one character for one.
+_NARROW = str.maketrans(
+    {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
+    | {"、": ".", "。": ".", "【": "[", "】": "]", "’": "'", "‘": "'", "“": '"', "”": '"', "\u3000": " "}
+)
+
+_LINE_MARK = re.compile(
+    r"^[ \t]*(?:[-*+•·▪>][ \t]+)?(?:\*\*|__)?(?:(?:[Oo]ption|[Cc]hoice)[ \t]+)?"
+    r"(?:\(([A-Za-z])\)|\[([A-Za-z])\]|([A-Za-z])(?:\*\*|__)?(?:[.):\]]|[ \t]+[-–—=](?=[ \t])))"
+    r"(?:\*\*|__)?(?:[.:](?=\s))?[ \t]*",
+    re.MULTILINE,
+)
+_BARE_MARK = re.compile(r"[ \t]*(?:\*\*)?([A-Z])(?:\*\*)?(?:[ \t]+(?=\S)|\s*$)")
+_BRACKETS, _PARENTHESIS = r"(?:\(([A-Za-z])\)|\[([A-Za-z])\])", r"([A-Za-z])\)"
+_DOT, _COLON = r"([A-Za-z])\.(?![A-Za-z]\.)", r"([A-Za-z]):"
+_WITHIN = [
+    re.compile(rf"(?<!\S)(?:\*\*)?(?:[Oo]ption )?{mark}(?:\*\*)?(?:[.:](?=\s))?\s*")
+    for mark in (_BRACKETS, _PARENTHESIS, _DOT, _COLON)
+]
+_ENDS = ".?!:;)]\"'"
+_CONNECTIVE = re.compile(r"(?:and|or|vs|versus)\b|[,;]|[.?!]*$")
+_ASKS_BEHIND = re.compile(r"[.!]\s.*\?$", re.DOTALL)
+_SEPARATOR = re.compile(r" ?[,;|/](?: (?:or|and))?$| or$")
+
+_LABEL = re.compile(r"^[ \t]*Question[ \t]*:[ \t]*", re.MULTILINE)
+# A line that begins so does not continue an option.
+_BEGINS_ANEW = re.compile(
+    r"[ \t]*(?:ANSWER|Answer|Respond|Reply|Select|Choose|Pick|Please|Note|Hint|Question|Remember|Only|Output"
+    r"|Give|Provide|Return|Explain|Think|First|Do not|Don't|Let's|Your"
+    r"|The (?:best|correct|right|final|answer))\b"
+)
+# A sentence begins on a new line, behind the end of another, and before words that begin an instruction.
+_SENTENCE_START = re.compile(
+    r"^|(?<=[.!?;])\s+(?=\S)|(?<=[.!?;][\"')\]])\s+(?=\S)|(?<=[。？！])(?=.)"
+    r"|(?<=[^:]\s)(?=(?:Please|Answer|Respond|Reply|Select|Choose|Pick|Options:|Choices:"
+    r"|The (?:choices|options|possible|best|correct|answer))\b)",
+    re.MULTILINE,
+)
+
+_WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
+_SPEAKS_OF_ANSWERS = """
+    answer answers answering choice choices choose option option's options pick reply respond response select
+    selecting
+"""
+_OTHER_WORDS = """
+    about above according additional after an and any anything appropriate are as at available avoid based
+    be been before being below best between boxed briefly by can capital capitalized carefully character
+    consider considering content correct corresponding directly do don't each eg else enclose enclosed end
+    english entire exact exactly example explain explanation explanations final finally first focus follow
+    following for form format from give given here hint i id image images in include including indicate
+    input inside is it its itself just key last let let's letter letters line lines list listed lowercase
+    make mark may me more most multi multiple must my need no not note nothing now of on once one only or
+    other output perform photo phrase picture pictures please possible preceding process provide provided
+    put question questions quotes reasoning return right same should show shown simply single solely solve
+    state step steps strictly suitable sure tag tags tasked text than that the then there these think this
+    those to two uppercase use using valid video videos we where will with within without word words write
+    yes you your
+"""
+_KEY_WORDS = frozenset(_SPEAKS_OF_ANSWERS.split())
+_INSTRUCTION_WORDS = _KEY_WORDS.union(_OTHER_WORDS.split())
+_LETTER_WORDS = frozenset(("letter", "letters"))
+_CHINESE = re.compile(r"(?=.*(?:选项|答案|字母))(?:请|根据|只需|选项|最佳|正确|答案)[^?]*$")
+
+_REPLY_LINE = re.compile(
+    r"(?P<words>(?i:(?:the )?(?:final )?answer))\s?[:：]\s?(?P<box>\$?\\boxed\{)?[\[<{(]?\$?"
+    r"(?:LETTERS?\b|(?:(?:selected|your|the) )?(?i:option|letter|choice)s?\b(?=\s?[\]>})]))"
+)
+_REPLY_BOX = re.compile(r"\\boxed\s?\{")
+_REPLY_TAGS = re.compile(r"<answer>.{0,40}?</answer>", re.DOTALL)

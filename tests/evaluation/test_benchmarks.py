@@ -24,6 +24,7 @@ from releases import (
 
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks import BENCHMARKS, open_benchmark, select
+from p2r.evaluation.benchmarks.table import text_rows
 from p2r.images import ImageSource
 
 pytest.importorskip("pyarrow", reason="the eval extra is not installed")
@@ -111,6 +112,38 @@ def test_hrbench(tmp_path, size):
         assert sample.question.choices["ABCD".index(sample.answer)] == "007"
     for index, sample in enumerate(samples):
         assert_shows(sample, index % 2)
+
+
+@pytest.mark.parametrize("by_image", [True, False])
+def test_a_cluster_of_hrbench_is_an_image(tmp_path, by_image):
+    """The same question is asked about several images; its rotations are not of one of them."""
+    options = ["left", "right", "above", "below"]
+    images = [("Where is the cat?", options), ("Where is the cat?", options), ("Where is the dog?", options)]
+    images += [("Where is the cat?", ["right", "left", "above", "below"])]  # another answer
+    images += [("Which one?", ["same", "same", "other", "", ""][:4])]
+    rows = []
+    for image, (question, found) in enumerate(images):
+        for rotation in range(4):
+            turned = found[rotation:] + found[:rotation]
+            row = {
+                "index": 0,
+                "question": question,
+                "answer": "ABCD"[turned.index(found[0])],
+                "category": "single",
+            }
+            row |= {**dict(zip("ABCD", turned, strict=True)), "cycle_category": rotation, "image": str(image)}
+            rows.append(row)
+    if not by_image:
+        rows.sort(key=lambda row: row["cycle_category"])
+    for index, row in enumerate(rows):
+        row["index"] = index
+    write_tsv(tmp_path / "hr_bench_4k.tsv", rows)
+    benchmark = open_benchmark("hrbench-4k", str(tmp_path))
+    for _ in range(2):  # each pass finds the same
+        clusters = {}
+        for entry, row in zip(benchmark.entries(), rows, strict=True):
+            clusters.setdefault(entry.tags["cluster"], set()).add(row["image"])
+        assert sorted(clusters.values(), key=min) == [{"0"}, {"1"}, {"2"}, {"3"}, {"4"}]
 
 
 def test_text_tables_are_read_as_they_are_written(tmp_path):
@@ -215,9 +248,53 @@ def rewritten_treebench(root, **cells):
         ({"multi-choice options": "A. only"}, "column 'multi-choice options': expected two or more options"),
     ],
 )
-def test_a_cell_that_is_not_as_expected_is_named_before_anything_is_asked(tmp_path, cells, message):
-    with pytest.raises(InputError, match=re.escape(f"treebench: row 1: {message}")):
+def test_data_without_one_readable_row_is_refused(tmp_path, cells, message):
+    shown = f"holds no questions: none of the 1 rows can be read, for example row 1: {message}"
+    with pytest.raises(InputError, match=re.escape(shown)):
         select(rewritten_treebench(tmp_path, **cells))
+
+
+def test_rows_of_treebench_are_read_or_set_aside(tmp_path):
+    """The odd rows that the release holds."""
+    row = next(iter(text_rows(treebench(tmp_path) / "TreeBench.tsv")))
+    cells = [
+        ("A Cast iron\nB Polished steel\nC Painted wood", "C"),
+        ("A. Bright gold B. Matte black", "B"),
+        ("A. red\nB. blue", "D"),
+        ("A. red\nB. blue\nB. green\nD. white", "B"),
+        ("A. red\nB. red\nC. blue", "C"),
+        ("", "A"),
+    ]
+    rows = [
+        {**row, "index": index, "multi-choice options": found, "answer": answer}
+        for index, (found, answer) in enumerate(cells)
+    ]
+    write_tsv(tmp_path / "odd.tsv", rows)
+    selection = select(open_benchmark("treebench", str(tmp_path / "odd.tsv")))
+    samples = [chosen.entry.sample for chosen in selection.chosen.values()]
+    assert [sample.question.id for sample in samples] == ["0", "1", "4"]
+    assert samples[0].question.choices == ("Cast iron", "Polished steel", "Painted wood")
+    assert samples[1].question.choices == ("Bright gold", "Matte black")
+    assert [sample.answer for sample in samples] == ["C", "B", "C"]
+    assert [unreadable.row for unreadable in selection.unreadable] == ["row 3", "row 4", "row 6"]
+    assert "expected one of the letters A–B, found 'D'" in selection.unreadable[0].reason
+    assert "expected two or more options" in selection.unreadable[1].reason
+    assert selection.total == 6
+    # What is asked has the pictures of its own rows.
+    tasks = selection.tasks(skip=lambda name: name != "4")
+    assert [load().question.id for _, load in tasks] == ["4"]
+
+
+def test_a_folder_of_vstar_with_an_odd_file(tmp_path):
+    root = vstar_folder(tmp_path)
+    (root / "direct_attributes" / "sa_9.json").write_text(
+        '{"target_object": ["x"], "bbox": [], "question": "?"}'
+    )
+    selection = select(open_benchmark("vstar-boxes", str(root)))
+    assert len(selection.chosen) == 2
+    (odd,) = selection.unreadable
+    assert odd.row == "direct_attributes/sa_9.json"
+    assert "column 'options' is missing" in odd.reason
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import json
 import threading
 import time
 
+import pyarrow.parquet as pq
 import pytest
+from releases import vstar, write_parquet
 from scripted import perception, write_questions
 from typer.testing import CliRunner
 
@@ -121,16 +123,90 @@ def test_a_dead_server_stops_the_run_within_a_minute(tmp_path, questions):
     assert "is the server running?" in done.output
 
 
-def test_a_question_that_failed_is_told_by_the_exit_code(tmp_path, questions):
+def test_a_picture_that_cannot_be_read_is_told_by_the_exit_code(tmp_path, questions):
     rows = [json.loads(line) for line in questions.read_text().splitlines()]
     (questions.parent / "broken.png").write_text("no picture")
     rows[3]["image"] = "broken.png"
     questions.write_text("\n".join(json.dumps(row) for row in rows))
     with servers.Server(lambda _: answer) as server:
         done = evaluate(server.url, questions, tmp_path / "run")
-    assert done.exit_code == 3
+    assert done.exit_code == 2
     assert "1 question(s); the same command asks them again" in done.output
     assert "q3" in done.output
+
+
+def test_many_pictures_that_cannot_be_read_stop_the_run_as_wrong_input(tmp_path, questions):
+    contents = [b"", b"no picture", b"", b"\x89PNG\r\n\x1a\nbroken"]
+    rows = [json.loads(line) for line in questions.read_text().splitlines()]
+    for index, row in enumerate(rows):
+        row["image"] = f"broken {index}.png"
+        (questions.parent / row["image"]).write_bytes(contents[index % 4])
+    questions.write_text("\n".join(json.dumps(row) for row in rows))
+    with servers.Server(lambda _: answer) as server:
+        done = evaluate(server.url, questions, tmp_path / "run")
+    assert done.exit_code == 2, done.output
+    assert "10 of the last 10 attempts failed because of their input, " in done.output
+    assert " of them: …: the file is empty …; the last one: " in done.output
+    assert "model" not in done.output
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["modes"]["p2r"]["failures"] == {"picture": 10}
+
+
+def test_rows_that_cannot_be_read_are_reported_apart(tmp_path):
+    root = vstar(tmp_path / "vstar")
+    table = root / "data/test-00000-of-00001.parquet"
+    rows = pq.read_table(table).to_pylist()
+    write_parquet(
+        table, [*rows, {**rows[0], "label": "F"}, {**rows[1], "text": "No options here?"}], ("image",)
+    )
+    settings = tmp_path / "p2r.json"
+    settings.write_text(json.dumps({"budget": {"overview_max_pixels": 16_384, "crop_max_pixels": 16_384}}))
+    out = tmp_path / "run"
+    with servers.Server(lambda _: servers.reply("B")) as server:
+        options = ("--model", f"{server.url}#m", "--settings", settings, "--out", out, "--mode", "direct")
+        done = p2r("eval", "--benchmark", "vstar", "--data", root, *options)
+    assert done.exit_code == 0, done.output
+    assert "2 of 5 rows cannot be read and are not asked, for example row 4: column 'label'" in done.output
+    assert "Rows that could not be read and were not asked: 2 (row 4, row 5)." in " ".join(
+        done.output.split()
+    )
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["questions"], summary["modes"]["direct"]["n"], summary["complete"]) == (3, 3, True)
+    assert [row["row"] for row in summary["unreadable"]] == ["row 4", "row 5"]
+
+
+def test_scenes_need_no_judge_and_a_larger_limit_extends_the_run(tmp_path):
+    settings = tmp_path / "p2r.json"
+    settings.write_text(json.dumps({"budget": {"overview_max_pixels": 16_384, "crop_max_pixels": 16_384}}))
+    options = (
+        "--settings",
+        settings,
+        "--out",
+        tmp_path / "run",
+        "--mode",
+        "direct",
+        "--size",
+        "320x256",
+        "--json",
+    )
+    with servers.Server(lambda _: servers.reply("A")) as server:
+
+        def scenes(limit):
+            return p2r("eval", "-b", "scenes", "--model", f"{server.url}#m", "--limit", limit, *options)
+
+        first = scenes(12)
+        assert first.exit_code == 0, first.output
+        assert "free-form" not in first.output
+        asked = len(server.requests)
+        more = scenes(15)
+        assert more.exit_code == 0, more.output
+        assert len(server.requests) == asked + 3
+        fewer = scenes(10)
+    assert json.loads(more.stdout)["modes"]["direct"]["n"] == 15
+    assert fewer.exit_code == 2
+    assert "questions was 15, is 10; a run can be extended by a larger --limit" in " ".join(
+        fewer.output.split()
+    )
 
 
 @pytest.mark.parametrize(

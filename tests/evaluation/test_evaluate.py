@@ -105,12 +105,35 @@ def test_the_same_command_asks_nothing_twice_and_another_mode_only_what_is_new(t
     assert len(config["sessions"]) == 3
 
 
-def test_a_changed_setting_is_refused_with_the_difference(tmp_path, questions):
-    run(questions, tmp_path / "run", limit=5)
+def test_a_larger_limit_extends_a_run_and_a_smaller_one_is_refused(tmp_path, questions):
+    for limit, new in ((5, 5), (9, 4), (None, 11)):
+        asked = model()
+        summary = run(questions, tmp_path / "run", asked, limit=limit, modes=("direct",))
+        assert len(asked.calls) == new
+        assert (summary["questions"], summary["complete"]) == (limit or 20, True)
+    assert untimed(summary) == untimed(run(questions, tmp_path / "whole", modes=("direct",)))
     with pytest.raises(
-        InputError, match=r"begun with other settings: limit was 5, is 6; questions was 5, is 6"
+        InputError,
+        match="limit was null, is 6; questions was 20, is 6; a run can be extended by a larger --limit",
     ):
         run(questions, tmp_path / "run", limit=6)
+
+
+def test_rows_that_were_added_at_the_end_extend_a_run(tmp_path, questions):
+    run(questions, tmp_path / "run")
+    asked = model()
+    longer = write_questions(tmp_path / "data", 23)
+    assert run(longer, tmp_path / "run", asked)["modes"]["p2r"]["n"] == 23
+    assert len(asked.calls) == 6
+    rows = [json.loads(line) for line in longer.read_text().splitlines()]
+    rows[2]["question"] += " Look twice."
+    longer.write_text("\n".join(json.dumps(row) for row in [*rows, {**rows[0], "id": "new"}]))
+    with pytest.raises(InputError, match="data was "):
+        run(longer, tmp_path / "run")
+
+
+def test_a_changed_setting_is_refused_with_the_difference(tmp_path, questions):
+    run(questions, tmp_path / "run", limit=5)
     with pytest.raises(InputError, match='model was "scripted", is "other"'):
         run(questions, tmp_path / "run", FakeModel(reply, name="other"), limit=5)
     changed = write_questions(tmp_path / "data", 19)
@@ -192,6 +215,11 @@ def test_a_judge_that_fails_gives_no_score_but_a_failure(tmp_path, questions):
     console = Console(file=io.StringIO(), width=200)
     alone = run(questions, tmp_path / "alone", console=console, modes=("direct",))
     assert "4 of 4 questions are free-form and there is no --judge" in console.file.getvalue()
+    codes = write_questions(tmp_path / "codes", 2)
+    codes.write_text("\n".join(json.dumps({**row, "answer": "K7Q"}) for row in free[:2]))
+    console = Console(file=io.StringIO(), width=200)
+    run(codes, tmp_path / "exact", console=console, modes=("direct",))
+    assert "free-form" not in console.file.getvalue()
     assert alone["modes"]["direct"]["correct"] == 0
     broken = FakeModel(lambda messages: failure(), name="judge")
     failed = run(questions, tmp_path / "judged", modes=("direct",), judge=broken)
@@ -251,5 +279,5 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, questions):
 def test_predictions_without_their_config_are_not_continued(tmp_path, questions):
     run(questions, tmp_path / "run")
     (tmp_path / "run" / "config.json").unlink()
-    with pytest.raises(InputError, match=r"holds predictions but no config\.json"):
+    with pytest.raises(InputError, match=r"holds predictions-p2r\.jsonl but no config\.json"):
         run(questions, tmp_path / "run")

@@ -6,7 +6,6 @@ import pytest
 
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks.rows import (
-    legal_choices,
     letter,
     optional_text,
     options,
@@ -15,18 +14,21 @@ from p2r.evaluation.benchmarks.rows import (
 )
 
 
-@pytest.mark.parametrize("cell", [["(A) x", "(B) y"], "['A. x', 'B. y']", "A. x\nB. y", ["x", "y"]])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        ["(A) x", "(B) y"],
+        ["A x", "B y"],
+        "['A. x', 'B. y']",
+        "A. x\nB. y",
+        "A x\nB y",
+        "A. x B. y",
+        "Options:\n(A) x\n(B) y",
+        ["x", "y"],
+    ],
+)
 def test_options_in_every_shape(cell):
     assert options({"o": cell}, "o") == ("x", "y")
-
-
-def test_odd_options_stay_in_place_and_become_legal():
-    assert legal_choices(["Blue", "", "blue", "Blue"]) == (
-        "Blue",
-        "— (B)",
-        "blue (as A, option C)",
-        "Blue (as A, option D)",
-    )
 
 
 @pytest.mark.parametrize(("cell", "found"), [("B", "B"), ("(b)", "B"), (" b. ", "B")])

@@ -268,6 +268,35 @@ def test_the_only_model_of_a_server_needs_no_name() -> None:
     assert server.models_asked == 1
 
 
+@pytest.mark.parametrize(
+    ("entry", "tokens"),
+    [
+        ({"max_model_len": 8192}, 8192),  # vLLM, SGLang
+        ({"context_length": 8192, "top_provider": {"context_length": 4096}}, 8192),  # OpenRouter
+        ({"context_window": 8192, "max_model_len": None}, 8192),
+        ({"max_context_length": 8192}, 8192),
+        ({"meta": {"n_ctx": 8192, "n_ctx_train": 262_144}}, 8192),  # llama.cpp
+        ({"meta": {"n_ctx_train": 8192}}, 8192),
+        ({"max_model_len": "8192"}, None),
+        ({"max_model_len": 0}, None),
+        ({"meta": []}, None),
+        ({}, None),
+    ],
+)
+def test_the_context_window_is_read_from_the_list_of_models(
+    entry: dict[str, Any], tokens: int | None
+) -> None:
+    with Server(models=[{"id": "other", "max_model_len": 7}, {"id": "served", **entry}]) as server:
+        assert asyncio.run(EndpointModel(server.url, "served").context_tokens()) == tokens
+
+
+def test_the_context_window_may_be_unknown() -> None:
+    for models in (None, [], ["other"], ["one", "two"]):
+        with Server(models=models) as server:
+            assert asyncio.run(EndpointModel(server.url, "served", max_retries=0).context_tokens()) is None
+            assert asyncio.run(EndpointModel(server.url, max_retries=0).context_tokens()) is None
+
+
 def test_several_models_are_listed_as_the_choices() -> None:
     with Server(models=["first", "second"]) as server:
         error = error_of(server.url, model_name=None)

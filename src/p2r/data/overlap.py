@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2r.data.pictures import distance, look_of
-from p2r.errors import InputError
-from p2r.evaluation.benchmarks import open_benchmark
+from p2r.errors import InputError, file_problem
+from p2r.evaluation.benchmarks import Unreadable, open_benchmark
 from p2r.images import ImageSource
 from p2r.journal import write_json
 
@@ -99,6 +99,8 @@ def _hashed(benchmark: Benchmark, on_question: Callable[[], None] | None) -> dic
     ids: list[str] = []
     unreadable = 0
     for entry, load in zip(benchmark.entries(), benchmark.loaders(), strict=True):
+        if isinstance(entry, Unreadable):
+            continue
         questions.add(plain(entry.sample.question.text))
         try:
             looks.append(look_of(ImageSource.open(load().question.image)))
@@ -115,7 +117,7 @@ def _read(cache: Path) -> dict[str, Any]:
     try:
         data = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{cache}: {error}; delete it to read the benchmark again") from error
+        raise InputError(f"{cache}: {file_problem(error)}; delete it to read the benchmark again") from error
     if not isinstance(data, dict):
         raise InputError(f"{cache}: an object is needed; delete it to read the benchmark again")
     return data

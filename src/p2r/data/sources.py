@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.answers import read_option
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks.rows import legal_choices, optional_text, text
+from p2r.evaluation.benchmarks.rows import optional_text, text
 from p2r.samples import infer_type
 from p2r.types import Question
 from p2r.written_options import split_options
@@ -119,7 +119,7 @@ def _item(
     question, found = split_options(problem)
     choices: tuple[str, ...] = ()
     if found and form in (None, "choice"):
-        choices = legal_choices(found)
+        choices = found
         letter, reason = read_option(answer, Question(b"", question, choices))
         if letter is None:
             raise InputError(f"the answer {answer[:60]!r} is none of the options: {reason}")

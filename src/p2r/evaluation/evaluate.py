@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import time
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import asdict, dataclass
@@ -9,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks import select
-from p2r.evaluation.folder import SUMMARY, RunData, begin
+from p2r.evaluation.folder import SUMMARY, RunData, begin, check
 from p2r.evaluation.progress import Progress
 from p2r.evaluation.runner import ModeFiles, Run
 from p2r.evaluation.summary import summarize
 from p2r.health import MOST_FAILURES, Health
 from p2r.journal import FolderLock, write_json
 from p2r.models.base import Message, Sampling
-from p2r.pipeline import P2R
+from p2r.pipeline import P2R, settings_of
 from p2r.provenance import environment, revision
 from p2r.scoring.judge import Judge
 from p2r.types import MODES
@@ -93,27 +95,21 @@ async def evaluate(plan: Plan, console: Console) -> dict[str, Any]:
     """
     with console.status(f"reading {plan.benchmark.name} …"):
         selection = select(plan.benchmark, limit=plan.limit, seed=plan.seed)
+    settings = plan.settings or settings_of(plan.model)
+    # Before the model is opened, which may take minutes.
+    check(plan.out, identity(plan, selection, settings), selection)
+    _warn_about_unreadable(selection, console)
     _warn_about_free_form(plan, selection, console)
-    try:
-        async with AsyncExitStack() as stack:
-            with console.status("opening the model …"):
-                pipeline = await stack.enter_async_context(
-                    P2R(
-                        plan.model,
-                        reasoner=plan.reasoner,
-                        settings=plan.settings,
-                        concurrency=plan.concurrency,
-                    )
-                )
-                judge = await _open_judge(plan, stack)
-                await _start_servers(plan, pipeline, judge)
-            await _ask(plan, selection, pipeline, judge, console)
-    except BaseException:
-        # An interrupt too: what is there is worth its figures. A full disk has been reported already.
-        with suppress(InputError):
-            write_summary(plan.out)
-        raise
-    return write_summary(plan.out)
+    async with AsyncExitStack() as stack:
+        with console.status("opening the model …"):
+            # In a thread, so that an interrupt need not wait for the weights.
+            opened = await asyncio.to_thread(
+                P2R, plan.model, reasoner=plan.reasoner, settings=settings, concurrency=plan.concurrency
+            )
+            pipeline = await stack.enter_async_context(opened)
+            judge = await _open_judge(plan, stack)
+            await _start_servers(plan, pipeline, judge)
+        return await _ask(plan, selection, pipeline, judge, console)
 
 
 def write_summary(out: Path) -> dict[str, Any]:
@@ -129,18 +125,19 @@ def write_summary(out: Path) -> dict[str, Any]:
 
 async def _ask(
     plan: Plan, selection: Selection, pipeline: P2R, judge: Judge | None, console: Console
-) -> None:
+) -> dict[str, Any]:
     session = {"started": time.time(), "command": plan.command, "modes": list(plan.modes), **environment()}
     session["concurrency"] = plan.concurrency
     details = {
         "source": plan.benchmark.source,
         "rows": selection.total,
+        "unreadable": [asdict(row) for row in selection.unreadable],
         "opening": plan.opening and dict(plan.opening),
         "layout": asdict(plan.benchmark.layout),
     }
     with ExitStack() as stack:
         stack.enter_context(FolderLock(plan.out))
-        number = begin(plan.out, identity(plan, selection, pipeline), details, session)
+        number = begin(plan.out, identity(plan, selection, pipeline.settings), details, session, selection)
         modes = [mode for mode in MODES if mode in plan.modes]
         files = {mode: stack.enter_context(ModeFiles(plan.out, mode)) for mode in modes}
         for mode_files in files.values():
@@ -162,12 +159,19 @@ async def _ask(
                 concurrency=plan.concurrency,
                 health=Health(plan.most_failures),
             )
-            await run.ask_all()
+            try:
+                await run.ask_all()
+            except BaseException:
+                # An interrupt too: what is there is worth its figures. A full disk has been reported already.
+                with suppress(InputError):
+                    write_summary(plan.out)
+                raise
+        return write_summary(plan.out)
 
 
-def identity(plan: Plan, selection: Selection, pipeline: P2R) -> dict[str, Any]:
+def identity(plan: Plan, selection: Selection, settings: Settings) -> dict[str, Any]:
     """The settings that decide what is asked and answered; a run is only continued with the same ones."""
-    limits = pipeline.settings.max_tokens
+    limits = settings.max_tokens
     same = plan.reasoner is None
     return {
         "benchmark": plan.benchmark.name,
@@ -182,8 +186,8 @@ def identity(plan: Plan, selection: Selection, pipeline: P2R) -> dict[str, Any]:
         "reasoner_revision": _revision(plan.model if same else plan.reasoner),
         "judge": _spec(plan.judge),
         "judge_revision": _revision(plan.judge),
-        "digest": pipeline.settings.digest,
-        "settings": pipeline.settings.to_dict(),
+        "digest": settings.digest,
+        "settings": settings.canonical(),
         "sampling": {
             stage: asdict(Sampling(getattr(limits, stage))) for stage in ("perceive", "reason", "direct")
         },
@@ -219,11 +223,28 @@ async def _start_servers(plan: Plan, pipeline: P2R, judge: Judge | None) -> None
             await model.complete([Message("user", ("Ready?",))], Sampling(max_tokens=1))
 
 
-def _warn_about_free_form(plan: Plan, selection: Selection, console: Console) -> None:
-    kinds = [chosen.entry.sample.question.answer_type for chosen in selection.chosen.values()]
-    if plan.judge is None and (free := kinds.count("free")):
+def _warn_about_unreadable(selection: Selection, console: Console) -> None:
+    if rows := selection.unreadable:
         console.print(
-            f"{free} of {len(kinds)} questions are free-form and there is no --judge: "
+            f"{len(rows)} of {selection.total} rows cannot be read and are not asked, for example "
+            f"{rows[0].row}: {rows[0].reason}",
+            style="yellow",
+            markup=False,
+        )
+
+
+# A code that is read off, such as a number plate: there is one way to write it, and no judge is needed.
+_CODE = re.compile(r"[A-Z0-9][A-Z0-9./:-]*")
+
+
+def _warn_about_free_form(plan: Plan, selection: Selection, console: Console) -> None:
+    samples = [chosen.entry.sample for chosen in selection.chosen.values()]
+    free = sum(
+        sample.question.answer_type == "free" and not _CODE.fullmatch(sample.answer) for sample in samples
+    )
+    if plan.judge is None and free:
+        console.print(
+            f"{free} of {len(samples)} questions are free-form and there is no --judge: "
             "only answers that match the gold answer count as right",
             style="yellow",
             markup=False,

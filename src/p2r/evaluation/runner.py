@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from p2r.errors import InputError, ModelError
 from p2r.evaluation.benchmarks import named
-from p2r.evaluation.records import JUDGE, failure_record, scored_record
+from p2r.evaluation.records import JUDGE, PICTURE, failure_record, scored_record
 from p2r.images import ImageSource
 from p2r.journal import Journal
 from p2r.scoring import score
@@ -99,8 +99,8 @@ class Run:
         """Ask every question that has no answer yet.
 
         Raises:
-            ModelError: too much fails.
-            InputError: the disk is full, or the data cannot be read any more.
+            ModelError: too many calls fail.
+            InputError: too many pictures cannot be read, the disk is full, or the data is gone.
         """
         queue: asyncio.Queue[tuple[Chosen, Callable[[], Sample]] | None] = asyncio.Queue(maxsize=1)
         try:
@@ -168,7 +168,7 @@ class Run:
     def _failed(self, failure: Record) -> None:
         self._write(self.files[failure["mode"]].failures, failure)
         self.watch.on_failure(failure)
-        self.health.note_failure(failure["error"])
+        self.health.note_failure(failure["error"], of_input=failure["kind"] == PICTURE)
 
     def _write(self, journal: Journal, record: Record) -> None:
         record |= {"session": self.session, "at": round(time.time(), 3)}

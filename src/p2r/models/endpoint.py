@@ -25,7 +25,13 @@ from p2r.models.base import Completion
 from p2r.models.dialect import STREAMED, Dialect, left_out
 from p2r.models.failures import Failure, is_refusal, read_failure, refusal
 from p2r.models.options import ModelOptions
-from p2r.models.wire import StreamReader, read_completion, read_model_names, request_body
+from p2r.models.wire import (
+    StreamReader,
+    read_completion,
+    read_context_tokens,
+    read_model_names,
+    request_body,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -173,6 +179,22 @@ class EndpointModel:
             if owed:
                 yield owed
             yield replace(completion, notes=left_out(body, sent))
+
+    async def context_tokens(self) -> int | None:
+        """The model's context window as the server's list of models says it; None where it does not."""
+        line = await self._line()
+
+        async def ask() -> int | None:
+            data = json.loads((await line.client.models.with_raw_response.list()).content)
+            names = [self._model_name] if self._model_name else read_model_names(data)
+            return read_context_tokens(data, names[0]) if len(names) == 1 else None
+
+        try:
+            return await self._with_retries(ask, self._deadline())
+        except ModelError as error:
+            if error.kind in ("unreachable", "timeout"):
+                raise
+            return None  # not every server can list its models
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; those of others close as their loops end."""

@@ -112,6 +112,10 @@ class LocalModel:
         finally:
             task.cancel()
 
+    async def context_tokens(self) -> int | None:
+        """The context window of the checkpoint."""
+        return self._preparer.context_tokens
+
     async def aclose(self) -> None:
         """Finish what runs, fail what waits, and end the threads. Safe to call twice."""
         # What waits to be prepared fails by this; cancelled, it would look like its caller's own wish.

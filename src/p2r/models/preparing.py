@@ -62,7 +62,7 @@ class Preparer:
         self._processor = processor
         self._variables = options.template_kwargs() if options else {}
         self._name = name
-        self._context = int(config.get_text_config().max_position_embeddings)
+        self.context_tokens = int(config.get_text_config().max_position_embeddings)
         self._image_token = int(config.image_token_id)
         # Controls that a user's text must not contain: it could forge a turn or a picture.
         self._controls = [
@@ -78,9 +78,7 @@ class Preparer:
         pictures = [part for message in messages for part in message.content if not isinstance(part, str)]
         self._check_sizes(pictures)
         try:
-            text = self._processor.apply_chat_template(
-                self.conversation(messages), add_generation_prompt=True, tokenize=False, **self._variables
-            )
+            text = self.render(messages)
             inputs = self._processor(
                 text=[text],
                 images=[picture.to_pil() for picture in pictures] or None,
@@ -93,13 +91,20 @@ class Preparer:
         ids = inputs["input_ids"][0]
         grids = inputs.get("image_grid_thw")
         self._check_features(ids, grids, len(pictures))
-        if len(ids) + sampling.max_tokens > self._context:
+        if len(ids) + sampling.max_tokens > self.context_tokens:
             raise self._rejected(
                 f"{len(ids)} prompt tokens and {sampling.max_tokens} new ones do not fit into the context of "
-                f"{self._context}: lower the pixel budgets, max_tokens or thinking_tokens"
+                f"{self.context_tokens}: lower the pixel budgets, max_tokens or thinking_tokens"
             )
         opening = _THINK if text.rstrip().endswith(_THINK) else ""
         return Prompt(ids, inputs["mm_token_type_ids"][0], inputs.get("pixel_values"), grids, opening)
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The text of a prompt, up to where the reply begins."""
+        text: str = self._processor.apply_chat_template(
+            self.conversation(messages), add_generation_prompt=True, tokenize=False, **self._variables
+        )
+        return text
 
     def conversation(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Messages as chat templates take them; pictures are placeholders, in order."""

@@ -254,6 +254,10 @@ class VLLMModel:
             self._server.check()
             raise
 
+    async def context_tokens(self) -> int | None:
+        """The context window that the server runs with; see `EndpointModel.context_tokens`."""
+        return await (await self._ready()).context_tokens()
+
     async def aclose(self) -> None:
         """Close the connections and end the server. Safe to call twice."""
         started = self._started

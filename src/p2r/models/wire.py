@@ -31,6 +31,10 @@ _REASONING_FIELDS = (
     *("reasoning_content", "reasoning", "thinking", "reasoning_text"),
     *("reasoning_details", "thinking_blocks"),
 )
+# vLLM and SGLang; OpenRouter and others; Groq; Mistral; llama.cpp, under `meta`.
+_CONTEXT_FIELDS = (
+    *("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx", "n_ctx_train"),
+)
 _CUT = {
     "length",
     "max_tokens",
@@ -156,6 +160,17 @@ def read_model_names(data: object) -> list[str]:
             raise ReportedError(data)
         raise InvalidReplyError("the server's list of models is not one")
     return [entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+
+def read_context_tokens(data: object, model: str) -> int | None:
+    """The context window of a model in a list of models; None where the server does not say it."""
+    entries = data.get("data") if isinstance(data, dict) else None
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and entry.get("id") == model:
+            meta = entry.get("meta")
+            places = [entry, meta if isinstance(meta, dict) else {}]
+            return next((n for place in places for key in _CONTEXT_FIELDS if (n := _count(place, key))), None)
+    return None
 
 
 class StreamReader:

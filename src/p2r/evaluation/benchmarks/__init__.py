@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks.base import Benchmark, Chosen, Entry, Layout, Selection, named, select
+from p2r.evaluation.benchmarks.base import (
+    Benchmark,
+    Chosen,
+    Entry,
+    Layout,
+    Selection,
+    Unreadable,
+    named,
+    select,
+)
 from p2r.evaluation.benchmarks.hrbench import open_hrbench
 from p2r.evaluation.benchmarks.mme_realworld import open_mme_realworld
 from p2r.evaluation.benchmarks.own import Scenes, open_listed
@@ -19,6 +28,7 @@ __all__ = [
     "Entry",
     "Layout",
     "Selection",
+    "Unreadable",
     "named",
     "open_benchmark",
     "select",

@@ -1,8 +1,8 @@
 """What a benchmark is: questions that are known before any picture is read, and pictures that are read late.
 
-A run first goes over all entries (text only: ids, questions, gold answers), which checks every row, counts
-them, fingerprints the data and chooses the questions. Pictures are read and decoded one by one afterwards, in
-the worker that asks the question, so that memory does not grow with the benchmark.
+A run first goes over all entries (text only: ids, questions, gold answers), which sorts out the rows that
+cannot be read, fingerprints the data and chooses the questions. Pictures are read and decoded one by one
+afterwards, in the worker that asks the question, so that memory does not grow with the benchmark.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from p2r.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from p2r.types import Sample
 
@@ -34,6 +34,19 @@ class Entry:
 
     sample: Sample
     tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row that no question can be made of: its options or its answer make no sense. It is not asked.
+
+    Attributes:
+        row: which one, for people: `row 12`, or a file.
+        reason: what is wrong with it.
+    """
+
+    row: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +87,16 @@ class Benchmark(Protocol):
         """Whether gold boxes are known."""
         ...
 
-    def entries(self) -> Iterator[Entry]:
-        """All questions without their pictures.
+    def entries(self) -> Iterator[Entry | Unreadable]:
+        """All rows without their pictures.
 
         Raises:
-            InputError: names the row, the column and what was expected.
+            InputError: the data cannot be read, or a column is missing; names it.
         """
         ...
 
     def loaders(self) -> Iterator[Callable[[], Sample]]:
-        """For each entry, a function that reads its picture and gives the whole sample.
+        """For each row, a function that reads its picture and gives the whole sample.
 
         Calling one raises InputError when its picture cannot be used.
         """
@@ -110,15 +123,25 @@ class Selection:
     Attributes:
         benchmark: where they come from.
         chosen: row number → question, in the order of the rows.
-        fingerprint: twelve hex digits over all rows of the benchmark (texts, options, gold answers), whether
-            chosen or not: equal fingerprints mean equal questions.
-        total: how many rows the benchmark has.
+        fingerprints: for each number of rows, twelve hex digits over so many first rows (texts, options, gold
+            answers), whether chosen or not: equal fingerprints mean equal questions.
+        unreadable: the rows that cannot be asked.
     """
 
     benchmark: Benchmark
     chosen: Mapping[int, Chosen]
-    fingerprint: str
-    total: int
+    fingerprints: tuple[str, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """How many rows the benchmark has, with those that cannot be asked."""
+        return len(self.fingerprints)
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of all rows."""
+        return self.fingerprints[-1]
 
     def tasks(self, skip: Callable[[str], bool]) -> Iterator[tuple[Chosen, Callable[[], Sample]]]:
         """The chosen questions that `skip` does not refuse, each with its loader."""
@@ -134,7 +157,7 @@ class Selection:
 
 
 def select(benchmark: Benchmark, *, limit: int | None = None, seed: int = 0) -> Selection:
-    """Check every row and choose the questions of a run.
+    """Read every row and choose the questions of a run.
 
     Args:
         benchmark: where they come from.
@@ -143,24 +166,31 @@ def select(benchmark: Benchmark, *, limit: int | None = None, seed: int = 0) -> 
         seed: picks another choice.
 
     Raises:
-        InputError: a row that cannot be used, or no row at all.
+        InputError: the data cannot be read, or no row of it.
     """
-    entries: list[Chosen] = []
+    entries: dict[int, Chosen] = {}
+    unreadable: list[Unreadable] = []
+    fingerprints: list[str] = []
     seen: Counter[str] = Counter()
     digest = hashlib.sha256()
     for row, entry in enumerate(benchmark.entries()):
-        name = entry.sample.question.id or str(row)
-        seen[name] += 1
-        unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
-        entries.append(Chosen(unique, entry))
-        digest.update(_canonical(entry).encode())
+        if isinstance(entry, Unreadable):
+            unreadable.append(entry)
+            digest.update(entry.reason.encode())
+        else:
+            name = entry.sample.question.id or str(row)
+            seen[name] += 1
+            unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
+            entries[row] = Chosen(unique, entry)
+            digest.update(_canonical(entry).encode())
+        fingerprints.append(digest.hexdigest()[:12])
     if not entries:
-        raise InputError(f"{benchmark.name}: {benchmark.source} holds no questions")
-    rows: Sequence[int] = range(len(entries))
-    if limit is not None and limit < len(entries):
-        rows = sorted(sorted(rows, key=lambda row: _lot(entries[row].id, seed))[:limit])
+        cause = f": none of the {len(unreadable)} rows can be read" if unreadable else ""
+        first = f", for example {unreadable[0].row}: {unreadable[0].reason}" if unreadable else ""
+        raise InputError(f"{benchmark.name}: {benchmark.source} holds no questions{cause}{first}")
+    rows = sorted(sorted(entries, key=lambda row: _lot(entries[row].id, seed))[:limit])
     chosen = {row: entries[row] for row in rows}
-    return Selection(benchmark, chosen, digest.hexdigest()[:12], len(entries))
+    return Selection(benchmark, chosen, tuple(fingerprints), tuple(unreadable))
 
 
 def named(sample: Sample, name: str) -> Sample:

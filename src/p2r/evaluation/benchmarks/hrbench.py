@@ -1,21 +1,27 @@
 """HR-Bench (200 questions in four rotations of their options, at 4K and 8K).
 
 `index`, `question`, `answer`, `category` (`single`: one instance, FSP; `cross`: several, FCP), `A`–`D`,
-`cycle_category` (the rotation) and `image` (base64). The overall figure is the mean over the rotations; the
-rotations of one question go together, so they are one cluster.
+`cycle_category` (the rotation) and `image` (base64). The overall figure is the mean over the rotations.
+
+The rotations of one question go together, so they are one cluster: one image. The same question with the same
+options is asked about several images, and the images are not read to tell them apart: in each rotation the
+first of such questions is about the first of these images, and so on.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks.base import Entry, Layout
-from p2r.evaluation.benchmarks.rows import legal_choices, letter, optional_text, picture, text
+from p2r.evaluation.benchmarks.rows import letter, optional_text, picture, text
 from p2r.evaluation.benchmarks.table import Table
 from p2r.evaluation.benchmarks.tabular import Tabular
 from p2r.types import LETTERS, Question, Sample
+from p2r.written_options import legal_choices
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,10 +35,12 @@ def open_hrbench(data: str | None, size: str) -> Tabular:
     patterns = (f"**/{name}*.parquet", f"**/*{size}*.parquet", f"**/*{size}*.tsv", f"**/*{size.upper()}*.tsv")
     table = Table(data or "DreamMr/HR-Bench", patterns=patterns)
     columns = ("index", "question", "answer", "category", "A", "B", "C", "D", "cycle_category", "image")
-    return Tabular(f"hrbench-{size}", table, columns, ("image",), _read, layout=LAYOUT)
+    read = partial(_read, defaultdict(list))
+    return Tabular(f"hrbench-{size}", table, columns, ("image",), read, layout=LAYOUT)
 
 
-def _read(row: dict[str, Any], root: Path | None) -> Entry:
+def _read(seen: dict[tuple[str, ...], list[str]], row: dict[str, Any], root: Path | None) -> Entry:
+    # `seen`: the rows that ask one thing in one rotation, in the order in which they came first.
     found = [optional_text(row, name) for name in LETTERS if name in row]
     while found and not found[-1]:
         found.pop()
@@ -41,6 +49,11 @@ def _read(row: dict[str, Any], root: Path | None) -> Entry:
     body, choices = text(row, "question"), legal_choices(found)
     question = Question(picture(row, "image", root), body, choices, id=text(row, "index"))
     sample = Sample(question, letter(row, "answer", choices), category=text(row, "category"))
-    same = "\n".join([body, *sorted(choices)])
+    rotation = text(row, "cycle_category")
+    asked = (body, *sorted(filter(None, found)), found[question.letters.index(sample.answer)])
+    rows = seen[(*asked, rotation)]
+    if question.id not in rows:
+        rows.append(question.id)
+    same = "\n".join((*asked, str(rows.index(question.id))))
     cluster = hashlib.sha256(same.encode()).hexdigest()[:12]
-    return Entry(sample, {"rotation": text(row, "cycle_category"), "cluster": cluster})
+    return Entry(sample, {"rotation": rotation, "cluster": cluster})

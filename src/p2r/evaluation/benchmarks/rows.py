@@ -11,7 +11,7 @@ import pybase64
 
 from p2r.errors import InputError
 from p2r.types import LETTERS, Box
-from p2r.written_options import split_options, without_mark
+from p2r.written_options import legal_choices, split_options, without_marks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,27 +54,12 @@ def options(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
     if isinstance(value, str) and value.strip().startswith("["):
         value = _literal(value, column)
     if isinstance(value, list | tuple):
-        found = [without_mark(str(item)) for item in value]
+        found = legal_choices(without_marks([str(item) for item in value]))
     else:
-        found = list(split_options(text(row, column))[1])
+        found = split_options(text(row, column))[1]
     if len(found) < 2:
         raise InputError(f"column {column!r}: expected two or more options, found {_shown(row.get(column))}")
-    return legal_choices(found)
-
-
-def legal_choices(found: Sequence[str]) -> tuple[str, ...]:
-    """Options as a `Question` takes them, in place: empty ones get a dash, repeated ones say so.
-
-    Benchmarks do contain such rows, and their letters must stay where they are.
-    """
-    legal: list[str] = []
-    for position, option in enumerate(found):
-        choice = option.strip() or f"— ({LETTERS[position]})"
-        folded = [other.casefold() for other in legal]
-        if choice.casefold() in folded:
-            choice = f"{choice} (as {LETTERS[folded.index(choice.casefold())]}, option {LETTERS[position]})"
-        legal.append(choice)
-    return tuple(legal)
+    return found
 
 
 def picture(row: Mapping[str, Any], column: str, root: Path | None = None) -> ImageInput:

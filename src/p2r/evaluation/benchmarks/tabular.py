@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks.base import Entry, Layout
+from p2r.evaluation.benchmarks.base import Entry, Layout, Unreadable
 from p2r.evaluation.benchmarks.table import require
 from p2r.images import ImageSource
 
@@ -53,10 +53,15 @@ class Tabular:
         """Whether gold boxes are known."""
         return self.locate is not None
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[Entry | Unreadable]:
         """All rows without their pictures; see `Benchmark`."""
+        needed = [column for column in self.columns if column not in self.pictures]
         for number, row in enumerate(self.table.rows(without=self.pictures), start=1):
-            yield self._entry(number, row)
+            require(row, needed, f"{self.name}: row {number}")
+            try:
+                yield self.read(row, self.table.root)
+            except InputError as error:
+                yield Unreadable(f"row {number}", str(error))
 
     def loaders(self) -> Iterator[Callable[[], Sample]]:
         """All rows with their pictures, still undecoded; see `Benchmark`."""
@@ -64,24 +69,16 @@ class Tabular:
             require(row, self.pictures[:1], self.name)
             yield partial(self.load, number, row)
 
-    def _entry(self, number: int, row: Row) -> Entry:
-        where = f"{self.name}: row {number}"
-        require(row, [column for column in self.columns if column not in self.pictures], where)
-        try:
-            return self.read(row, self.table.root)
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from error
-
     def load(self, number: int, row: Row) -> Sample:
         """One row as a sample with its picture and gold boxes.
 
         Raises:
             InputError: names the row and what is wrong with it.
         """
-        sample = self._entry(number, row).sample
-        if self.locate is None:
-            return sample
         try:
+            sample = self.read(row, self.table.root).sample
+            if self.locate is None:
+                return sample
             source = ImageSource.open(sample.question.image)
             boxes = self.locate(row, (source.width, source.height))
         except InputError as error:

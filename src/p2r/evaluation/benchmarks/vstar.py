@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from p2r.errors import InputError
-from p2r.evaluation.benchmarks.base import Entry, Layout
-from p2r.evaluation.benchmarks.rows import legal_choices, letter, picture, pixel_boxes, text
+from p2r.errors import InputError, file_problem
+from p2r.evaluation.benchmarks.base import Entry, Layout, Unreadable
+from p2r.evaluation.benchmarks.rows import letter, picture, pixel_boxes, text
 from p2r.evaluation.benchmarks.table import Table, local_or_fetched, read_json, require
 from p2r.evaluation.benchmarks.tabular import Tabular
 from p2r.images import ImageSource
 from p2r.types import LETTERS, Question, Sample
-from p2r.written_options import split_options
+from p2r.written_options import legal_choices, split_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,9 +44,8 @@ def _read(row: dict[str, Any], root: Path | None) -> Entry:
     body, found = split_options(text(row, "text"))
     if not found:
         raise InputError("column 'text': found no lettered options in it")
-    choices = legal_choices(found)
-    question = Question(picture(row, "image", root), body, choices, id=text(row, "question_id"))
-    return Entry(Sample(question, letter(row, "label", choices), category=text(row, "category")))
+    question = Question(picture(row, "image", root), body, found, id=text(row, "question_id"))
+    return Entry(Sample(question, letter(row, "label", found), category=text(row, "category")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +68,13 @@ class VStarFolder:
         """The folder."""
         return str(self.root)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[Entry | Unreadable]:
         """All questions without pictures; see `Benchmark`."""
         for file in self._files():
-            yield self._read(file)[0]
+            try:
+                yield self._read(file)[0]
+            except InputError as error:
+                yield Unreadable(f"{file.parent.name}/{file.name}", str(error))
 
     def loaders(self) -> Iterator[Callable[[], Sample]]:
         """All questions; see `Benchmark`."""
@@ -109,7 +111,7 @@ class VStarFolder:
         try:
             question = Question(b"", text(row, "question"), choices, id=name)
         except InputError as error:
-            raise InputError(f"{file}: {error}") from error
+            raise InputError(f"{file}: {file_problem(error)}") from error
         answer = LETTERS[order.index(0)]
         return Entry(Sample(question, answer, category=file.parent.name)), row
 

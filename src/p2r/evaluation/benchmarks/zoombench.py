@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.evaluation.benchmarks.base import Entry
 from p2r.evaluation.benchmarks.rows import (
-    legal_choices,
     letter,
     optional_text,
     picture,
@@ -46,10 +45,8 @@ def _read(row: dict[str, Any], root: Path | None) -> Entry:
     image, name = picture(row, "image", root), optional_text(row, "id")
     category = optional_text(row, "category") or kind
     if kind == "mcq" and found:
-        choices = legal_choices(found)
-        return Entry(
-            Sample(Question(image, body, choices, id=name), letter(row, answered, choices), category=category)
-        )
+        question = Question(image, body, found, id=name)
+        return Entry(Sample(question, letter(row, answered, found), category=category))
     gold = text(row, answered)
     numeric = gold.replace(",", "").lstrip("+-").replace(".", "", 1).isdigit()
     question = Question(image, body, answer_type="number" if numeric else "free", id=name)
