@@ -227,6 +227,15 @@ SILENT: dict[str, tuple[str, ...]] = {
         "",
         "The picture is too dark to see anything.",
         "Let me look at the close-up again.",
+        "Solution:\nFor this one needs to look at the close-up again.",
+        "Result:\nBy looking alone, nothing can be seen.",
+        "Answer: As before, nothing can be seen.",
+        "Answer: a thing that cannot be seen",
+        "The answer is In fact unclear.",
+        "Answers\n- i. unclear",
+        "Let me look at each option:\n\nA. Perhaps.\nB. Perhaps.",
+        "The options are:\nA) Perhaps.\nB) Perhaps.\nThe answer is unclear.",
+        "I am a model. I see a picture.",
     ),
 }
 # How a text reaches the reader: with an answer tag after thinking that speaks of another option, and bare.

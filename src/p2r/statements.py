@@ -14,6 +14,7 @@ mention. What counts must name one and the same option.
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -174,7 +175,11 @@ def _mentions(text: str, masked: str, texts: Sequence[Mention], options: Mapping
     """All mentions in order; where several patterns see one, the strongest counts."""
     best = {mention.start: mention for mention in texts}
 
+    listed = _listed(masked)
+
     def see(mention: Mention) -> None:
+        if mention.start in listed:
+            mention = mention._replace(strength=min(mention.strength, NAMED))
         if mention.start not in best or best[mention.start].strength < mention.strength:
             best[mention.start] = mention
 
@@ -257,14 +262,20 @@ def _joined_pairs(mentions: Sequence[Mention], masked: str, options: Mapping[str
     return joined
 
 
+def _listed(masked: str) -> set[int]:
+    """Where lines start with letters in order, "A. …", "B. …": a list of the options, no answer."""
+    labels = [match.start(1) for match in _LABELLED_LINE.finditer(masked)]
+    pairs = [(one, next_) for one, next_ in itertools.pairwise(labels) if ord(masked[next_]) == ord(masked[one]) + 1]
+    return set(itertools.chain.from_iterable(pairs))
+
+
 def stated_letters(text: str, options: Mapping[str, str]) -> Iterator[tuple[int, str]]:
     """Where a text states a letter of an option as the answer, and which; no matter whose text it is in."""
-    for strength in (CLAIM, ANSWER):
-        for pattern in _PATTERNS[strength]:
-            for match in pattern.finditer(text):
-                start = match.start(_group(match))
-                if text[start].upper() in options and not _is_word(text, start):
-                    yield start, text[start].upper()
+    for pattern in (*_PATTERNS[ANSWER], _PATTERNS[CLAIM][1]):
+        for match in pattern.finditer(text):
+            start = match.start(_group(match))
+            if text[start].upper() in options and not _is_word(text, start):
+                yield start, text[start].upper()
 
 
 def _is_word(text: str, start: int) -> bool:
@@ -285,7 +296,7 @@ def _has_letter(option: str, letter: str) -> bool:
 _MASK = "\ufffc"  # "object replacement": neither a letter nor a sign that an answer holds
 _EDGES = f" \n.,;:!?\"'()[]{{}}<>{BOX_OPEN}{BOX_CLOSE}"
 # Options that any sentence may hold: "no" is not in "no doubt", "to" not in "hard to see".
-_FUNCTION_WORDS = frozenset("a an and as at be but by for from in is it no not of on or so that the this to with".split())
+_FUNCTION_WORDS = frozenset("a an and as at be but by for from in is it no not of on or so that the this to with neither nor either both none all".split())
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 
 _FOLLOWS_LETTER = (
@@ -294,12 +305,14 @@ _FOLLOWS_LETTER = (
 )
 # What may follow a letter that stands for an option.
 _END = (
-    rf"(?=\s?(?:$|[.,;:!?)\]}}\"'/>(\n{BOX_OPEN}{BOX_CLOSE}]|\s?[-–—](?=\s)|[{_CJK}]|(?:{_FOLLOWS_LETTER})\b))"
+    rf"(?=\s?(?:$|[.,;:!?)\]}}\"'/>\n{BOX_OPEN}{BOX_CLOSE}]|[{_CJK}])|\s(?:\(|[-–—]\s|(?:{_FOLLOWS_LETTER})\b))"
     r"(?!['.]\w)"
 )
 _OPEN = rf"[\s\"'(\[{BOX_OPEN}]{{0,4}}"
-# A letter or an option's text; after a cue, an upper-case letter that is no English word may precede any word.
-_CUED = rf"{_OPEN}(?<!\w)(?:([A-Za-z]|{_MASK}+){_END}|([B-HJ-Z])(?=\s[a-z{_MASK}]))"
+# A letter or an option's text after a cue. An upper-case letter that is no English word may precede the option's
+# text, and after a verb any word.
+_CUED = rf"{_OPEN}(?<!\w)(?:([A-Za-z]|{_MASK}+){_END}|([B-HJ-Z])(?=\s{_MASK}))"
+_TOLD = rf"{_OPEN}(?<!\w)(?:([A-Za-z]|{_MASK}+){_END}|([B-HJ-Z])(?=\s[a-z{_MASK}]))"
 _UPPER = rf"{_OPEN}(?<!\w)([A-Z]|{_MASK}+){_END}"
 _STANDALONE = re.compile(r"(?<![\w'.&-])([A-Z])(?![\w'&]|[.-]\w)")
 _NEXT_WORD = re.compile(rf"[ ](?!(?:{_FOLLOWS_LETTER}|[A-Z])\b)(?![{_CJK}])[\w{_MASK}]")
@@ -321,9 +334,11 @@ _NOUNS_AND_VERBS = (
     (r"(?:उत्तर|الإجابة|الجواب)", r"है|هي|هو"),
     (r"(?:答案|正解|选项|選項|答え|回答|解答|정답|답)", r"是|为|為|应是|应为|は|が|은|는|이|가"),
 )
-_SIGN = r"\s?(?:[:=]|[-=]>|→|[-–—](?=\s))"
-# Words between noun and verb: none of them is a letter of its own, or such a verb.
-_BETWEEN = r"(?:,?\s(?!(?:is|was|be)\b)(?:\w[\w'’/-]{1,30}|(?-i:a)))"
+_SIGN = r" ?(?:[:=]|[-=]>|→|[-–—](?=\s))"
+# Words between noun and verb: none of them is a letter of its own, or such a verb. A list of all options is no answer.
+_WORD = r"\s(?!(?:is|was|be|each|every|following)\b)(?:\w[\w'’/-]{1,30}|(?-i:a))"
+_BETWEEN_VERB = rf"(?:{_WORD}){{0,9}}?(?:,(?:{_WORD}){{1,4}},)?"
+_BETWEEN_SIGN = rf"(?:(?!\s(?:options|choices)){_WORD}){{0,5}}?"
 _ADVERB = (
     r"(?:,?\s(?:most|likely|probably|clearly|definitely|certainly|obviously|surely|indeed|therefore|thus|hence|then|"
     r"simply|just|also|actually|really|still|always|option|choice|letter|answer|number|the|an?|that|it|would be|"
@@ -331,11 +346,17 @@ _ADVERB = (
     r"probablemente|probablement|选项|選項),?)"
 )
 _SUBJECT = r"(?:it's|it is|that's|that is|this is|must be|should be|would be|is|be)"
+# "B is …", before "correct" or "the best answer".
+_SUBJECT_LETTER = (
+    rf"(?<![\w'.&-])([A-Z]|{_MASK}+)[)\]\"']{{0,2}}\s?"
+    rf"(?i:(?:(?:seems|looks|appears)(?:\sto\sbe)?|is|would\sbe|must\sbe|should\sbe|ist|es|est|é|è|是){_ADVERB}{{0,3}}\s?)"
+)
 _PATTERNS: dict[int, list[re.Pattern[str]]] = {
     ANSWER: [
         *(
             re.compile(
-                rf"(?i:{noun}{_BETWEEN}{{0,9}}?(?:{_SIGN}|,?\s?(?:{verb})(?!\w){_SIGN}?){_ADVERB}{{0,4}}){_CUED}"
+                rf"(?i:{noun})(?:(?i:{_BETWEEN_VERB},?\s?(?:{verb})(?!\w){_SIGN}?{_ADVERB}{{0,4}}){_TOLD}"
+                rf"|(?i:(?<!each option)(?<!every option){_BETWEEN_SIGN}{_SIGN}{_ADVERB}{{0,4}}){_CUED})"
             )
             for noun, verb in _NOUNS_AND_VERBS
         ),
@@ -346,17 +367,13 @@ _PATTERNS: dict[int, list[re.Pattern[str]]] = {
             r"(?i:\b(?:choose|chose|pick(?:ed)?|select(?:ed)?|go(?:ing)? (?:with|for)|vote for|opt for|settled? on|"
             rf"elijo|escojo|wähle|choisis|escolho|scelgo|выбираю)|选择?|選択?){_ADVERB}{{0,3}}{_CUED}"
         ),
-        # "B is correct", "B is the best answer".
-        re.compile(
-            rf"(?<![\w'.&-])([A-Z]|{_MASK}+)[)\]\"']{{0,2}}\s?"
-            r"(?i:(?:(?:seems|looks|appears)(?:\sto\sbe)?|is|would\sbe|must\sbe|should\sbe|ist|es|est|é|è|是)"
-            rf"{_ADVERB}{{0,3}}\s?(?:"
-            r"(?:(?:most|best)\s)?(?:correct|right|best|accurate|appropriate|richtig|korrekt|juste|正确)(?:[ae]s?)?"
-            r"(?:\s(?:answer|option|choice|one)\b|(?=\s?(?:$|[.,;!)\n]|because\b|since\b|as\b|的)))"
-            r"|(?:the|my)\s(?:\w+\s)?(?:answer|choice|option|pick)\b))"
-        ),
+        re.compile(rf"{_SUBJECT_LETTER}(?i:(?:the|my)\s(?:\w+\s)?(?:answer|choice|option|pick)\b)"),
     ],
     CLAIM: [
+        re.compile(
+            rf"{_SUBJECT_LETTER}(?i:(?:(?:most|best|the)\s)?(?:correct|right|best|accurate|appropriate|richtig|korrekt|juste|"
+            r"正确)(?:[ae]s?)?(?:\s(?:answer|option|choice|one)\b|(?=\s?(?:$|[.,;!)\n]|because\b|since\b|as\b|的))))"
+        ),
         re.compile(
             rf"(?i:\b(?:{_SUBJECT}|so|thus|therefore|hence|maybe|perhaps|probably|possibly|likely|guess|think|believe|"
             r"say|no|wait|actually|rather|instead|correction|sorry|then|final|also|daher|es|ist|est|entonces|donc)"
@@ -385,6 +402,7 @@ _BOX = re.compile(f"{BOX_OPEN}[^{BOX_OPEN}{BOX_CLOSE}]*{BOX_CLOSE}")
 _LEAD = re.compile(
     rf"[\"'(\[{{<{BOX_OPEN}]{{0,3}}(?:([A-Z])(?:\n|[.):\]}}>,;{BOX_CLOSE}]+(?=\s|$)|\s[-–—](?=\s))|([a-z])[.)\]]+(?=\s|$))"
 )
+_LABELLED_LINE = re.compile(r"(?:^|(?<=\n)|(?<=:\s))(?:\d\.\s|[-•]\s)?[\"'(\[]?([A-Z])[.):\]]")
 _LABELLED = re.compile(r"[A-Z](?:[)\]:]|\.\s)")
 
 _BESIDE = re.compile(rf"[\s.):,\-–—\"'(\[\]={BOX_OPEN}{BOX_CLOSE}]{{0,6}}")
@@ -401,7 +419,7 @@ _CLAUSE_END = re.compile(
     r"|(?i:\b(?:so|therefore|thus|hence|because|since|while|whereas|although|though|aber|sondern|sino|pero|mais|mas|ma)\b)"
 )
 _DENIAL = re.compile(
-    r"(?i:\bnot\b(?!\s(?:only|just|merely|sure))|n't\b|\b(?:never|neither|nor|cannot|except|excluding|unlike|unlikely|"
+    r"(?i:\bnot\b(?!\s(?:only|just|merely|sure))|n't\b|\b(?:never|neither|nor|nothing|hardly|barely|fails?|lacks?|cannot|except|excluding|unlike|unlikely|"
     r"whether|unless|instead of|rather than|other than|than|opposed to|(?:anything|everything|all) but|"
     r"without(?!\s(?:a |any )?doubt)|no(?!\s(?:doubt|question)\b)|(?:rul|eliminat|exclud|dismiss|reject|discard|doubt)\w*|"
     r"if|nicht|kein\w*|pas|non|não|nao|ni|niet|geen|nie|inte|ikke|не|bukan|không phải)\b|不|非)"
