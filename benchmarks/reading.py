@@ -382,6 +382,8 @@ def fair(phrasing: str, family: str, question: Question, letter: str) -> bool:
         text = text_of(question, letter)
         spoken = re.search(r"(?i:answer|option|choice|is)\s[(]?([A-Z])\b", text)
         return len(same) == 1 and not re.fullmatch(r"\W*[A-Za-z]\W*", text) and not spoken
+    if family == "silent":
+        return all(bare(text) not in phrasing.casefold() for text in question.choices if len(bare(text)) > 1)
     if family == "undecided" and text_of(question, letter).strip(".,()").upper() in question.letters:
         return False
     if phrasing == "It is not {T}.":

@@ -30,7 +30,7 @@ _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _SCRIPT_CHANGE = re.compile(rf"(?<=[{_CJK}])(?=[A-Za-z])|(?<=[A-Za-z])(?=[{_CJK}])")
 _PLAIN_SIGNS = str.maketrans(
     {
-        **dict.fromkeys("*`\u200b\u200c\u200d\u200e\u200f\ufeff\u00ad"),
+        **dict.fromkeys("*`\u200b\u200c\u200d\u200e\u200f\ufeff\u00ad\ufffc"),
         **dict.fromkeys("‘’", "'"),
         **dict.fromkeys("“”„«»「」『』《》【】", '"'),
         "−": "-",

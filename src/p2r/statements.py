@@ -2,14 +2,15 @@
 
 Every mention of an option, by letter or by text, has a strength:
 
-- `ANSWER`: a statement of the answer. "The answer is B", "I choose B", "B is correct", a box.
+- `ANSWER`: a statement of the answer. "The answer is B", "I choose B", a box.
+- `CORRECT`: "B is correct".
 - `CLAIM`: a statement that does not say "answer". "It is B", "so B", a letter that is a sentence of its own.
 - `NAMED`: named as an option, or by its text. "(b)", "option B", "It is blue".
 - `LOOSE`: a letter that may be anything. "Vitamin C".
 
-A mention that is denied ("not B", "B is wrong", "whether B", "anything but B") asserts nothing. Of the others,
-statements of the answer count alone; else the letter that the text starts with ("(B) blue, …"); else every
-mention. What counts must name one and the same option.
+A mention that is denied ("not B", "B is wrong", "whether B", "anything but B") asserts nothing. Of the others, the
+statements of the answer count, and what takes them back; else what is said to be correct; else the letter that the
+text starts with ("(B) blue, …"); else every mention. What counts must name one and the same option.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from p2r.markup import BOX_CLOSE, BOX_OPEN
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-LOOSE, NAMED, CLAIM, ANSWER = range(4)
+LOOSE, NAMED, CLAIM, CORRECT, ANSWER = range(5)
 WINDOW = 80  # characters around a mention in which a denial is looked for
 
 
@@ -33,7 +34,7 @@ class Mention(NamedTuple):
     Attributes:
         letters: the options that it may mean; several where options have equal texts.
         start, end: where it is.
-        strength: `LOOSE`, `NAMED`, `CLAIM` or `ANSWER`.
+        strength: `LOOSE`, `NAMED`, `CLAIM`, `CORRECT` or `ANSWER`.
         by_text: by the option's text, not by its letter.
     """
 
@@ -83,12 +84,13 @@ def options_equal_to(text: str, options: Mapping[str, str]) -> set[str]:
 
 
 def _what_counts(held: Sequence[Mention], masked: str, options: Mapping[str, str]) -> list[Mention]:
-    answers = [mention for mention in held if mention.strength == ANSWER]
-    if answers:
-        after = answers[-1].end
+    strongest = max((mention.strength for mention in held), default=LOOSE)
+    if strongest >= CORRECT:
+        stated = [mention for mention in held if mention.strength == strongest]
         # "The answer is A. No, it is B." takes the answer back.
-        claims = [mention for mention in held if mention.strength == CLAIM and mention.start >= after]
-        return [*answers, *claims, *_alternatives(answers, held, masked)]
+        after = stated[-1].end
+        claims = [mention for mention in held if mention.strength >= CLAIM and mention.start >= after]
+        return [*stated, *claims, *_alternatives(stated, held, masked)]
     lead = _lead(held, masked)
     if lead:
         others = [
@@ -100,7 +102,7 @@ def _what_counts(held: Sequence[Mention], masked: str, options: Mapping[str, str
             )
         ]
         return [lead, *others, *_same_sentence(lead, held, masked), *_alternatives([lead], held, masked)]
-    if not any(mention.strength for mention in held):
+    if strongest == LOOSE:
         return []
     # "Gate B" may be the option B, or speak of an option whose text has a B of its own.
     spoken = [
@@ -188,7 +190,8 @@ def _mentions(text: str, masked: str, texts: Sequence[Mention], options: Mapping
             for match in pattern.finditer(masked):
                 start, end = match.span(_group(match))
                 if masked[start] == _MASK:
-                    see(best[start]._replace(strength=max(strength, best[start].strength)))
+                    if start in best:
+                        see(best[start]._replace(strength=strength))
                 elif masked[start].upper() in options and not _is_word(masked, start):
                     see(Mention(frozenset(masked[start].upper()), start, end, strength))
     # Of an option whose text is "is B" and the statement "The answer is B", either may be meant.
@@ -265,13 +268,17 @@ def _joined_pairs(mentions: Sequence[Mention], masked: str, options: Mapping[str
 def _listed(masked: str) -> set[int]:
     """Where lines start with letters in order, "A. …", "B. …": a list of the options, no answer."""
     labels = [match.start(1) for match in _LABELLED_LINE.finditer(masked)]
-    pairs = [(one, next_) for one, next_ in itertools.pairwise(labels) if ord(masked[next_]) == ord(masked[one]) + 1]
+    pairs = [
+        (one, next_)
+        for one, next_ in itertools.pairwise(labels)
+        if ord(masked[next_]) == ord(masked[one]) + 1
+    ]
     return set(itertools.chain.from_iterable(pairs))
 
 
 def stated_letters(text: str, options: Mapping[str, str]) -> Iterator[tuple[int, str]]:
     """Where a text states a letter of an option as the answer, and which; no matter whose text it is in."""
-    for pattern in (*_PATTERNS[ANSWER], _PATTERNS[CLAIM][1]):
+    for pattern in (*_PATTERNS[ANSWER], _PATTERNS[CLAIM][0]):
         for match in pattern.finditer(text):
             start = match.start(_group(match))
             if text[start].upper() in options and not _is_word(text, start):
@@ -293,10 +300,14 @@ def _has_letter(option: str, letter: str) -> bool:
 
 # Patterns. Each is bounded, so that reading takes time in proportion to the text.
 
-_MASK = "\ufffc"  # "object replacement": neither a letter nor a sign that an answer holds
+# "Object replacement": neither a letter nor a sign that an answer holds; `markup.plain` leaves none.
+_MASK = "\ufffc"
+_TEXT = rf"(?<!{_MASK}){_MASK}+"
 _EDGES = f" \n.,;:!?\"'()[]{{}}<>{BOX_OPEN}{BOX_CLOSE}"
 # Options that any sentence may hold: "no" is not in "no doubt", "to" not in "hard to see".
-_FUNCTION_WORDS = frozenset("a an and as at be but by for from in is it no not of on or so that the this to with neither nor either both none all".split())
+_FUNCTION_WORDS = frozenset(
+    "a an and as at be but by for from in is it no not of on or so that the this to with neither nor either both none all".split()
+)
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 
 _FOLLOWS_LETTER = (
@@ -311,9 +322,9 @@ _END = (
 _OPEN = rf"[\s\"'(\[{BOX_OPEN}]{{0,4}}"
 # A letter or an option's text after a cue. An upper-case letter that is no English word may precede the option's
 # text, and after a verb any word.
-_CUED = rf"{_OPEN}(?<!\w)(?:([A-Za-z]|{_MASK}+){_END}|([B-HJ-Z])(?=\s{_MASK}))"
-_TOLD = rf"{_OPEN}(?<!\w)(?:([A-Za-z]|{_MASK}+){_END}|([B-HJ-Z])(?=\s[a-z{_MASK}]))"
-_UPPER = rf"{_OPEN}(?<!\w)([A-Z]|{_MASK}+){_END}"
+_CUED = rf"{_OPEN}(?<!\w)(?:([A-Za-z]|{_TEXT}){_END}|([B-HJ-Z])(?=\s{_MASK}))"
+_TOLD = rf"{_OPEN}(?<!\w)(?:([A-Za-z]|{_TEXT}){_END}|([B-HJ-Z])(?=\s[a-z{_MASK}]))"
+_UPPER = rf"{_OPEN}(?<!\w)([A-Z]|{_TEXT}){_END}"
 _STANDALONE = re.compile(r"(?<![\w'.&-])([A-Z])(?![\w'&]|[.-]\w)")
 _NEXT_WORD = re.compile(rf"[ ](?!(?:{_FOLLOWS_LETTER}|[A-Z])\b)(?![{_CJK}])[\w{_MASK}]")
 # Elsewhere the article is not in upper case.
@@ -348,7 +359,7 @@ _ADVERB = (
 _SUBJECT = r"(?:it's|it is|that's|that is|this is|must be|should be|would be|is|be)"
 # "B is …", before "correct" or "the best answer".
 _SUBJECT_LETTER = (
-    rf"(?<![\w'.&-])([A-Z]|{_MASK}+)[)\]\"']{{0,2}}\s?"
+    rf"(?<![\w'.&-])([A-Z]|{_TEXT})[)\]\"']{{0,2}}\s?"
     rf"(?i:(?:(?:seems|looks|appears)(?:\sto\sbe)?|is|would\sbe|must\sbe|should\sbe|ist|es|est|é|è|是){_ADVERB}{{0,3}}\s?)"
 )
 _PATTERNS: dict[int, list[re.Pattern[str]]] = {
@@ -369,11 +380,13 @@ _PATTERNS: dict[int, list[re.Pattern[str]]] = {
         ),
         re.compile(rf"{_SUBJECT_LETTER}(?i:(?:the|my)\s(?:\w+\s)?(?:answer|choice|option|pick)\b)"),
     ],
-    CLAIM: [
+    CORRECT: [
         re.compile(
             rf"{_SUBJECT_LETTER}(?i:(?:(?:most|best|the)\s)?(?:correct|right|best|accurate|appropriate|richtig|korrekt|juste|"
             r"正确)(?:[ae]s?)?(?:\s(?:answer|option|choice|one)\b|(?=\s?(?:$|[.,;!)\n]|because\b|since\b|as\b|的))))"
         ),
+    ],
+    CLAIM: [
         re.compile(
             rf"(?i:\b(?:{_SUBJECT}|so|thus|therefore|hence|maybe|perhaps|probably|possibly|likely|guess|think|believe|"
             r"say|no|wait|actually|rather|instead|correction|sorry|then|final|also|daher|es|ist|est|entonces|donc)"
@@ -381,9 +394,9 @@ _PATTERNS: dict[int, list[re.Pattern[str]]] = {
         ),
         # A sentence of its own, and what ends a line after a colon or an arrow.
         re.compile(
-            rf"(?:(?<=[.!?;]\s)|(?<=\n)|^)[\"'(\[]{{0,2}}([A-Z]|{_MASK}+)[\"')\]]{{0,2}}(?=[.!?;\n]|$)(?!\.\w)"
+            rf"(?:(?<=[.!?;]\s)|(?<=\n)|^)[\"'(\[]{{0,2}}([A-Z]|{_TEXT})[\"')\]]{{0,2}}(?=[.!?;\n]|$)(?!\.\w)"
         ),
-        re.compile(rf"[:=>→]\s?[\"'(\[]{{0,2}}([A-Za-z]|{_MASK}+)[.!)\]}}\"']{{0,3}}(?=\n|$)"),
+        re.compile(rf"[:=>→]\s?[\"'(\[]{{0,2}}([A-Za-z]|{_TEXT})[.!)\]}}\"']{{0,3}}(?=\n|$)"),
     ],
     NAMED: [
         re.compile(r"(?<!\w)[(\[]\s?([A-Za-z])\s?[)\]]"),

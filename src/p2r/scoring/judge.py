@@ -38,7 +38,7 @@ MAX_REPLY_CHARS = 10_000  # a longer reply is no verdict
 
 _DEGREE = (
     r"(?:(?:also|both|exactly|fully|entirely|completely|essentially|effectively|semantically|basically|indeed|clearly|"
-    r"quite|really|factually|the|a)\s)*"
+    r"quite|really|factually|the|a)\s){0,4}"
 )
 _SAME = r"(?:correct|right|true|accurate|equivalent|identical|equal|same|match(?:es|ing)?)"
 _OTHER = r"(?:incorrect|wrong|false|inaccurate|different|mismatch|inequivalent|unequal)"
