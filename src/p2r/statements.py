@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LOOSE, NAMED, CLAIM, CORRECT, ANSWER = range(5)
 WINDOW = 80  # characters around a mention in which a denial is looked for
+CONCLUSION = 300  # characters at the end of a text in which an option that is only mentioned counts
 
 
 class Mention(NamedTuple):
@@ -102,7 +103,10 @@ def _what_counts(held: Sequence[Mention], masked: str, options: Mapping[str, str
             )
         ]
         return [lead, *others, *_same_sentence(lead, held, masked), *_alternatives([lead], held, masked)]
-    if strongest == LOOSE:
+    # What a long text only mentions, it does not conclude, unless it ends with it.
+    if strongest == LOOSE or all(
+        len(masked) - mention.end > CONCLUSION for mention in held if mention.strength == strongest
+    ):
         return []
     # "Gate B" may be the option B, or speak of an option whose text has a B of its own.
     spoken = [
@@ -233,6 +237,8 @@ def _whole_words(option: str) -> re.Pattern[str]:
     # "3" is neither in "13", "3.5", "-3", "1/3" nor "3%"; "red" is not in "red-brown".
     before = r"(?<![\w$€£])(?<!\w[-'])" + (r"(?<![-−+])(?<!\d[.,:/])" if option[0].isdecimal() else "")
     after = r"(?!\w|['-]\w)" + (r"(?![%°])(?![.,:/]\d)" if option[-1].isdecimal() else "")
+    if any(char.isdecimal() for char in option):  # nor a number that is calculated with
+        before, after = before + r"(?<![+*/×÷-]\s)", after + r"(?!\)?\s?[+*/×÷]|\)?\s-\s)"
     after += r"(?!\s\w)" if option.casefold() in _FUNCTION_WORDS else ""
     # One letter is a name: the option "S" is not in "it's".
     return re.compile(before + re.escape(option) + after, 0 if len(option) == 1 else re.IGNORECASE)

@@ -120,7 +120,12 @@ def read_verdict(reply: str) -> bool | None:
 def _predicates(text: str) -> set[bool]:
     found: set[bool] = set()
     for match in _PREDICATE.finditer(text):
-        if match["yes"] and match["yes"].casefold() == "yes" or match["no"] and match["no"].casefold() == "no":
+        if (
+            match["yes"]
+            and match["yes"].casefold() == "yes"
+            or match["no"]
+            and match["no"].casefold() == "no"
+        ):
             continue  # "The answer is yes" may quote the answer
         same = bool(match["yes"] or match["agree"])
         found.add(not same if match["contracted"] else same)
