@@ -76,11 +76,11 @@ def serve(
             allow_origins=tuple(allow_origin),
             ui=ui,
         )
-        chosen = read_settings(model, settings, prompts)
-        log_to_stderr()
         with ExitStack() as closing:
             # Before the model, which may take minutes to load.
             sockets = [closing.enter_context(each) for each in bind(config)]
+            chosen = read_settings(model, settings, prompts)
+            log_to_stderr()
             p2r = P2R(
                 model, reasoner=reasoner, settings=chosen, limits=config.picture, concurrency=concurrency
             )
