@@ -155,8 +155,8 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "prompts.py": ("p2r.types.Sample", "p2r.pipeline", *DOORS),
 }
 ONLY_TRAINING = ("trl", "accelerate")
-# Plain data about a run folder: what a page of a training is made of.
-ALLOWED = {"report": "p2r.training.folder"}
+# Plain data about a run folder, of which a page of a training is made; how a number is read from a text.
+ALLOWED = {"report": "p2r.training.folder", "serving": "p2r.scoring.number"}
 
 
 def violations(root: Path) -> list[str]:

@@ -179,6 +179,19 @@ def test_running_into_a_token_limit_shows() -> None:
     assert not perceiver_cut.truncated
     assert len(perceiver_cut.boxes) == 1, "the whole boxes of a cut reply are used"
     assert any("perceiver" in note for note in perceiver_cut.notes)
+    for notes in (cut.notes, predict(replies(Completion("<think>A bus", 5, 11, "length"))).notes):
+        assert any(
+            "while the model was still thinking: add ,thinking=off or ,thinking_tokens=" in note
+            for note in notes
+        )
+
+
+def test_a_note_of_a_model_is_kept_once() -> None:
+    sampled = ("the server refuses temperature 0",)
+    known = predict(
+        replies(Completion(BOXES, 5, 5, "stop", sampled), Completion(THOUGHT, 5, 5, "stop", sampled))
+    )
+    assert known.notes == sampled
 
 
 def test_stage_by_stage_gives_what_the_whole_gives() -> None:
@@ -551,7 +564,7 @@ def test_settings_that_come_with_a_model_are_used_unless_others_are_given(tmp_pa
     assert settings_of(str(tmp_path)).geometry.max_crops == 2
     assert settings_of("http://127.0.0.1:9/v1#name") == Settings()
     assert settings_of(FakeModel([])) == Settings()
-    assert P2R(FakeModel([]), settings=SETTINGS).settings is SETTINGS
+    assert P2R(FakeModel([]), settings=SETTINGS).settings == SETTINGS
 
 
 # Models that are opened here.

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
-from p2r.errors import InputError
+from p2r.changes import checked, merged
+from p2r.errors import InputError, file_problem
+from p2r.models.options import ModelOptions
 from p2r.prompts import PromptPack
+from p2r.types import BoxFormat  # noqa: TC001  (pydantic reads the annotation)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS_FILE = "p2r.json"
+# Younger than the digests in old results: at their defaults they are left out of the digest.
+_NOT_IN_OLD_DIGESTS = ("options", "box_format")
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
@@ -85,7 +90,13 @@ class TokenLimits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that decides what a model is shown, apart from the question itself."""
+    """Everything that decides what a model is shown and how it is asked, apart from the question itself.
+
+    Attributes:
+        geometry, budget, max_tokens, prompts, options: see their classes.
+        box_format: how the perceiver writes a box. `qwen3`: x first, 0–1000. `pixels`: x first, pixels of
+            the overview as it is sent. `gemini`: y first, 0–1000. `unit`: x first, 0–1.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -93,11 +104,19 @@ class Settings:
     budget: PixelBudget = field(default_factory=PixelBudget)
     max_tokens: TokenLimits = field(default_factory=TokenLimits)
     prompts: PromptPack = field(default_factory=PromptPack)
+    options: ModelOptions = field(default_factory=ModelOptions)
+    box_format: BoxFormat = "qwen3"
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits over prompts, geometry, budgets and limits; equal digests mean equal inputs."""
-        canonical = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        """Twelve hex digits over all settings; equal digests mean equal inputs for equal questions."""
+        # Of the prompt as it is worded for the box format: `$box_format` is younger than old digests, too.
+        data = asdict(replace(self, prompts=self.prompts.for_boxes(self.box_format)))
+        defaults = asdict(Settings())
+        for name in _NOT_IN_OLD_DIGESTS:
+            if data[name] == defaults[name]:
+                del data[name]
+        canonical = json.dumps(data, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def save(self, folder: Path) -> None:
@@ -112,12 +131,27 @@ class Settings:
         Raises:
             InputError: the file is missing, not JSON, or has an unknown key or a wrong value.
         """
+        return cls().overlaid(path)
+
+    def overlaid(self, path: Path) -> Settings:
+        """These settings with what a file names; see `load` and `updated`."""
         file = path / SETTINGS_FILE if path.is_dir() else path
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"settings {file}: {error}") from error
-        return cls.from_dict(data, where=str(file))
+            hint = "p2r.json comes with a checkpoint, and docs/prompts.md shows its keys"
+            raise InputError(f"settings {file}: {file_problem(error, hint)}") from error
+        return self.updated(data, where=str(file))
+
+    def updated(self, changes: dict[str, Any], *, where: str = "settings") -> Settings:
+        """These settings with the values that `changes` names, at any depth; the others stay.
+
+        Raises:
+            InputError: names the key and what is wrong with it.
+        """
+        # What is no mapping is refused by `from_dict`, in its words.
+        data = merged(asdict(self), changes) if isinstance(changes, dict) else changes
+        return Settings.from_dict(data, where=where)
 
     @classmethod
     def from_dict(cls, data: object, *, where: str = "settings") -> Settings:
@@ -126,9 +160,4 @@ class Settings:
         Raises:
             InputError: names the key and what is wrong with it.
         """
-        try:
-            return TypeAdapter(cls).validate_python(data)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"]) or "top level"
-            raise InputError(f"{where}: {key}: {first['msg']}") from error
+        return checked(cls, data, where=where)

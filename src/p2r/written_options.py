@@ -90,18 +90,12 @@ def without_marks(options: Sequence[str]) -> list[str]:
 
 
 def legal_choices(found: Sequence[str]) -> tuple[str, ...]:
-    """Options as a `Question` takes them, each on one line: empty ones get a dash, repeated ones say so.
+    """Options as a `Question` takes them, in place, each on one line: empty ones become a dash.
 
-    Benchmarks do contain such rows, and their letters must stay where they are.
+    Benchmarks do contain such rows, and their letters must stay where they are. Nothing that holds a letter is
+    added: the reader of answers would take it for an option.
     """
-    legal: list[str] = []
-    for position, option in enumerate(found):
-        choice = " ".join(option.split()) or f"— ({LETTERS[position]})"
-        folded = [other.casefold() for other in legal]
-        if choice.casefold() in folded:
-            choice = f"{choice} (as {LETTERS[folded.index(choice.casefold())]}, option {LETTERS[position]})"
-        legal.append(choice)
-    return tuple(legal)
+    return tuple(" ".join(option.split()) or "—" for option in found)
 
 
 class _Mark(NamedTuple):

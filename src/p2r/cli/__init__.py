@@ -10,20 +10,22 @@ from p2r.cli import answer, data, demo, doctor, eval, report, scenes, serve, tra
 
 app = typer.Typer(
     name="p2r",
-    help="Answer questions about details in high-resolution pictures: look first, think second.",
+    help="Answer questions about details in high-resolution images: find the evidence, zoom in, reason.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: with rich, `p2r --help` takes three times as long
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Each command shows examples with --help. Guides: README.md and docs/.",
 )
-app.command("answer")(answer.answer)
-app.command("demo")(demo.demo)
-app.command("eval")(eval.evaluate)
-app.command("report")(report.report)
-app.command("serve")(serve.serve)
-app.command("train")(train.train)
-app.command("scenes")(scenes.scenes)
-app.command("data")(data.data)
-app.command("doctor")(doctor.doctor)
+app.command("answer", epilog=answer.EXAMPLES, context_settings={"allow_extra_args": True})(answer.answer)
+app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
+app.command("eval", epilog=eval.EXAMPLES)(eval.evaluate)
+app.command("report", epilog=report.EXAMPLES)(report.report)
+app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
+app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("scenes", epilog=scenes.EXAMPLES)(scenes.scenes)
+app.command("data", epilog=data.EXAMPLES)(data.data)
+app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:

@@ -6,14 +6,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2r.cli.console import readable_errors, show_findings, stderr
-from p2r.cli.options import DebugOption, JsonOption, PromptsOption, SettingsOption, read_settings
+from p2r.cli.console import readable_errors, show_findings
+from p2r.cli.options import (
+    DebugOption,
+    JsonOption,
+    PromptsOption,
+    SettingsOption,
+    VerboseOption,
+    examples,
+    read_settings,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from p2r.doctor import Finding
+
+
+EXAMPLES = examples(
+    "p2r doctor",
+    "p2r doctor --model http://localhost:8000/v1#NAME --model hongxingli/P2R-4B",
+)
 
 
 def doctor(
@@ -23,18 +37,19 @@ def doctor(
     json_output: JsonOption = False,
     prompts: PromptsOption = None,
     settings: SettingsOption = None,
+    verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> None:
     """Look at the installation, the devices and the given models.
 
     Exit codes: 0 fine, 2 the installation is broken, 3 a given model failed.
     """
-    with readable_errors(debug=debug):
-        show_findings(_look(model, settings, prompts, quiet=json_output), as_json=json_output)
+    with readable_errors(debug=debug, verbose=verbose):
+        show_findings(lambda tell: _look(model, settings, prompts, tell), as_json=json_output)
 
 
 def _look(
-    models: list[str], settings: Path | None, prompts: Path | None, *, quiet: bool
+    models: list[str], settings: Path | None, prompts: Path | None, tell: Callable[[str], None]
 ) -> Iterator[Finding]:
     import asyncio
 
@@ -42,6 +57,5 @@ def _look(
 
     yield from look_at_installation()
     for spec in models:
-        with stderr(quiet=quiet).status(f"asking {spec} …"):
-            found = asyncio.run(look_at_model(spec, read_settings(spec, settings, prompts)))
-        yield from found
+        tell(f"asking {spec}")
+        yield from asyncio.run(look_at_model(spec, read_settings(spec, settings, prompts)))

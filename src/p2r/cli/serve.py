@@ -14,22 +14,40 @@ from p2r.cli.options import (
     PromptsOption,
     ReasonerOption,
     SettingsOption,
+    VerboseOption,
+    as_path,
+    examples,
     read_settings,
 )
 from p2r.models import DEFAULT_MODEL
+
+EXAMPLES = examples(
+    "p2r serve",
+    "p2r serve --model http://localhost:8000/v1#Qwen/Qwen3-VL-8B-Instruct",
+    "p2r serve --model hongxingli/P2R-4B --host 0.0.0.0 --api-key-file keys.txt",
+)
 
 
 def serve(
     model: ModelOption = DEFAULT_MODEL,
     reasoner: ReasonerOption = None,
-    host: Annotated[str, typer.Option("--host", help="Other than loopback needs a key.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="Where clients connect; 0 takes a free one.")] = 8100,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Other than loopback needs a key.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="PORT", help="Where clients connect; 0 takes a free one.")
+    ] = 8100,
     ui: Annotated[bool, typer.Option("--ui/--no-ui", help="A page at / to ask and watch.")] = True,
     api_key_file: Annotated[
-        Path | None, typer.Option("--api-key-file", metavar="FILE", help="Bearer keys, one a line.")
+        Path | None,
+        typer.Option("--api-key-file", metavar="FILE", parser=as_path, help="Bearer keys, one a line."),
     ] = None,
-    concurrency: Annotated[int, typer.Option("--concurrency", help="Questions answered at once.")] = 16,
-    queue: Annotated[int, typer.Option("--queue", help="How many more may wait; then 429.")] = 64,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", metavar="N", help="Questions answered at once.")
+    ] = 16,
+    queue: Annotated[
+        int, typer.Option("--queue", metavar="N", help="How many more may wait; then 429.")
+    ] = 64,
     timeout: Annotated[float, typer.Option("--timeout", metavar="S", help="Of one request.")] = 120.0,
     drain: Annotated[
         float, typer.Option("--drain", metavar="S", help="For accepted requests, after SIGTERM.")
@@ -38,8 +56,17 @@ def serve(
         list[str],
         typer.Option("--allow-image-host", metavar="HOST", help="Fetch http(s) pictures from it; repeat it."),
     ] = [],  # noqa: B006  (typer copies it)
+    allow_origin: Annotated[
+        list[str],
+        typer.Option(
+            "--allow-origin",
+            metavar="ORIGIN",
+            help="Let web pages of https://HOST ask from a browser; repeat it, or * for all pages.",
+        ),
+    ] = [],  # noqa: B006  (typer copies it)
     prompts: PromptsOption = None,
     settings: SettingsOption = None,
+    verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> None:
     """Serve the method to OpenAI clients.
@@ -47,12 +74,13 @@ def serve(
     Exit codes: 0 ended by a signal, 2 wrong usage, 3 the model cannot be opened.
     """
     import asyncio
+    from contextlib import ExitStack
 
-    with readable_errors(debug=debug):
+    with readable_errors(debug=debug, verbose=verbose):
         from p2r.pipeline import P2R
         from p2r.serving.config import ServingConfig
         from p2r.serving.keys import read_keys
-        from p2r.serving.server import log_to_stderr
+        from p2r.serving.server import bind, log_to_stderr
         from p2r.serving.server import serve as run
 
         config = ServingConfig(
@@ -64,12 +92,19 @@ def serve(
             timeout_s=timeout,
             drain_s=drain,
             image_hosts=tuple(allow_image_host),
+            allow_origins=tuple(allow_origin),
             ui=ui,
         )
         chosen = read_settings(model, settings, prompts)
         log_to_stderr()
-        p2r = P2R(model, reasoner=reasoner, settings=chosen, limits=config.picture, concurrency=concurrency)
-        say("serving", "bold", f"{model}; the base URL of clients is http://{host}:{port}/v1")
-        if ui:
-            say("page", "dim", f"http://{host}:{port}/")
-        asyncio.run(run(p2r, config))
+        with ExitStack() as closing:
+            # Before the model, which may take minutes to load.
+            sockets = [closing.enter_context(each) for each in bind(config)]
+            p2r = P2R(
+                model, reasoner=reasoner, settings=chosen, limits=config.picture, concurrency=concurrency
+            )
+            address = f"http://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}"
+            say("serving", "bold", f"{model}; the base URL of clients is {address}/v1")
+            if ui:
+                say("page", "dim", f"{address}/")
+            asyncio.run(run(p2r, config, sockets))

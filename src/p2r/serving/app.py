@@ -16,20 +16,27 @@ except ImportError as error:
     raise MissingExtraError("serve", error.name or "fastapi") from error
 
 from p2r import __version__
+from p2r.serving import completions, responses
 from p2r.serving.admission import Admission
 from p2r.serving.asked import known_model
-from p2r.serving.chat import ChatExchange, Service
+from p2r.serving.chat import Endpoint, Exchange, Service
 from p2r.serving.failures import ErrorBody, RequestFailed, unexpected
 from p2r.serving.guards import Guards
 from p2r.serving.metrics import Metrics
+from p2r.serving.origins import Origins
 from p2r.serving.pictures import PictureFetcher
 from p2r.serving.protocol import MODEL_NAMES, ChatCompletion, ChatRequest, ListedModel, ModelList
 from p2r.serving.readiness import Readiness
+from p2r.serving.responses import ResponsesRequest
 
 if TYPE_CHECKING:
     from p2r.pipeline import P2R
     from p2r.serving.config import ServingConfig
 
+CHAT = Endpoint(ChatRequest, completions.PREFIX, completions.chat_completion, completions.Chunks)
+RESPONSES = Endpoint(ResponsesRequest, responses.PREFIX, responses.response, responses.ResponseEvents)
+
+_SERVED = "POST /v1/chat/completions, POST /v1/responses, GET /v1/models"
 _MADE = 1_782_864_000  # when the models came to be, in the protocol's unit: 1 July 2026
 _REF = "#/components/schemas/{model}"
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGNgYGAAAAAEAAH2FzhVAAAAAElFTkSuQmCC"
@@ -41,6 +48,18 @@ _EXAMPLE = {
             "content": [
                 {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_PIXEL}"}},
                 {"type": "text", "text": "Which colour is the glove?\nA. red\nB. black"},
+            ],
+        }
+    ],
+}
+_RESPONSES_EXAMPLE = {
+    "model": "p2r",
+    "input": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_image", "image_url": f"data:image/png;base64,{_PIXEL}"},
+                {"type": "input_text", "text": "Which colour is the glove?\nA. red\nB. black"},
             ],
         }
     ],
@@ -96,6 +115,9 @@ def create_app(p2r: P2R, config: ServingConfig, fetcher: PictureFetcher | None =
     if config.ui:
         _add_page(app, service)
     app.add_middleware(Guards, config=config)
+    if config.allow_origins:
+        # Outermost, so that a refusal can be read too; a preflight comes without a key.
+        app.add_middleware(Origins, origins=config.allow_origins)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -106,8 +128,16 @@ def _add_error_shapes(app: FastAPI) -> None:
         return error.response()
 
     @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> Response:
-        return RequestFailed(error.status_code, str(error.detail), headers=error.headers).response()
+    async def refused(request: Request, error: HTTPException) -> Response:
+        message, path = str(error.detail), request.url.path
+        allowed = (error.headers or {}).get("Allow", "")
+        if error.status_code == 404:
+            message = f"there is no {path[:200]}: served are {_SERVED} (the base URL of clients ends in /v1)"
+        elif error.status_code == 405 and request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": f"{allowed}, OPTIONS"})
+        elif error.status_code == 405:
+            message = f"{path[:200]} takes {allowed}, not {request.method}"
+        return RequestFailed(error.status_code, message, headers=error.headers).response()
 
     @app.exception_handler(Exception)
     async def broke(_: Request, error: Exception) -> Response:
@@ -115,25 +145,25 @@ def _add_error_shapes(app: FastAPI) -> None:
 
 
 def _add_protocol(app: FastAPI, service: Service) -> None:
-    body = {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {"$ref": _REF.format(model="ChatRequest")},
-                "examples": {"choice": {"summary": "A question with options", "value": _EXAMPLE}},
-            }
-        },
-    }
-
     @app.post(
         "/v1/chat/completions",
         response_model=ChatCompletion,
         responses={200: _STREAM, **_ERRORS},
-        openapi_extra={"requestBody": body},
-        summary="Ask a question about a picture",
+        openapi_extra=_body("ChatRequest", _EXAMPLE),
+        summary="Ask a question about an image",
     )
     async def chat() -> Response:
-        return ChatExchange(service)
+        return Exchange(service, CHAT)
+
+    @app.post(
+        "/v1/responses",
+        response_model=dict[str, Any],
+        responses={200: _STREAM, **_ERRORS},
+        openapi_extra=_body("ResponsesRequest", _RESPONSES_EXAMPLE),
+        summary="Ask a question about an image, in the newer protocol",
+    )
+    async def respond() -> Response:
+        return Exchange(service, RESPONSES)
 
     @app.get("/v1/models", responses={200: _MODEL_LINK, **_only(401, 403)}, summary="The ways to be answered")
     async def models() -> ModelList:
@@ -183,6 +213,14 @@ def _add_page(app: FastAPI, service: Service) -> None:
     app.add_middleware(Door, page=page, config=service.config, admission=service.admission)
 
 
+def _body(model: str, example: dict[str, Any]) -> dict[str, Any]:
+    content = {
+        "schema": {"$ref": _REF.format(model=model)},
+        "examples": {"choice": {"summary": "A question with options", "value": example}},
+    }
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
 def _only(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: _ERRORS[status] for status in statuses}
 
@@ -190,10 +228,10 @@ def _only(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        # The body is read by our own hands, so FastAPI does not know its model.
-        request = ChatRequest.model_json_schema(ref_template=_REF)
-        schemas = schema["components"]["schemas"]
-        schemas.update(request.pop("$defs"))
-        schemas["ChatRequest"] = request
+        # The bodies are read by our own hands, so FastAPI does not know their models.
+        for kind in (ChatRequest, ResponsesRequest):
+            request = kind.model_json_schema(ref_template=_REF)
+            schema["components"]["schemas"].update(request.pop("$defs"))
+            schema["components"]["schemas"][kind.__name__] = request
         app.openapi_schema = schema
     return app.openapi_schema

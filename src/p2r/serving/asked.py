@@ -1,4 +1,4 @@
-"""A chat request → what the pipeline is asked: question, mode and settings."""
+"""A request → what the pipeline is asked: question, mode and settings; and the form of the reply."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from p2r.errors import InputError
 from p2r.images import ImageSource
-from p2r.serving.failures import RequestFailed
-from p2r.serving.protocol import IGNORED, MODEL_NAMES, ChatRequest, ImagePart, ModelName, Options
+from p2r.serving.conversation import asks_nothing, extras, read_conversation
+from p2r.serving.failures import RequestFailed, refused
+from p2r.serving.protocol import MODEL_NAMES
+from p2r.serving.structured import forced_tool, read_form
 from p2r.types import Question
-from p2r.written_options import split_options
+from p2r.written_options import reply_format, split_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from p2r.serving.config import ServingConfig
     from p2r.serving.pictures import PictureFetcher
-    from p2r.serving.protocol import ChatMessage
+    from p2r.serving.protocol import AskRequest, ModelName, Options
+    from p2r.serving.structured import Form
     from p2r.settings import Settings
-    from p2r.types import Mode
+    from p2r.types import AnswerType, Mode
 
 _MODES: dict[ModelName, Mode] = {
     "p2r": "p2r",
@@ -34,24 +41,39 @@ class Asked:
 
     Attributes:
         model: as which it is answered.
-        text, choices: the question, and the options that stood in its text.
+        text, choices, answer_type: the question; its options are those in its text, or in the schema of the
+            answer.
         picture: where it is, and the path of the field that says so.
         mode: `p2r`, `think` or `direct`.
         settings: the server's, with what the request changes.
         ignored: paths of what was sent and has no effect.
-        request: as it was sent.
+        options: our own, as they were sent.
+        form: of the answer, when it is JSON.
+        letter_format: how the text wants the letter to be written, as `ANSWER: $LETTER`; empty for no wish.
+        tool: the function that is called with the answer; empty for none.
+        max_tokens: of the answer.
+        stop: texts at which the answer ends.
+        stream, include_usage: whether it is sent in pieces, and with the usage at their end.
         source: the picture, when it was in the request and is open.
     """
 
     model: ModelName
     text: str
     choices: tuple[str, ...]
+    answer_type: AnswerType
     picture: str
     picture_param: str
     mode: Mode
     settings: Settings
     ignored: tuple[str, ...]
-    request: ChatRequest
+    options: Options
+    form: Form | None
+    letter_format: str
+    tool: str
+    max_tokens: int | None
+    stop: tuple[str, ...]
+    stream: bool
+    include_usage: bool
     source: ImageSource | None = None
 
     def opened(self, config: ServingConfig) -> Asked:
@@ -75,11 +97,10 @@ class Asked:
             try:
                 data = await fetcher.fetch(self.picture)
             except InputError as error:
-                raise self.refused_picture(error) from None
+                raise self.unusable_image(error) from None
             source = await asyncio.to_thread(self._open, data, config)
         try:
-            answer_type = self.request.p2r.answer_type or "free"
-            return Question(source, self.text, self.choices, answer_type, id=name)
+            return Question(source, self.text, self.choices, self.answer_type, id=name)
         except InputError as error:
             raise RequestFailed(400, str(error), param="messages", code="invalid_question") from None
 
@@ -87,58 +108,111 @@ class Asked:
         try:
             return ImageSource.open(picture, config.picture)
         except InputError as error:
-            raise self.refused_picture(error) from None
+            raise self.unusable_image(error) from None
 
-    def refused_picture(self, error: InputError) -> RequestFailed:
+    def unusable_image(self, error: InputError) -> RequestFailed:
         """What a client is told about a picture that cannot be used."""
         return RequestFailed(400, str(error), param=self.picture_param, code="invalid_image")
 
 
-def understand(request: ChatRequest, settings: Settings, config: ServingConfig) -> Asked:
+def understand(request: AskRequest, settings: Settings, config: ServingConfig) -> Asked:
     """Read a request.
 
     Raises:
         RequestFailed: something in it is not served; names the field.
     """
-    model = known_model(request.model, param="model")
-    ignored = [name for name in IGNORED if getattr(request, name) is not None]
-    place = len(request.messages) - 1
-    last = request.messages[place]
-    if last.role != "user":
-        raise _refused(f"messages.{place}.role", "the last message must be the user's: it is the question")
-    text, picture, part = _contents(last, f"messages.{place}")
-    system: list[str] = []
-    for index, message in enumerate(request.messages[:-1]):
-        if message.role in ("system", "developer"):
-            system.append(_system_text(message, f"messages.{index}"))
-        else:
-            ignored.append(f"messages.{index}")
-    if len(text) + sum(map(len, system)) > config.max_text_chars:
-        raise _refused("messages", f"there are more than {config.max_text_chars:,} characters of text")
-    body, choices = split_options(text)
-    if not body:
-        raise _refused(f"messages.{place}.content", "there are options and no question before them")
+    model, options = known_model(request.model, param="model"), request.options
+    ignored = _without_effect(request)
+    talk = read_conversation(request.turns)
+    ignored += talk.ignored
+    wanted = _wanted(request)
+    if wanted and wanted.schema is None and not wanted.tool:
+        wanted = replace(wanted, schema=talk.take_schema())
+    text, choices = split_options(talk.text)
+    if not text:
+        raise refused(talk.text_path, "there are options and no question before them")
+    form = read_form(wanted.schema, wanted.path, choices) if wanted else None
+    if form and not choices:
+        choices = form.choices
+    if sum(map(len, (talk.text, *talk.system, *choices))) > config.max_text_chars:
+        raise refused("messages", f"there are more than {config.max_text_chars:,} characters of text")
     if model == "p2r-letter" and not choices:
-        raise _refused(
-            f"messages.{place}.content",
+        raise refused(
+            talk.text_path,
             'p2r-letter answers with the letter of an option, and there are none in the text: write "A. …" '
             'and "B. …", each on a line, or ask the model p2r',
         )
-    if choices and request.p2r.answer_type:
-        raise _refused("p2r.answer_type", "the question has options: its answer is one of them")
-    if request.stream_options and not request.stream:
-        raise _refused("stream_options", "only a stream has them: set stream to true")
+    if choices and options.answer_type:
+        raise refused("p2r.answer_type", "the question has options: its answer is one of them")
     return Asked(
         model=model,
-        text=body,
+        text=text,
         choices=choices,
-        picture=picture,
-        picture_param=part,
-        mode=_mode(model, request.p2r),
-        settings=_settings(settings, request.p2r, config, system),
-        ignored=tuple(ignored),
-        request=request,
+        answer_type="choice" if choices else _answer_type(form, options),
+        picture=talk.image,
+        picture_param=talk.image_path,
+        mode=_mode(model, options),
+        settings=_settings(settings, options, config, talk.system),
+        ignored=(*ignored, *(["stop"] if form and request.stops else [])),
+        options=options,
+        form=form,
+        letter_format=reply_format("\n".join((*talk.system, talk.text))),
+        tool=wanted.tool if wanted else "",
+        max_tokens=request.answer_tokens,
+        stop=() if form else request.stops,
+        stream=bool(request.stream),
+        include_usage=bool(request.stream_usage),
     )
+
+
+def _without_effect(request: AskRequest) -> list[str]:
+    """The top-level fields that have no effect.
+
+    Raises:
+        RequestFailed: one that cannot be without.
+    """
+    ignored = []
+    for name in extras(request, ""):
+        if name not in request.UNSERVED:
+            ignored.append(name)
+            continue
+        why, defaults = request.UNSERVED[name]
+        if getattr(request, name) not in defaults:
+            raise refused(name, why)
+    if not asks_nothing(request.tools) and asks_nothing(request.tool_choice):
+        ignored.append("tools")
+    if request.stream_usage and not request.stream:
+        ignored.append("stream_options")
+    inner = [(name, value) for name, value in request if isinstance(value, BaseModel)]
+    return ignored + [path for name, value in inner for path in extras(value, name)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A schema for the answer, None for any; `tool` is the function that takes the answer, if one does."""
+
+    path: str
+    schema: object
+    tool: str = ""
+
+
+def _wanted(request: AskRequest) -> _Wanted | None:
+    if tool := forced_tool(request.tools, request.tool_choice):
+        return _Wanted(*tool)
+    path, answer_format = request.answer_format
+    kind = answer_format.get("type") if isinstance(answer_format, dict) else answer_format
+    if asks_nothing(kind) or kind == "text":
+        return None
+    if kind == "json_object":
+        return _Wanted(path, None)
+    if kind == "json_schema" and answer_format.get("schema") is not None:
+        return _Wanted(path, answer_format["schema"])
+    field = path.partition(".")[0]
+    raise refused(field, "served are the types text, json_object, and json_schema with a schema")
+
+
+def _answer_type(form: Form | None, options: Options) -> AnswerType:
+    return "number" if form and form.answer_type == "number" else options.answer_type or "free"
 
 
 def known_model(name: str, param: str | None = None) -> ModelName:
@@ -155,67 +229,30 @@ def known_model(name: str, param: str | None = None) -> ModelName:
     )
 
 
-def _refused(param: str, why: str) -> RequestFailed:
-    return RequestFailed(400, f"{param}: {why}", param=param, code="invalid_value")
-
-
-def _contents(message: ChatMessage, path: str) -> tuple[str, str, str]:
-    texts: list[str] = []
-    pictures: list[tuple[str, str]] = []
-    if isinstance(message.content, str):
-        texts.append(message.content)
-    for index, part in enumerate(message.content if isinstance(message.content, list) else ()):
-        if isinstance(part, ImagePart):
-            pictures.append((part.image_url.url, f"{path}.content.{index}.image_url.url"))
-        else:
-            texts.append(part.text)
-    text = "\n".join(texts)
-    if not pictures:
-        raise _refused(
-            f"{path}.content", "there is no picture in the last message; those of earlier turns are not read"
-        )
-    if len(pictures) > 1:
-        raise _refused(pictures[1][1], "one question is about one picture, and this is another one")
-    if not text.strip():
-        raise _refused(f"{path}.content", "there is no text, so nothing is asked")
-    return text, *pictures[0]
-
-
-def _system_text(message: ChatMessage, path: str) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    texts = []
-    for index, part in enumerate(message.content or ()):
-        if isinstance(part, ImagePart):
-            raise _refused(f"{path}.content.{index}", "a system prompt is text")
-        texts.append(part.text)
-    return "\n".join(texts)
-
-
 def _mode(model: ModelName, options: Options) -> Mode:
     mode = options.mode or _MODES[model]
     if model in ("p2r-think", "p2r-direct") and mode != _MODES[model]:
-        raise _refused(
+        raise refused(
             "p2r.mode", f"{model} always has the mode {_MODES[model]}: ask the model p2r for others"
         )
     if options.include_images and mode != "p2r":
-        raise _refused(
+        raise refused(
             "p2r.include_images", f"mode {mode} looks at the plain picture: there is nothing to send"
         )
     return mode
 
 
-def _settings(settings: Settings, options: Options, config: ServingConfig, system: list[str]) -> Settings:
+def _settings(settings: Settings, options: Options, config: ServingConfig, system: Sequence[str]) -> Settings:
     budget, geometry, prompts = settings.budget, settings.geometry, settings.prompts
     for name in ("overview_max_pixels", "crop_max_pixels"):
         wanted, most = getattr(options, name), getattr(budget, name)
         if wanted is not None:
             if not budget.min_pixels <= wanted <= most:
-                raise _refused(f"p2r.{name}", f"it must be within {budget.min_pixels:,}–{most:,} here")
+                raise refused(f"p2r.{name}", f"it must be within {budget.min_pixels:,}–{most:,} here")
             budget = replace(budget, **{name: wanted})
     if options.max_evidence is not None:
         if options.max_evidence > config.max_evidence:
-            raise _refused("p2r.max_evidence", f"it must be within 1–{config.max_evidence} here")
+            raise refused("p2r.max_evidence", f"it must be within 1–{config.max_evidence} here")
         geometry = replace(geometry, max_crops=options.max_evidence)
     # The server's own is a template; a client's '$' means itself.
     texts = (prompts.system, *(text.replace("$", "$$") for text in system))

@@ -1,4 +1,4 @@
-"""A request's body: read within limits of size and time, and made into a `ChatRequest` or a clear refusal."""
+"""A request's body: read within limits of size and time, and made into its model or a clear refusal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from p2r.serving.failures import RequestFailed
-from p2r.serving.protocol import ChatRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,28 +18,32 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from p2r.serving.config import ServingConfig
+    from p2r.serving.protocol import AskRequest
 
+R = TypeVar("R", bound="AskRequest")
 T = TypeVar("T")
 
 _LINGER_S, _LINGER_BYTES = 1.0, 16 * 2**20
 
 
-async def read_request(request: Request, config: ServingConfig, understand: Callable[[ChatRequest], T]) -> T:
-    """Read and check a body; what `understand` makes of it.
+async def read_request(
+    request: Request, config: ServingConfig, kind: type[R], understand: Callable[[R], T]
+) -> T:
+    """Read and check a body of some kind; what `understand` makes of it.
 
     Raises:
         RequestFailed: too large, too slow, not JSON, or not what the protocol says; names the field.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise RequestFailed(415, "send the body uncompressed", code="unsupported_encoding")
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
         # Also keeps pages of other sites out, which may send only a few other types without asking.
         raise RequestFailed(415, "the Content-Type must be application/json", code="unsupported_media_type")
     body = await read_body(request, config, config.max_body_bytes)
     # All in one thread: a parser lets nobody else run, a picture may be slow to open, and each way to another
     # thread and back costs a fraction of a millisecond.
-    return await asyncio.to_thread(lambda: understand(_parsed(body)))
+    return await asyncio.to_thread(lambda: understand(_parsed(body, kind)))
 
 
 async def read_body(request: Request, config: ServingConfig, most: int) -> bytearray:
@@ -90,46 +93,22 @@ def _too_large(most: int) -> RequestFailed:
     )
 
 
-def _parsed(body: bytearray) -> ChatRequest:
+def _parsed(body: bytearray, kind: type[R]) -> R:
     try:
         data = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise RequestFailed(400, f"the body is not JSON: {error}", code="invalid_json") from None
     try:
-        return ChatRequest.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
-        raise _refusal(_telling(error.errors(include_url=False, include_input=False))) from None
-
-
-def _telling(errors: list[ErrorDetails]) -> ErrorDetails:
-    # Where a field may be a text or a list, each is reported as not being the other: what is wrong inside the
-    # list says more.
-    first = errors[0]
-    if first["loc"][-1:] != ("str",):
-        return first
-    field = first["loc"][:-1]
-    same = [error for error in errors if error["loc"][: len(field)] == field]
-    return max(same, key=lambda error: len(error["loc"]))
+        raise _refusal(error.errors(include_url=False, include_input=False)[0]) from None
 
 
 def _refusal(error: ErrorDetails) -> RequestFailed:
     # Pydantic puts the names of union members into the path; fields are what clients know.
-    tags = {"text", "image_url"}
-    path: list[str] = []
-    for place, part in enumerate(error["loc"]):
-        member = isinstance(part, str) and (
-            part in ("str", "float", "int", "bool") or part.startswith(("list[", "literal["))
-        )
-        tag = part in tags and place > 0 and isinstance(error["loc"][place - 1], int)
-        if not (member or tag):
-            path.append(str(part))
-    param = ".".join(path) or None
-    message = error["msg"]
-    if error["type"] == "extra_forbidden":
-        message = "this field is not supported"
-    elif error["type"] == "union_tag_invalid":
-        message = "a part of a message is text or image_url"
-    elif param == "n":
-        message = "one question has one answer: n is 1"
-    code = "unsupported_field" if error["type"] == "extra_forbidden" else "invalid_value"
+    members = ("str", "list[str]")
+    param = ".".join(str(part) for part in error["loc"] if part not in members) or None
+    unknown = error["type"] == "extra_forbidden"
+    message = "this field is not supported" if unknown else error["msg"]
+    code = "unsupported_field" if unknown else "invalid_value"
     return RequestFailed(400, f"{param or 'body'}: {message}", param=param, code=code)

@@ -1,4 +1,4 @@
-"""One chat request from its first byte to its last: let in, read, answered, or told why not."""
+"""One request from its first byte to its last: let in, read, answered, or told why not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import time
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -18,11 +18,13 @@ from p2r.serving.admission import done_before, ending
 from p2r.serving.asked import understand
 from p2r.serving.body import read_request
 from p2r.serving.failures import RequestFailed, from_model_error, unexpected
-from p2r.serving.replies import chat_completion
-from p2r.serving.streaming import event, stream_reply
+from p2r.serving.replies import outcome_of
+from p2r.serving.streaming import stream_reply
 from p2r.serving.watching import Watcher
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import Receive, Scope, Send
 
     from p2r.serving.admission import Admission
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     from p2r.serving.config import ServingConfig
     from p2r.serving.metrics import Metrics
     from p2r.serving.pictures import PictureFetcher
-    from p2r.serving.protocol import ChatRequest
+    from p2r.serving.protocol import AskRequest
+    from p2r.serving.replies import Outcome
+    from p2r.serving.streaming import Events
     from p2r.types import Prediction, Question
 
 log = logging.getLogger("p2r.serving")
@@ -49,17 +53,36 @@ class Service:
     fetcher: PictureFetcher
 
 
+@dataclass(frozen=True)
+class Endpoint:
+    """One of the protocols in which a question is asked.
+
+    Attributes:
+        request: what is read.
+        prefix: of the names of its replies.
+        reply: the whole reply, as JSON data.
+        events: what makes the events of a reply that is streamed.
+    """
+
+    request: type[AskRequest]
+    prefix: str
+    reply: Callable[[Outcome], dict[str, Any]]
+    events: Callable[[Asked, str], Events]
+
+
 class _Gone(Exception):  # noqa: N818  (nobody is told)
     """The client hung up."""
 
 
-class ChatExchange(Response):
+class Exchange(Response):
     """Answers one request. It speaks ASGI itself: what is sent depends on what happens, and when."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, endpoint: Endpoint) -> None:
         super().__init__()
         self._service = service
+        self._endpoint = endpoint
         self._started = False
+        self._events: Events | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -92,7 +115,7 @@ class ChatExchange(Response):
         deadline_s = asyncio.get_running_loop().time() + config.timeout_s
         try:
             async with self._service.admission.admitted(), asyncio.timeout_at(deadline_s):
-                asked = await read_request(request, config, self._understood)
+                asked = await read_request(request, config, self._endpoint.request, self._understood)
                 ended = self._service.admission.ended
                 # To answer ends when the client hangs up, when time is up, and when the server ends.
                 if not await done_before(self._answer(asked, request, send), _gone(request), ended.wait()):
@@ -102,18 +125,18 @@ class ChatExchange(Response):
                 504, f"there was no answer within {config.timeout_s:g} s", code="deadline"
             ) from None
 
-    def _understood(self, request: ChatRequest) -> Asked:
+    def _understood(self, request: AskRequest) -> Asked:
         config = self._service.config
         return understand(request, self._service.p2r.settings, config).opened(config)
 
     async def _answer(self, asked: Asked, request: Request, send: Send) -> None:
         service = self._service
-        name = f"chatcmpl-{request.scope['state']['request_id']}"
+        name = f"{self._endpoint.prefix}{request.scope['state']['request_id']}"
         question = await asked.question(service.fetcher, service.config, name)
         async with service.admission.turn():
             p2r = P2R(service.p2r.perceiver, reasoner=service.p2r.reasoner, settings=asked.settings)
             try:
-                if asked.request.stream:
+                if asked.stream:
                     await self._stream(p2r, asked, question, send)
                 else:
                     reply = await self._whole(p2r, asked, question)
@@ -122,19 +145,19 @@ class ChatExchange(Response):
             except ModelError as error:
                 raise from_model_error(error, f"chat {name}") from None
             except InputError as error:
-                raise asked.refused_picture(error) from None
+                raise asked.unusable_image(error) from None
 
     async def _whole(self, p2r: P2R, asked: Asked, question: Question) -> Response:
-        watcher = Watcher() if asked.request.p2r.include_images else None
+        watcher = Watcher() if asked.options.include_images else None
         prediction = await p2r.predict(question, asked.mode, observer=watcher)
         self._predicted(asked, prediction)
         evidence = watcher.evidence if watcher else None
-        reply = await chat_completion(asked, question, prediction, evidence)
-        return JSONResponse(reply.model_dump(mode="json"))
+        return JSONResponse(self._endpoint.reply(await outcome_of(asked, question, prediction, evidence)))
 
     async def _stream(self, p2r: P2R, asked: Asked, question: Question, send: Send) -> None:
-        async with aclosing(stream_reply(p2r, asked, question)) as events:
-            async for item in events:
+        self._events = self._endpoint.events(asked, question.id)
+        async with aclosing(stream_reply(p2r, asked, question, self._events)) as items:
+            async for item in items:
                 if not isinstance(item, bytes):
                     self._predicted(asked, item)
                     continue
@@ -154,7 +177,8 @@ class ChatExchange(Response):
             await failed.response()(request.scope, request.receive, send)
             return
         # The status has gone out; clients of the protocol know an event with an error.
-        await send({"type": "http.response.body", "body": event(failed.body()), "more_body": True})
+        told = self._events.failed(failed) if self._events else b""
+        await send({"type": "http.response.body", "body": told, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
 

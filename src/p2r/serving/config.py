@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 from p2r.errors import InputError
 from p2r.limits import Limits
 
 MIB = 1024 * 1024
+_ORIGIN = re.compile(r"(https?)://([^/?#@\s:*]+|\[[0-9a-f:]+\])(?::(\d{1,5}))?", re.IGNORECASE)
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
 _PICTURE = Limits(max_pixels=400_000_000, max_bytes=24 * MIB, max_whole_pixels=100_000_000)
 
 
@@ -24,6 +27,7 @@ class ServingConfig:
         timeout_s: the most seconds of one request, waiting included.
         drain_s: how long accepted requests may go on after the server was told to end.
         image_hosts: hosts from which `http(s)` pictures are fetched; none means data URIs only.
+        allow_origins: of web pages that may ask from a browser, as `https://example.org`; `*` for all.
         header_timeout_s: the most seconds until the head of a request is there.
         max_body_bytes, body_timeout_s: of one request.
         max_text_chars: of a question with its options, and of a system prompt.
@@ -40,6 +44,7 @@ class ServingConfig:
     timeout_s: float = 120.0
     drain_s: float = 30.0
     image_hosts: tuple[str, ...] = ()
+    allow_origins: tuple[str, ...] = ()
     header_timeout_s: float = 10.0
     max_body_bytes: int = 32 * MIB
     body_timeout_s: float = 30.0
@@ -51,6 +56,7 @@ class ServingConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise InputError(f"port {self.port}: it must be within 0–65535")
+        object.__setattr__(self, "allow_origins", tuple(map(read_origin, self.allow_origins)))
         if self.concurrency < 1:
             raise InputError(f"concurrency is {self.concurrency}: it must be at least 1")
         if self.queue < 0:
@@ -63,6 +69,21 @@ class ServingConfig:
                 f"host {self.host}: others could reach it, and there is no key: give --api-key-file, "
                 "or listen on 127.0.0.1"
             )
+
+
+def read_origin(text: str) -> str:
+    """The origin of a web page as browsers send it, or `*` for all.
+
+    Raises:
+        InputError: it is none.
+    """
+    if text == "*":
+        return text
+    found = _ORIGIN.fullmatch(text)
+    if not found:
+        raise InputError(f"{text!r} is not an origin: write it as https://example.org, or * for every page")
+    scheme, host, port = found[1].lower(), found[2].lower(), found[3]
+    return f"{scheme}://{host}" + (f":{port}" if port and port != _DEFAULT_PORTS[scheme] else "")
 
 
 def is_loopback(host: str) -> bool:

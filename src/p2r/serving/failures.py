@@ -87,6 +87,11 @@ class RequestFailed(Exception):  # noqa: N818  (it is what happened to the reque
         return JSONResponse(self.body(), self.status, self.headers)
 
 
+def refused(path: str, why: str) -> RequestFailed:
+    """The refusal of one field, which the message names."""
+    return RequestFailed(400, f"{path}: {why}", param=path, code="invalid_value")
+
+
 def unexpected(error: Exception) -> RequestFailed:
     """What a client is told about a fault of ours. Where it happened is logged, without the words of it:
     they may hold what somebody asked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ class Guards:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = _tidied(scope)
         # Ours, never the client's: it goes into headers and logs.
         scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex
 
@@ -78,6 +80,13 @@ class Guards:
             "a server without keys answers to localhost only: --api-key-file lets it serve other names",
             code="unknown_host",
         )
+
+
+def _tidied(scope: Scope) -> Scope:
+    # A base URL may end in a slash, and so may a path. HEAD is a GET whose body uvicorn leaves out.
+    path = re.sub("/{2,}", "/", scope["path"])
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    return {**scope, "path": path.rstrip("/") or "/", "method": method}
 
 
 def _host(header: str) -> str:

@@ -1,73 +1,82 @@
 """What arrives and what is sent: the part of the OpenAI chat protocol that is spoken here, as models.
 
-A field that is not named here is refused, with its path; so is one that is named and cannot be served.
+Requests are read leniently. A field that is not named here is accepted and has no effect; the reply lists
+its path in `p2r.ignored`, unless its value asks for nothing. Refused is what would change the meaning of the
+reply and cannot be served (`UNSERVED`), and a misspelt option of our own (`p2r`).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 ModelName = Literal["p2r", "p2r-think", "p2r-direct", "p2r-letter"]
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 MODEL_NAMES: tuple[ModelName, ...] = get_args(ModelName)
 
-# Accepted because clients send them unasked; the reply names them in `p2r.ignored`.
-IGNORED = (
-    *("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty", "user", "metadata", "store"),
-    *("service_tier", "safety_identifier", "prompt_cache_key", "reasoning_effort", "verbosity"),
-)
+
+class OpenModel(BaseModel):
+    """A part of a request, in which unknown fields are kept."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class TextPart(_Strict):
+class TextPart(OpenModel):
     """A text of a message."""
 
-    type: Literal["text"]
+    type: Literal["text", "input_text", "output_text"]
     text: str
 
 
-class ImageUrl(_Strict):
-    """Where a picture is: a `data:` URI, or an `http(s)` address of a host that the operator allows."""
+class ImageUrl(OpenModel):
+    """Where an image is: a `data:` URI, or an `http(s)` address of a host that the operator allows."""
 
     url: str
-    detail: Literal["auto", "low", "high"] | None = None
 
 
-class ImagePart(_Strict):
-    """A picture of a message."""
+class ImagePart(OpenModel):
+    """An image of a message."""
 
-    type: Literal["image_url"]
-    image_url: ImageUrl
+    type: Literal["image_url", "input_image"]
+    image_url: Annotated[ImageUrl | str, Field(union_mode="left_to_right")]
 
-
-Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
-
-
-class ChatMessage(_Strict):
-    """One turn. The last one is the user's and holds the question; earlier turns are not read."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part] | None = None
-    name: str | None = None
-    reasoning_content: str | None = None
-    refusal: None = None
-    p2r: Any = None
+    @property
+    def url(self) -> str:
+        """Where the image is."""
+        return self.image_url if isinstance(self.image_url, str) else self.image_url.url
 
 
-class StreamOptions(_Strict):
+# Earlier turns may hold anything: what is neither a text nor an image is kept as it came.
+Part = Annotated[TextPart | ImagePart | Any, Field(union_mode="left_to_right")]
+Content = Annotated[str | list[Part] | Any, Field(union_mode="left_to_right")]
+
+
+class Message(OpenModel):
+    """One turn. The newest text of the user is the question, and the newest image is the one asked about."""
+
+    role: str
+    content: Content = None
+
+
+class Turn(NamedTuple):
+    """A message, and the paths of it and of its content in the request."""
+
+    path: str
+    content_path: str
+    message: Message
+
+
+class StreamOptions(OpenModel):
     """Options of a stream."""
 
-    include_usage: bool = False
-    include_obfuscation: bool = False
+    include_usage: bool | None = None
 
 
-class Options(_Strict):
+class Options(BaseModel):
     """How the method answers this request."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     mode: Literal["p2r", "think", "direct"] | None = Field(
         default=None, description="Overrides that of the model."
@@ -80,45 +89,117 @@ class Options(_Strict):
         default=None, ge=1, description="The most pixels of the whole picture."
     )
     crop_max_pixels: int | None = Field(default=None, ge=1, description="The most pixels of each region.")
-    include_images: bool = Field(default=False, description="Send the outlined picture and the regions back.")
+    include_images: bool | None = Field(
+        default=None, description="Send the outlined picture and the regions back."
+    )
 
 
-class ResponseFormat(_Strict):
-    """Only plain text is written."""
+class AskRequest(OpenModel):
+    """What the requests of both endpoints have in common.
 
-    type: Literal["text"]
+    Attributes:
+        UNSERVED: fields that change what is returned and cannot be served: why, and the values that ask for
+            nothing beside null, false and what is empty.
+    """
 
-
-class ChatRequest(_Strict):
-    """A question about a picture."""
+    UNSERVED: ClassVar[dict[str, tuple[str, tuple[Any, ...]]]] = {}
 
     model: str = Field(description="p2r, p2r-think, p2r-direct or p2r-letter")
-    messages: list[ChatMessage] = Field(min_length=1, max_length=1_000)
-    max_tokens: int | None = Field(None, ge=1, description="Bounds the answer, not the stages before it.")
-    max_completion_tokens: int | None = Field(None, ge=1)
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: Literal[1] | None = None
-    response_format: ResponseFormat | None = None
-    p2r: Options = Field(default_factory=Options)
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    seed: int | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    user: str | None = None
-    metadata: dict[str, Any] | None = None
-    store: bool | None = None
-    service_tier: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    reasoning_effort: str | None = None
-    verbosity: str | None = None
+    tools: Any = Field(
+        None, description="One function that is forced by tool_choice gives the answer's form."
+    )
+    tool_choice: Any = None
+    p2r: Options | None = None
+
+    @property
+    def turns(self) -> list[Turn]:
+        """The conversation."""
+        raise NotImplementedError
 
     @property
     def answer_tokens(self) -> int | None:
-        """The most tokens of the answer, in whichever of the two fields it was given."""
+        """The most tokens of the answer."""
+        raise NotImplementedError
+
+    @property
+    def answer_format(self) -> tuple[str, Any]:
+        """The path of the schema that the answer is to have, and the format that holds it."""
+        raise NotImplementedError
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Texts at which the answer ends."""
+        return ()
+
+    @property
+    def stream_usage(self) -> bool | None:
+        """Whether a stream ends with the usage; None where nothing was said about it."""
+        return None
+
+    @property
+    def options(self) -> Options:
+        """Our own options."""
+        return self.p2r or Options()
+
+
+NO_PROBABILITIES = "there are no probabilities of tokens: leave it out"
+_USE_RESPONSE_FORMAT = "give the form of the answer as a JSON schema in response_format"
+
+
+class ChatRequest(AskRequest):
+    """A question about an image."""
+
+    UNSERVED = {
+        "n": ("one question has one answer: leave it out, or give 1", (1,)),
+        "logprobs": (NO_PROBABILITIES, ()),
+        "top_logprobs": (NO_PROBABILITIES, (0,)),
+        "modalities": ("the answer is a text: leave it out", (["text"],)),
+        "function_call": ("force a function with tools and tool_choice instead", ("none", "auto")),
+        **dict.fromkeys(
+            ("guided_json", "guided_choice", "guided_regex", "guided_grammar", "structured_outputs"),
+            (_USE_RESPONSE_FORMAT, ()),
+        ),
+    }
+
+    messages: list[Message] = Field(min_length=1, max_length=1_000)
+    max_tokens: int | None = Field(None, ge=1, description="Bounds the answer, not the stages before it.")
+    max_completion_tokens: int | None = Field(None, ge=1)
+    stream_options: StreamOptions | None = None
+    response_format: Any = Field(None, description="text, json_object, or json_schema for one value.")
+    stop: str | list[str] | None = Field(None, description="Ends the text of the answer.")
+
+    @property
+    def turns(self) -> list[Turn]:
+        """See `AskRequest`."""
+        paths = (f"messages.{index}" for index in range(len(self.messages)))
+        return [
+            Turn(path, f"{path}.content", message) for path, message in zip(paths, self.messages, strict=True)
+        ]
+
+    @property
+    def answer_tokens(self) -> int | None:
+        """See `AskRequest`; given in either of two fields."""
         return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def answer_format(self) -> tuple[str, Any]:
+        """See `AskRequest`."""
+        given = self.response_format
+        inner = given.get("json_schema") if isinstance(given, dict) else None
+        path = "response_format.json_schema.schema"
+        return path, {**inner, **given} if isinstance(inner, dict) else given
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """See `AskRequest`."""
+        texts = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return tuple(text for text in texts if text)
+
+    @property
+    def stream_usage(self) -> bool | None:
+        """See `AskRequest`."""
+        return self.stream_options.include_usage if self.stream_options else None
 
 
 class FoundBox(BaseModel):
@@ -159,20 +240,41 @@ class Looked(BaseModel):
 
 
 class Reply(BaseModel):
-    """The message of the answer."""
+    """The message of the answer. `refusal` says why there is none in the form that was asked for."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     reasoning_content: str
-    refusal: None = None
+    refusal: str | None = None
     p2r: Looked
+
+
+class FunctionCall(BaseModel):
+    """Which function is called, and its arguments as JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(BaseModel):
+    """The call of the function that was to be called."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class ToolReply(Reply):
+    """The message of an answer that is handed to a function."""
+
+    tool_calls: list[ToolCall]
 
 
 class Choice(BaseModel):
     """The one answer."""
 
     index: Literal[0] = 0
-    message: Reply
+    message: ToolReply | Reply
     finish_reason: FinishReason
     logprobs: None = None
 

@@ -1,31 +1,59 @@
-"""A prediction → the reply in the protocol."""
+"""A prediction → what both endpoints send: the text of the answer, what happened, the tokens."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2r.record import box_record
-from p2r.serving.protocol import ChatCompletion, Choice, FoundBox, Images, Looked, Reply, TokenUsage
+from p2r.serving.protocol import FoundBox, Images, Looked, TokenUsage
+from p2r.serving.structured import Unfit
 
 if TYPE_CHECKING:
     from p2r.serving.asked import Asked
-    from p2r.serving.protocol import FinishReason
     from p2r.types import Evidence, Prediction, Question
 
 # Which model wrote an answer, and with which vocabulary, is not known here.
 _TOKEN = re.compile(r"\s*(?:\w{1,4}|[^\w\s])")
 
 
-def answer_text(asked: Asked, question: Question, prediction: Prediction) -> tuple[str, FinishReason]:
-    """The content of the message, and why it ends; empty where there is no answer."""
-    answer = prediction.answer or ""
-    if answer and question.choices and asked.model != "p2r-letter":
-        answer = question.option(answer)
-    content, was_cut = cut(answer, asked.request.answer_tokens)
-    return content, "length" if was_cut or prediction.truncated else "stop"
+@dataclass(frozen=True, slots=True)
+class AnswerText:
+    """The answer as it is sent.
+
+    Attributes:
+        text: plain, or JSON where that was asked for; empty where there is no answer.
+        refusal: why there is no answer in the form that was asked for; empty where there is one, or no form.
+        was_cut: it, or what the model wrote, was longer than allowed.
+    """
+
+    text: str
+    refusal: str = ""
+    was_cut: bool = False
+
+
+def answer_text(asked: Asked, question: Question, prediction: Prediction) -> AnswerText:
+    """The answer of a prediction, as it is sent."""
+    answer = prediction.answer
+    text = answer or ""
+    if answer and question.choices:
+        if asked.letter_format:
+            text = asked.letter_format.replace("$LETTER", answer)
+        elif asked.model != "p2r-letter":
+            text = question.option(answer)
+    if asked.form:
+        try:
+            text = asked.form.write(answer, text, prediction.thinking)
+        except Unfit as unfit:
+            why = prediction.notes[-1] if answer is None and prediction.notes else str(unfit)
+            return AnswerText(
+                "", f"There is no answer in the form that was asked for: {why}", prediction.truncated
+            )
+    ends = [text.index(stop) for stop in asked.stop if stop in text]
+    text, was_cut = cut(text[: min(ends, default=len(text))], asked.max_tokens)
+    return AnswerText(text, was_cut=was_cut or prediction.truncated)
 
 
 def cut(text: str, max_tokens: int | None) -> tuple[str, bool]:
@@ -60,7 +88,7 @@ async def looked(
         truncated=prediction.truncated,
         seconds={stage: round(seconds, 4) for stage, seconds in prediction.seconds.items()},
         digest=prediction.digest,
-        images=await images(evidence) if evidence and asked.request.p2r.include_images else None,
+        images=await images(evidence) if evidence and asked.options.include_images else None,
     )
 
 
@@ -79,20 +107,27 @@ def token_usage(prediction: Prediction) -> TokenUsage:
     return TokenUsage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
 
 
-async def chat_completion(
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One answered question: all that a reply is made of."""
+
+    id: str
+    asked: Asked
+    answer: AnswerText
+    thinking: str
+    looked: Looked
+    usage: TokenUsage
+
+
+async def outcome_of(
     asked: Asked, question: Question, prediction: Prediction, evidence: Evidence | None
-) -> ChatCompletion:
-    """The whole reply."""
-    content, finish = answer_text(asked, question, prediction)
-    reply = Reply(
-        content=content,
-        reasoning_content=prediction.thinking,
-        p2r=await looked(asked, question, prediction, evidence),
-    )
-    return ChatCompletion(
-        id=question.id,
-        created=int(time.time()),
-        model=asked.model,
-        choices=[Choice(message=reply, finish_reason=finish)],
-        usage=token_usage(prediction),
+) -> Outcome:
+    """What came of a question."""
+    return Outcome(
+        question.id,
+        asked,
+        answer_text(asked, question, prediction),
+        prediction.thinking,
+        await looked(asked, question, prediction, evidence),
+        token_usage(prediction),
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+from errno import EADDRINUSE
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError, MissingExtraError
@@ -16,7 +18,6 @@ from p2r.serving.app import create_app
 from p2r.serving.connections import ImpatientProtocol
 
 if TYPE_CHECKING:
-    import socket
     from types import FrameType
 
     from fastapi import FastAPI
@@ -55,10 +56,14 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except OSError as error:
+            # Somebody else took the address between our binding and our listening.
+            raise InputError(f"cannot listen on {self.config.host}: {error.strerror}") from None
         for server in self.servers:
             for listening in server.sockets:
-                log.info("listening on %s", "{}:{}".format(*listening.getsockname()[:2]))
+                log.info("listening on %s", _address(listening))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Begin to end; a second signal does not wait.
@@ -71,6 +76,14 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
         self._admission.end(self._drain_s)
+        if self._admission.accepted and not self.force_exit:
+            log.info(
+                "stopping: up to %g s for the %d requests that were accepted; a second signal ends them now",
+                self._drain_s,
+                self._admission.accepted,
+            )
+        else:
+            log.info("stopping")
         await super().shutdown(sockets)
         if self.force_exit:
             # uvicorn leaves it out then, and the page would be torn down with complaints.
@@ -82,20 +95,57 @@ def _protocol(config: ServingConfig) -> type[ImpatientProtocol]:
     return type("Protocol", (ImpatientProtocol,), {"header_timeout_s": config.header_timeout_s})
 
 
-async def serve(p2r: P2R, config: ServingConfig) -> None:
+def bind(config: ServingConfig) -> list[socket.socket]:
+    """Take the address before a model is loaded; one socket for each address of the host.
+
+    Raises:
+        InputError: it cannot be had.
+    """
+    port, bound = config.port, list[socket.socket]()
+    try:
+        found = socket.getaddrinfo(config.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, address in dict.fromkeys((each[0], each[4]) for each in found):
+            bound.append(socket.socket(family, socket.SOCK_STREAM))
+            bound[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                bound[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            bound[-1].bind((address[0], port, *address[2:]))
+            # Where any port will do, all addresses get the one that the first got.
+            port = bound[-1].getsockname()[1]
+    except OSError as error:
+        for each in bound:
+            each.close()
+        why = (
+            "the port is in use: stop what uses it, or give --port"
+            if error.errno == EADDRINUSE
+            else error.strerror
+        )
+        raise InputError(f"cannot listen on {config.host}:{port}: {why}") from None
+    return bound
+
+
+async def serve(p2r: P2R, config: ServingConfig, sockets: list[socket.socket] | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then close the pipeline.
+
+    Args:
+        p2r: answers the questions.
+        config: of the server.
+        sockets: as `bind` gives them; None to bind now.
 
     Raises:
         InputError: the address cannot be listened on.
         MissingExtraError: there is to be a page, and no Gradio.
     """
     try:
-        await DrainingServer(create_app(p2r, config), config).serve()
-    except SystemExit:
-        # uvicorn has logged why.
-        raise InputError(f"cannot listen on {config.host}:{config.port}: is it in use?") from None
+        server = DrainingServer(create_app(p2r, config), config)
+        await server.serve(sockets or bind(config))
     finally:
         await p2r.aclose()
+
+
+def _address(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def log_to_stderr() -> None:
