@@ -141,7 +141,7 @@ def test_a_step_that_takes_long_is_left_and_done_again_as_it_was(
 ) -> None:
     """The step is interrupted in its middle; the weights and the random state are those of its begin."""
     changes = ["phases=[{role: perceiver}]", "training.steps=2", "training.save_every=9"]
-    changes += ["training.freeze_vision=true", "training.prompts=256"]
+    changes += ["training.freeze_vision=true", "training.prompts=96"]
     whole, out = tmp_path / "whole", tmp_path / "run"
     warm.value("warm.train", recipe=small["recipe"], out=whole, changes=changes)
     seconds = PhaseFolder(whole / "phases/01-perceiver").metrics()[1]["seconds/step"]
