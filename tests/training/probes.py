@@ -210,7 +210,7 @@ def _with_pictures(prompt: list[dict[str, Any]], images: list[Any]) -> list[dict
 
 
 def configured(recipe: str, changes: list[str]) -> dict[str, Any]:
-    """Of TRL's configuration of the first phase; parameters as a literal, since JSON has no whole-number keys."""
+    """Of TRL's configuration of the first phase; parameters as literals: keys of JSON are texts."""
     from p2r.training.checkbuild import sampling_parameters
     from p2r.training.dataset import settings_of
     from p2r.training.trainer import configure

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from tiny_model import SPECIAL
 
 if TYPE_CHECKING:
