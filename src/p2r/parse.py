@@ -124,14 +124,14 @@ def _read(visible: str, reader: BoxReader) -> None:
         reader.say(note)
     markup = MarkupReader(reader)
     position = 0
-    corner: Root | None = None  # a root that may be the first of two corners
+    paired = False  # with the root before it
     for root, following in zip_longest(found.roots, found.roots[1:]):
         markup.read(visible[position : root.start])
         position = root.end
-        if corner is not None:
-            corner = None
+        if paired:
+            paired = False
         elif following and _are_corners(visible, root, following):
-            corner = root
+            paired = True
             reader.visit(LooseList([root.node, following.node], closed=True), markup.label)
         else:
             reader.visit(root.node, markup.label)
