@@ -1,4 +1,4 @@
-"""`p2r doctor`: what is installed and what the models can do, one finding a line, with what to do about it."""
+"""`p2r doctor`: what is installed and what the models can do, a finding a line, with what to do about it."""
 
 from __future__ import annotations
 
