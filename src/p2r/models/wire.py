@@ -167,9 +167,8 @@ def read_context_tokens(data: object, model: str) -> int | None:
     entries = data.get("data") if isinstance(data, dict) else None
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, dict) and entry.get("id") == model:
-            meta = entry.get("meta")
-            places = [entry, meta if isinstance(meta, dict) else {}]
-            return next((n for place in places for key in _CONTEXT_FIELDS if (n := _count(place, key))), None)
+            meta = entry["meta"] if isinstance(entry.get("meta"), dict) else {}
+            return _count(entry, *_CONTEXT_FIELDS) or _count(meta, *_CONTEXT_FIELDS) or None
     return None
 
 
