@@ -209,15 +209,20 @@ def _with_pictures(prompt: list[dict[str, Any]], images: list[Any]) -> list[dict
     return prepare_multimodal_messages(prompt, images=images)
 
 
-def configured(recipe: str, changes: list[str], *names: str) -> str:
-    """Fields of TRL's configuration of the first phase, as a literal (JSON has no whole-number keys)."""
+def configured(recipe: str, changes: list[str]) -> dict[str, Any]:
+    """Of TRL's configuration of the first phase; parameters as literals: keys of JSON are texts."""
+    from p2r.training.checkbuild import sampling_parameters
     from p2r.training.dataset import settings_of
     from p2r.training.trainer import configure
 
     loaded = load_recipe(Path(recipe), changes)
     start = rounds.find_start(loaded.model)
     found = configure(loaded, loaded.phases[0], settings_of(loaded), start, output=Path("out"), seed=0)
-    return {name: getattr(found, name) for name in ("use_vllm", "vllm_max_model_length")}
+    names = ("use_vllm", "vllm_max_model_length", "max_completion_length", "chat_template_kwargs")
+    return {name: getattr(found, name) for name in names} | {
+        "generation": repr(found.generation_kwargs),
+        "sampling": repr(sampling_parameters(found)),
+    }
 
 
 def file_hash(path: str) -> str:

@@ -99,11 +99,11 @@ def serve(
             ui=ui,
         )
         check_model(reasoner)
-        chosen = read_settings(model, settings, prompts, changes)
-        log_to_stderr()
         with ExitStack() as closing:
             # Before the model, which may take minutes to load.
             sockets = [closing.enter_context(each) for each in bind(config)]
+            chosen = read_settings(model, settings, prompts, changes)
+            log_to_stderr()
             p2r = P2R(
                 model, reasoner=reasoner, settings=chosen, limits=config.picture, concurrency=concurrency
             )
