@@ -369,6 +369,7 @@ def test_demo_with_a_failing_model_says_so(tmp_path: Path) -> None:
     assert result.exit_code == 3
     assert "no such thing" in result.stderr
     assert "✓" not in result.stdout
+    assert not (tmp_path / "out").exists(), "nothing is left behind"
 
 
 # p2r doctor
