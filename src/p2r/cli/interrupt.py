@@ -79,6 +79,8 @@ def stoppable(tell: Callable[[str, str], None], afterwards: str) -> Iterator[Non
     try:
         yield
     except KeyboardInterrupt:
+        if not _stop.received:
+            raise
         leave()
     finally:
         _stop.leave = None
