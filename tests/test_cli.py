@@ -185,7 +185,7 @@ def test_a_reply_without_boxes_is_said(picture: str) -> None:
     with Server(answering("I see no bus.")) as server:
         assert "held no box" in ask(server, picture).stdout
     with Server(answering("[]")) as server:
-        assert "the whole picture" in ask(server, picture).stdout
+        assert "the whole image" in ask(server, picture).stdout
 
 
 def test_a_models_text_cannot_steer_the_terminal(picture: str) -> None:
@@ -369,6 +369,7 @@ def test_demo_with_a_failing_model_says_so(tmp_path: Path) -> None:
     assert result.exit_code == 3
     assert "no such thing" in result.stderr
     assert "✓" not in result.stdout
+    assert not (tmp_path / "out").exists(), "nothing is left behind"
 
 
 # p2r doctor

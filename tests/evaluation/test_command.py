@@ -299,6 +299,13 @@ def test_questions_without_answers_are_told_where_to_go(tmp_path):
     assert "P2R.answer_many" in done.output
 
 
+def test_verbose_names_every_failure(tmp_path, questions):
+    with servers.Server(lambda _: servers.status(400, message="not today")) as server:
+        done = evaluate(server.url, questions, tmp_path / "run", "--limit", 3, "--mode", "direct", "-v")
+    assert done.exit_code == 3
+    assert done.stderr.count("in mode direct failed: ") == 3
+
+
 def test_latency_is_said_to_include_waiting(tmp_path, questions):
     with servers.Server(lambda _: answer) as server:
         done = evaluate(server.url, questions, tmp_path / "run", "--limit", 2, "--mode", "direct")

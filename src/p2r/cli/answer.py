@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -175,7 +176,9 @@ async def _predict(
 
     with stderr(quiet=quiet).status(f"loading {model} …") as status:
         # In a thread, so that an interrupt need not wait for the weights.
+        start_s = time.perf_counter()
         opened = await asyncio.to_thread(P2R, model, reasoner=reasoner, settings=settings)
+        _LOG.info("model opened in %.1f s", time.perf_counter() - start_s)
         async with opened as p2r:
             status.update("perceiving …" if mode == "p2r" else "reasoning …")
             return await p2r.predict(question, mode, observer=_Progress(status))

@@ -82,10 +82,10 @@ async def _ask(model: str, reasoner: str | None, out: Path) -> list[_Show]:
     with stderr().status(f"loading {model} …") as status:
         opened = await asyncio.to_thread(P2R, model, reasoner=reasoner)
         async with opened as p2r:
-            _make_folder(out)
             for number, sample in enumerate(samples, 1):
                 status.update(f"question {number} of {len(samples)} …")
                 shows.append(await _show(p2r, sample))
+                _make_folder(out)  # only now: a model that fails leaves nothing behind
                 figures.append(asyncio.create_task(asyncio.to_thread(_draw, shows[-1], out)))
             status.update("drawing the figures …")
             await asyncio.gather(*figures)

@@ -26,6 +26,7 @@ from p2r.cli.options import (
     check_folder,
     examples,
     read_settings,
+    settings_changes,
 )
 from p2r.models import DEFAULT_MODEL
 from p2r.types import MODES
@@ -150,6 +151,7 @@ def evaluate(
         from p2r.evaluation.records import PICTURE
 
         check_folder(out)
+        settings_changes(settings, prompts, changes)  # a wrong one is refused before anything is fetched
         generated = benchmark == "scenes" and data is None
         place = str(as_path(data).resolve()) if data and as_path(data).exists() else data
         opening: dict[str, Any] = {

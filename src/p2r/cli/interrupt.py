@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-GRACE_S = 3.0  # for a cancelled coroutine that waits for something else
+GRACE_S = 3.0  # for what was cancelled and waits for something else
 
 
 @dataclass
@@ -61,6 +61,9 @@ def stoppable(tell: Callable[[str, str], None], afterwards: str) -> Iterator[Non
         with suppress(RuntimeError):  # the signal came in the middle of another line
             tell("stopping", f"what is on its way is cancelled; {afterwards}; Ctrl-C again ends at once")
         if _stop.cancel is None:
+            timer = threading.Timer(GRACE_S, leave)
+            timer.daemon = True
+            timer.start()
             raise KeyboardInterrupt
         _stop.cancel()
 
@@ -76,6 +79,8 @@ def stoppable(tell: Callable[[str, str], None], afterwards: str) -> Iterator[Non
     try:
         yield
     except KeyboardInterrupt:
+        if not _stop.received:
+            raise
         leave()
     finally:
         _stop.leave = None
