@@ -1,7 +1,7 @@
 """A judge model for free-form answers: is this answer the gold answer in other words?
 
-The verdict is what its reply states after any thinking: "yes", "Correct.", "Verdict: no", "They are not the same."
-A reply that states nothing, or one thing and its opposite, is no verdict.
+The verdict is what its reply states after any thinking: "yes", "Correct.", "Verdict: no", "They are not the
+same." A reply that states nothing, or one thing and its opposite, is no verdict.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Judge:
 def read_verdict(reply: str) -> bool | None:
     """What a judge's reply states after its thinking: True for yes, False for no, None for anything else.
 
-    Stated is a verdict by a sentence that starts with it ("No. …"), by a label ("Verdict: yes"), or else by saying
+    A verdict is stated by a sentence that starts with it ("No. …"), by a label ("Verdict: yes"), and by saying
     that the answers are the same or not. All that is stated must agree.
     """
     after = split_thinking(reply).after
@@ -120,11 +120,8 @@ def read_verdict(reply: str) -> bool | None:
 def _predicates(text: str) -> set[bool]:
     found: set[bool] = set()
     for match in _PREDICATE.finditer(text):
-        if (
-            match["yes"]
-            and match["yes"].casefold() == "yes"
-            or match["no"]
-            and match["no"].casefold() == "no"
+        if (match["yes"] and match["yes"].casefold() == "yes") or (
+            match["no"] and match["no"].casefold() == "no"
         ):
             continue  # "The answer is yes" may quote the answer
         same = bool(match["yes"] or match["agree"])

@@ -65,8 +65,8 @@ def options(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
 def legal_choices(found: Sequence[str]) -> tuple[str, ...]:
     """Options as a `Question` takes them, in place: empty ones become a dash.
 
-    Benchmarks do contain such rows, and their letters must stay where they are. Nothing that holds a letter is
-    added: the reader of answers would take it for an option.
+    Benchmarks do contain such rows, and their letters must stay where they are. Nothing that holds a letter
+    is added: the reader of answers would take it for an option.
     """
     return tuple(option.strip() or "—" for option in found)
 
