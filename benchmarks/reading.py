@@ -5,8 +5,8 @@
     python benchmarks/reading.py --questions mmmu.jsonl --letters 3 --seed 1   # three options a question
 
 A file of `--questions` has one JSON object a line with `question` and `choices` (format of `p2r.samples`; no
-image is opened). Without either, only the questions of `HARD` below are used: options that hold letters, units,
-other options, denials and quoted answers.
+image is opened). Without either, only the questions of `HARD` below are used: options that hold letters,
+units, other options, denials and quoted answers.
 
 Each phrasing says which option it asserts, or that it asserts none. A reading is *right* when it gives that
 option, or none where none is asserted; *no answer* when it gives none although one is asserted; and *wrong*
@@ -32,8 +32,8 @@ from p2r.types import LETTERS, Question
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# {L} is the asserted option's letter, {l} in lower case, {T} its text; {O} and {P} are letter and text of another
-# option, and {Q} is the letter of a third one.
+# {L} is the asserted option's letter, {l} in lower case, {T} its text; {O} and {P} are letter and text of
+# another option, and {Q} is the letter of a third one.
 ASSERTING: dict[str, tuple[str, ...]] = {
     "letter": (
         "{L}",

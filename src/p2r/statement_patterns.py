@@ -36,23 +36,8 @@ FUNCTION_WORDS = frozenset(
             "in",
             "is",
         ),
-        *(
-            "it",
-            "neither",
-            "no",
-            "none",
-            "nor",
-            "not",
-            "of",
-            "on",
-            "or",
-            "so",
-            "that",
-            "the",
-            "this",
-            "to",
-            "with",
-        ),
+        *("it", "likely", "maybe", "neither", "no", "none", "nor", "not", "of", "on", "or", "perhaps"),
+        *("possibly", "probably", "so", "that", "the", "this", "to", "with"),
     }
 )
 
@@ -70,7 +55,8 @@ _END = (
 )
 _OPEN = rf"[\s\"'(\[{BOX_OPEN}]{{0,4}}(?<!\w)"
 _TEXT = rf"(?<!{MASK}){MASK}+"
-# After a cue, an upper-case letter that is no English word may precede the option's text, after a verb any word.
+# After a cue, an upper-case letter that is no English word may precede the option's text, after a verb any
+# word.
 _CUED = rf"{_OPEN}(?:([A-Za-z]|{_TEXT}){_END}|([B-HJ-Z])(?=\s{MASK}))"
 _TOLD = rf"{_OPEN}(?:([A-Za-z]|{_TEXT}){_END}|([B-HJ-Z])(?=\s[a-z{MASK}]))"
 _UPPER = rf"{_OPEN}([A-Z]|{_TEXT}){_END}"
@@ -135,6 +121,8 @@ PATTERNS: dict[int, tuple[re.Pattern[str], ...]] = {
             r"(?:(?i:\b(?:answer|ans\.?|antwort|respuesta|réponse|resposta|risposta))|答案|정답)"
             rf"(?=[ \"'(\[]){_UPPER}"
         ),
+        # A heading, and a line that holds the letter alone.
+        re.compile(rf"(?i:\banswer)\n[\"'(\[]{{0,2}}([A-Z]|{_TEXT})[\"')\].]{{0,2}}(?=\n|$)"),
         re.compile(rf"{_CHOOSING}(?i:{_ADVERB}{{0,3}}){_CUED}"),
         re.compile(rf"{_LETTER_IS}(?i:(?:the|my)\s(?:\w+\s)?(?:answer|choice|option|pick)\b)"),
     ),

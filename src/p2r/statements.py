@@ -9,8 +9,9 @@ Every mention of an option, by letter or by text, has a strength:
 - `LOOSE`: a letter that may be anything. "Vitamin C".
 
 A mention that is denied ("not B", "B is wrong", "whether B", "anything but B") asserts nothing. Of the
-others, the statements of the answer count, and what takes them back; else what is said to be correct; else the letter
-that the text starts with ("(B) blue, …"); else every mention. What counts must name one and the same option.
+others, the statements of the answer count, and what takes them back; else what is said to be correct; else
+the letter that the text starts with ("(B) blue, …"); else every mention. What counts must name one and the
+same option.
 """
 
 from __future__ import annotations
@@ -253,7 +254,8 @@ def _whole_words(option: str) -> re.Pattern[str]:
     after = r"(?!\w|['-]\w)" + (r"(?![%°])(?![.,:/]\d)" if option[-1].isdecimal() else "")
     if any(char.isdecimal() for char in option):  # nor a number that is calculated with
         before, after = before + r"(?<![+*/×÷-]\s)", after + r"(?!\)?\s?[+*/×÷]|\)?\s-\s)"
-    after += r"(?!\s\w)" if option.casefold() in patterns.FUNCTION_WORDS else ""
+    if option.casefold() in patterns.FUNCTION_WORDS:  # "no" in "no doubt", "neither" in "neither (A) nor (B)"
+        after += r"(?!\s\w|\s\(\w\)\s(?:n?or|and)\b)"
     # One letter is a name: the option "S" is not in "it's".
     return re.compile(before + re.escape(option) + after, 0 if len(option) == 1 else re.IGNORECASE)
 

@@ -42,7 +42,10 @@ _DEGREE = (
 )
 _SAME = r"(?:correct|right|true|accurate|equivalent|identical|equal|same|match(?:es|ing)?)"
 _OTHER = r"(?:incorrect|wrong|false|inaccurate|different|mismatch|inequivalent|unequal)"
-_END = r"(?=\s?(?:[.!,;\n]|$|:(?!\s?(?:yes|no|not|true|false|correct|incorrect)\b))|\s(?:[-–—]|because\b|since\b))"
+_END = (
+    r"(?=\s?(?:[.!,;\n]|$|:(?!\s?(?:yes|no|not|true|false|correct|incorrect)\b))"
+    r"|\s(?:[-–—]|because\b|since\b))"
+)
 _STATED = (
     rf"(?:(?P<yes>yes|{_DEGREE}{_SAME})|"
     rf"(?P<no>no(?:\s(?:match|equivalence))?|(?:not|n't|never)\s{_DEGREE}{_SAME}|{_DEGREE}{_OTHER}))(?![\w-])"
@@ -103,8 +106,8 @@ class Judge:
 def read_verdict(reply: str) -> bool | None:
     """What a judge's reply states after its thinking: True for yes, False for no, None for anything else.
 
-    A verdict is stated by a sentence that starts with it ("No. …"), by a label ("Verdict: yes"), and by saying
-    that the answers are the same or not. All that is stated must agree.
+    A verdict is stated by a sentence that starts with it ("No. …"), by a label ("Verdict: yes"), and by
+    saying that the answers are the same or not. All that is stated must agree.
     """
     after = split_thinking(reply).after
     if after is None or len(after) > MAX_REPLY_CHARS:
