@@ -163,7 +163,8 @@ LEAD = re.compile(
     rf"(?:([A-Z])(?:\n|[.):\]}}>,;{BOX_CLOSE}]+(?=\s|$)|\s[-–—](?=\s))|([a-z])[.)\]]+(?=\s|$))"
 )
 LABELLED_LINE = re.compile(r"(?:^|(?<=\n)|(?<=:\s))(?:\d\.\s|[-•]\s)?[\"'(\[]?([A-Z])[.):\]]")
-LABELLED = re.compile(r"[A-Z](?:[)\]:]|\.\s)")
+PART_START = re.compile(r"(?:^|[.,;:!?\n]\s?)[\"'(\[]?$")
+LABEL = re.compile(r"[A-Z](?:[)\]:]|\.\s)")
 
 # Between two mentions.
 
@@ -188,7 +189,7 @@ DENIAL = re.compile(
     r"(?i:\bnot\b(?!\s(?:only|just|merely|sure))|n't\b|\b(?:never|neither|nor|nothing|hardly|barely|fails?|lacks?|"
     r"cannot|except|excluding|unlike|unlikely|whether|if|unless|instead of|than|opposed to|"
     r"(?:anything|everything|all) but|without(?!\s(?:a |any )?doubt)|no(?!\s(?:doubt|question)\b)|"
-    r"(?:rul|eliminat|exclud|dismiss|reject|discard|doubt)\w*|"
+    r"(?:rul|eliminat|exclud|dismiss|reject|discard|(?<!no )(?<!a )(?<!any )doubt)\w*|"
     r"nicht|kein\w*|pas|non|não|nao|ni|niet|geen|nie|inte|ikke|не|bukan|không phải)\b|不|非)"
 )
 # "If it is red, the answer is A." But "If I had to guess, A."

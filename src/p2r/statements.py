@@ -100,11 +100,7 @@ def _what_counts(held: Sequence[Mention], masked: str, options: Mapping[str, str
         others = [
             mention
             for mention in held
-            if mention is not lead
-            and (
-                mention.strength == CLAIM
-                or (not mention.by_text and patterns.LABELLED.match(masked, mention.start))
-            )
+            if mention is not lead and (mention.strength == CLAIM or _is_labelled(mention, masked))
         ]
         return [lead, *others, *_same_sentence(lead, held, masked), *_alternatives([lead], held, masked)]
     # What a long text only mentions, it does not conclude, unless it ends with it.
@@ -129,6 +125,15 @@ def _lead(held: Sequence[Mention], masked: str) -> Mention | None:
     if not found:
         return None
     return next((mention for mention in held if mention.start <= found.start(1) < mention.end), None)
+
+
+def _is_labelled(mention: Mention, masked: str) -> bool:
+    """Whether a letter starts a part of the text, as in "A: red, B: blue"."""
+    return (
+        not mention.by_text
+        and bool(patterns.LABEL.match(masked, mention.start))
+        and bool(patterns.PART_START.search(masked, max(0, mention.start - 8), mention.start))
+    )
 
 
 def _same_sentence(lead: Mention, held: Sequence[Mention], masked: str) -> list[Mention]:
