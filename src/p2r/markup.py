@@ -30,7 +30,7 @@ _HEADING = re.compile(r"^#{1,6} ", re.MULTILINE)
 _SCRIPT_CHANGE = re.compile(rf"(?<=[{CJK}])(?=[A-Za-z])|(?<=[A-Za-z])(?=[{CJK}])")
 _PLAIN_SIGNS = str.maketrans(
     {
-        **dict.fromkeys("*`\u200b\u200c\u200d\u200e\u200f\ufeff\u00ad\ufffc"),
+        **dict.fromkeys("*`✅✔☑\ufe0f\u200b\u200c\u200d\u200e\u200f\ufeff\u00ad\ufffc"),
         **dict.fromkeys("‘’", "'"),
         **dict.fromkeys("“”„«»「」『』《》【】", '"'),
         "−": "-",

@@ -135,6 +135,7 @@ PATTERNS: dict[int, tuple[re.Pattern[str], ...]] = {
     ),
     CLAIM: (
         STATES_A_LETTER,
+        re.compile(rf"{_LETTER_IS}(?i:possible|plausible|likely)\b"),
         # A sentence of its own, and what ends a line after a colon or an arrow.
         re.compile(
             rf"(?:(?<=[.!?;]\s)|(?<=\n)|^)[\"'(\[]{{0,2}}([A-Z]|{_TEXT})[\"')\]]{{0,2}}(?=[.!?;\n]|$)(?!\.\w)"
@@ -160,7 +161,7 @@ BOX = re.compile(f"{BOX_OPEN}[^{BOX_OPEN}{BOX_CLOSE}]*{BOX_CLOSE}")
 
 LEAD = re.compile(
     rf"[\"'(\[{{<{BOX_OPEN}]{{0,3}}"
-    rf"(?:([A-Z])(?:\n|[.):\]}}>,;{BOX_CLOSE}]+(?=\s|$)|\s[-–—](?=\s))|([a-z])[.)\]]+(?=\s|$))"
+    rf"(?:([A-Z])(?:\n|[.):\]}}>,;{BOX_CLOSE}]+(?=\s|$)|\s[-–—](?=\s)|\s(?=(?:because|since)\b))|([a-z])[.)\]]+(?=\s|$))"
 )
 LABELLED_LINE = re.compile(r"(?:^|(?<=\n)|(?<=:\s))(?:\d\.\s|[-•]\s)?[\"'(\[]?([A-Z])[.):\]]")
 PART_START = re.compile(r"(?:^|[.,;:!?\n]\s?)[\"'(\[]?$")
@@ -197,11 +198,12 @@ SUPPOSITION = re.compile(
     r"(?i:\s?(?:and |but |only |then )?(?:if|unless|suppose|assuming|were|had)\b(?!\s(?:i|we|forced)\b))"
 )
 DENIED_AFTER = re.compile(
-    rf"(?i:[\s\"').\]{BOX_CLOSE}]{{0,3}}(?:\?\s*\S"
-    r"|(?:is|are|was|were|seems|looks|(?:would|must|can|could|may|might|should) be|has been)(?:n't\b|"
+    rf"(?i:[\s\"').\]{BOX_CLOSE}]{{0,3}}(?:"
+    r"(?:is|are|was|were|seems|looks|(?:would|must|can|could|may|might|should) be|has been)(?:n't\b|"
     r"(?:\s(?:also|clearly|certainly|definitely|obviously|probably|likely|just|simply|therefore|thus|still|actually|"
     r"an?|the)){0,2}\s(?:not|wrong|incorrect|false|never|unlikely|out|ruled|eliminated|excluded|dismissed|rejected|"
     r"impossible|implausible|irrelevant|distractor)\b)"
-    r"|(?:does|do|did|can|could|would|will|has|have)(?:n't|\snot)\b|cannot\b|ist\snicht|n'est|no\ses|non\sè|não\sé"
-    r"|\s?(?:是|也)?(?:不|错)|\s?(?:では|じゃ)|\s?[가이는은]\s?아니))"
+    r"|(?:does|do|did|can|could|would|will|has|have)(?:n't|\snot)\b|(?:cannot|can't|won't)\b"
+    r"|(?:(?:would|could|might)\sbe\s\w+\s)?(?:only\s)?(?:if|unless)\b|ist\snicht|n'est|no\ses|non\sè|não\sé"
+    r"|\s?(?:是|也)?(?:不|错)|\s?(?:では|じゃ)|\s?[가이는은]\s?아[니닙]))"
 )

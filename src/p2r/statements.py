@@ -128,12 +128,11 @@ def _lead(held: Sequence[Mention], masked: str) -> Mention | None:
 
 
 def _is_labelled(mention: Mention, masked: str) -> bool:
-    """Whether a letter starts a part of the text, as in "A: red, B: blue"."""
-    return (
-        not mention.by_text
-        and bool(patterns.LABEL.match(masked, mention.start))
-        and bool(patterns.PART_START.search(masked, max(0, mention.start - 8), mention.start))
-    )
+    """Whether a letter starts a part, as in "A: red, B: blue", or stands beside its own text."""
+    if mention.by_text:
+        return False
+    starts = patterns.PART_START.search(masked, max(0, mention.start - 8), mention.start)
+    return mention.end - mention.start > 1 or bool(starts and patterns.LABEL.match(masked, mention.start))
 
 
 def _same_sentence(lead: Mention, held: Sequence[Mention], masked: str) -> list[Mention]:
@@ -186,7 +185,9 @@ def _is_denied_before(masked: str, mention: Mention) -> bool:
 
 
 def _is_denied_after(masked: str, mention: Mention) -> bool:
-    return bool(patterns.DENIED_AFTER.match(masked, mention.end, mention.end + WINDOW))
+    stop = patterns.SENTENCE_END.search(masked, mention.end, mention.end + WINDOW)
+    asked = stop is not None and stop[0] == "?"
+    return asked or bool(patterns.DENIED_AFTER.match(masked, mention.end, mention.end + WINDOW))
 
 
 # Mentions.
