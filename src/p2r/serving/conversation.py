@@ -103,6 +103,8 @@ def _parts(turn: Turn) -> list[_Part]:
 
 
 def _part(raw: object, path: str) -> _Part:
+    if isinstance(raw, str):
+        return _Part(path, raw, raw=raw)
     if isinstance(raw, TextPart):
         return _Part(path, raw.text, raw=raw)
     if isinstance(raw, ImagePart):
