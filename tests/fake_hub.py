@@ -90,9 +90,10 @@ class _Exchange(BaseHTTPRequestHandler):
             if path.startswith((files, files.removeprefix("/datasets"))):
                 self.file(folder / path.partition("/resolve/")[2].partition("/")[2])
                 return
-            if path == api or path.startswith(f"{api}/"):
-                self.about(name, folder, path.removeprefix(api), body)
-                return
+            for about in (api, f"/api/models/{name}"):
+                if path == about or path.startswith(f"{about}/"):
+                    self.about(name, folder, path.removeprefix(about), body)
+                    return
         self.json({"error": "not found"}, 404)
 
     def about(self, name: str, folder: Path, asked: str, body: str) -> None:

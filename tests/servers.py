@@ -37,7 +37,10 @@ class Exchange(BaseHTTPRequestHandler):
             if self.owner.models is None:
                 self.send(500, "Internal Server Error", content_type="text/plain")
                 return
-            models = [{"id": name, "object": "model"} for name in self.owner.models]
+            models = [
+                {"object": "model", **({"id": model} if isinstance(model, str) else model)}
+                for model in self.owner.models
+            ]
             self.send(200, json.dumps({"object": "list", "data": models}))
         else:
             self.send(200, "{}")
@@ -69,6 +72,8 @@ class Request:
 class Server:
     """Serves in threads until the `with` block ends. With `models=None` it cannot list its models.
 
+    A model is a name, or the whole entry of the list (`{"id": "served", "max_model_len": 8192}`).
+
     Attributes:
         url: the base URL, ending in `/v1`.
         requests: every completion request so far.
@@ -81,7 +86,7 @@ class Server:
         self,
         script: Sequence[Behaviour] | Callable[[int], Behaviour] = (),
         *,
-        models: Sequence[str] | None = ("served",),
+        models: Sequence[str | dict[str, Any]] | None = ("served",),
     ) -> None:
         self._script = script or (reply("fine"),)
         self._lock = threading.Lock()
@@ -143,7 +148,7 @@ def dead_url() -> str:
         return f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
 
 
-def completion(text: str | None, *, finish: str = "stop", **message: Any) -> dict[str, Any]:
+def completion(text: object, *, finish: str | None = "stop", **message: Any) -> dict[str, Any]:
     """The JSON of a whole reply: 7 prompt tokens, one completion token for each word."""
     return {
         "id": "1",
@@ -157,7 +162,7 @@ def completion(text: str | None, *, finish: str = "stop", **message: Any) -> dic
                 "finish_reason": finish,
             }
         ],
-        "usage": {"prompt_tokens": 7, "completion_tokens": len((text or "").split()), "total_tokens": 0},
+        "usage": {"prompt_tokens": 7, "completion_tokens": len(str(text or "").split()), "total_tokens": 0},
     }
 
 

@@ -53,7 +53,7 @@ def test_the_last_closed_tag_after_the_thinking_is_the_answer(text: str, value: 
         ("<answer>blue</answe", "no closed answer tag after the thinking"),
         ("<think>I see <answer>blue</answer></think> so", "no closed answer tag after the thinking"),
         ("<answer>blue</answer><think>then</think>", "no closed answer tag after the thinking"),
-        ("<think>I see <answer>blue</answer>", "the thinking never ends"),
+        ("<think>I see <answer>blue</answer> or", "the thinking never ends"),
         ("<answer>blue</answer><think>or", "the thinking never ends"),
         ("<answer></answer>", "the answer is empty"),
         ("<answer>blue</answer><answer> \n</answer>", "the answer is empty"),
@@ -330,7 +330,7 @@ def test_a_text_that_names_no_option(text: str) -> None:
     "text",
     [
         *("A or B", "A and B", "A/B", "A, B", "A & B", "(a) or (b)", "either A or B", "both A and B", "A B"),
-        *("red or blue", "red and dark red", "A. blue", "B) red", "B (red)", "B, not A", "not A but B"),
+        *("red or blue", "red and dark red", "A. blue", "B) red", "B (red)", "not A, not B"),
         *("neither A nor B", "The answer is A. No, B.", "A: red, B: blue", "option a or option b"),
     ],
 )

@@ -13,8 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from p2r import __version__
+from p2r.box_probe import PROBES
 from p2r.cli import app
-from p2r.cli.answer import is_scene, nano_note
+from p2r.cli.answer import nano_note
 from p2r.doctor import EXTRAS
 from p2r.record import prediction_record
 from p2r.types import Prediction
@@ -133,6 +134,36 @@ def test_prompts_and_settings_come_from_files(server: Server, picture: str, tmp_
     assert record["digest"] != plain["digest"]
 
 
+def test_settings_are_set_one_by_one_after_the_files(server: Server, picture: str, tmp_path: Path) -> None:
+    settings = tmp_path / "part.json"
+    settings.write_text(json.dumps({"geometry": {"max_crops": 2}, "max_tokens": {"perceive": 77}}))
+    changes = ["--set", "geometry.max_crops=1", "--set", "max_tokens.reason=55"]
+    record = json.loads(ask(server, picture, "--settings", settings, *changes, "--json").stdout)
+    assert len(record["crops_px"]) == 1
+    perceive, reason = (request.body for request in server.requests)
+    assert 77 in perceive.values()
+    assert 55 in reason.values()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("geometry.max_crop=1", "geometry.max_crop: there is no such key; known: max_crops, "),
+        ("nothing=1", "nothing: there is no such key; known: geometry, budget, max_tokens, "),
+        ("geometry.max_crops=many", "geometry.max_crops: "),
+        ("box_format=corners", "'qwen3', 'pixels', 'gemini' or 'unit'"),
+        ("geometry.max_crops", "write KEY=VALUE"),
+        ("prompts.reason=none", "$question is missing"),
+    ],
+)
+def test_a_setting_that_does_not_exist(server: Server, picture: str, change: str, says: str) -> None:
+    result = ask(server, picture, "--set", change)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --set")
+    assert says in result.stderr
+    assert not server.requests
+
+
 def test_save_writes_a_figure(server: Server, picture: str, tmp_path: Path) -> None:
     figure = tmp_path / "figure.png"
     result = ask(server, picture, "--save", figure)
@@ -183,16 +214,87 @@ def test_debug_shows_the_trace(picture: str) -> None:
     assert "Traceback" not in run("answer", picture, " ").stderr
 
 
-def test_nano_says_what_it_does_not_know(picture: str, tmp_path: Path) -> None:
-    note = nano_note("nano-base", Path(picture))
-    assert "synthetic scenes" in note
+def test_nano_says_what_it_knows() -> None:
+    note = nano_note("nano-base")
+    assert "nano-base knows only the synthetic scenes" in note
+    assert "any other image" in note, "true of a scene, of its copy and of a photograph"
     assert "Qwen/Qwen3-VL-4B-Instruct" in note
-    assert nano_note("Qwen/Qwen3-VL-4B-Instruct", Path(picture)) == ""
-    assert run("scenes", tmp_path / "made", "--size", "512x512", "--n", 1).exit_code == 0
-    [scene] = (tmp_path / "made" / "images").iterdir()
-    assert is_scene(scene)
-    assert nano_note("nano", scene) == ""
-    assert not is_scene(Path(picture))
+    assert nano_note("Qwen/Qwen3-VL-4B-Instruct") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "asked"),
+    [
+        ("Which colour? (A) red (B) blue", [], ("Which colour?", ["A. red", "B. blue"])),
+        ("Which colour?\nA. red\nB. blue", [], ("Which colour?", ["A. red", "B. blue"])),
+        ("Which colour? (A) red (B) blue", ["--type", "free"], ("Which colour? (A) red (B) blue", [])),
+        ("What is at (A) and (B)?", CHOICES, ("What is at (A) and (B)?", ["A. red", "B. blue"])),
+    ],
+)
+def test_options_in_the_question_are_read(
+    server: Server, picture: str, text: str, options: list[str], asked: tuple[str, list[str]]
+) -> None:
+    result = run("answer", picture, text, *options, "--mode", "direct", "--model", f"{server.url}#served")
+    assert result.exit_code == 0, result.output
+    prompt = "\n".join(part["text"] for part in server.requests[-1].body["messages"][-1]["content"][1:])
+    lines = prompt.splitlines()
+    start = lines.index(f"Question: {asked[0]}")
+    assert lines[start + 1 : start + 1 + len(asked[1])] == asked[1]
+    assert not any(line.startswith("A. ") for line in lines[start + 1 + len(asked[1]) :])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("f.png", "PNG"), ("f.jpg", "JPEG"), ("F.JPEG", "JPEG"), ("f.webp", "WEBP")]
+)
+def test_a_figure_has_the_format_of_its_name_and_may_be_replaced(
+    server: Server, picture: str, tmp_path: Path, name: str, kind: str
+) -> None:
+    for _ in range(2):
+        result = ask(server, picture, "--save", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    with PIL.Image.open(tmp_path / name) as image:
+        assert (image.format, image.width) == (kind, 1600)
+
+
+def test_the_model_comes_from_the_environment(server: Server, picture: str) -> None:
+    model = {"P2R_MODEL": f"{server.url}#served"}
+    for arguments in (["answer", picture, "Which?"], ["answer", picture, "Which?", "--model", "nope"]):
+        result = CliRunner().invoke(app, arguments, env=model)
+        assert (result.exit_code == 0) == ("--model" not in arguments), "an option goes first"
+
+
+def test_verbose_logs_to_stderr_only(server: Server, picture: str) -> None:
+    quiet, loud = ask(server, picture, "--json"), ask(server, picture, "--json", "-vv")
+    assert quiet.stderr == ""
+    for part in ("400×300 pixels", "settings", "bus", "perceive in", "200 OK"):
+        assert part in loud.stderr, part
+    assert json.loads(loud.stdout)["answer"] == json.loads(quiet.stdout)["answer"]
+
+
+# Help
+
+
+COMMANDS = ["answer", "demo", "eval", "report", "serve", "train", "scenes", "data", "doctor"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples_and_fits_80_columns(command: str) -> None:
+    short, long = run(command, "-h", width=80), run(command, "--help", width=80)
+    assert short.stdout == long.stdout
+    head, _, examples = long.stdout.partition("\n  Examples:\n")
+    lines = examples.strip().splitlines()
+    assert lines, "there are examples"
+    assert all(line.strip().startswith("p2r ") for line in lines)
+    assert any(line.strip().startswith(f"p2r {command}") for line in lines)
+    assert max(map(len, head.splitlines())) <= 80
+    assert "list[" not in head
+    assert "pictures" not in head or command == "serve"
+
+
+def test_no_description_is_cut_in_the_list_of_commands() -> None:
+    listed = run("--help", width=80).stdout.split("Commands:")[1]
+    assert "..." not in listed
+    assert all(f"\n  {command} " in listed for command in COMMANDS)
 
 
 # p2r scenes, p2r --version
@@ -207,6 +309,30 @@ def test_scenes_writes_pictures_and_samples(tmp_path: Path) -> None:
     assert {"id", "image", "question", "choices", "answer_type", "answer", "boxes", "family"} <= set(rows[0])
     with PIL.Image.open(out / rows[0]["image"]) as image:
         assert image.size == (640, 480)
+
+
+def test_scenes_continues_and_replaces_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "made"
+    small = ("--size", "300x300")
+    for count in (1, 2, 2):
+        assert run("scenes", out, *small, "-n", count).exit_code == 0
+        assert len((out / "samples.jsonl").read_text().splitlines()) == count
+    listed = (out / "samples.jsonl").read_bytes()
+    for other in (("-n", 1), ("-n", 2, "--seed", 1), ("-n", 2, "--split", "train")):
+        result = run("scenes", out, *small, *other)
+        assert result.exit_code == 2
+        assert "other samples" in result.stderr
+        assert (out / "samples.jsonl").read_bytes() == listed
+
+
+@pytest.mark.parametrize("content", [b'{"image": "mine.jpg"}\n', b"\xff\xfe"])
+def test_scenes_leaves_a_users_samples_alone(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "samples.jsonl").write_bytes(content)
+    result = run("scenes", tmp_path, "--size", "300x300", "-n", 1)
+    assert result.exit_code == 2
+    assert "give another folder" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["samples.jsonl"]
+    assert (tmp_path / "samples.jsonl").read_bytes() == content
 
 
 def test_scenes_refuses_what_it_does_not_know(tmp_path: Path) -> None:
@@ -261,7 +387,7 @@ def findings(result: Result) -> dict[str, dict[str, Any]]:
 def test_doctor_says_what_is_there_and_asks_the_model(tmp_path: Path) -> None:
     with Server(answering(thought=reply("<answer>A</answer>"))) as server:
         result = doctor(server, tmp_path)
-        assert len(server.requests) == 3
+        assert len(server.requests) == 2 + PROBES + 1
     assert result.exit_code == 0
     for name in ("python", "core", "extra local", "extra serve", "bundled", "cpu", "vllm"):
         assert f" {name}  " in result.stdout, name
@@ -269,15 +395,18 @@ def test_doctor_says_what_is_there_and_asks_the_model(tmp_path: Path) -> None:
         assert line[0] in "✓!✗", "one finding a line"
         assert ("→" in line) == (line[0] != "✓"), "a cure for each that is not fine, and only for those"
     assert "#served answers  2 calls in" in result.stdout
-    assert "#served budgets  an 8K picture with 3 crops is 7 tokens, 240 of them pictures" in result.stdout
+    assert "#served boxes  no box format fits" in result.stdout
+    assert "#served budgets  an 8K image with 3 crops is sent as 240 tokens" in result.stdout
+    assert "the server counts 7" in result.stdout
 
 
 def test_doctor_tells_a_model_that_cannot_point(tmp_path: Path) -> None:
     with Server(answering("I see a square.", reply("<answer>A</answer>"))) as server:
         result = doctor(server, tmp_path, "--json")
-        finding = findings(result)[f"{server.url}#served answers"]
+        finding = findings(result)[f"{server.url}#served boxes"]
     assert result.exit_code == 0
     assert finding["state"] == "warning"
+    assert "6 replies without a box" in finding["detail"]
     assert "does not write boxes" in finding["cure"]
 
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import combinations
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2r.parse import MAX_BOXES, MAX_CHARS, parse_perception, split_thinking
+from p2r.errors import InputError
+from p2r.parse import MAX_BOXES, MAX_CHARS, SAME_IOU, parse_perception, split_thinking
+from p2r.types import Box
 from p2r.written_boxes import MAX_LABEL_CHARS, MAX_REASONS
 from strategies import good_boxes
+
+if TYPE_CHECKING:
+    from p2r.types import BoxFormat
 
 ONE = '[{"bbox_2d": [100, 200, 300, 400], "label": "sign"}]'
 TWO = '[{"bbox_2d": [100, 200, 300, 400], "label": "a"}, {"bbox_2d": [500, 600, 700, 800], "label": "b"}]'
@@ -22,6 +29,10 @@ def corners(text: str) -> list[tuple[float, ...]]:
     read = parse_perception(text)
     assert read.outcome == "boxes", read
     return [box.as_tuple() for box in read.boxes]
+
+
+def no_two_alike(boxes: list[tuple[int, int, int, int]]) -> bool:
+    return all(Box(*one).iou(Box(*other)) < SAME_IOU for one, other in combinations(boxes, 2))
 
 
 # Wrappings: all of them say the same one box.
@@ -206,8 +217,33 @@ def test_bad_items_do_not_take_good_ones_along() -> None:
     ]
 
 
-def test_equal_boxes_are_both_kept() -> None:
-    assert len(corners("[[1, 2, 30, 40], [1, 2, 30, 40]]")) == 2
+def test_repeated_boxes_count_once() -> None:
+    read = parse_perception("[[1, 2, 30, 40]" + ", [1, 2, 30, 40]" * 399 + ", [500, 500, 600, 600]]")
+    assert [box.as_tuple() for box in read.boxes] == [(1, 2, 30, 40), (500, 500, 600, 600)]
+    assert read.dropped == ("repeated boxes count once: 399 left out",)
+    assert len(read.repeats) == MAX_BOXES
+
+
+@pytest.mark.parametrize(
+    ("second", "boxes", "repeats"),
+    [
+        ("[100, 100, 200, 200]", 1, 1),
+        ("[101, 99, 201, 199]", 1, 1),  # IoU 0.96
+        ("[100, 100, 200, 191]", 1, 1),  # IoU 0.91
+        ("[100, 100, 200, 189]", 2, 0),
+        ("[120, 120, 180, 180]", 2, 0),  # inside it
+        ("[200, 100, 300, 200]", 2, 0),  # beside it
+    ],
+)
+def test_boxes_are_the_same_from_an_iou_of_nine_tenths(second: str, boxes: int, repeats: int) -> None:
+    read = parse_perception(f"[[100, 100, 200, 200], {second}]")
+    assert (len(read.boxes), len(read.repeats)) == (boxes, repeats)
+
+
+def test_the_first_of_repeated_boxes_gives_the_label() -> None:
+    read = parse_perception('[[1, 2, 30, 40, "bus"], [9, 9, 90, 90, "sign"], [1, 2, 30, 40, "coach"]]')
+    assert [box.label for box in read.boxes] == ["bus", "sign"]
+    assert [box.label for box in read.repeats] == ["coach"]
 
 
 def test_boxes_outside_the_thinking_count_and_those_inside_do_not() -> None:
@@ -264,7 +300,170 @@ def test_coordinates_are_shares_only_if_all_of_them_could_be(
     assert corners(written) == [pytest.approx(box) for box in boxes]
 
 
+# Box formats: all of these say the same box of an image that was sent with 2000 × 500 pixels.
+
+SIZE = (2000, 500)
+
+
+@pytest.mark.parametrize(
+    ("box_format", "text"),
+    [
+        ("qwen3", '[{"bbox_2d": [100, 200, 300, 400], "label": "sign"}]'),
+        ("pixels", '[{"bbox_2d": [200, 100, 600, 200], "label": "sign"}]'),
+        ("gemini", '[{"box_2d": [200, 100, 400, 300], "label": "sign"}]'),
+        ("unit", '[{"bbox_2d": [0.1, 0.2, 0.3, 0.4], "label": "sign"}]'),
+        # Two corners, bare, in markup.
+        ("pixels", '[[[200, 100], [600, 200]], "sign"]'),
+        ("gemini", '[[[200, 100], [400, 300]], "sign"]'),
+        ("gemini", "<ref>sign</ref><box>(200,100),(400,300)</box>"),
+        ("unit", "<ref>sign</ref><box>0.1 0.2 0.3 0.4</box>"),
+        # The shares that the formats of 0–1000 take, in the order of the format.
+        ("qwen3", '[{"bbox_2d": [0.1, 0.2, 0.3, 0.4], "label": "sign"}]'),
+        ("gemini", '[{"box_2d": [0.2, 0.1, 0.4, 0.3], "label": "sign"}]'),
+        # Named numbers are what they are named, in any order.
+        ("gemini", '[{"x1": 100, "y1": 200, "x2": 300, "y2": 400, "label": "sign"}]'),
+        ("gemini", '[{"ymin": 200, "xmin": 100, "ymax": 400, "xmax": 300, "label": "sign"}]'),
+        ("gemini", '[{"x": 100, "y": 200, "width": 200, "height": 200, "label": "sign"}]'),
+        ("gemini", "<ref>sign</ref>y1=200, x1=100, y2=400, x2=300"),
+        ("pixels", '[{"x": 200, "y": 100, "width": 400, "height": 100, "label": "sign"}]'),
+    ],
+)
+def test_each_box_format_is_read_in_its_order_and_scale(box_format: BoxFormat, text: str) -> None:
+    read = parse_perception(text, box_format, SIZE)
+    assert [(box.as_tuple(), box.label) for box in read.boxes] == [
+        (pytest.approx((100, 200, 300, 400)), "sign")
+    ]
+    assert read.warning == ""
+
+
+def test_a_format_is_never_guessed_from_a_key() -> None:
+    gemini = '[{"box_2d": [200, 100, 400, 300]}]'
+    assert [box.as_tuple() for box in parse_perception(gemini, "qwen3", SIZE).boxes] == [(200, 100, 400, 300)]
+
+
+@pytest.mark.parametrize(
+    ("box_format", "written", "box", "reason"),
+    [
+        ("pixels", "[1900, 450, 2200, 600]", (950, 900, 1000, 1000), "clamped to 2000×500 pixels"),
+        ("pixels", "[2100, 450, 2200, 490]", None, "lies outside 2000×500 pixels"),
+        ("pixels", "[600, 200, 200, 100]", (100, 200, 300, 400), "swapped corners were put in order"),
+        ("pixels", "[100, 100, 101, 100.2]", (50, 200, 51, 201), "a side below 1 was widened"),
+        ("unit", "[0.9, 0.9, 1.2, 1.3]", (900, 900, 1000, 1000), "clamped to 0–1"),
+        ("unit", "[1.9, 0.9, 2.2, 1.3]", None, "lies outside 0–1"),
+        ("gemini", "[900, -5, 950, 50]", (0, 900, 50, 950), "clamped to 0–1000"),
+    ],
+)
+def test_coordinates_are_held_to_the_range_of_the_format(
+    box_format: BoxFormat, written: str, box: tuple[float, ...] | None, reason: str
+) -> None:
+    read = parse_perception(written, box_format, SIZE)
+    assert [found.as_tuple() for found in read.boxes] == ([pytest.approx(box, abs=0.5)] if box else [])
+    assert f"item 1: {reason}" in read.dropped
+
+
+def test_pixels_need_a_size() -> None:
+    with pytest.raises(InputError, match="size of the image as it was sent"):
+        parse_perception(ONE, "pixels")
+
+
+@pytest.mark.parametrize(
+    ("box_format", "text", "fitting"),
+    [
+        ("qwen3", "[1500, 300, 1700, 400]", "pixels"),
+        ("qwen3", "[[1500, 30, 1700, 40], [900, 300, 1100, 400]]", "pixels"),
+        ("gemini", "[300, 1500, 400, 1700]", ""),  # y first: as pixels it would lie below the image
+        ("gemini", "[1500, 300, 1700, 400]", "pixels"),
+        ("unit", "[0, 300, 700, 400]", "qwen3 or pixels or gemini"),
+        ("unit", "[0, 300, 1700, 400]", "pixels"),
+        ("unit", "[0, 600, 700, 900]", "qwen3 or gemini"),
+        ("pixels", "[100, 600, 300, 900]", "qwen3 or gemini"),
+        ("pixels", "[0.1, 0.2, 0.3, 0.4]", "qwen3 or gemini or unit"),
+        ("qwen3", "[[1500, 300, 1700, 400], [100, 200, 300, 400]]", ""),  # one fits
+        ("qwen3", "[990, 990, 1005, 1005]", ""),  # a little too far
+        ("qwen3", "[5000, 5000, 6000, 6000]", ""),  # no format
+        ("qwen3", "no box", ""),
+    ],
+)
+def test_a_reply_in_another_format_is_said_with_what_to_set(
+    box_format: BoxFormat, text: str, fitting: str
+) -> None:
+    read = parse_perception(text, box_format, SIZE)
+    if not fitting:
+        assert read.warning == ""
+    else:
+        assert read.warning.startswith(f"no box fits box format {box_format}, all would fit {fitting}: ")
+        assert f"--set box_format={fitting.split()[0]}" in read.warning
+        assert read.warning in read.dropped
+
+
 # Labels.
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(
+            "label",
+            "name",
+            "name_en",
+            "names",
+            "object_name",
+            "objectName",
+            "text_content",
+            "category",
+            "element",
+        ),
+        *(
+            "object",
+            "caption",
+            "phrase",
+            "ref",
+            "tag",
+            "class_name",
+            "className",
+            "title",
+            "description",
+            "Label",
+        ),
+        *("类别", "was_ist_da", "what", "colour", "reason"),
+    ],
+)
+def test_a_label_is_read_under_any_key_that_names_the_thing(key: str) -> None:
+    (box,) = parse_perception(json.dumps([{key: "sign", "bbox_2d": [1, 2, 30, 40], "score": 0.5}])).boxes
+    assert box.label == "sign"
+
+
+@pytest.mark.parametrize(
+    ("entry", "label"),
+    [
+        ({"bbox": [1, 2, 30, 40], "type": "button", "content": "Sign in"}, "Sign in"),
+        ({"bbox": [1, 2, 30, 40], "description": "It is red.", "label": "sign"}, "sign"),
+        ({"bbox": [1, 2, 30, 40], "label": " ", "name": "sign"}, "sign"),
+        ({"bbox": [1, 2, 30, 40], "name_en": "sign", "name_de": "Schild"}, "sign"),
+        ({"bbox": [1, 2, 30, 40], "names": ["sign"]}, "sign"),
+        ({"bbox": [1, 2, 30, 40], "class": 5, "name": "sign"}, "sign"),
+        ({"bbox": [1, 2, 30, 40], "label": "42"}, "42"),
+        ({"bbox": [1, 2, 30, 40], "score": "0.9", "what": "sign"}, "sign"),
+        ({"bbox": [1, 2, 30, 40], "colour": "red", "shape": "round"}, ""),  # neither names it
+        ({"bbox": [1, 2, 30, 40], "score": "0.9"}, ""),
+        ({"bbox": [1, 2, 30, 40], "context": "sign", "stage": "first"}, ""),  # no words of a name
+        ({"sign": [1, 2, 30, 40]}, "sign"),
+        ({"position": [1, 2, 30, 40]}, ""),
+        ({"bounding_box_coordinates": [1, 2, 30, 40]}, ""),
+        ({"bounding_box_coordinates": [1, 2, 30, 40], "object": "sign"}, "sign"),
+        ({"object": {"name": "sign", "bbox": [1, 2, 30, 40]}}, "sign"),
+        ({"comment": "One box.", "boxes": [[1, 2, 30, 40]]}, "One box."),
+        ({"note": "One box.", "result": {"boxes": [[1, 2, 30, 40]]}}, ""),
+    ],
+)
+def test_the_label_is_the_text_that_names_the_thing_best(entry: dict[str, object], label: str) -> None:
+    (box,) = parse_perception(json.dumps(entry)).boxes
+    assert (box.as_tuple(), box.label) == ((1, 2, 30, 40), label)
+
+
+def test_labels_in_a_list_of_their_own_belong_to_the_boxes_in_order() -> None:
+    text = '{"bboxes": [[1, 2, 30, 40], [5, 6, 70, 80]], "labels": ["bus", "sign"]}'
+    assert [box.label for box in parse_perception(text).boxes] == ["bus", "sign"]
 
 
 @pytest.mark.parametrize(
@@ -298,7 +497,7 @@ def test_a_label_that_is_no_text_is_dropped_and_its_box_is_not(label: str) -> No
 
 
 def test_boxes_and_reasons_are_bounded() -> None:
-    many = parse_perception("[10, 20, 30, 40]" * (MAX_BOXES + 5))
+    many = parse_perception("".join(f"[{20 * n}, 20, {20 * n + 20}, 40]" for n in range(MAX_BOXES + 5)))
     assert len(many.boxes) == MAX_BOXES
     assert many.dropped == (f"5 more boxes after the first {MAX_BOXES}",)
     bad = parse_perception("[1, 2]" * 100)
@@ -359,7 +558,7 @@ def test_a_hostile_megabyte_is_read_in_no_time(piece: str) -> None:
 
 
 @given(
-    st.lists(good_boxes(), min_size=1, max_size=MAX_BOXES),
+    st.lists(good_boxes(), min_size=1, max_size=MAX_BOXES).filter(no_two_alike),
     st.sampled_from(["json", "bare", "keyed", "prose"]),
 )
 @settings(max_examples=100, deadline=None, database=None, derandomize=True)

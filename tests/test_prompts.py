@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,8 +11,13 @@ import pytest
 from fake_model import said, shown
 from p2r.errors import InputError
 from p2r.images import Picture
+from p2r.nano import WEIGHTS
 from p2r.prompts import PromptPack, direct_messages, perceive_messages, reason_messages, render_choices
+from p2r.settings import Settings
 from p2r.types import Box, Crop, Evidence, Question
+
+if TYPE_CHECKING:
+    from p2r.types import BoxFormat
 
 CHOICE = Question("x.png", " Which colour? ", ("red", "blue"))
 NUMBER = Question("x.png", "How many?", answer_type="number")
@@ -43,6 +49,38 @@ def test_the_perceiver_sees_the_picture_and_then_the_question() -> None:
     assert isinstance(text, str)
     assert "Question: Which colour?\nA. red\nB. blue\n" in text
     assert '[{"bbox_2d": [x1, y1, x2, y2], "label": "what is there"}]' in text
+
+
+@pytest.mark.parametrize(
+    ("box_format", "wording"),
+    [
+        (
+            "qwen3",
+            '[{"bbox_2d": [x1, y1, x2, y2], "label": "what is there"}]. Coordinates run from 0 to 1000',
+        ),
+        ("pixels", "pixels of the image, which is 64 pixels wide and 32 pixels high."),
+        ("gemini", '[{"box_2d": [y1, x1, y2, x2], "label": "what is there"}]. y comes before x.'),
+        ("unit", "Coordinates run from 0 to 1 along the width"),
+    ],
+)
+def test_the_prompt_asks_for_the_box_format_of_the_model(box_format: BoxFormat, wording: str) -> None:
+    overview = Picture(np.zeros((32, 64, 3), np.uint8))
+    assert wording in said(perceive_messages(PACK, CHOICE, overview, box_format))
+
+
+def test_the_wording_that_nano_was_trained_with_is_the_default() -> None:
+    nano = Settings.load(WEIGHTS / "nano").prompts
+    for question in (CHOICE, NUMBER, FREE):
+        assert perceive_messages(nano, question, OVERVIEW) == perceive_messages(PACK, question, OVERVIEW)
+
+
+def test_a_pack_may_name_the_box_format_and_the_size_or_not() -> None:
+    pack = PromptPack(perceive="$question $$box_format ${box_format} in $width×$height")
+    text = said(perceive_messages(pack, FREE, OVERVIEW, "unit"))
+    assert text.startswith('What does it say? $box_format [{"bbox_2d"')
+    assert text.endswith("0 to 1 along the width and the height. in 32×32")
+    plain = PromptPack(perceive="Where? $question")
+    assert said(perceive_messages(plain, FREE, OVERVIEW, "gemini")) == "Where? What does it say?"
 
 
 def test_the_reasoner_sees_the_overview_then_the_crops_then_the_question() -> None:
@@ -133,7 +171,10 @@ def test_the_pack_of_the_guide_is_valid(tmp_path: Path) -> None:
         ('percieve = "$question"', "unknown key 'percieve' (known: name, system, perceive, reason"),
         ("perceive = 5", "perceive must be a text"),
         ('perceive = "Where?"', "perceive: $question is missing"),
-        ('perceive = "$question $hint"', "perceive: unknown $hint (known: $choices, $question)"),
+        (
+            'perceive = "$question $hint"',
+            "perceive: unknown $hint (known: $box_format, $choices, $height, $question, $width)",
+        ),
         ('think = "$question for 5$"', "think: a lone '$'; write '$$' for a dollar sign"),
         ('system = "$question"', "system: unknown $question (known: none)"),
         ("perceive = ", "prompt pack"),

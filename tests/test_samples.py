@@ -151,7 +151,7 @@ def test_pictures_may_be_data_uris_or_absolute(folder: Path) -> None:
         (ROW | {"choices": "red"}, "choices: Input should be a valid list"),
         (ROW | {"choices": ["red", None]}, "choices.1: Input should be a valid string"),
         (ROW | {"choices": ["red"]}, "one choice is none"),
-        (ROW | {"choices": ["red", "Red"]}, "'Red' is given twice"),
+        (ROW | {"choices": ["red", "Red"]}, "names more than one option: A, B"),
         (ROW | {"choices": ["blue", "green"]}, "answer: 'red' is neither a letter of AB nor an option"),
         (ROW | {"choices": ["blue", "green"], "answer": "C"}, "answer: 'C' is neither a letter of AB"),
         (ROW | {"choices": ["blue", "green"], "answer": "A or B"}, "names more than one option"),

@@ -1,4 +1,7 @@
-"""What is installed, which devices there are, and whether a model answers: findings with their cures."""
+"""What is installed, which devices there are, and what a model can do: answer, write boxes, hold the images.
+
+Each thing that was looked at is a finding; one that is not fine says what to do.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,17 @@ import importlib
 import importlib.metadata
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from p2r.errors import InputError, ModelError, P2RError
+from p2r.errors import InputError, MissingExtraError, ModelError, P2RError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
-
+    from p2r.box_probe import BoxProbe
     from p2r.errors import ModelErrorKind
+    from p2r.models.base import Model
     from p2r.pipeline import P2R
     from p2r.settings import Settings
 
@@ -30,6 +33,9 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "serve": ("p2r serve", ("fastapi", "uvicorn", "gradio", "prometheus-client", "httpx")),
 }
 _NATIVE = ("numpy", "PIL", "pyvips", "pydantic_core")
+_LARGE = (7680, 4320)
+_PROMPT_TOKENS = 512  # of the longest prompt that is likely, without images
+_THINKING = "if it thinks, add ,thinking=off or ,thinking_tokens=4096 to the model's name"
 _CURES: dict[ModelErrorKind, str] = {
     "unreachable": "start the server, or mend the address: http://HOST:PORT/v1#NAME",
     "timeout": "the server is too slow or stuck: look at its log",
@@ -86,23 +92,47 @@ def _core() -> Finding:
 
 def _extra(extra: str) -> Finding:
     purpose, packages = EXTRAS[extra]
-    versions, missing = [], []
+    if missing := _missing(packages):
+        detail = f"{purpose}: {', '.join(missing)} not installed"
+        return Finding(f"extra {extra}", "warning", detail, _install(extra))
+    versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
+    return Finding(f"extra {extra}", "ok", ", ".join(versions))
+
+
+def _missing(packages: tuple[str, ...]) -> list[str]:
+    missing = []
     for package in packages:
         try:
-            versions.append(f"{package} {importlib.metadata.version(package)}")
+            importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             missing.append(package)
-    if missing:
-        detail = f"{purpose}: {', '.join(missing)} not installed"
-        return Finding(f"extra {extra}", "warning", detail, f"pip install 'perceive-to-reason[{extra}]'")
-    return Finding(f"extra {extra}", "ok", ", ".join(versions))
+    return missing
+
+
+def require_extra(extra: str) -> None:
+    """Raise unless all packages of an extra are installed.
+
+    Raises:
+        MissingExtraError: names the first one that is missing, and the command that installs all.
+    """
+    if missing := _missing(EXTRAS[extra][1]):
+        raise MissingExtraError(extra, missing[0])
+
+
+def _install(extra: str) -> str:
+    return f"pip install 'perceive-to-reason[{extra}]'"
 
 
 def _bundled() -> Finding:
     from p2r.nano import NAMES, bundled
 
-    if names := list(bundled()):
-        return Finding("bundled", "ok", ", ".join(names))
+    names = ", ".join(bundled())
+    purpose, packages = EXTRAS["local"]
+    if names and (missing := _missing(packages)):
+        detail = f"{names}: cannot run here, {purpose} need {', '.join(missing)}"
+        return Finding("bundled", "warning", detail, _install("local"))
+    if names:
+        return Finding("bundled", "ok", names)
     detail = f"no weights of {' or '.join(NAMES)}: p2r demo and the default model need them"
     cure = "name another model (--model), or make them: python -m p2r.nano.pretrain --help"
     return Finding("bundled", "warning", detail, cure)
@@ -141,84 +171,168 @@ def _devices() -> Iterator[Finding]:
         )
 
 
-async def look_at_model(spec: str, settings: Settings | None = None) -> list[Finding]:
-    """Ask a model a question about a picture of our own, then the largest request of its budgets.
+async def look_at_model(model: str | Model, settings: Settings | None = None) -> list[Finding]:
+    """Ask a model a question about a scene, where objects are, and the largest request of its budgets.
 
     Args:
-        spec: as in `p2r.models.open_model`.
+        model: as in `P2R`.
         settings: None for those that come with the model.
     """
     from p2r.pipeline import P2R
 
+    name = model if isinstance(model, str) else model.name
     try:
-        async with P2R(spec, settings=settings) as p2r:
-            return [await _answers(spec, p2r), await _fits(spec, p2r)]
+        async with P2R(model, settings=settings) as p2r:
+            context = await _context_tokens(p2r.reasoner)
+            too_large = _too_large(name, p2r, context)
+            answers = await _answers(name, p2r)
+            if answers.state == "failure":
+                # Whatever makes a first question fail would be found again by the other looks.
+                return [too_large or answers]
+            return [answers, await _boxes(name, p2r), too_large or await _fits(name, p2r)]
     except P2RError as error:
-        return [_failure(f"{spec} opens", error)]
+        return [_failure(f"{name} opens", error)]
+
+
+async def _context_tokens(model: Model) -> int | None:
+    ask = getattr(model, "context_tokens", None)
+    return None if ask is None else await ask()
 
 
 async def _answers(spec: str, p2r: P2R) -> Finding:
-    from p2r.types import Question
+    from p2r.box_probe import probe_samples
 
-    question = Question(_square(1024, 1024), "What is the colour of the square?", ("red", "blue"))
     name = f"{spec} answers"
     try:
-        prediction = await p2r.predict(question)
+        prediction = await p2r.predict(next(probe_samples()).sample().question)
     except P2RError as error:
         return _failure(name, error)
-    perception = prediction.perception
-    outcome = perception.outcome if perception else ""
     detail = (
         f"{prediction.usage.calls} calls in {prediction.seconds['total']:.2f} s; "
-        f"perceiver: {outcome}; answer: {prediction.answer or 'none'}"
+        f"answer: {prediction.answer or 'none'}"
     )
-    if outcome == "malformed":
-        cure = "it does not write boxes: use a model that grounds, or --prompts that it was trained with"
-        return Finding(name, "warning", detail, cure, of_model=True)
+    if prediction.truncated:
+        detail += f", cut at max_tokens.reason = {p2r.settings.max_tokens.reason}"
     if prediction.status == "no_answer":
         cure = "it does not keep to the answer's form: try --prompts that it was trained with"
+        cure = _THINKING if prediction.truncated else cure
         return Finding(name, "warning", detail, cure, of_model=True)
     return Finding(name, "ok", detail, of_model=True)
 
 
+async def _boxes(spec: str, p2r: P2R) -> Finding:
+    from p2r.box_probe import probe_boxes
+
+    name = f"{spec} boxes"
+    try:
+        probe = await probe_boxes(p2r)
+    except P2RError as error:
+        return _failure(name, error)
+    replies = len(probe.replies)
+    if not probe.fits:
+        detail, cure = _no_format(probe, p2r.settings)
+        return Finding(name, "warning", detail, cure, of_model=True)
+    found = f"in {probe.found(probe.best)} of {replies} probes the crop shows the object"
+    detail = f"box format {probe.best}: {found} (mean IoU {probe.iou(probe.best):.2f})"
+    if probe.best != probe.box_format:
+        wrong = f"; but {probe.box_format} is set ({probe.found(probe.box_format)} of {replies})"
+        cure = f'--set box_format={probe.best}, or "box_format": "{probe.best}" in a settings file (p2r.json)'
+        return Finding(name, "failure", detail + wrong, cure, of_model=True)
+    return Finding(name, "ok", detail, of_model=True)
+
+
+def _no_format(probe: BoxProbe, settings: Settings) -> tuple[str, str]:
+    """Why no box format fits, and what to do."""
+    replies = len(probe.replies)
+    cut = sum(reply.cut for reply in probe.replies)
+    whole = sum(reply.outcome == "whole" for reply in probe.replies)
+    malformed = sum(reply.outcome == "malformed" for reply in probe.replies)
+    if 2 * cut >= replies:
+        thinking = " while it was thinking" if any(reply.thinks for reply in probe.replies) else ""
+        limit = f"max_tokens.perceive = {settings.max_tokens.perceive}"
+        return f"{cut} of {replies} replies were cut at {limit}{thinking}", f"{_THINKING}; or raise the limit"
+    detail = (
+        f"no box format fits: in at most {probe.found(probe.best)} of {replies} probes the crop shows the "
+        f"object ({malformed} replies without a box, {whole} that ask for the whole image)"
+    )
+    if 2 * malformed >= replies:
+        return (
+            detail,
+            "it does not write boxes: use a model that grounds, or --prompts that it was trained with",
+        )
+    return detail, "it does not ground small objects, or not with these --prompts"
+
+
+def _too_large(spec: str, p2r: P2R, context: int | None) -> Finding | None:
+    """A failure if the largest request of the settings is larger than the model's context window."""
+    from p2r.evidence import plan_pixels
+    from p2r.models.base import Sampling
+
+    settings = p2r.settings
+    if context is None:
+        return None
+    crops = settings.geometry.max_crops
+    images = plan_pixels(_LARGE, [(0, 0, *_LARGE)] * crops, settings.budget).tokens
+    longest = Sampling(max(settings.max_tokens.perceive, settings.max_tokens.reason))
+    text = _PROMPT_TOKENS + settings.options.widened(longest).max_tokens
+    if images + text <= context:
+        return None
+    detail = (
+        f"an 8K image with {crops} crops is {images} tokens, prompt and reply are {text}: more than the "
+        f"context window of {context}"
+    )
+    least = (1 + crops) * -(-settings.budget.min_pixels // settings.budget.factor**2)
+    cure = f"a larger context window (vLLM: --max-model-len {images + text})"
+    if text + least <= context:
+        cure = f"--set budget.context_tokens={context} --set budget.text_tokens={text}; or {cure}"
+    else:
+        cure += ", or a lower max_tokens.perceive and max_tokens.reason"
+    return Finding(f"{spec} budgets", "failure", detail, cure, of_model=True)
+
+
 async def _fits(spec: str, p2r: P2R) -> Finding:
-    """Send what the largest pictures with the most crops become, and let the model write one token."""
+    """Send what the largest images with the most crops become, and let the model write one token."""
+    import numpy as np
+
     from p2r.models.base import Sampling
     from p2r.prompts import reason_messages
     from p2r.types import Box, Question
 
     name = f"{spec} budgets"
-    crops = p2r.settings.geometry.max_crops
-    question = Question(_square(7680, 4320), "What is the colour of the square?", ("red", "blue"))
-    boxes = [Box(0, 0, 1000, 1000 - index, "square") for index in range(crops)]
+    settings = p2r.settings
+    crops = settings.geometry.max_crops
+    grey = np.full((_LARGE[1], _LARGE[0], 3), 128, np.uint8)
+    question = Question(grey, "What is the colour of the image?", ("grey", "blue"))
+    boxes = [Box(0, 0, 1000, 1000 - index, "all of it") for index in range(crops)]
     try:
         look = await p2r.look(question)
         evidence = await p2r.gather(look, boxes)
-        messages = reason_messages(p2r.settings.prompts, question, evidence)
+        messages = reason_messages(settings.prompts, question, evidence)
         completion = await p2r.reasoner.complete(messages, Sampling(1))
-    except P2RError as error:
-        failure = _failure(name, error)
-        if isinstance(error, ModelError) and error.kind == "rejected":
-            cure = "write the model's context window as budget.context_tokens into a p2r.json (--settings)"
-            return replace(failure, cure=cure)
-        return failure
+    except ModelError as error:
+        if error.kind != "rejected":
+            return _failure(name, error)
+        cure = "--set budget.context_tokens=N, where N is the model's context window"
+        return Finding(name, "failure", str(error), cure, of_model=True)
+    except InputError as error:
+        return _failure(name, error)
     pictures = [evidence.overview, *(crop.picture for crop in evidence.crops)]
-    pixels = sum(picture.width * picture.height for picture in pictures)
-    answer = p2r.settings.max_tokens.reason
+    images = sum(picture.width * picture.height for picture in pictures) // settings.budget.factor**2
+    counted = completion.prompt_tokens
+    if 0 < counted < images:
+        detail = (
+            f"an 8K image with {crops} crops is sent as {images} tokens of {settings.budget.factor}² pixels, "
+            f"but the server counts {counted}: it shrinks images, or counts them in another way"
+        )
+        cure = (
+            "raise the server's limit of pixels (vLLM: --mm-processor-kwargs), or lower budget.*_max_pixels"
+        )
+        return Finding(name, "warning", detail, cure, of_model=True)
     detail = (
-        f"an 8K picture with {crops} crops is {completion.prompt_tokens} tokens, "
-        f"{pixels // p2r.settings.budget.factor**2} of them pictures; up to {answer} more for the answer"
+        f"an 8K image with {crops} crops is {counted} tokens, {images} of them images; "
+        f"up to {settings.max_tokens.reason} more for the answer"
     )
     return Finding(name, "ok", detail, of_model=True)
-
-
-def _square(width: int, height: int) -> np.ndarray:
-    import numpy as np
-
-    pixels = np.full((height, width, 3), 235, np.uint8)
-    top, left, side = height // 3, width // 3, height // 6
-    pixels[top : top + side, left : left + side] = (220, 40, 40)
-    return pixels
 
 
 def _failure(name: str, error: P2RError) -> Finding:

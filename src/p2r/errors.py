@@ -7,6 +7,7 @@ A failed call is never a wrong answer: callers turn a `ModelError` into *no scor
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 ModelErrorKind = Literal[
@@ -20,6 +21,28 @@ class P2RError(Exception):
 
 class InputError(P2RError, ValueError):
     """A question, picture, option or file that cannot be used; the text names it and what it may be."""
+
+
+def file_problem(error: OSError | ValueError, missing: str = "") -> str:
+    """What is wrong with a file that could not be read or written, for people, without a path and a number.
+
+    Args:
+        error: what reading or writing it raised.
+        missing: what to do when there is no such file.
+    """
+    if isinstance(error, FileNotFoundError):
+        return f"there is no such file; {missing}" if missing else "there is no such file"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder, not a file"
+    if isinstance(error, PermissionError):
+        return "no permission"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not a text file (UTF-8)"
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is not JSON: {error}"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error)
 
 
 class MissingExtraError(InputError, ImportError):

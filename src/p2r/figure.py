@@ -5,9 +5,11 @@ It is drawn from the original at a size for people; what the models saw is small
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import PIL.ExifTags
 import PIL.Image
 
 from p2r.annotation import annotated, framed
@@ -20,6 +22,16 @@ if TYPE_CHECKING:
 
     from p2r.images import ImageSource
     from p2r.types import Prediction, Question
+
+# Suffix → how Pillow writes it. Text must stay sharp: JPEG without chroma subsampling.
+FORMATS: dict[str, dict[str, Any]] = {
+    ".png": {},
+    ".jpg": {"quality": 92, "subsampling": 0},
+    ".jpeg": {"quality": 92, "subsampling": 0},
+    ".webp": {"quality": 92},
+}
+# Written into every figure, so that a figure may be replaced by a newer one, and no other file ever is.
+MADE_BY = "perceive-to-reason"
 
 WIDTH = 1600
 MARGIN = 56
@@ -53,21 +65,23 @@ def figure(
     path: Path | None = None,
     gold: str | None = None,
 ) -> PIL.Image.Image:
-    """Draw a prediction; write it as PNG if a path is given.
+    """Draw a prediction; write it in the format of the path's suffix if a path is given.
 
     Args:
         source: the picture that was asked about.
         prediction: what was seen, thought and answered.
         question: what was asked.
-        path: where the file goes.
+        path: where the file goes: `.png`, `.jpg` or `.webp`.
         gold: the right answer, a letter for a choice question; shown beside the answer.
 
     Returns:
         The figure, RGB, 1600 pixels wide.
 
     Raises:
-        InputError: the picture is damaged, or the path cannot be written.
+        InputError: the picture is damaged, or the path cannot be written (see `check_path`).
     """
+    if path is not None:
+        check_path(path)
     labels = [box.label for box in prediction.boxes]
     texts = [
         question.text,
@@ -88,11 +102,43 @@ def figure(
     image = PIL.Image.new("RGB", (WIDTH, stack.height + 2 * MARGIN), PAPER)
     stack.draw(image, MARGIN, MARGIN)
     if path is not None:
+        exif = PIL.Image.Exif()
+        exif[PIL.ExifTags.Base.Software] = MADE_BY
         try:
-            image.save(path, "PNG")
+            image.save(path, exif=exif, **FORMATS[path.suffix.lower()])
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     return image
+
+
+def check_path(path: Path) -> None:
+    """Refuse a path that a figure cannot be written to, before anything is done for it.
+
+    Raises:
+        InputError: an unknown format, no folder, no permission, or a file that is not a figure.
+    """
+    known = ", ".join(FORMATS)
+    if path.is_dir():
+        raise InputError(f"{path}: a folder; give a file name, such as {path / 'figure.png'}")
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"{path}: a figure is written as {known}; for example {path.with_suffix('.png')}")
+    folder = path.parent
+    if not folder.is_dir():
+        raise InputError(f"{path}: there is no folder {folder}; make it first")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise InputError(f"{path}: no permission to write there")
+    if path.is_file() and not _is_replaceable(path):
+        raise InputError(f"{path}: it is there already and is not a figure of ours; give another name")
+
+
+def _is_replaceable(path: Path) -> bool:
+    try:
+        if path.stat().st_size == 0:
+            return True
+        with PIL.Image.open(path) as image:
+            return bool(image.getexif().get(PIL.ExifTags.Base.Software) == MADE_BY)
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):
+        return False
 
 
 def _column(blocks: list[_Block]) -> _Block:

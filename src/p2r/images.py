@@ -61,12 +61,13 @@ class ImageSource:
         self.width, self.height = _turned((reader.width, reader.height), reader.orientation)
 
     @classmethod
-    def open(cls, image: ImageInput, limits: Limits = Limits()) -> ImageSource:
+    def open(cls, image: ImageInput, limits: Limits = Limits(), *, name: str = "") -> ImageSource:
         """Open a picture by its header; an `ImageSource` is passed through.
 
         Args:
             image: a path, encoded bytes, a base64 `data:` URI, a PIL image, or an array (see `read_array`).
             limits: what it may be at most.
+            name: what errors call encoded bytes.
 
         Raises:
             InputError: it cannot be read or is too large; the text names it and says why.
@@ -78,7 +79,7 @@ class ImageSource:
         if isinstance(image, os.PathLike):
             return cls(_read_path(Path(image), limits))
         if isinstance(image, bytes):
-            return cls(_read_bytes(f"picture of {len(image):,} bytes", image, limits))
+            return cls(_read_bytes(name or f"picture of {len(image):,} bytes", image, limits))
         if isinstance(image, PIL.Image.Image):
             return cls(read_pil(image, limits))
         if isinstance(image, np.ndarray):

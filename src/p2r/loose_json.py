@@ -1,8 +1,9 @@
 """A reader of almost-JSON: finds lists and objects in a text that a model wrote, whatever surrounds them.
 
 It takes what `json` refuses: prose and fences around the value, several values, text cut off anywhere,
-single quotes, bare keys, missing or trailing commas, parentheses for brackets, the wrong closing bracket,
-NaN and Infinity, integers of any length. It never raises, does not recurse, and its time is linear.
+single quotes, bare keys, missing or trailing commas, `=` for a colon, parentheses for brackets, the wrong
+closing bracket, NaN and Infinity, integers of any length. It never raises, does not recurse, and its time is
+linear.
 """
 
 from __future__ import annotations
@@ -49,13 +50,22 @@ class Found:
         notes: what was skipped or mended on the way, one sentence each.
     """
 
-    roots: list[LooseList | LooseObject] = field(default_factory=list)
+    roots: list[Root] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def note(self, sentence: str) -> None:
         """Say something once."""
         if sentence not in self.notes:
             self.notes.append(sentence)
+
+
+@dataclass(slots=True)
+class Root:
+    """An outermost list or object, and where it is: `text[start:end]`; to the end if it is cut off."""
+
+    node: LooseList | LooseObject
+    start: int
+    end: int
 
 
 @dataclass(slots=True)
@@ -68,17 +78,17 @@ class _Frame:
 
 # Possessive quantifiers wherever two repetitions meet: without them a long run of digits or of unclosed
 # quotes is read again from each of its characters.
-_NUMBER = r"[-+]?(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?\d++)?+(?![\w.])"
+NUMBER = r"[-+]?(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?\d++)?+(?![\w.])"
 _TOKEN = re.compile(
     rf"""\s*+(?:
       (?P<string>"(?:[^"\\]++|\\.)*+")
     | (?P<single>(?<!\w)'[^'\\\n]*+')
-    | (?P<number>{_NUMBER})
+    | (?P<number>{NUMBER})
     | (?P<special>[-+]?(?:nan|infinity|inf|null|none|true|false)\b)
     | (?P<word>\w++)
     | (?P<open>[\[{{(])
     | (?P<close>[\]}})])
-    | (?P<colon>:)
+    | (?P<colon>[:=])
     | (?P<comma>,)
     | (?P<cut>")
     | (?P<junk>.)
@@ -87,7 +97,7 @@ _TOKEN = re.compile(
 )
 _OPENING = re.compile(r"[\[{]")
 _BRACKET = re.compile(r"[\[{(\])}]")
-_NUMBER_ALONE = re.compile(_NUMBER)
+_NUMBER_ALONE = re.compile(NUMBER)
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ENDS = {"[": "]", "{": "}", "(": ")"}
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
@@ -123,9 +133,9 @@ def read_loose_json(text: str) -> Found:
             found.note(f"nesting deeper than {MAX_DEPTH} was skipped")
             position = _skip_nested(text, position)
         elif kind == "open":
-            _open(written, stack, found)
+            _open(written, stack, found, token.start(kind), len(text))
         elif kind == "close":
-            _close(written, stack, found)
+            _close(written, stack, found, position)
         elif kind == "colon":
             stack[-1].wants_value = True
         elif kind == "comma":
@@ -151,16 +161,16 @@ def _skip_nested(text: str, position: int) -> int:
     return len(text)
 
 
-def _open(bracket: str, stack: list[_Frame], found: Found) -> None:
+def _open(bracket: str, stack: list[_Frame], found: Found, start: int, length: int) -> None:
     node = LooseObject() if bracket == "{" else LooseList()
     if stack:
         _add(stack[-1], node)
     else:
-        found.roots.append(node)
+        found.roots.append(Root(node, start, length))
     stack.append(_Frame(node, _ENDS[bracket]))
 
 
-def _close(bracket: str, stack: list[_Frame], found: Found) -> None:
+def _close(bracket: str, stack: list[_Frame], found: Found, end: int) -> None:
     if all(frame.ends_with != bracket for frame in stack):
         return
     while stack[-1].ends_with != bracket:
@@ -169,6 +179,8 @@ def _close(bracket: str, stack: list[_Frame], found: Found) -> None:
         node.closed = bool(node.items if isinstance(node, LooseList) else node.pairs)
         found.note(f"a bracket closed by {bracket!r} was mended")
     stack.pop().node.closed = True
+    if not stack:
+        found.roots[-1].end = end
 
 
 def _add(frame: _Frame, value: Value) -> None:

@@ -20,7 +20,7 @@ from p2r.evidence import build_evidence, plain_overview
 from p2r.images import ImageSource, Limits
 from p2r.models import DEFAULT_MODEL
 from p2r.models.base import Sampling
-from p2r.parse import parse_perception
+from p2r.parse import parse_perception, split_thinking
 from p2r.private_loop import PrivateLoop
 from p2r.progress import Progress, complete
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
@@ -55,7 +55,8 @@ class P2R:
             `p2r.models.open_model`, or a model. What is opened here is closed here; a model that was
             passed in is its owner's to close.
         reasoner: another model for the second stage.
-        settings: prompts, geometry and budgets; None for those that come with `model`, or the defaults.
+        settings: prompts, geometry, budgets and the options of the models that are opened here; None for
+            those that come with `model`, or the defaults.
         limits: what a picture may have at most; None for the defaults.
         concurrency: how many questions `answer_many` keeps on their way.
 
@@ -75,20 +76,25 @@ class P2R:
     ) -> None:
         if concurrency < 1:
             raise InputError(f"concurrency is {concurrency}: it must be at least 1")
-        self.settings = settings or settings_of(model)
+        settings = settings or settings_of(model)
         self.limits = limits or Limits()
         self.concurrency = concurrency
         self._opened: list[Model] = []
         self._private_loop = PrivateLoop()
-        self.perceiver = self._open(model)
-        self.reasoner = self._open(reasoner) if reasoner is not None and reasoner != model else self.perceiver
+        self.perceiver = self._open(model, settings)
+        self.reasoner = self.perceiver
+        if reasoner is not None and reasoner != model:
+            self.reasoner = self._open(reasoner, settings)
+        # A spec, or a model that was passed in, may have options of its own; the digest is of those in use.
+        options = getattr(self.perceiver, "options", settings.options)
+        self.settings = replace(settings, options=options)
 
-    def _open(self, model: str | Model) -> Model:
+    def _open(self, model: str | Model, settings: Settings) -> Model:
         if not isinstance(model, str):
             return model
         from p2r.models.opening import open_model
 
-        opened = open_model(model, max_concurrency=self.concurrency)
+        opened = open_model(model, options=settings.options, max_concurrency=self.concurrency)
         self._opened.append(opened)
         return opened
 
@@ -112,12 +118,14 @@ class P2R:
         Raises:
             InputError, ModelError: the picture cannot be read; the call failed.
         """
-        completion = await self._perceive(question, look or await self.look(question))
-        return parse_perception(completion.text)
+        look = look or await self.look(question)
+        completion = await self._perceive(question, look)
+        return parse_perception(completion.text, self.settings.box_format, look.overview.size)
 
     async def _perceive(self, question: Question, look: Look) -> Completion:
-        messages = perceive_messages(self.settings.prompts, question, look.overview)
-        return await self.perceiver.complete(messages, Sampling(self.settings.max_tokens.perceive))
+        settings = self.settings
+        messages = perceive_messages(settings.prompts, question, look.overview, settings.box_format)
+        return await self.perceiver.complete(messages, Sampling(settings.max_tokens.perceive))
 
     async def gather(self, look: Look, boxes: Sequence[Box]) -> Evidence:
         """Cut the evidence at full resolution and draw the boxes; without boxes, the plain overview."""
@@ -200,13 +208,13 @@ class P2R:
             completion = await complete(self.reasoner, messages, sampling, on_text)
         answer = read_answer(completion.text, question, bare=mode == "direct")
         run.spent(completion)
+        run.note(*([answer.reason] if answer.reason else []), *_limit_note("the reply", completion, sampling))
         run.learn(
             status="no_answer" if answer.value is None else "answered",
             answer=answer.value,
             thinking=answer.thinking,
             text=completion.text,
             truncated=completion.finish_reason == "length",
-            notes=(*run.known.notes, *([answer.reason] if answer.reason else [])),
         )
 
     async def _evidence(self, run: Progress, look: Look) -> Evidence:
@@ -215,15 +223,17 @@ class P2R:
             with run.timed("perceive"):
                 completion = await self._perceive(run.question, look)
             run.spent(completion)
-            perception = parse_perception(completion.text)
+            perception = parse_perception(completion.text, self.settings.box_format, look.overview.size)
             boxes = perception.boxes
-            if completion.finish_reason == "length":
-                run.learn(notes=("the perceiver ran into its token limit",))
+            limit = Sampling(self.settings.max_tokens.perceive)
+            run.note(*_limit_note("the perceiver's reply", completion, limit))
+            run.note(*([perception.warning] if perception.warning else []))
         run.learn(perception=perception, boxes=tuple(boxes))
         with run.timed("evidence"):
             evidence = await self.gather(look, boxes)
         crops_px = tuple(crop.region_px for crop in evidence.crops)
-        run.learn(crops_px=crops_px, notes=(*run.known.notes, *evidence.notes))
+        run.learn(crops_px=crops_px)
+        run.note(*evidence.notes)
         if run.observer and perception:
             run.observer.on_perception(perception, evidence)
         return evidence
@@ -284,6 +294,17 @@ class P2R:
         await self.aclose()
 
 
+def _limit_note(what: str, completion: Completion, sampling: Sampling) -> tuple[str, ...]:
+    """What to set when a reply was cut at its token limit."""
+    if completion.finish_reason != "length":
+        return ()
+    cut = f"{what} was cut at its limit of {completion.completion_tokens or sampling.max_tokens} tokens"
+    ways = "add ,thinking=off or ,thinking_tokens=4096 to the model's name (docs/models.md)"
+    if split_thinking(completion.text).after is None:
+        return (f"{cut} while the model was still thinking: {ways}",)
+    return (f"{cut}: raise max_tokens in the settings; or, if the model thinks, {ways}",)
+
+
 def settings_of(model: str | Model) -> Settings:
     """The settings that come with a model (`p2r.json` in its folder), or the defaults.
 
@@ -291,7 +312,7 @@ def settings_of(model: str | Model) -> Settings:
         InputError: the model's `p2r.json` cannot be used.
     """
     if not isinstance(model, str):
-        return Settings()
+        return getattr(model, "settings", None) or Settings()
     from p2r.models.opening import settings_for
 
     return settings_for(model) or Settings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
     from p2r.models.base import Message, Model, Sampling
     from p2r.types import Box, Evidence, Mode, Perception, Question
+
+
+_LOG = logging.getLogger("p2r.pipeline")
 
 
 class Observer(Protocol):
@@ -73,10 +77,20 @@ class Progress:
         """Set fields of the prediction."""
         self.known = replace(self.known, **facts)
 
+    def note(self, *notes: str) -> None:
+        """Add notes; each is kept once."""
+        self.learn(notes=tuple(dict.fromkeys((*self.known.notes, *notes))))
+
     def spent(self, completion: Completion) -> None:
-        """Add the tokens of one call."""
+        """Add the tokens and the notes of one call."""
+        _LOG.debug(
+            "%s: reply of %d tokens to %d (%s): %s",
+            *(self.question.id or "question", completion.completion_tokens, completion.prompt_tokens),
+            *(completion.finish_reason, completion.text),
+        )
         usage = Usage(completion.prompt_tokens, completion.completion_tokens, calls=1)
         self.learn(usage=self.known.usage + usage)
+        self.note(*completion.notes)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -88,6 +102,7 @@ class Progress:
             now_s = time.perf_counter()
             seconds = {**self.known.seconds, stage: now_s - start_s, "total": now_s - self._start_s}
             self.learn(seconds=seconds)
+            _LOG.debug("%s: %s in %.2f s", self.question.id or "question", stage, seconds[stage])
 
 
 async def complete(

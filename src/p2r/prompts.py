@@ -7,24 +7,25 @@ checkpoints answer best to the prompts that they were trained with; the format i
 
 from __future__ import annotations
 
+import re
 import string
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from p2r.errors import InputError
+from p2r.errors import InputError, file_problem
 from p2r.models.base import Message
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from p2r.images import Picture
-    from p2r.types import Evidence, Question
+    from p2r.types import BoxFormat, Evidence, Question
 
 # The placeholders that each template may use, and those that it must.
 _PLACEHOLDERS: dict[str, tuple[set[str], set[str]]] = {
     "system": (set(), set()),
-    "perceive": ({"question", "choices"}, {"question"}),
+    "perceive": ({"question", "choices", "box_format", "width", "height"}, {"question"}),
     "reason": ({"question", "choices", "hint", "count", "colours"}, {"question"}),
     "think": ({"question", "choices", "hint"}, {"question"}),
     "direct": ({"question", "choices", "hint"}, {"question"}),
@@ -32,6 +33,28 @@ _PLACEHOLDERS: dict[str, tuple[set[str], set[str]]] = {
     "number_hint": (set(), set()),
     "free_hint": (set(), set()),
 }
+
+# What `$box_format` says: an example of a reply, and what its coordinates are. Templates themselves.
+BOX_FORMAT_WORDING: dict[BoxFormat, str] = {
+    "qwen3": (
+        '[{"bbox_2d": [x1, y1, x2, y2], "label": "what is there"}]. '
+        "Coordinates run from 0 to 1000 along the width and the height."
+    ),
+    "pixels": (
+        '[{"bbox_2d": [x1, y1, x2, y2], "label": "what is there"}]. '
+        "Coordinates are pixels of the image, which is $width pixels wide and $height pixels high."
+    ),
+    "gemini": (
+        '[{"box_2d": [y1, x1, y2, x2], "label": "what is there"}]. '
+        "y comes before x. Coordinates run from 0 to 1000 along the height and the width."
+    ),
+    "unit": (
+        '[{"bbox_2d": [x1, y1, x2, y2], "label": "what is there"}]. '
+        "Coordinates run from 0 to 1 along the width and the height."
+    ),
+}
+# The placeholder as `string.Template` finds it; `$$` is an escaped dollar sign.
+_BOX_FORMAT = re.compile(r"\$\$|\$(?:box_format(?![_a-zA-Z0-9])|\{box_format\})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +64,8 @@ class PromptPack:
     Attributes:
         name: shown to people.
         system: the system message; none when empty.
-        perceive: picture → boxes. `$question`, `$choices`.
+        perceive: picture → boxes. `$question`, `$choices`, `$box_format` (an example of a reply and what its
+            coordinates are, for `Settings.box_format`), `$width` and `$height` (of the image as it is sent).
         reason: annotated overview and crops → answer. Also `$hint`, `$count` (of crops), `$colours`.
         think: plain picture → thinking and answer; also used when there is no usable box.
         direct: plain picture → bare answer.
@@ -53,8 +77,7 @@ class PromptPack:
     perceive: str = (
         "Find the evidence that answers the question.\n"
         "Question: $question$choices\n"
-        'Reply with a JSON list of boxes: [{"bbox_2d": [x1, y1, x2, y2], "label": "what is there"}]. '
-        "Coordinates run from 0 to 1000 along the width and the height. Draw as few boxes as the question "
+        "Reply with a JSON list of boxes: $box_format Draw as few boxes as the question "
         "needs, each close around its object. Reply [] if the whole picture is needed."
     )
     reason: str = (
@@ -87,6 +110,12 @@ class PromptPack:
             if missing := sorted(needed - used):
                 raise InputError(f"{where}: ${missing[0]} is missing")
 
+    def for_boxes(self, box_format: BoxFormat) -> PromptPack:
+        """The same pack with `$box_format` written out."""
+        wording = BOX_FORMAT_WORDING[box_format]
+        written = _BOX_FORMAT.sub(lambda found: "$$" if found[0] == "$$" else wording, self.perceive)
+        return replace(self, perceive=written)
+
     @classmethod
     def load(cls, path: Path) -> PromptPack:
         """Read a pack from a TOML file whose keys are this class's attributes.
@@ -97,7 +126,9 @@ class PromptPack:
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise InputError(f"prompt pack {path}: {error}") from error
+            raise InputError(
+                f"prompt pack {path}: {file_problem(error, 'docs/prompts.md shows one')}"
+            ) from error
         known = [entry.name for entry in fields(cls)]
         for key, value in data.items():
             if key not in known:
@@ -133,9 +164,14 @@ def _messages(pack: PromptPack, *content: str | Picture) -> tuple[Message, ...]:
     return (Message("system", (_plain(pack.system),)), user) if pack.system else (user,)
 
 
-def perceive_messages(pack: PromptPack, question: Question, overview: Picture) -> tuple[Message, ...]:
+def perceive_messages(
+    pack: PromptPack, question: Question, overview: Picture, box_format: BoxFormat = "qwen3"
+) -> tuple[Message, ...]:
     """What the perceiver is shown: the plain overview and the question."""
-    return _messages(pack, overview, _fill(pack, pack.perceive, question))
+    template = pack.for_boxes(box_format).perceive
+    used = string.Template(template).get_identifiers()
+    size = {side: str(getattr(overview, side)) for side in ("width", "height") if side in used}
+    return _messages(pack, overview, _fill(pack, template, question, **size))
 
 
 def reason_messages(pack: PromptPack, question: Question, evidence: Evidence) -> tuple[Message, ...]:

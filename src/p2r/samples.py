@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from p2r.answers import read_option
-from p2r.errors import InputError
+from p2r.errors import InputError, file_problem
 from p2r.scoring.number import Quantity, read_quantity
 from p2r.types import AnswerType, Box, Question, Sample
 
@@ -75,7 +75,8 @@ def read_samples(path: Path) -> list[Sample]:
                 lines[name] = number
                 samples.append(sample)
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"samples {path}: {error}") from error
+        hint = "p2r scenes FOLDER and p2r data NAME FOLDER make one, and docs/data.md has the format"
+        raise InputError(f"samples {path}: {file_problem(error, hint)}") from error
     if not samples:
         raise InputError(f"samples {path}: the file is empty")
     return samples
@@ -94,6 +95,10 @@ def _row(line: str) -> _Row:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if key == "answer" and first["type"] == "missing":
+            raise InputError(
+                "answer: is missing, and these questions are scored; without gold answers: P2R.answer_many"
+            ) from error
         raise InputError(f"{key}: {first['msg']}") from error
 
 

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
-from p2r.errors import InputError
+from p2r.changes import checked, merged
+from p2r.errors import InputError, file_problem
+from p2r.models.options import ModelOptions
 from p2r.prompts import PromptPack
+from p2r.types import BoxFormat  # noqa: TC001  (pydantic reads the annotation)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS_FILE = "p2r.json"
+# Younger than old results: at their defaults they are left out, so that those keep their digests.
+_YOUNGER = ("options", "box_format")
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
@@ -85,7 +90,13 @@ class TokenLimits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that decides what a model is shown, apart from the question itself."""
+    """Everything that decides what a model is shown and how it is asked, apart from the question itself.
+
+    Attributes:
+        geometry, budget, max_tokens, prompts, options: see their classes.
+        box_format: how the perceiver writes a box. `qwen3`: x first, 0–1000. `pixels`: x first, pixels of
+            the overview as it is sent. `gemini`: y first, 0–1000. `unit`: x first, 0–1.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -93,16 +104,34 @@ class Settings:
     budget: PixelBudget = field(default_factory=PixelBudget)
     max_tokens: TokenLimits = field(default_factory=TokenLimits)
     prompts: PromptPack = field(default_factory=PromptPack)
+    options: ModelOptions = field(default_factory=ModelOptions)
+    box_format: BoxFormat = "qwen3"
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits over prompts, geometry, budgets and limits; equal digests mean equal inputs."""
-        canonical = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        """Twelve hex digits over all settings; equal digests mean equal inputs for equal questions."""
+        canonical = json.dumps(self.canonical(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def canonical(self) -> dict[str, Any]:
+        """What the digest is over: plain data with the prompt as it is worded for the box format.
+
+        As it was in results that are older than the box formats.
+        """
+        return replace(self, prompts=self.prompts.for_boxes(self.box_format)).to_dict()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `from_dict` takes."""
+        data, defaults = asdict(self), Settings()
+        return {
+            name: data[name]
+            for name in data
+            if name not in _YOUNGER or getattr(self, name) != getattr(defaults, name)
+        }
 
     def save(self, folder: Path) -> None:
         """Write `p2r.json` into a checkpoint folder."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
         (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -112,12 +141,27 @@ class Settings:
         Raises:
             InputError: the file is missing, not JSON, or has an unknown key or a wrong value.
         """
+        return cls().overlaid(path)
+
+    def overlaid(self, path: Path) -> Settings:
+        """These settings with what a file names; see `load` and `updated`."""
         file = path / SETTINGS_FILE if path.is_dir() else path
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
+            data = json.loads(file.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
-            raise InputError(f"settings {file}: {error}") from error
-        return cls.from_dict(data, where=str(file))
+            hint = "p2r.json comes with a checkpoint, and docs/prompts.md shows its keys"
+            raise InputError(f"settings {file}: {file_problem(error, hint)}") from error
+        return self.updated(data, where=str(file))
+
+    def updated(self, changes: dict[str, Any], *, where: str = "settings") -> Settings:
+        """These settings with the values that `changes` names, at any depth; the others stay.
+
+        Raises:
+            InputError: names the key and what is wrong with it.
+        """
+        # What is no mapping is refused by `from_dict`, in its words.
+        data = merged(asdict(self), changes) if isinstance(changes, dict) else changes
+        return Settings.from_dict(data, where=where)
 
     @classmethod
     def from_dict(cls, data: object, *, where: str = "settings") -> Settings:
@@ -126,9 +170,4 @@ class Settings:
         Raises:
             InputError: names the key and what is wrong with it.
         """
-        try:
-            return TypeAdapter(cls).validate_python(data)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"]) or "top level"
-            raise InputError(f"{where}: {key}: {first['msg']}") from error
+        return checked(cls, data, where=where)

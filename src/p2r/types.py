@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from p2r.images import ImageInput, Picture
 
 AnswerType = Literal["choice", "number", "free"]
+BoxFormat = Literal["qwen3", "pixels", "gemini", "unit"]
 Mode = Literal["p2r", "think", "direct"]
 PerceptionOutcome = Literal["boxes", "whole", "malformed"]
 Status = Literal["answered", "no_answer", "failed"]
 RectPx = tuple[int, int, int, int]
 
 MODES: tuple[Mode, ...] = ("p2r", "think", "direct")
+# How a model writes a box; docs/prompts.md says which models use which.
+BOX_FORMATS: tuple[BoxFormat, ...] = ("qwen3", "pixels", "gemini", "unit")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -75,12 +78,13 @@ class Question:
     Attributes:
         image: a path, bytes, data URI, PIL image, numpy array (H, W, 3) or an open `ImageSource`.
         text: the question, without its options.
-        choices: the options in order (A, B, …); two or more distinct ones, or none.
+        choices: the options in order (A, B, …), two or more, or none. Options may have equal texts, as in some
+            rows of benchmarks: only the letter tells them apart.
         answer_type: `choice` when there are choices; otherwise `number` or `free`.
         id: a name for logs and result files.
 
     Raises:
-        InputError: an empty text, one choice, duplicate choices, or a type that the choices contradict.
+        InputError: an empty text, one choice, an empty choice, or a type that the choices contradict.
     """
 
     image: ImageInput
@@ -112,10 +116,6 @@ class Question:
             raise InputError(f"{len(choices)} choices: at most {len(LETTERS)} are supported")
         if not all(choices):
             raise InputError("a choice is empty")
-        folded = [choice.casefold() for choice in choices]
-        for position, choice in enumerate(folded):
-            if choice in folded[:position]:
-                raise InputError(f"choice {choices[position]!r} is given twice")
 
     @property
     def letters(self) -> str:
@@ -155,12 +155,17 @@ class Perception:
         boxes: the usable boxes in the order written; empty unless the outcome is `boxes`.
         dropped: one reason for each thing that was left out or mended.
         text: the raw text.
+        repeats: boxes nearly equal to an earlier one, which count once and are not in `boxes`. The overlap
+            gate of training looks at them.
+        warning: the model seems to write another box format than the one that is set, and which; else empty.
     """
 
     outcome: PerceptionOutcome
     boxes: tuple[Box, ...] = ()
     dropped: tuple[str, ...] = ()
     text: str = ""
+    repeats: tuple[Box, ...] = ()
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from fake_model import FakeModel, said
 from p2r.evaluation.benchmarks import open_benchmark
 from p2r.evaluation.evaluate import Plan, evaluate
 from p2r.evaluation.published import ROWS, rows_beside
-from p2r.evaluation.tables import grids, paper_grid, published_grid, rendered
+from p2r.evaluation.tables import grids, paper_grid, published_grid
 from p2r.settings import PixelBudget, Settings
 from p2r.types import Box
 
@@ -45,7 +45,6 @@ def run(name, data, out, model, modes=("direct",), judge=None):
     layout = asdict(benchmark.layout)
     for grid in [*grids(summary, layout), published_grid(summary)]:
         assert all(len(row) == len(grid.columns) for row in grid.rows)
-        QUIET.print(rendered(grid))
     return summary, layout
 
 

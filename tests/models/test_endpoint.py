@@ -15,7 +15,9 @@ from p2r.images import Picture
 from p2r.models import failures
 from p2r.models.base import Completion, Message, Model, Sampling, StreamingModel
 from p2r.models.endpoint import EndpointModel
+from p2r.models.options import ModelOptions
 from servers import (
+    Exchange,
     Server,
     body,
     chunk,
@@ -155,6 +157,25 @@ def test_a_refusal_is_not_asked_again(code: int) -> None:
         (body(""), "invalid_reply", "unreadable"),
         (body("[" * 100_000), "invalid_reply", "unreadable"),
         (body('{"choices": []}'), "invalid_reply", "no choices"),
+        (body('{"error": "no such model", "choices": null}'), "server", "no such model"),
+        (reply(None, refusal="I cannot."), "rejected", "the model refused: I cannot."),
+        (
+            reply(None, finish="tool_calls", tool_calls=[{"function": {"name": "f"}}]),
+            "rejected",
+            "the tool f",
+        ),
+        (status(502), "server", "is it running?"),
+        (
+            lambda exchange: exchange.send(
+                503,
+                '<html><head><meta content="initial-scale=1"><style>p {x: loading}</style></head>'
+                "<body><h1>503 Service Unavailable</h1></body></html>",
+                content_type="text/html",
+            ),
+            "overloaded",
+            "(503): 503 Service Unavailable",
+        ),
+        (lambda exchange: exchange.send(503, '{"error":' * 400 + "1" + "}" * 400), "overloaded", "503"),
         (
             body('{"choices": [{"message": {"content": 7}, "finish_reason": "stop"}]}'),
             "invalid_reply",
@@ -245,6 +266,35 @@ def test_the_only_model_of_a_server_needs_no_name() -> None:
         assert asyncio.run(run(server.url)) == (server.url, "lone")
     assert {request.body["model"] for request in server.requests} == {"lone"}
     assert server.models_asked == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "tokens"),
+    [
+        ({"max_model_len": 8192}, 8192),  # vLLM, SGLang
+        ({"context_length": 8192, "top_provider": {"context_length": 4096}}, 8192),  # OpenRouter
+        ({"context_window": 8192, "max_model_len": None}, 8192),
+        ({"max_context_length": 8192}, 8192),
+        ({"meta": {"n_ctx": 8192, "n_ctx_train": 262_144}}, 8192),  # llama.cpp
+        ({"meta": {"n_ctx_train": 8192}}, 8192),
+        ({"max_model_len": "8192"}, None),
+        ({"max_model_len": 0}, None),
+        ({"meta": []}, None),
+        ({}, None),
+    ],
+)
+def test_the_context_window_is_read_from_the_list_of_models(
+    entry: dict[str, Any], tokens: int | None
+) -> None:
+    with Server(models=[{"id": "other", "max_model_len": 7}, {"id": "served", **entry}]) as server:
+        assert asyncio.run(EndpointModel(server.url, "served").context_tokens()) == tokens
+
+
+def test_the_context_window_may_be_unknown() -> None:
+    for models in (None, [], ["other"], ["one", "two"]):
+        with Server(models=models) as server:
+            assert asyncio.run(EndpointModel(server.url, "served", max_retries=0).context_tokens()) is None
+            assert asyncio.run(EndpointModel(server.url, max_retries=0).context_tokens()) is None
 
 
 def test_several_models_are_listed_as_the_choices() -> None:
@@ -357,21 +407,143 @@ def test_streamed_reasoning_is_put_between_tags() -> None:
     assert got[-1].text == "<think>Look closer</think>A"
 
 
-def test_streamed_reasoning_without_an_answer_is_closed() -> None:
-    with Server([stream(chunk(reasoning="Look"), chunk(finish="stop"))]) as server:
+def test_a_stream_with_nothing_but_reasoning_ends_in_the_answer() -> None:
+    with Server([stream(chunk(reasoning="It is"), chunk(reasoning=" B"), chunk(finish="stop"))]) as server:
         got = ask_stream(server.url)
-    assert got == ["<think>Look", "</think>", Completion("<think>Look</think>", 0, 0, "stop")]
+    assert got == ["<think>It is", " B", Completion("It is B", 0, 0, "stop")]
 
 
-def test_a_server_that_refuses_stream_options_is_asked_without() -> None:
-    def behave(position: int) -> Any:
-        if position == 0:
-            return status(422, message="Unsupported field: stream_options")
-        return stream(chunk("fine", finish="stop"))
-
-    with Server(behave) as server:
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        status(422, message="Unsupported field: stream_options"),
+        stream({"error": {"message": "Unsupported field: stream_options", "code": 400}}),
+        body('{"error": "Unsupported field: stream_options"}'),
+    ],
+)
+def test_a_server_that_refuses_stream_options_is_asked_without(refusal: Any) -> None:
+    with Server([refusal, stream(chunk("fine", finish="stop"))]) as server:
         assert ask_stream(server.url)[0] == "fine"
     assert ["stream_options" in request.body for request in server.requests] == [True, False]
+
+
+def test_a_server_that_does_not_stream_gives_one_piece() -> None:
+    fine = Completion("fine", 7, 1, "stop")
+    with Server([reply("fine")]) as server:
+        assert ask_stream(server.url) == ["fine", fine]
+    refusal = status(400, message="Your organization must be verified to stream this model.")
+    with Server([refusal, reply("fine")]) as server:
+        assert ask_stream(server.url) == ["fine", fine]
+    assert ["stream" in request.body for request in server.requests] == [True, False]
+
+
+def test_a_server_that_only_streams_is_read_piece_by_piece() -> None:
+    refusal = status(400, message="This model only support stream mode, please enable the stream parameter.")
+    usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 1}}
+    with Server([refusal, stream(chunk("fi"), chunk("ne", finish="stop"), usage)]) as server:
+        assert ask(server.url) == Completion("fine", 7, 1, "stop")
+
+
+def picky(exchange: Exchange) -> None:
+    """A server like those of OpenAI's reasoning models, which name one refused field at a time."""
+    if "max_tokens" in exchange.body:
+        text = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+        status(400, message=text)(exchange)
+    elif exchange.body.get("temperature", 1) != 1:
+        text = "Unsupported value: 'temperature' does not support 0.0 with this model."
+        status(400, message=text)(exchange)
+    else:
+        reply("fine")(exchange)
+
+
+def test_what_a_server_refuses_is_learnt_once_by_all_requests() -> None:
+    note = "the server refuses temperature 0, so this was sampled and may differ the next time"
+
+    async def run(url: str) -> list[Completion]:
+        model = EndpointModel(url, "served", max_retries=0)
+        together = await asyncio.gather(*(model.complete(ASK, SAMPLING) for _ in range(8)))
+        refused.append(len(server.requests) - 8)
+        return [*together, *[await model.complete(ASK, SAMPLING) for _ in range(4)]]
+
+    refused: list[int] = []
+    with Server([picky]) as server:
+        got = asyncio.run(run(server.url))
+    assert got == [Completion("fine", 7, 1, "stop", (note,))] * 12
+    assert 2 <= refused[0] <= 16
+    assert len(server.requests) == 12 + refused[0], "later requests are accepted at once"
+    last = server.requests[-1].body
+    assert last["max_completion_tokens"] == 20
+    assert not {"max_tokens", "temperature"} & last.keys()
+
+
+def test_a_refusal_that_nothing_can_be_learnt_from_is_the_error() -> None:
+    text = "max_tokens is too large: 20. This model supports at most 16 completion tokens."
+    with Server([status(400, message=text)]) as server:
+        assert text in str(error_of(server.url))
+    assert len(server.requests) == 1
+
+
+def test_options_are_sent_with_every_request() -> None:
+    options = ModelOptions(
+        thinking=False,
+        thinking_tokens=100,
+        chat_template_kwargs={"lang": "en"},
+        extra_body={"top_k": 5, "chat_template_kwargs": {"x": 1}},
+        max_tokens_field="max_completion_tokens",
+        temperature="omit",
+    )
+    with Server() as server:
+        assert ask(server.url, options=options) == Completion("fine", 7, 1, "stop")
+    sent = server.requests[0].body
+    del sent["messages"]
+    assert sent == {
+        "model": "served",
+        "max_completion_tokens": 20,
+        "top_k": 5,
+        "chat_template_kwargs": {"enable_thinking": False, "lang": "en", "x": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    "loading",
+    [
+        status(503, message="Loading model"),
+        lambda exchange: exchange.send(503, '{"error":"Model m is currently loading","estimated_time":20.0}'),
+        lambda exchange: exchange.send(503, "no healthy upstream", content_type="text/plain"),
+    ],
+)
+def test_a_server_that_loads_its_model_is_waited_for(loading: Any, caplog: pytest.LogCaptureFixture) -> None:
+    script = [*[loading] * 6, reply("at last")]
+    with Server(script) as server:
+        assert ask(server.url, max_retries=0, timeout_s=10).text == "at last"
+    assert len(server.requests) == 7
+    assert len(caplog.messages) == 1
+    assert "no model yet (503)" in caplog.messages[0]
+    assert "waiting for up to 10 s" in caplog.messages[0]
+
+
+def test_the_wait_for_a_model_ends_with_the_timeout() -> None:
+    with Server([status(503, message="Loading model")]) as server:
+        error = error_of(server.url, timeout_s=0.5)
+    assert error.kind == "overloaded"
+    assert "Loading model" in str(error)
+
+
+def test_an_error_within_a_reply_is_read_like_the_status_that_it_names() -> None:
+    def error(code: int) -> Any:
+        return body(json.dumps({"error": {"message": "in its own words", "code": code}}))
+
+    for code, kind, requests in ((400, "rejected", 1), (429, "overloaded", 2), (500, "server", 2)):
+        with Server([error(code)]) as server:
+            got = error_of(server.url, max_retries=1)
+        assert (got.kind, len(server.requests)) == (kind, requests)
+        assert "in its own words" in str(got)
+
+
+def test_a_limit_that_the_thinking_used_up_says_what_to_set() -> None:
+    text = "Could not finish the message because max_tokens or model output limit was reached."
+    with Server([status(400, message=text)]) as server:
+        assert "set thinking_tokens" in str(error_of(server.url))
 
 
 @pytest.mark.parametrize(
@@ -379,6 +551,7 @@ def test_a_server_that_refuses_stream_options_is_asked_without() -> None:
     [
         (stream(chunk("It "), done=False), "invalid_reply"),
         (stream(chunk("It "), {"error": {"message": "engine died"}}), "server"),
+        (stream({"error": "engine died"}), "server"),
         (stream(chunk("It "), {"choices": "none"}), "invalid_reply"),
         (status(400), "rejected"),
     ],

@@ -18,6 +18,9 @@ from p2r.images import Picture
 from p2r.models import checkpoint, open_model, settings_for
 from p2r.models.base import Completion, Message, Model, Sampling, StreamingModel
 from p2r.models.local import LocalModel
+from p2r.models.options import ModelOptions
+from p2r.pipeline import P2R
+from p2r.settings import Geometry, Settings
 from tiny_model import CONTEXT, SPECIAL, write_tiny_model
 
 if TYPE_CHECKING:
@@ -338,6 +341,86 @@ def test_loading_prints_nothing(folder: Path, capfd: pytest.CaptureFixture[str])
     all_of(opened, QUESTIONS[:1], Sampling(max_tokens=2, temperature=1.0))
     asyncio.run(opened.aclose())
     assert capfd.readouterr() == ("", "")
+
+
+def changed_copy(folder: Path, to: Path, **files: Any) -> Path:
+    """A copy of a checkpoint with keys of its JSON files replaced, or a text file written."""
+    copy = Path(shutil.copytree(folder, to))
+    for name, content in files.items():
+        file = copy / name.replace("__", ".")
+        if isinstance(content, dict):
+            old = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            content = json.dumps({**old, **content})
+        file.write_text(content, encoding="utf-8")
+    return copy
+
+
+def test_decoding_defaults_of_a_checkpoint_neither_show_nor_count(
+    folder: Path, model: LocalModel, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    defaults = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8, "no_repeat_ngram_size": 1}
+    own = LocalModel(
+        changed_copy(folder, tmp_path / "own", generation_config__json=defaults), dtype="float32"
+    )
+    got = all_of(own, QUESTIONS[:2], GREEDY)
+    asyncio.run(own.aclose())
+    assert got == all_of(model, QUESTIONS[:2], GREEDY)
+    assert capfd.readouterr().err == ""
+
+
+def test_options_reach_the_chat_template_and_the_limit(folder: Path, tmp_path: Path) -> None:
+    ending = (
+        "{% if enable_thinking is defined and not enable_thinking %}/no{% else %}<think>{% endif %}{{ lang }}"
+    )
+    template = (folder / "chat_template.jinja").read_text(encoding="utf-8") + ending
+    thinker = changed_copy(folder, tmp_path / "thinker", chat_template__jinja=template)
+
+    def told(options: ModelOptions | None) -> Completion:
+        opened = LocalModel(thinker, dtype="float32", options=options)
+        try:
+            return all_of(opened, QUESTIONS[1:2], Sampling(max_tokens=2))[0]
+        finally:
+            asyncio.run(opened.aclose())
+
+    plain = told(None)
+    assert plain.text.startswith("<think>"), "a cut reply must show that it is thinking"
+    assert (plain.completion_tokens, plain.finish_reason) == (2, "length")
+    off = told(ModelOptions(thinking=False, thinking_tokens=6))
+    assert "<think>" not in off.text
+    assert (off.completion_tokens, plain.prompt_tokens - off.prompt_tokens) == (
+        2,
+        len("<think>") - len("/no"),
+    )
+    longer = told(ModelOptions(thinking_tokens=6, chat_template_kwargs={"lang": "en"}))
+    assert 2 < longer.completion_tokens <= 8
+    assert longer.prompt_tokens - plain.prompt_tokens == len("en")
+
+
+def test_streamed_thinking_that_the_template_opened_begins_with_its_tag(folder: Path, tmp_path: Path) -> None:
+    template = (folder / "chat_template.jinja").read_text(encoding="utf-8") + "<think>"
+    opened = LocalModel(changed_copy(folder, tmp_path / "thinker", chat_template__jinja=template))
+
+    async def run() -> list[str | Completion]:
+        return [piece async for piece in opened.stream(QUESTIONS[1], GREEDY)]
+
+    *pieces, whole = asyncio.run(run())
+    asyncio.run(opened.aclose())
+    assert isinstance(whole, Completion)
+    assert "".join(str(piece) for piece in pieces) == whole.text
+    assert whole.text.startswith("<think>")
+
+
+def test_a_model_brings_the_settings_and_options_of_its_folder(folder: Path, tmp_path: Path) -> None:
+    options = ModelOptions(thinking=False)
+    settings = {"geometry": {"max_crops": 2}, "options": {"thinking": False}}
+    opened = LocalModel(changed_copy(folder, tmp_path / "own", p2r__json=settings))
+    try:
+        assert opened.settings == Settings(Geometry(max_crops=2), options=options)
+        assert opened.options == options
+        with P2R(opened) as p2r, P2R(str(tmp_path / "own")) as by_name:
+            assert p2r.settings == by_name.settings == opened.settings
+    finally:
+        asyncio.run(opened.aclose())
 
 
 def test_a_small_model_on_a_cpu_runs_in_float32(model: LocalModel) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,8 @@ from fake_hub import FakeHub
 from p2r.errors import InputError
 from p2r.models import open_model, settings_for
 from p2r.models.endpoint import EndpointModel
-from p2r.models.vllm import VLLMModel
+from p2r.models.vllm import VLLMModel, VLLMServer
+from p2r.pipeline import settings_of
 from p2r.settings import Geometry, Settings
 
 if TYPE_CHECKING:
@@ -50,6 +52,9 @@ def test_vllm_serves_a_folder_or_a_hub_id(folder: Path, monkeypatch: pytest.Monk
         model = open_model(f"vllm:{name}")
         assert isinstance(model, VLLMModel)
         assert model.name == name
+    assert (own := VLLMModel(VLLMServer(folder)).settings) is not None
+    assert own.geometry.max_crops == 5
+    assert settings_of(VLLMModel(VLLMServer(folder))) == own
 
 
 def test_the_settings_of_a_checkpoint_are_found(folder: Path) -> None:
@@ -74,6 +79,17 @@ def test_the_settings_of_a_hub_model_are_there_before_its_weights(folder: Path, 
             [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
         )
     assert done.stdout == "5\n", done.stderr
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once_and_quietly(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub", reason="the local extra is not installed")
+    code = "from p2r.models import open_model; open_model('me/model')"
+    env = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert time.monotonic() - started < 15, "several tries take half a minute"
+    assert "Retry" not in done.stderr
+    assert "the hub cannot be reached" in done.stderr.splitlines()[-1]
 
 
 def test_settings_that_cannot_be_read_are_an_error(folder: Path) -> None:

@@ -196,13 +196,16 @@ def test_the_command_is_extended_by_the_environment_and_then_by_the_caller(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("P2R_VLLM_ARGS", "--dtype float32 --seed '7'")
-    server = VLLMServer("org/model", arguments=["--dtype", "bfloat16"], max_images=9)
+    server = VLLMServer("org/model", arguments=["--dtype", "bfloat16"])
     command = server.command(1234)
     assert command[:3] == [str(fake.python), "-m", "vllm.entrypoints.openai.api_server"]
     assert command[3:5] == ["--model", "org/model"]
     assert command[-6:] == ["--dtype", "float32", "--seed", "7", "--dtype", "bfloat16"]
     assert command[command.index("--port") + 1] == "1234"
-    assert json.loads(command[command.index("--limit-mm-per-prompt") + 1]) == {"image": 9, "video": 0}
+    assert json.loads(command[command.index("--limit-mm-per-prompt") + 1]) == {
+        "image": 999,
+        "video": 0,
+    }, "more than any settings ask for"
 
 
 def test_vllm_is_found_on_the_path_or_named_with_its_cure(

@@ -54,17 +54,25 @@ def phrase_model(processor: Any) -> Any:
 
     size = len(processor.tokenizer)
     model = random_model(size, CONTEXT, tied=False)
+    like_phrases(model, size)
     with torch.no_grad():
-        # Every position carries a constant in its first channel, which the head turns into a liking for
-        # phrases and the end, and a dislike of everything else.
+        # The answers a little more: a greedy reasoner gives one.
+        model.lm_head.weight[size - 2 : size, 0] = 3.3
+    return model
+
+
+def like_phrases(model: Any, size: int) -> None:
+    """Make a model of any family prefer the phrases and the end to all other tokens of its `size` ones.
+
+    Every position carries a constant in its first channel, which the head turns into that preference.
+    """
+    import torch
+
+    with torch.no_grad():
         model.model.language_model.embed_tokens.weight[:, 0] = 20.0
         model.lm_head.weight[:, 0] = -3.0
         likely = [*range(size - len(PHRASES), size), SPECIAL["<|im_end|>"]]
         model.lm_head.weight[likely, 0] = 3.0
-        model.lm_head.weight[size - 2 : size, 0] = (
-            3.3  # the answers a little more: a greedy reasoner gives one
-        )
-    return model
 
 
 def write_phrase_model(folder: Path) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import small_run
 import torch
+from families import write_family
 from phrase_model import write_phrase_model
 
 from p2r.models.base import Sampling
@@ -36,6 +37,13 @@ def make(folder: str) -> dict[str, str]:
     samples = small_run.write_samples(place / "data")
     recipe = small_run.write_recipe(place / "recipe.json", small_run.recipe(model, samples))
     return {"model": str(model), "samples": str(samples), "recipe": str(recipe)}
+
+
+def make_family(folder: str, family: str, samples: str) -> str:
+    """The recipe of a small model of a family, about samples that are there."""
+    place = Path(folder)
+    model = write_family(place / family, family)
+    return str(small_run.write_recipe(place / f"{family}.json", small_run.recipe(model, Path(samples))))
 
 
 def open_session(recipe: str, out: str, changes: list[str] | None = None) -> Session:
@@ -202,14 +210,19 @@ def _with_pictures(prompt: list[dict[str, Any]], images: list[Any]) -> list[dict
 
 
 def configured(recipe: str, changes: list[str]) -> dict[str, Any]:
-    """Fields of TRL's configuration of the first phase."""
+    """Of TRL's configuration of the first phase; parameters as literals: keys of JSON are texts."""
+    from p2r.training.checkbuild import sampling_parameters
     from p2r.training.dataset import settings_of
     from p2r.training.trainer import configure
 
     loaded = load_recipe(Path(recipe), changes)
     start = rounds.find_start(loaded.model)
     found = configure(loaded, loaded.phases[0], settings_of(loaded), start, output=Path("out"), seed=0)
-    return {name: getattr(found, name) for name in ("use_vllm", "vllm_max_model_length")}
+    names = ("use_vllm", "vllm_max_model_length", "max_completion_length", "chat_template_kwargs")
+    return {name: getattr(found, name) for name in names} | {
+        "generation": repr(found.generation_kwargs),
+        "sampling": repr(sampling_parameters(found)),
+    }
 
 
 def file_hash(path: str) -> str:
@@ -240,14 +253,15 @@ def known_pictures(recipe: str, out: str) -> dict[str, Any]:
             return encode(hidden_states, grid_thw, **more)
 
         visual.forward = counting
-        known.attach(visual)
+        assert known.attach(visual)
+        encoded.clear()  # of the probe that it is tried with
         looked_up = [visual(pixels, grid_thw=grids) for _ in range(2)]
     differences = [
         float((one - other).abs().max())
         for found in looked_up
         for one, other in zip(
-            (found.pooler_output, *found.deepstack_features),
-            (plain.pooler_output, *plain.deepstack_features),
+            (found.pooler_output, *getattr(found, "deepstack_features", ())),
+            (plain.pooler_output, *getattr(plain, "deepstack_features", ())),
             strict=True,
         )
     ]

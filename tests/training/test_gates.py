@@ -6,11 +6,12 @@ import pytest
 
 from p2r.parse import parse_perception
 from p2r.prompts import PromptPack
+from p2r.settings import Settings
 from p2r.training.gates import closed_gate, overlaps, placeholder_labels
 from p2r.training.recipe import Gates
 from p2r.types import Box
 
-PLACEHOLDERS = placeholder_labels(PromptPack())
+PLACEHOLDERS = placeholder_labels(Settings())
 
 
 def boxes(*entries: str) -> str:
@@ -21,6 +22,7 @@ BUS = '{"bbox_2d": [0, 0, 100, 100], "label": "bus"}'
 SAME = '{"bbox_2d": [0, 0, 100, 90], "label": "bus again"}'
 BARE = '{"bbox_2d": [300, 300, 400, 400]}'
 BLANK = '{"bbox_2d": [300, 300, 400, 400], "label": "  "}'
+NEARLY = '{"bbox_2d": [0, 0, 100, 99], "label": "bus"}'
 COPIED = '{"bbox_2d": [300, 300, 400, 400], "label": "What is  there"}'
 
 
@@ -32,6 +34,9 @@ COPIED = '{"bbox_2d": [300, 300, 400, 400], "label": "What is  there"}'
         ("I see a bus.", "malformed"),
         ("", "malformed"),
         (boxes(BUS, SAME), "overlap"),
+        (boxes(BUS, BUS), "overlap"),
+        (boxes(BUS, NEARLY), "overlap"),
+        (boxes(*[BUS] * 400), "overlap"),
         (boxes(BUS, BARE), "label"),
         (boxes(BLANK), "label"),
         (boxes(COPIED), "label"),
@@ -42,6 +47,14 @@ def test_the_gates_of_the_paper_and_ours(text: str, gate: str) -> None:
     assert closed_gate(parse_perception(text), Gates(), PLACEHOLDERS) == gate
 
 
+def test_repeated_boxes_close_the_gates_that_look_at_boxes() -> None:
+    repeated = parse_perception(boxes(BUS, NEARLY, BUS.replace("bus", " ")))
+    assert len(repeated.boxes) == 1
+    assert closed_gate(repeated, Gates(overlap=0.5), PLACEHOLDERS) == "overlap"
+    assert closed_gate(repeated, Gates(overlap=None), PLACEHOLDERS) == "label"
+    assert closed_gate(parse_perception(boxes(BUS, NEARLY)), Gates(overlap=0.995), PLACEHOLDERS) == ""
+
+
 @pytest.mark.parametrize("text", ["I see a bus.", boxes(BUS, SAME), boxes(BARE), boxes(COPIED)])
 def test_each_gate_can_be_left_open(text: str) -> None:
     open_gates = Gates(overlap=None, label=False, malformed=False)
@@ -50,8 +63,11 @@ def test_each_gate_can_be_left_open(text: str) -> None:
 
 def test_the_placeholder_is_the_label_of_the_prompts_example() -> None:
     assert {"what is there"} == PLACEHOLDERS
-    assert placeholder_labels(PromptPack(perceive='$question [{"label": "A Thing"}]')) == {"a thing"}
-    assert placeholder_labels(PromptPack(perceive="$question")) == frozenset()
+    assert placeholder_labels(Settings(prompts=PromptPack(perceive='$question [{"label": "A Thing"}]'))) == {
+        "a thing"
+    }
+    assert placeholder_labels(Settings(prompts=PromptPack(perceive="$question"))) == frozenset()
+    assert placeholder_labels(Settings(box_format="gemini")) == PLACEHOLDERS
 
 
 def test_half_is_not_more_than_half() -> None:

@@ -74,6 +74,47 @@ def test_paths_are_seen_from_the_recipe(tmp_path: Path) -> None:
     assert recipe.launch.config == str(tmp_path / "fsdp2.yaml")
 
 
+def test_a_path_in_a_change_is_seen_from_where_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes, here = tmp_path / "recipes", tmp_path / "here"
+    for folder in (recipes, here):
+        (folder / "mine").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    text = "name: x\nmodel: mine\njudge: vllm:mine,thinking=off\ndata: {samples: ~/a.jsonl}\n"
+    recipe = load(recipes, text)
+    assert recipe.model == str(recipes / "mine")
+    assert recipe.judge == f"vllm:{recipes / 'mine'},thinking=off"
+    assert recipe.data.samples == str(tmp_path / "home/a.jsonl")
+    recipe = load(
+        recipes,
+        text,
+        "data.samples=b.jsonl",
+        "model=mine",
+        "judge=../here/mine",
+        "launch.config=../ddp.yaml",
+    )
+    assert recipe.data.samples == str(here / "b.jsonl")
+    assert recipe.model == str(here / "mine")
+    assert Path(recipe.judge or "").resolve() == here / "mine"
+    assert recipe.launch.config == str(here / "../ddp.yaml")
+    for change in (
+        "data={scenes: {count: 3, folder: drawn}}",
+        "data={samples: null, scenes: {count: 3, folder: drawn}}",
+    ):
+        scenes = load(recipes, text, change).data.scenes
+        assert scenes is not None
+        assert scenes.folder == str(here / "drawn")
+
+
+@pytest.mark.parametrize("spec", ["nano", "org/name", "http://127.0.0.1:1/v1#mine", "elsewhere"])
+def test_a_model_that_is_no_folder_stays_what_it_is(tmp_path: Path, spec: str) -> None:
+    (tmp_path / "nano").mkdir()
+    assert load(tmp_path, LEAST, f"model={spec}").model == spec
+    assert load(tmp_path, f"name: x\nmodel: {spec}\ndata: {{samples: a.jsonl}}\n").model == spec
+
+
 def test_a_resolved_recipe_is_a_recipe(tmp_path: Path) -> None:
     recipe = load(tmp_path, LEAST + "lora: {}\nphases: [{role: perceiver, steps: 3}]\n")
     again = load(tmp_path, dump_recipe(recipe))

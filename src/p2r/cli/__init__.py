@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -10,20 +14,22 @@ from p2r.cli import answer, data, demo, doctor, eval, report, scenes, serve, tra
 
 app = typer.Typer(
     name="p2r",
-    help="Answer questions about details in high-resolution pictures: look first, think second.",
+    help="Answer questions about details in high-resolution images: find the evidence, zoom in, reason.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: with rich, `p2r --help` takes three times as long
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Each command shows examples with --help. Guides: README.md and docs/.",
 )
-app.command("answer")(answer.answer)
-app.command("demo")(demo.demo)
-app.command("eval")(eval.evaluate)
-app.command("report")(report.report)
-app.command("serve")(serve.serve)
-app.command("train")(train.train)
-app.command("scenes")(scenes.scenes)
-app.command("data")(data.data)
-app.command("doctor")(doctor.doctor)
+app.command("answer", epilog=answer.EXAMPLES, context_settings={"allow_extra_args": True})(answer.answer)
+app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
+app.command("eval", epilog=eval.EXAMPLES)(eval.evaluate)
+app.command("report", epilog=report.EXAMPLES)(report.report)
+app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
+app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("scenes", epilog=scenes.EXAMPLES)(scenes.scenes)
+app.command("data", epilog=data.EXAMPLES)(data.data)
+app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:
@@ -45,4 +51,16 @@ def _root(
 
 def main() -> None:
     """Run the command line; the entry point of the script `p2r`."""
-    app()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a sign shows its number, which in JSON is the same text.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        # A full disk behind `p2r … > file`. Nothing more can be written there, at the end neither.
+        sys.stderr.write(f"error: cannot write to standard output: {error.strerror}\n")
+        sys.stderr.flush()
+        os._exit(2)

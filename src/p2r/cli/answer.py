@@ -1,70 +1,114 @@
-"""`p2r answer IMAGE QUESTION`: one question about one picture."""
+"""`p2r answer IMAGE QUESTION`: one question about one image."""
 
 from __future__ import annotations
 
 import json
-import os
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from p2r.cli.console import printable, readable_errors, say, stderr, stdout
+from p2r.cli.image import MANY, open_image
+from p2r.cli.interrupt import run
 from p2r.cli.options import (
     DebugOption,
     JsonOption,
     ModelOption,
     PromptsOption,
     ReasonerOption,
+    SetOption,
     SettingsOption,
+    VerboseOption,
+    as_path,
+    check_model,
+    examples,
     read_settings,
 )
 from p2r.errors import InputError, P2RError
 from p2r.models import DEFAULT_MODEL
+from p2r.nano import NAMES
 from p2r.types import AnswerType, Mode, Prediction, Question
 
 if TYPE_CHECKING:
-    from rich.console import Group, RenderableType
+    from rich.console import Group
     from rich.status import Status
+    from rich.text import Text
 
     from p2r.settings import Settings
     from p2r.types import Evidence, Perception
 
 
+EXAMPLES = examples(
+    'p2r answer street.jpg "What does the sign say?"',
+    'p2r answer street.jpg "Which colour is the bus? A. red B. blue" --save figure.png',
+    'p2r answer https://example.org/street.jpg "How many cranes?" --type number --json',
+    'p2r answer - "Which?" -c red -c blue --model http://localhost:8000/v1#NAME < street.jpg',
+)
+
+
 def answer(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture.")],
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What is asked, without the options.")],
+    context: typer.Context,
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE", help="A file, a URL, a data: URI, or - for standard input.")
+    ],
+    question: Annotated[
+        str, typer.Argument(metavar="QUESTION", help="What is asked; it may hold its options: A. red B. blue")
+    ],
     choice: Annotated[
-        list[str], typer.Option("--choice", "-c", metavar="TEXT", help="An option; repeat it for each one.")
+        list[str],
+        typer.Option(
+            "--choice", "-c", metavar="TEXT", help="An option of the question; repeat for each one."
+        ),
     ] = [],  # noqa: B006  (typer copies it)
-    answer_type: Annotated[AnswerType | None, typer.Option("--type", help="What the answer is.")] = None,
+    answer_type: Annotated[
+        AnswerType | None,
+        typer.Option(
+            *("--type",),
+            metavar="TYPE",
+            help="choice, number or free. Default: choice with options, else free.",
+        ),
+    ] = None,
     model: ModelOption = DEFAULT_MODEL,
     reasoner: ReasonerOption = None,
     mode: Annotated[
-        Mode, typer.Option(help="p2r; or one pass over the plain picture: think, or direct.")
+        Mode,
+        typer.Option(
+            metavar="MODE",
+            help="p2r: perceive, then reason; think or direct: one pass over the whole image.",
+        ),
     ] = "p2r",
     save: Annotated[
         Path | None,
-        typer.Option("--save", metavar="FILE.png", help="Write a figure: picture, boxes, crops, answer."),
+        typer.Option(
+            *("--save",),
+            metavar="FILE",
+            parser=as_path,
+            help="Write a figure of image, boxes, crops and answer: .png, .jpg or .webp.",
+        ),
     ] = None,
     json_output: JsonOption = False,
     prompts: PromptsOption = None,
     settings: SettingsOption = None,
+    changes: SetOption = [],  # noqa: B006
+    verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> None:
-    """Answer one question about a picture.
+    """Answer one question about an image.
 
     Exit codes: 0 answered, 2 wrong usage or unreadable input, 3 a model failed.
     """
-    import asyncio
-
-    with readable_errors(debug=debug):
+    with readable_errors(debug=debug, verbose=verbose, afterwards="nothing was answered"):
         try:
-            asked = Question(str(image), question, tuple(choice), answer_type or _type_of(choice))
+            _refuse_more(context.args)
             if save:
-                check_writable(save)
-            chosen = read_settings(model, settings, prompts)
-            prediction = asyncio.run(_predict(asked, model, reasoner, chosen, mode, quiet=json_output))
+                check_save(save, image)
+            asked = _question(image, question, choice, answer_type)
+            check_model(reasoner)
+            chosen = read_settings(model, settings, prompts, changes)
+            prediction = run(_predict(asked, model, reasoner, chosen, mode, quiet=json_output))
         except P2RError as error:
             if json_output:
                 _print_json(Prediction("", mode, "failed", model=model, error=str(error)))
@@ -73,7 +117,7 @@ def answer(
             _print_json(prediction)
         else:
             stdout().print(shown(asked, prediction))
-            if note := nano_note(model, image):
+            if note := nano_note(model):
                 say("note", "yellow", note)
         if save:
             save_figure(asked, prediction, save)
@@ -81,8 +125,39 @@ def answer(
                 say("figure", "dim", str(save))
 
 
-def _type_of(choices: list[str]) -> AnswerType:
-    return "choice" if choices else "free"
+_LOG = logging.getLogger("p2r.cli")
+
+
+def nano_note(model: str) -> str:
+    """What a bundled model cannot do; empty for other models."""
+    if model not in NAMES:
+        return ""
+    return (
+        f"{model} knows only the synthetic scenes of `p2r scenes`; about any other image its answer means "
+        "nothing. For photographs: --model hongxingli/P2R-4B, --model Qwen/Qwen3-VL-4B-Instruct, or a "
+        "server: --model http://HOST:8000/v1#NAME"
+    )
+
+
+def _refuse_more(more: list[str]) -> None:
+    if more:
+        raise InputError(
+            f"one image and one question are taken, and {more[0]!r} is one more: put the question in quotes; "
+            f"{MANY}"
+        )
+
+
+def _question(image: str, text: str, choices: list[str], answer_type: AnswerType | None) -> Question:
+    """The question, with its options read from its text where none are given apart."""
+    if not choices and answer_type in (None, "choice"):
+        from p2r.written_options import split_options
+
+        text, found = split_options(text)
+        choices = list(found)
+        _LOG.info("options in the question: %s", ", ".join(choices) or "none")
+    # Checked before the image is fetched.
+    asked = Question(b"", text, tuple(choices), answer_type or ("choice" if choices else "free"))
+    return replace(asked, image=open_image(image))
 
 
 def _print_json(prediction: Prediction) -> None:
@@ -94,11 +169,15 @@ def _print_json(prediction: Prediction) -> None:
 async def _predict(
     question: Question, model: str, reasoner: str | None, settings: Settings, mode: Mode, *, quiet: bool
 ) -> Prediction:
+    import asyncio
+
     from p2r.pipeline import P2R
 
     with stderr(quiet=quiet).status(f"loading {model} …") as status:
-        async with P2R(model, reasoner=reasoner, settings=settings) as p2r:
-            status.update("looking at the picture …" if mode == "p2r" else "thinking …")
+        # In a thread, so that an interrupt need not wait for the weights.
+        opened = await asyncio.to_thread(P2R, model, reasoner=reasoner, settings=settings)
+        async with opened as p2r:
+            status.update("perceiving …" if mode == "p2r" else "reasoning …")
             return await p2r.predict(question, mode, observer=_Progress(status))
 
 
@@ -111,44 +190,24 @@ class _Progress:
         self._status = status
 
     def on_perception(self, perception: Perception, evidence: Evidence) -> None:  # noqa: ARG002
-        where = f"{len(evidence.crops)} region(s)" if evidence.crops else "the whole picture"
+        where = f"{len(evidence.crops)} region(s)" if evidence.crops else "the whole image"
         self._status.update(f"reasoning about {where} …")
 
 
-def nano_note(model: str, image: Path) -> str:
-    """What to say when a bundled model is asked about a picture that it knows nothing of; else empty."""
-    from p2r.nano import NAMES
-
-    if model not in NAMES or is_scene(image):
-        return ""
-    return (
-        f"{model} knows nothing but the synthetic scenes that `p2r scenes` draws, so its answer about this "
-        "picture means nothing. Ask a model that has seen photographs: --model hongxingli/P2R-4B, "
-        "--model Qwen/Qwen3-VL-4B-Instruct, or a vLLM server: --model http://HOST:8000/v1#NAME"
-    )
-
-
-def is_scene(image: Path) -> bool:
-    """Whether a picture lies in a folder that `p2r scenes` wrote."""
-    try:
-        return f'"images/{image.name}"' in (image.parent.parent / "samples.jsonl").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return False
-
-
-def check_writable(path: Path) -> None:
+def check_save(path: Path, image: str) -> None:
     """Refuse a figure that could not be written, before a model works for it.
 
     Raises:
         InputError: names the path and what is wrong with it.
     """
-    folder = path.parent
-    if path.is_dir():
-        raise InputError(f"--save {path}: it is a folder; give a file name, such as {path / 'figure.png'}")
-    if not folder.is_dir():
-        raise InputError(f"--save {path}: there is no folder {folder}")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise InputError(f"--save {path}: no permission to write there")
+    from p2r.figure import check_path
+
+    try:
+        if path.is_file() and Path(image).expanduser().is_file() and path.samefile(Path(image).expanduser()):
+            raise InputError(f"{path}: it is the image that is asked about; give another name")
+        check_path(path)
+    except InputError as error:
+        raise InputError(f"--save {error}") from error
 
 
 def save_figure(question: Question, prediction: Prediction, path: Path, gold: str | None = None) -> None:
@@ -193,25 +252,27 @@ def answer_text(question: Question, prediction: Prediction) -> str:
     return printable(prediction.answer)
 
 
-def _boxes(prediction: Prediction) -> RenderableType:
-    from rich.table import Table
+def _boxes(prediction: Prediction) -> Text:
     from rich.text import Text
 
     from p2r.evidence import OUTLINE_COLOURS
 
     if not prediction.boxes:
         malformed = prediction.perception is not None and prediction.perception.outcome == "malformed"
-        return Text("the perceiver's reply held no box: whole picture" if malformed else "the whole picture")
-    boxes = Table.grid(padding=(0, 1))
-    for position, box in enumerate(prediction.boxes):
-        name, rgb = OUTLINE_COLOURS[position % len(OUTLINE_COLOURS)]
+        return Text("the perceiver's reply held no box: whole image" if malformed else "the whole image")
+    colours = [OUTLINE_COLOURS[place % len(OUTLINE_COLOURS)] for place in range(len(prediction.boxes))]
+    widest = max(len(name) for name, _ in colours)
+    lines = []
+    for place, (box, (name, rgb)) in enumerate(zip(prediction.boxes, colours, strict=True)):
         corners = ", ".join(f"{value:.0f}" for value in box.as_tuple())
         label = printable(box.label)
-        if position >= len(prediction.crops_px):
+        if place >= len(prediction.crops_px):
             label += " (drawn, not cropped)"
         colour = "rgb({},{},{})".format(*rgb)
-        boxes.add_row(Text("■", style=colour), name, Text(f"({corners})", style="dim"), Text(label))
-    return boxes
+        lines.append(
+            Text.assemble(("■", colour), f" {name:{widest}} ", (f"({corners})", "dim"), f" {label}".rstrip())
+        )
+    return Text("\n").join(lines)
 
 
 def _cost(prediction: Prediction) -> str:

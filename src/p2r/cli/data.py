@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from p2r.cli.console import readable_errors, say, stderr, stdout
-from p2r.cli.options import DebugOption, JsonOption
+from p2r.cli.console import readable_errors, say, show_table, stderr
+from p2r.cli.options import DebugOption, JsonOption, VerboseOption, as_path, check_folder, examples
 from p2r.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,37 +23,58 @@ MIXED = "p2r-10k"
 RELEASED = "p2r-10k-released"
 
 
+EXAMPLES = examples(
+    "p2r data p2r-10k data/p2r-10k",
+    "p2r data zwz data/zwz -n 500",
+    "p2r data zwz data/zwz --from zwz=/disk/zwz    # no network",
+    "p2r data p2r-10k data/p2r-10k --against vstar --drop-overlap",
+)
+
+
 def data(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to build; a wrong name lists them all.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder; continued if it exists.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", parser=as_path, help="The folder; continued if it exists.")
+    ],
     n: Annotated[
-        int | None, typer.Option("--n", "-n", min=1, help="So many samples: 10000, or all of one source.")
+        int | None,
+        typer.Option(
+            "--n", "-n", metavar="N", min=1, help="How many samples. Default: 10000 of p2r-10k, else all."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Picks the rows and their order.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Picks the rows and their order.")] = 0,
     from_: Annotated[
         list[str],
-        typer.Option("--from", metavar="SOURCE=PATH_OR_ID", help="A source on this disk, or another hub id."),
+        typer.Option(
+            "--from",
+            metavar="SOURCE=PLACE",
+            help="Read a source from a file, a folder or another hub id; repeat it for more.",
+        ),
     ] = [],  # noqa: B006  (typer copies it)
     against: Annotated[
         list[str],
         typer.Option(
-            "--against", metavar="BENCHMARK[=PATH_OR_ID]", help="Report what it shares with a benchmark."
+            "--against",
+            metavar="NAME[=PLACE]",
+            help="Report what is shared with a benchmark of p2r eval; repeat it for more.",
         ),
     ] = [],  # noqa: B006
     drop_overlap: Annotated[
-        bool, typer.Option("--drop-overlap", help="Leave out pictures of those benchmarks.")
+        bool, typer.Option("--drop-overlap", help="Leave out images of those benchmarks.")
     ] = False,
     json_output: JsonOption = False,
+    verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> None:
-    """Build training data: the paper's mixture of three sources, one of them, or the released set.
+    """Build training data in the format of p2r.samples.
 
+    It is the paper's mixture of three sources (p2r-10k), one of them, or the set that its authors released.
     Writes OUT/samples.jsonl, OUT/images and OUT/report.json. The same command continues after any
     interruption.
 
     Exit codes: 0 built, 2 wrong usage, unreadable data or a full disk.
     """
-    with readable_errors(debug=debug):
+    with readable_errors(debug=debug, verbose=verbose, afterwards="the same command continues"):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         from p2r.data.build import Plan, build
@@ -62,6 +83,7 @@ def data(
         from p2r.journal import write_json
 
         counts = _counts(name, n)
+        check_folder(out)
         places = dict(_pairs(from_, "--from", list(SOURCES)))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = stderr()
@@ -100,7 +122,7 @@ def _pairs(given: Iterable[str], option: str, known: list[str]) -> Iterable[tupl
         name, equals, place = pair.partition("=")
         if not equals or not place or name not in known:
             raise InputError(f"{option} {pair}: write SOURCE=PATH_OR_ID, with one of {', '.join(known)}")
-        yield name, str(Path(place).resolve()) if Path(place).exists() else place
+        yield name, str(as_path(place).resolve()) if as_path(place).exists() else place
 
 
 def _reference(asked: str, out: Path, bar: Progress) -> Reference:
@@ -116,21 +138,15 @@ def _reference(asked: str, out: Path, bar: Progress) -> Reference:
 
 
 def _show(report: Mapping[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("source", "samples", "choice", "number", "free", "inferred", "gold boxes", "left out"):
-        table.add_column(heading, justify="left" if heading == "source" else "right")
+    rows = []
     for name, source in report["sources"].items():
         left_out = sum(source["unusable"].values()) + len(source["dropped"])
         types = [source["answer_types"].get(kind, 0) for kind in ("choice", "number", "free")]
         figures = (source["samples"], *types, source["inferred"], source["gold_boxes"], left_out)
-        table.add_row(name, *(str(figure) for figure in figures))
-    console = stdout()
-    console.print(table)
+        rows.append((name, *(str(figure) for figure in figures)))
+    show_table(("source", "samples", "choice", "number", "free", "inferred", "gold boxes", "left out"), rows)
     for name, found in report["overlap"].items():
-        console.print(
-            f"{name}: {found['pictures']} samples show one of its pictures, "
-            f"{found['questions']} ask one of its questions, {found['both']} do both",
-            markup=False,
+        typer.echo(
+            f"{name}: {found['pictures']} samples show one of its images, "
+            f"{found['questions']} ask one of its questions, {found['both']} do both"
         )

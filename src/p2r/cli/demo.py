@@ -1,4 +1,4 @@
-"""`p2r demo`: the bundled pictures and questions, answered twice: perceive-then-reason, and in one pass."""
+"""`p2r demo`: the bundled images and questions, answered twice: perceive-then-reason, and in one pass."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2r.cli.answer import answer_text, save_figure
-from p2r.cli.console import printable, readable_errors, stderr, stdout
-from p2r.cli.options import DebugOption, ModelOption, ReasonerOption
+from p2r.cli.console import printable, readable_errors, show_table, stderr
+from p2r.cli.interrupt import run
+from p2r.cli.options import (
+    DebugOption,
+    ModelOption,
+    ReasonerOption,
+    VerboseOption,
+    as_path,
+    check_folder,
+    check_model,
+    examples,
+)
 from p2r.errors import InputError
 from p2r.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
     from p2r.pipeline import P2R
@@ -24,24 +33,31 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parents[1] / "demo"
 
 
+EXAMPLES = examples("p2r demo", "p2r demo --model http://localhost:8000/v1#NAME --out figures")
+
+
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the figures go.")] = Path(
-        "out/demo"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FOLDER", parser=as_path, help="Where the figures are written."),
+    ] = Path("out/demo"),
     model: ModelOption = DEFAULT_MODEL,
     reasoner: ReasonerOption = None,
+    verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> None:
-    """Answer the bundled questions and draw a figure of each."""
-    import asyncio
+    """Answer the bundled questions and draw a figure of each.
 
-    with readable_errors(debug=debug):
-        _make_folder(out)
-        shows = asyncio.run(_ask(model, reasoner, out))
-        stdout().print(_table(shows))
+    Exit codes: 0 answered, 2 wrong usage, 3 a model failed.
+    """
+    with readable_errors(debug=debug, verbose=verbose, afterwards="the same command begins again"):
+        check_folder(out)
+        check_model(reasoner)
+        shows = run(_ask(model, reasoner, out))
+        _show_all(shows)
         right = sum(show.right for show in shows)
         alone = sum(show.right_in_one_pass for show in shows)
-        typer.echo(f"{right} of {len(shows)} right; in one pass over the plain picture {alone}.")
+        typer.echo(f"{right} of {len(shows)} right; in one pass over the whole image {alone}.")
         typer.echo(f"Figures: {out}/*.png")
 
 
@@ -64,7 +80,9 @@ async def _ask(model: str, reasoner: str | None, out: Path) -> list[_Show]:
     samples = read_samples(FOLDER / "samples.jsonl")
     shows, figures = [], []
     with stderr().status(f"loading {model} …") as status:
-        async with P2R(model, reasoner=reasoner) as p2r:
+        opened = await asyncio.to_thread(P2R, model, reasoner=reasoner)
+        async with opened as p2r:
+            _make_folder(out)
             for number, sample in enumerate(samples, 1):
                 status.update(f"question {number} of {len(samples)} …")
                 shows.append(await _show(p2r, sample))
@@ -101,23 +119,16 @@ def _make_folder(out: Path) -> None:
         raise InputError(f"--out {out}: {error.strerror}") from error
 
 
-def _table(shows: list[_Show]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for title in ("question", "looked at", "answer", "one pass", "seconds"):
-        table.add_column(title, justify="right" if title == "seconds" else "left", overflow="fold")
+def _show_all(shows: list[_Show]) -> None:
+    rows = []
     for show in shows:
-        labels = ", ".join(printable(box.label) for box in show.p2r.boxes) or "the whole picture"
-        table.add_row(
-            Text(show.sample.question.text),
-            Text(labels),
+        labels = ", ".join(printable(box.label) for box in show.p2r.boxes) or "the whole image"
+        marks = (
             _marked(show.sample, show.p2r, right=show.right),
             _marked(show.sample, show.one_pass, right=show.right_in_one_pass),
-            f"{show.p2r.seconds.get('total', 0.0):.2f}",
         )
-    return table
+        rows.append((show.sample.question.text, labels, *marks, f"{show.p2r.seconds.get('total', 0.0):.2f}"))
+    show_table(("question", "looked at", "answer", "one pass", "seconds"), rows)
 
 
 def _marked(sample: Sample, prediction: Prediction, *, right: bool) -> Text:

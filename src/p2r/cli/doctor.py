@@ -2,46 +2,77 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2r.cli.console import readable_errors, show_findings, stderr
-from p2r.cli.options import DebugOption, JsonOption, PromptsOption, SettingsOption, read_settings
+from p2r.cli.console import readable_errors, show_findings
+from p2r.cli.options import (
+    DebugOption,
+    JsonOption,
+    PromptsOption,
+    SetOption,
+    SettingsOption,
+    VerboseOption,
+    examples,
+    settings_changes,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from p2r.doctor import Finding
+    from p2r.settings import Settings
+
+
+EXAMPLES = examples(
+    "p2r doctor",
+    "p2r doctor --model http://localhost:8000/v1#NAME --model hongxingli/P2R-4B",
+)
+
+
+def _usual_model() -> list[str]:
+    return [model] if (model := os.environ.get("P2R_MODEL")) else []
 
 
 def doctor(
     model: Annotated[
-        list[str], typer.Option("--model", "-m", metavar="SPEC", help="Ask this model too; repeat for more.")
-    ] = [],  # noqa: B006  (typer copies it)
+        list[str],
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="SPEC",
+            default_factory=_usual_model,
+            show_default=False,
+            help="Ask this model too; repeat it for more. Default: $P2R_MODEL, else none.",
+        ),
+    ],
     json_output: JsonOption = False,
     prompts: PromptsOption = None,
     settings: SettingsOption = None,
+    changes: SetOption = [],  # noqa: B006
+    verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> None:
     """Look at the installation, the devices and the given models.
 
     Exit codes: 0 fine, 2 the installation is broken, 3 a given model failed.
     """
-    with readable_errors(debug=debug):
-        show_findings(_look(model, settings, prompts, quiet=json_output), as_json=json_output)
+    with readable_errors(debug=debug, verbose=verbose):
+        changed = settings_changes(settings, prompts, changes)
+        show_findings(lambda tell: _look(model, changed, tell), as_json=json_output)
 
 
 def _look(
-    models: list[str], settings: Path | None, prompts: Path | None, *, quiet: bool
+    models: list[str], changed: Callable[[Settings], Settings], tell: Callable[[str], None]
 ) -> Iterator[Finding]:
     import asyncio
 
     from p2r.doctor import look_at_installation, look_at_model
+    from p2r.pipeline import settings_of
 
     yield from look_at_installation()
     for spec in models:
-        with stderr(quiet=quiet).status(f"asking {spec} …"):
-            found = asyncio.run(look_at_model(spec, read_settings(spec, settings, prompts)))
-        yield from found
+        tell(f"asking {spec}")
+        yield from asyncio.run(look_at_model(spec, changed(settings_of(spec))))

@@ -9,33 +9,62 @@ from typing import Annotated
 import typer
 
 from p2r.cli.console import readable_errors, say, stderr
-from p2r.cli.options import DebugOption
-from p2r.errors import InputError
+from p2r.cli.options import DebugOption, VerboseOption, as_path, check_folder, examples
+from p2r.errors import InputError, file_problem
+
+MADE_BY = '<meta name="generator" content="perceive-to-reason">'
+
+
+EXAMPLES = examples(
+    "p2r report runs/vstar",
+    "p2r report runs/before runs/after",
+    "p2r report runs/nano --out nano.html",
+)
 
 
 def report(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN [RUN]", help="A run folder of p2r eval or p2r train; two of p2r eval."),
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", parser=as_path, help="A run folder of p2r eval or p2r train."),
     ],
+    second: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="SECOND", parser=as_path, help="Another one of p2r eval, to compare.", show_default=False
+        ),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE.html", help="RUN/report.html if not given.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE.html",
+            parser=as_path,
+            help="Default: report.html in RUN; with SECOND, report-against-SECOND.html there.",
+        ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="PATH_OR_HUB_ID", help="Where the pictures are, if they were moved."),
+        typer.Option(
+            "--data",
+            metavar="PATH_OR_HUB_ID",
+            help="Where the images are. Default: where they were.",
+        ),
     ] = None,
+    verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> None:
     """Write a run, or two compared, as one HTML page.
 
-    Of an evaluation: tables, plots and every question. Of a training: curves and rollouts. It works offline.
+    Of an evaluation: tables, plots and every question. Of a training: curves and rollouts. The page works
+    offline.
 
     Exit codes: 0 written, 2 wrong usage or unreadable input.
     """
-    with readable_errors(debug=debug):
-        if len(runs) > 2:
-            raise InputError(f"{len(runs)} runs: a report shows one, or compares two")
+    with readable_errors(debug=debug, verbose=verbose, afterwards="no report was written"):
+        runs = [run, second] if second else [run]
+        if out:
+            _check_writable(out)
         from p2r.training.folder import is_training_run
 
         training = [folder for folder in runs if is_training_run(folder)]
@@ -46,16 +75,35 @@ def report(
         with stderr().status("reading …") as status:
 
             def on_picture(done: int, total: int) -> None:
-                status.update(f"pictures: {done} of {total}")
+                status.update(f"images: {done} of {total}")
 
             page = (_of_training if training else _of_evaluation)(runs, data, on_picture)
-        names = "-against-".join(folder.resolve().name for folder in runs)
-        path = out or (runs[0] / "report.html" if len(runs) == 1 else Path(f"{names}.html"))
+        name = f"report-against-{second.resolve().name}.html" if second else "report.html"
+        target = out or run / name
         try:
-            path.write_text(page, encoding="utf-8")
+            target.write_text(page, encoding="utf-8")
         except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}") from error
-        say("report", "dim", f"{path} ({len(page.encode()) / 1e6:.1f} MB)")
+            raise InputError(f"cannot write {target}: {file_problem(error)}") from error
+        say("report", "dim", f"{target} ({len(page.encode()) / 1e6:.1f} MB)")
+
+
+def _check_writable(target: Path) -> None:
+    """Refuse a page that could not be written, or that would replace something else, before it is made."""
+    if target.is_dir():
+        raise InputError(f"{target}: a folder; give a file name, such as {target / 'report.html'}")
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: there is no folder {target.parent}; make it first")
+    check_folder(target.parent)
+    if target.is_file() and target.stat().st_size and MADE_BY not in _head(target):
+        raise InputError(f"{target}: it is there already and is not a report of ours; give another name")
+
+
+def _head(file: Path) -> str:
+    try:
+        with file.open(encoding="utf-8", errors="replace") as text:
+            return text.read(2000)
+    except OSError as error:
+        raise InputError(f"{file}: {file_problem(error)}") from error
 
 
 def _of_evaluation(runs: list[Path], data: str | None, on_picture: Callable[[int, int], None]) -> str:

@@ -13,23 +13,43 @@ from p2r.cli.options import (
     ModelOption,
     PromptsOption,
     ReasonerOption,
+    SetOption,
     SettingsOption,
+    VerboseOption,
+    as_path,
+    check_model,
+    examples,
     read_settings,
 )
 from p2r.models import DEFAULT_MODEL
+
+EXAMPLES = examples(
+    "p2r serve",
+    "p2r serve --model http://localhost:8000/v1#Qwen/Qwen3-VL-8B-Instruct",
+    "p2r serve --model hongxingli/P2R-4B --host 0.0.0.0 --api-key-file keys.txt",
+)
 
 
 def serve(
     model: ModelOption = DEFAULT_MODEL,
     reasoner: ReasonerOption = None,
-    host: Annotated[str, typer.Option("--host", help="Other than loopback needs a key.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="Where clients connect; 0 takes a free one.")] = 8100,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Other than loopback needs a key.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="PORT", help="Where clients connect; 0 takes a free one.")
+    ] = 8100,
     ui: Annotated[bool, typer.Option("--ui/--no-ui", help="A page at / to ask and watch.")] = True,
     api_key_file: Annotated[
-        Path | None, typer.Option("--api-key-file", metavar="FILE", help="Bearer keys, one a line.")
+        Path | None,
+        typer.Option("--api-key-file", metavar="FILE", parser=as_path, help="Bearer keys, one a line."),
     ] = None,
-    concurrency: Annotated[int, typer.Option("--concurrency", help="Questions answered at once.")] = 16,
-    queue: Annotated[int, typer.Option("--queue", help="How many more may wait; then 429.")] = 64,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", metavar="N", help="Questions answered at once.")
+    ] = 16,
+    queue: Annotated[
+        int, typer.Option("--queue", metavar="N", help="How many more may wait; then 429.")
+    ] = 64,
     timeout: Annotated[float, typer.Option("--timeout", metavar="S", help="Of one request.")] = 120.0,
     drain: Annotated[
         float, typer.Option("--drain", metavar="S", help="For accepted requests, after SIGTERM.")
@@ -48,6 +68,8 @@ def serve(
     ] = [],  # noqa: B006  (typer copies it)
     prompts: PromptsOption = None,
     settings: SettingsOption = None,
+    changes: SetOption = [],  # noqa: B006
+    verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> None:
     """Serve the method to OpenAI clients.
@@ -57,7 +79,7 @@ def serve(
     import asyncio
     from contextlib import ExitStack
 
-    with readable_errors(debug=debug):
+    with readable_errors(debug=debug, verbose=verbose):
         from p2r.pipeline import P2R
         from p2r.serving.config import ServingConfig
         from p2r.serving.keys import read_keys
@@ -76,10 +98,11 @@ def serve(
             allow_origins=tuple(allow_origin),
             ui=ui,
         )
+        check_model(reasoner)
         with ExitStack() as closing:
             # Before the model, which may take minutes to load.
             sockets = [closing.enter_context(each) for each in bind(config)]
-            chosen = read_settings(model, settings, prompts)
+            chosen = read_settings(model, settings, prompts, changes)
             log_to_stderr()
             p2r = P2R(
                 model, reasoner=reasoner, settings=chosen, limits=config.picture, concurrency=concurrency

@@ -5,26 +5,30 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from p2r.cli.console import readable_errors, say, show_findings, stderr
-from p2r.cli.options import DebugOption
+from p2r.cli.options import DebugOption, VerboseOption, as_path, examples
 from p2r.errors import InputError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from p2r.doctor import Finding
-    from p2r.training.recipe import Recipe
+EXAMPLES = examples(
+    "p2r train recipes/nano-smoke.yaml --out runs/smoke",
+    "p2r train recipes/qwen3-vl-4b-lora.yaml --check",
+    "p2r train recipes/nano.yaml --set training.steps=20 --set seed=1 --out runs/nano-1",
+)
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="What to train, and how.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE.yaml", parser=as_path, help="What to train, and how.")
+    ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="RUN", help="The run folder; continued if it exists."),
+        typer.Option(
+            "--out", "-o", metavar="RUN", parser=as_path, help="The run folder; continued if it exists."
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None,
@@ -34,6 +38,7 @@ def train(
         bool, typer.Option("--check", help="Train nothing: find what would go wrong, and say what to do.")
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="With --check: print one JSON object.")] = False,
+    verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> None:
     """Train the perceiver and the reasoner in turn, from answers alone.
@@ -42,12 +47,17 @@ def train(
 
     Exit codes: 0 trained, or nothing wrong; 2 wrong usage or unreadable input; 3 calls failed.
     """
-    with readable_errors(debug=debug):
+    afterwards = "" if check else "the same command goes on at the last checkpoint"
+    with readable_errors(debug=debug, verbose=verbose, afterwards=afterwards):
+        from p2r.doctor import require_extra
         from p2r.training.recipefile import load_recipe
 
+        require_extra("train")
         loaded = load_recipe(recipe, changes or ())
         if check:
-            show_findings(_check(loaded, out), as_json=json_output)
+            from p2r.training.preflight import Preflight
+
+            show_findings(lambda tell: Preflight(loaded, out, tell=tell).run(), as_json=json_output)
             return
         if out is None:
             raise InputError("--out RUN is missing: where the run shall be kept")
@@ -55,10 +65,3 @@ def train(
 
         model = run(loaded, out, stderr(), command=shlex.join(["p2r", *sys.argv[1:]]))
         say("model", "green", f"{model}; p2r answer PICTURE QUESTION --model {model}")
-
-
-def _check(recipe: Recipe, out: Path | None) -> Iterator[Finding]:
-    from p2r.training.preflight import Preflight
-
-    with stderr().status("looking …") as status:
-        yield from Preflight(recipe, out, tell=lambda text: status.update(f"{text} …")).run()

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.data.overlap import plain
 from p2r.data.pictures import PictureFiles, UnreachableError, look_at
 from p2r.data.sources import SOURCES, only_picture
-from p2r.errors import InputError
+from p2r.errors import InputError, file_problem
 from p2r.evaluation.benchmarks.rows import pixel_boxes
 from p2r.evaluation.benchmarks.table import Table, require
 from p2r.journal import FolderLock, Journal, write_json
@@ -104,8 +104,9 @@ def build(plan: Plan, on_row: Callable[[str, bool], None] | None = None) -> list
     Raises:
         InputError: a source that cannot be read, a folder that holds another build, a full disk.
     """
+    # Before the folder is made: a source that cannot be reached leaves nothing behind.
+    tables = {name: _table(SOURCES[name], plan.data.get(name)) for name in plan.counts}
     with FolderLock(plan.out):
-        tables = {name: _table(SOURCES[name], plan.data.get(name)) for name in plan.counts}
         _same_build(plan, tables)
         with Journal(plan.out / "rows.jsonl") as journal:
             known = _Known(plan, journal, on_row)
@@ -128,12 +129,14 @@ def _same_build(plan: Plan, tables: Mapping[str, Table]) -> None:
     }
     path = plan.out / "build.json"
     if not path.is_file():
+        if taken := [name for name in ("samples.jsonl", "rows.jsonl") if (plan.out / name).exists()]:
+            raise InputError(f"{plan.out} holds {taken[0]} but no build.json; give another folder")
         write_json(path, identity)
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {file_problem(error)}") from error
     changed = [key for key in identity if before.get(key) != identity[key]]
     if changed:
         raise InputError(

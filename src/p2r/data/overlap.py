@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2r.data.pictures import distance, look_of
-from p2r.errors import InputError
+from p2r.errors import InputError, file_problem
 from p2r.evaluation.benchmarks import Unreadable, open_benchmark
 from p2r.images import ImageSource
 from p2r.journal import write_json
@@ -117,7 +117,7 @@ def _read(cache: Path) -> dict[str, Any]:
     try:
         data = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{cache}: {error}; delete it to read the benchmark again") from error
+        raise InputError(f"{cache}: {file_problem(error)}; delete it to read the benchmark again") from error
     if not isinstance(data, dict):
         raise InputError(f"{cache}: an object is needed; delete it to read the benchmark again")
     return data

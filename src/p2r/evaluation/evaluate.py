@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from contextlib import AsyncExitStack, ExitStack, suppress
@@ -10,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks import select
-from p2r.evaluation.folder import SUMMARY, RunData, begin
+from p2r.evaluation.folder import SUMMARY, RunData, begin, check
 from p2r.evaluation.progress import Progress
 from p2r.evaluation.runner import ModeFiles, Run
 from p2r.evaluation.summary import summarize
 from p2r.health import MOST_FAILURES, Health
 from p2r.journal import FolderLock, write_json
 from p2r.models.base import Message, Sampling
-from p2r.pipeline import P2R
+from p2r.pipeline import P2R, settings_of
 from p2r.provenance import environment, revision
 from p2r.scoring.judge import Judge
 from p2r.types import MODES
@@ -94,28 +95,21 @@ async def evaluate(plan: Plan, console: Console) -> dict[str, Any]:
     """
     with console.status(f"reading {plan.benchmark.name} …"):
         selection = select(plan.benchmark, limit=plan.limit, seed=plan.seed)
+    settings = plan.settings or settings_of(plan.model)
+    # Before the model is opened, which may take minutes.
+    check(plan.out, identity(plan, selection, settings), selection)
     _warn_about_unreadable(selection, console)
     _warn_about_free_form(plan, selection, console)
-    try:
-        async with AsyncExitStack() as stack:
-            with console.status("opening the model …"):
-                pipeline = await stack.enter_async_context(
-                    P2R(
-                        plan.model,
-                        reasoner=plan.reasoner,
-                        settings=plan.settings,
-                        concurrency=plan.concurrency,
-                    )
-                )
-                judge = await _open_judge(plan, stack)
-                await _start_servers(plan, pipeline, judge)
-            await _ask(plan, selection, pipeline, judge, console)
-    except BaseException:
-        # An interrupt too: what is there is worth its figures. A full disk has been reported already.
-        with suppress(InputError):
-            write_summary(plan.out)
-        raise
-    return write_summary(plan.out)
+    async with AsyncExitStack() as stack:
+        with console.status("opening the model …"):
+            # In a thread, so that an interrupt need not wait for the weights.
+            opened = await asyncio.to_thread(
+                P2R, plan.model, reasoner=plan.reasoner, settings=settings, concurrency=plan.concurrency
+            )
+            pipeline = await stack.enter_async_context(opened)
+            judge = await _open_judge(plan, stack)
+            await _start_servers(plan, pipeline, judge)
+        return await _ask(plan, selection, pipeline, judge, console)
 
 
 def write_summary(out: Path) -> dict[str, Any]:
@@ -131,7 +125,7 @@ def write_summary(out: Path) -> dict[str, Any]:
 
 async def _ask(
     plan: Plan, selection: Selection, pipeline: P2R, judge: Judge | None, console: Console
-) -> None:
+) -> dict[str, Any]:
     session = {"started": time.time(), "command": plan.command, "modes": list(plan.modes), **environment()}
     session["concurrency"] = plan.concurrency
     details = {
@@ -143,7 +137,7 @@ async def _ask(
     }
     with ExitStack() as stack:
         stack.enter_context(FolderLock(plan.out))
-        number = begin(plan.out, identity(plan, selection, pipeline), details, session, selection)
+        number = begin(plan.out, identity(plan, selection, pipeline.settings), details, session, selection)
         modes = [mode for mode in MODES if mode in plan.modes]
         files = {mode: stack.enter_context(ModeFiles(plan.out, mode)) for mode in modes}
         for mode_files in files.values():
@@ -165,12 +159,19 @@ async def _ask(
                 concurrency=plan.concurrency,
                 health=Health(plan.most_failures),
             )
-            await run.ask_all()
+            try:
+                await run.ask_all()
+            except BaseException:
+                # An interrupt too: what is there is worth its figures. A full disk has been reported already.
+                with suppress(InputError):
+                    write_summary(plan.out)
+                raise
+        return write_summary(plan.out)
 
 
-def identity(plan: Plan, selection: Selection, pipeline: P2R) -> dict[str, Any]:
+def identity(plan: Plan, selection: Selection, settings: Settings) -> dict[str, Any]:
     """The settings that decide what is asked and answered; a run is only continued with the same ones."""
-    limits = pipeline.settings.max_tokens
+    limits = settings.max_tokens
     same = plan.reasoner is None
     return {
         "benchmark": plan.benchmark.name,
@@ -185,8 +186,8 @@ def identity(plan: Plan, selection: Selection, pipeline: P2R) -> dict[str, Any]:
         "reasoner_revision": _revision(plan.model if same else plan.reasoner),
         "judge": _spec(plan.judge),
         "judge_revision": _revision(plan.judge),
-        "digest": pipeline.settings.digest,
-        "settings": asdict(pipeline.settings),
+        "digest": settings.digest,
+        "settings": settings.canonical(),
         "sampling": {
             stage: asdict(Sampling(getattr(limits, stage))) for stage in ("perceive", "reason", "direct")
         },

@@ -9,11 +9,12 @@ RUN/summary.json              the figures
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2r.errors import InputError
-from p2r.journal import read_lines, write_json
+from p2r.errors import InputError, file_problem
+from p2r.journal import FolderLock, read_lines, write_json
 from p2r.types import MODES
 
 if TYPE_CHECKING:
@@ -54,27 +55,39 @@ def begin(
     Raises:
         InputError: a setting differs from those of the run so far, or the folder holds something else.
     """
-    # Compared as they will be read back.
-    identity = json.loads(json.dumps(identity))
-    path = out / CONFIG
-    if path.exists():
-        config = read_config(out)
-        before = config["identity"]
-        if _extends(out, config, selection):
-            before = {**before, **{name: identity[name] for name in _EXTENT}}
-        if differences := _differences(before, identity):
-            shown = "; ".join(differences)
-            if before["questions"] > identity["questions"]:
-                shown += "; a run can be extended by a larger --limit, and not be cut by a smaller one"
-            raise InputError(f"{out} was begun with other settings: {shown}; give --out another folder")
-        config |= {"identity": identity, **details}
-    elif any(out.glob("predictions-*.jsonl")):
-        raise InputError(f"{out} holds predictions but no {CONFIG}; give --out another folder")
-    else:
-        config = {"identity": identity, **details, "sessions": []}
+    config = {**_config(out, identity, selection), **details}
     config["sessions"].append(session)
-    write_json(path, config)
+    write_json(out / CONFIG, config)
     return len(config["sessions"])
+
+
+def check(out: Path, identity: dict[str, Any], selection: Selection) -> None:
+    """Whether `begin` would take the folder as it is now; nothing is written.
+
+    Raises:
+        InputError: as `begin`, or another process is writing the run.
+    """
+    with FolderLock(out) if (out / CONFIG).exists() else nullcontext():
+        _config(out, identity, selection)
+
+
+def _config(out: Path, identity: dict[str, Any], selection: Selection) -> dict[str, Any]:
+    """The run in the folder with its settings as they are now, or a new one."""
+    identity = json.loads(json.dumps(identity))  # compared as they will be read back
+    if not (out / CONFIG).exists():
+        if taken := [*out.glob("predictions-*.jsonl"), *out.glob(SUMMARY)]:
+            raise InputError(f"{out} holds {taken[0].name} but no {CONFIG}; give --out another folder")
+        return {"identity": identity, "sessions": []}
+    config = read_config(out)
+    before = config["identity"]
+    if _extends(out, config, selection):
+        before = {**before, **{name: identity[name] for name in _EXTENT}}
+    if differences := _differences(before, identity):
+        shown = "; ".join(differences)
+        if before["questions"] > identity["questions"]:
+            shown += "; a run can be extended by a larger --limit, and not be cut by a smaller one"
+        raise InputError(f"{out} was begun with other settings: {shown}; give --out another folder")
+    return {**config, "identity": identity}
 
 
 def _extends(out: Path, config: dict[str, Any], selection: Selection) -> bool:
@@ -96,10 +109,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{folder} is not a run folder: it has no {CONFIG}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        found = f"it has no {CONFIG}" if folder.is_dir() else "there is no such folder"
+        raise InputError(f"{folder} is not a run folder: {found}; p2r eval and p2r train make one") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {file_problem(error)}") from error
     if not isinstance(config, dict) or not {"identity", "sessions"} <= config.keys():
         raise InputError(f"{path} was not written by p2r eval")
     return config

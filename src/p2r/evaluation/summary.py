@@ -42,6 +42,7 @@ def summarize(run: RunData) -> dict[str, Any]:
         "judge": identity["judge"],
         "digest": identity["digest"],
         "questions": planned,
+        "concurrency": max((session.get("concurrency", 1) for session in run.config["sessions"]), default=1),
         "unreadable": run.config.get("unreadable", []),
         "complete": bool(asked) and all(count == planned for count in asked.values()),
         "modes": {mode: _of_mode(run, mode, tags, active) for mode in run.modes},

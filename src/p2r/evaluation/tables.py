@@ -1,4 +1,4 @@
-"""The figures of a summary as tables: first as plain rows, which the report shares, then for the terminal."""
+"""The figures of a summary as tables of texts, which the command line and the report show."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from p2r.evaluation.published import ROWS, rows_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from rich.console import RenderableType
 
 Summary = dict[str, Any]
 
@@ -63,7 +61,7 @@ def modes_grid(summary: Summary) -> Grid:
         "malformed",
         "boxes",
         "tokens / question",
-        "s / question",
+        "latency (s)",
         "questions / s",
     )
     rows = []
@@ -85,6 +83,11 @@ def modes_grid(summary: Summary) -> Grid:
             )
         )
     notes = []
+    if (in_flight := summary["concurrency"]) > 1:
+        notes.append(
+            f"Latency is the mean time from question to answer with {in_flight} questions in flight: it "
+            "includes waiting for the model."
+        )
     if not summary["complete"]:
         notes.append(f"The run is not complete: {summary['questions']} questions were chosen.")
     if unreadable := summary.get("unreadable"):
@@ -224,21 +227,6 @@ def published_grid(summary: Summary) -> Grid:
     elif not own:
         note = f"The paper has no row for {summary['model']}; these are all of its rows."
     return Grid("Beside the paper", ("", "accuracy", "95 % interval"), tuple(rows), note)
-
-
-def rendered(grid: Grid) -> RenderableType:
-    """A table for the terminal."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=grid.title, title_justify="left", title_style="bold", caption_justify="left")
-    if grid.note:
-        table.caption = Text(grid.note)
-    for position, heading in enumerate(grid.columns):
-        table.add_column(Text(heading), justify="right" if position else "left", overflow="fold")
-    for row in grid.rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
 
 
 def percent(share: float) -> str:

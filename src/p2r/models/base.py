@@ -67,12 +67,14 @@ class Completion:
         text: the new text, without the prompt and special tokens.
         prompt_tokens, completion_tokens: as counted by the model.
         finish_reason: `stop` or `length`.
+        notes: what the caller should know about this reply: a field that the server refused, for example.
     """
 
     text: str
     prompt_tokens: int
     completion_tokens: int
     finish_reason: Literal["stop", "length"]
+    notes: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -104,8 +106,9 @@ class StreamingModel(Model, Protocol):
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[str | Completion]:
         """Complete one conversation piece by piece.
 
-        Yields the pieces of the text in order, then, as the last item, the whole `Completion`, whose text
-        equals the pieces joined. Closing the iterator early cancels the request.
+        Yields the pieces of the text in order, then, as the last item, the whole `Completion`. Its text is
+        what counts: it differs from the pieces joined where only the end of a reply shows what was thinking
+        and what was the answer. Closing the iterator early cancels the request.
 
         Raises:
             ModelError: whatever went wrong; pieces may have been yielded before.

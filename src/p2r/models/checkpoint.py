@@ -31,11 +31,13 @@ class Checkpoint:
         model: the transformers model on its device, in evaluation mode.
         processor: tokenizer, picture processor and chat template.
         device: where the model is.
+        folder: where its files are.
     """
 
     model: Any
     processor: Any
     device: torch.device
+    folder: Path
 
 
 def load_checkpoint(
@@ -66,7 +68,7 @@ def load_checkpoint(
     if dtype is None and place.type == "cpu" and model.num_parameters() < _SMALL_PARAMETERS:
         model = model.float()
     linearize_patch_embedding(model)
-    return Checkpoint(model.to(place).eval(), processor, place)
+    return Checkpoint(model.to(place).eval(), processor, place, folder)
 
 
 def find_folder(source: str | Path, revision: str | None = None) -> Path:

@@ -1,33 +1,49 @@
 """A model behind any OpenAI-compatible server: vLLM, SGLang, `transformers serve`, a cloud.
 
-The official `openai` client carries the requests. What it leaves to us: its replies are read strictly
-(`wire`), a reply that is not what the protocol promises is asked for again like any other failure of the
-server (`failures`), and every event loop gets connections of its own, closed when that loop ends.
+The official `openai` client carries the requests. What it leaves to us: what a server does not accept is left
+out of later requests (`dialect`), its replies are read wherever it puts their text (`wire`), a reply that is
+not what the protocol promises is asked for again like any other failure of the server (`failures`), and every
+event loop gets connections of its own, closed when that loop ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
+import logging
 import os
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from p2r.errors import InputError, ModelError
-from p2r.models.failures import Failure, read_failure
-from p2r.models.wire import StreamReader, read_completion, read_model_names, request_fields
+from p2r.models.base import Completion
+from p2r.models.dialect import STREAMED, Dialect, left_out
+from p2r.models.failures import Failure, is_refusal, read_failure, refusal
+from p2r.models.options import ModelOptions
+from p2r.models.wire import (
+    StreamReader,
+    read_completion,
+    read_context_tokens,
+    read_model_names,
+    request_body,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
     from openai import AsyncOpenAI
 
-    from p2r.models.base import Completion, Message, Sampling
+    from p2r.models.base import Message, Sampling
 
 T = TypeVar("T")
+
+_LOG = logging.getLogger("p2r.models")
+_DRAIN_S = 1.0  # after the last event
 
 # What is open on each event loop. A loop closes the generators it started before it ends, but not those that
 # the garbage collector finds first: held here, a model that was dropped still closes its connections.
@@ -57,6 +73,7 @@ class EndpointModel:
         backoff_s: the pause before the first retry; it doubles each time, to 8 s, and is jittered. A server's
             own Retry-After goes first.
         max_concurrency: requests in flight at a time; more wait here, outside their deadline.
+        options: what else is sent, and what this server accepts.
 
     Raises:
         InputError: the URL is not an http(s) one, or a limit is not positive.
@@ -73,7 +90,9 @@ class EndpointModel:
         max_retries: int = 3,
         backoff_s: float = 0.5,
         max_concurrency: int = 64,
+        options: ModelOptions | None = None,
     ) -> None:
+        self.options = options or ModelOptions()
         host = urlsplit(base_url).hostname
         if not host or not base_url.startswith(("http://", "https://")):
             raise InputError(f"{base_url!r} is no server: write http://host:port/v1 or https://host/v1")
@@ -90,7 +109,8 @@ class EndpointModel:
         self._backoff_s = backoff_s
         self._max_concurrency = max_concurrency
         self._uses_proxies = not _is_loopback(host)
-        self._asks_for_usage = True
+        self._dialect = Dialect(self.options)
+        self._told_loading = False
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
 
     @property
@@ -100,39 +120,81 @@ class EndpointModel:
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Complete one conversation; see `Model.complete`."""
-        line = await self._line()
-        async with line.places:
-            fields = await self._fields(line, messages, sampling)
-
-            async def ask() -> Completion:
-                reply = await line.client.chat.completions.with_raw_response.create(**fields)
-                return read_completion(json.loads(reply.content))
-
-            return await self._with_retries(ask, self._deadline())
+        async with aclosing(self._pieces(messages, sampling, streams=False)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Completion):
+                    return piece
+        raise AssertionError("unreachable: the last piece is the completion")
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling
     ) -> AsyncIterator[str | Completion]:
         """Complete one conversation piece by piece; see `StreamingModel.stream`.
 
-        A request is sent again only while the server has not begun to answer.
+        A request is sent again only while the server has not begun to answer. A server that does not stream
+        gives its reply as one piece.
         """
+        async with aclosing(self._pieces(messages, sampling, streams=True)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _pieces(
+        self, messages: Sequence[Message], sampling: Sampling, *, streams: bool
+    ) -> AsyncGenerator[str | Completion]:
         line = await self._line()
-        async with line.places:
+        async with line.places, AsyncExitStack() as stack:
             deadline = self._deadline()
-            fields = await self._fields(line, messages, sampling)
-            events = await self._with_retries(lambda: self._open_stream(line.client, fields), deadline)
-            reader = StreamReader()
-            try:
-                while (event := await self._next(events, deadline)) is not None:
-                    if piece := self._read(reader.feed, event):
-                        yield piece
-                owed, completion = self._read(reader.end)
-            finally:
-                await events.close()
+            body = await self._body(line, messages, sampling)
+            if streams:
+                body |= STREAMED
+
+            async def send(accepted: dict[str, Any]) -> Completion | _Reply:
+                if "stream" not in accepted:
+                    whole = await line.client.chat.completions.with_raw_response.create(
+                        **_arguments(accepted)
+                    )
+                    return read_completion(json.loads(whole.content))
+                async with AsyncExitStack() as attempt:
+                    response = await attempt.enter_async_context(
+                        line.client.chat.completions.with_streaming_response.create(**_arguments(accepted))
+                    )
+                    if "json" in response.headers.get("content-type", ""):
+                        return read_completion(json.loads(await response.read()))
+                    reply = _Reply(response.iter_lines())
+                    # Here, because a server may refuse or fail in its first event as well.
+                    await reply.read()
+                    await stack.enter_async_context(attempt.pop_all())
+                    return reply
+
+            reply, sent = await self._send(send, body, deadline)
+            if isinstance(reply, Completion):
+                yield reply.text
+                yield replace(reply, notes=left_out(body, sent))
+                return
+            while reply.more:
+                if reply.piece:
+                    yield reply.piece
+                await self._once(reply.read, deadline)
+            owed, completion = await self._once(reply.end, deadline)
             if owed:
                 yield owed
-            yield completion
+            yield replace(completion, notes=left_out(body, sent))
+
+    async def context_tokens(self) -> int | None:
+        """The model's context window as the server's list of models says it; None where it does not."""
+        line = await self._line()
+
+        async def ask() -> int | None:
+            data = json.loads((await line.client.models.with_raw_response.list()).content)
+            names = [self._model_name] if self._model_name else read_model_names(data)
+            return read_context_tokens(data, names[0]) if len(names) == 1 else None
+
+        try:
+            return await self._with_retries(ask, self._deadline())
+        except ModelError as error:
+            if error.kind in ("unreachable", "timeout"):
+                raise
+            return None  # not every server can list its models
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; those of others close as their loops end."""
@@ -171,12 +233,30 @@ class EndpointModel:
             ),
         )
 
-    async def _fields(self, line: _Line, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+    async def _body(self, line: _Line, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
         async with line.naming:
             if self._model_name is None:
                 self._model_name = _the_only(await self._served(line.client), self.base_url)
         # In a thread, because it encodes the pictures.
-        return await asyncio.to_thread(request_fields, self._model_name, messages, sampling)
+        return await asyncio.to_thread(
+            request_body, self._model_name, messages, self.options.widened(sampling), self.options
+        )
+
+    async def _send(
+        self, send: Callable[[dict[str, Any]], Awaitable[T]], body: dict[str, Any], deadline: float
+    ) -> tuple[T, dict[str, Any]]:
+        """Send a request in the form that the server accepts: the reply, and the body that was sent."""
+
+        async def attempt() -> tuple[T, dict[str, Any]]:
+            while True:
+                accepted = self._dialect.body(body)
+                try:
+                    return await send(accepted), accepted
+                except Exception as error:
+                    if not is_refusal(error) or not self._dialect.learn(refusal(error), body, accepted):
+                        raise
+
+        return await self._with_retries(attempt, deadline)
 
     async def _served(self, client: AsyncOpenAI) -> list[str]:
         async def ask() -> list[str]:
@@ -195,53 +275,93 @@ class EndpointModel:
         return asyncio.get_running_loop().time() + self._deadline_s
 
     async def _with_retries(self, attempt: Callable[[], Awaitable[T]], deadline: float) -> T:
-        attempts = 0
+        loop = asyncio.get_running_loop()
+        failed = waited = 0
+        patience: float | None = None
         while True:
-            attempts += 1
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await attempt()
+                    result = await attempt()
             except Exception as error:
                 failure = self._failure(error)
-                pause_s = failure.pause_s(attempts, self._backoff_s)
-                too_late = asyncio.get_running_loop().time() + pause_s >= deadline
-                if not failure.again or attempts > self._max_retries or too_late:
+                if failure.loading:
+                    waited += 1
+                    patience = patience or min(deadline, loop.time() + self._timeout_s)
+                    self._tell_loading(failure)
+                else:
+                    failed += 1
+                pause_s = failure.pause_s(waited if failure.loading else failed, self._backoff_s)
+                end = patience if patience and failure.loading else deadline
+                too_late = loop.time() + pause_s >= end
+                if not failure.again or failed > self._max_retries or too_late:
                     raise failure.error(self.name) from error
+            else:
+                self._told_loading = False
+                return result
             await asyncio.sleep(pause_s)
 
-    async def _open_stream(self, client: AsyncOpenAI, fields: dict[str, Any]) -> Any:
-        import openai
+    def _tell_loading(self, failure: Failure) -> None:
+        """Say once, for all the requests that wait, why nothing happens."""
+        if not self._told_loading:
+            self._told_loading = True
+            _LOG.warning("%s: %s; waiting for up to %g s", self.name, failure.text, self._timeout_s)
 
-        usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if self._asks_for_usage else {}
-        try:
-            return await client.chat.completions.create(**fields, **usage, stream=True)
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            # Some servers refuse the field (and report usage without being asked).
-            if not usage or "stream_options" not in str(error):
-                raise
-            self._asks_for_usage = False
-            return await client.chat.completions.create(**fields, stream=True)
-
-    async def _next(self, events: Any, deadline: float) -> Any:
-        """The next chunk of a stream as plain data; None at its end."""
+    async def _once(self, step: Callable[[], Awaitable[T]], deadline: float) -> T:
         try:
             async with asyncio.timeout_at(deadline):
-                event = await anext(events)
-        except StopAsyncIteration:
-            return None
+                return await step()
         except Exception as error:
-            raise self._failure(error).error(self.name) from error
-        return event.to_dict(warnings=False) if hasattr(event, "to_dict") else event
-
-    def _read(self, read: Callable[..., T], *given: object) -> T:
-        try:
-            return read(*given)
-        except ValueError as error:
             raise self._failure(error).error(self.name) from error
 
     def _failure(self, error: Exception) -> Failure:
         """What the exception says about the request; an exception that is none of a request's is raised."""
         return read_failure(error, url=self.base_url, timeout_s=self._timeout_s, deadline_s=self._deadline_s)
+
+
+class _Reply:
+    """A streamed reply on its way.
+
+    Attributes:
+        piece: the text that the last event brought, often empty.
+        more: whether there may be more events.
+    """
+
+    def __init__(self, lines: AsyncIterator[str]) -> None:
+        self._lines = lines
+        self._reader = StreamReader()
+        self._done = False
+        self.piece = ""
+        self.more = True
+
+    async def read(self) -> None:
+        """Read one event."""
+        self.piece = ""
+        async for line in self._lines:
+            field, _, data = line.partition(":")
+            if field != "data" or not data.strip():
+                continue
+            if data.strip() == "[DONE]":
+                self._done = True
+                break
+            self.piece = self._reader.feed(json.loads(data))
+            return
+        self.more = False
+
+    async def end(self) -> tuple[str, Completion]:
+        """The text that is still owed, and the whole reply."""
+        if self._done:
+            # A connection can be used again once its reply is read to the end; the reply is there anyway.
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(_DRAIN_S):
+                    async for _ in self._lines:
+                        pass
+        return self._reader.end(done=self._done)
+
+
+def _arguments(body: dict[str, Any]) -> dict[str, Any]:
+    """A body as arguments of the client, which sends fields that it does not know only as `extra_body`."""
+    rest = {name: value for name, value in body.items() if name not in ("model", "messages")}
+    return {"model": body["model"], "messages": body["messages"], "extra_body": rest}
 
 
 async def _lifetime(client: AsyncOpenAI) -> AsyncGenerator[None]:

@@ -2,25 +2,37 @@
 
 Asked again: 429 and 5xx (after the server's Retry-After, if it says one), broken connections, timeouts, and
 replies that are not what the protocol promises. Never: any other 4xx, because the same request would be
-refused again.
+refused again. A server that says that it is still loading its model is waited for.
 """
 
 from __future__ import annotations
 
+import json
 import random
+import re
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import ModelError, ModelErrorKind
-from p2r.models.wire import FilteredError
+from p2r.models.wire import NoTextError, ReportedError, server_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LONGEST_PAUSE_S = 8.0
 _LONGEST_TEXT = 300
+_TAG = re.compile(r"<(?:style|script).*?</(?:style|script)>|<[^<>]*>", re.DOTALL | re.IGNORECASE)
+# What llama.cpp, TGI, hosted endpoints and the proxies before them say while a model is not there yet.
+_LOADING = re.compile(
+    r"\b(?:loading|load in progress|starting|start(?:ed)? up|warm(?:ing|ed)? ?up|wak(?:e|ing)|sleep"
+    r"|initiali[sz]|not (?:yet )?(?:ready|loaded|started)|cold start|scal(?:ed|ing) |booting|unhealthy"
+    r"|being (?:loaded|deployed)|no (?:healthy upstream|available server)|estimated_time)",
+    re.IGNORECASE,
+)
+# OpenAI's own models refuse a request whose limit was used up by their thinking.
+_USED_UP = re.compile(r"output limit was reached|higher max_(?:completion_)?tokens", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +44,14 @@ class Failure:
         text: one line for people.
         again: whether the same request may succeed later.
         retry_after_s: how long the server asked us to wait; None when it did not say.
+        loading: the server is there, and its model not yet.
     """
 
     kind: ModelErrorKind
     text: str
     again: bool = False
     retry_after_s: float | None = None
+    loading: bool = False
 
     def error(self, model: str) -> ModelError:
         """The error to raise."""
@@ -58,8 +72,16 @@ def read_failure(error: Exception, *, url: str, timeout_s: float, deadline_s: fl
     import openai
 
     if isinstance(error, openai.APIStatusError):
-        return _status_failure(error.status_code, _said(error), error.response.headers)
-    if isinstance(error, openai.APITimeoutError):
+        return _status_failure(error.status_code, refusal(error), error.response.headers)
+    if isinstance(error, ReportedError):
+        if error.code is not None:
+            return _status_failure(error.code, error.data, {})
+        return Failure(
+            "server", f"the server reports: {_one_line(str(error))}", True, None, _is_loading(error.data)
+        )
+    if isinstance(error, openai.APITimeoutError) or (
+        _is_of_transport(error) and "Timeout" in type(error).__name__
+    ):
         if "Connect" in type(error.__cause__).__name__:
             return Failure(
                 "unreachable", f"no connection to {url} in time; is the server running?", again=True
@@ -68,16 +90,51 @@ def read_failure(error: Exception, *, url: str, timeout_s: float, deadline_s: fl
         return Failure("timeout", text, again=True)
     if isinstance(error, openai.APIConnectionError):
         return _connection_failure(error.__cause__, url)
-    if isinstance(error, openai.APIError):  # an error that arrived inside a stream
-        return Failure("server", f"the server reports: {_one_line(error.message)}")
+    if _is_of_transport(error):
+        return _connection_failure(error, url)
     if isinstance(error, TimeoutError):
         return Failure("timeout", f"no whole reply from {url} within the deadline of {deadline_s:g} s")
-    if isinstance(error, FilteredError):
-        return Failure("rejected", str(error))
+    if isinstance(error, NoTextError):
+        return Failure("rejected", _one_line(str(error)))
     # Not JSON, nested without end, or JSON of another shape.
     if isinstance(error, ValueError | RecursionError):
         return Failure("invalid_reply", f"unreadable reply from {url}: {_one_line(str(error))}", again=True)
     raise error
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether a server refused a request as such, in a reply of status 200 or not."""
+    import openai
+
+    if isinstance(error, ReportedError):
+        return error.code in (400, 422, None)
+    return isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError)
+
+
+def refusal(error: Any) -> object:
+    """The body of a refusal: its JSON, or its text where it is none."""
+    if isinstance(error, ReportedError):
+        return error.data
+    text: str = error.response.text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _is_of_transport(error: BaseException) -> bool:
+    # The client's HTTP library, by its name: it differs between versions of the client.
+    return type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")
+
+
+def _is_loading(data: object) -> bool:
+    keys = " ".join(data) if isinstance(data, dict) else ""
+    return bool(_LOADING.search(f"{_said(data)} {keys}"))
+
+
+def _said(data: object) -> str:
+    """The server's words in one line; of a proxy's page its text."""
+    return _one_line(_TAG.sub(" ", server_words(data))) or "no reason given"
 
 
 def _connection_failure(cause: BaseException | None, url: str) -> Failure:
@@ -89,20 +146,29 @@ def _connection_failure(cause: BaseException | None, url: str) -> Failure:
     return Failure("unreachable", f"the connection to {url} broke ({what})", again=True)
 
 
-def _status_failure(status: int, said: str, headers: Mapping[str, str]) -> Failure:
+def _status_failure(status: int, data: object, headers: Mapping[str, str]) -> Failure:
+    said = _said(data)
+    wait = read_retry_after(headers.get("retry-after"))
+    if status in (502, 503, 504) and _is_loading(data):
+        return Failure(
+            "overloaded", f"the server has no model yet ({status}): {said}", True, wait, loading=True
+        )
     if status in (429, 503):
-        wait = read_retry_after(headers.get("retry-after"))
         return Failure("overloaded", f"the server is overloaded ({status}): {said}", True, wait)
+    if status in (502, 504):
+        behind = "; something answers there, and the server behind it does not: is it running?"
+        return Failure("server", f"the server failed ({status}): {said}{behind}", True, wait)
     if status >= 500:
-        wait = read_retry_after(headers.get("retry-after"))
         return Failure("server", f"the server failed ({status}): {said}", True, wait)
     cure = {
         401: "; set P2R_API_KEY",
         403: "; set P2R_API_KEY",
         404: "; check the model's name, and that the URL ends in /v1",
         413: "; lower the pixel budgets, or raise the server's limit",
-    }
-    text = f"the server refused the request ({status}): {said}{cure.get(status, '')}"
+    }.get(status, "")
+    if _USED_UP.search(said):
+        cure = "; the model's thinking needs more: set thinking_tokens (docs/models.md)"
+    text = f"the server refused the request ({status}): {said}{cure}"
     return Failure("rejected", text)
 
 
@@ -118,13 +184,6 @@ def read_retry_after(value: str | None) -> float | None:
         except ValueError:
             return None
     return max(0.0, seconds) if seconds < float("inf") else None
-
-
-def _said(error: Any) -> str:
-    """The server's own words: the protocol's error message, or the beginning of whatever it sent."""
-    body = error.body if isinstance(error.body, dict) else {}
-    message = body.get("message") or body.get("detail")  # the latter is FastAPI's own
-    return _one_line(message if isinstance(message, str) else error.response.text) or "no reason given"
 
 
 def _one_line(text: str) -> str:

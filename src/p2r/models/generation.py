@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +19,7 @@ from transformers import (
 from p2r.models.base import Completion
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from p2r.models.batching import Request
     from p2r.models.preparing import Prompt
@@ -60,7 +61,7 @@ class Progress(StoppingCriteria):  # type: ignore[misc]
             prompt = request.item
             if prompt.on_text is None or request.abandoned:
                 continue
-            text = _decode(self._tokenizer, row[self._prompt_length :].tolist())
+            text = prompt.opening + _decode(self._tokenizer, row[self._prompt_length :].tolist())
             # A character may take several tokens; until it is whole it decodes as U+FFFD.
             if len(text) > prompt.sent and not text.endswith("\ufffd"):
                 prompt.on_text(text[prompt.sent :])
@@ -91,21 +92,37 @@ def generate(
     inputs = _padded(prompts, padding=forbidden[-1] if forbidden else 0)
     inputs = {key: value.to(model.device) for key, value in inputs.items()}
     length = inputs["input_ids"].shape[1]
-    output = model.generate(
-        **inputs,
-        generation_config=GenerationConfig(
-            max_new_tokens=sampling.max_tokens,
-            do_sample=False,
-            repetition_penalty=sampling.repetition_penalty,
-            suppress_tokens=list(forbidden) or None,
-            eos_token_id=list(stops),
-            pad_token_id=stops[0] if stops else 0,
-        ),
-        logits_processor=_draws(requests, model.device),
-        stopping_criteria=StoppingCriteriaList([Progress(requests, length, tokenizer)]),
-    )
+    with _without_defaults(model):
+        output = model.generate(
+            **inputs,
+            generation_config=GenerationConfig(
+                max_new_tokens=sampling.max_tokens,
+                do_sample=False,
+                repetition_penalty=sampling.repetition_penalty,
+                suppress_tokens=list(forbidden) or None,
+                eos_token_id=list(stops),
+                pad_token_id=stops[0] if stops else 0,
+            ),
+            logits_processor=_draws(requests, model.device),
+            stopping_criteria=StoppingCriteriaList([Progress(requests, length, tokenizer)]),
+        )
     rows = output[:, length:].tolist()
     return [_read(tokenizer, prompt, row, stops) for prompt, row in zip(prompts, rows, strict=True)]
+
+
+@contextmanager
+def _without_defaults(model: Any) -> Iterator[None]:
+    """Keep a checkpoint's own decoding defaults out of ours: `generate` would fill in what we leave unset."""
+    # An adapter hands its own configuration to the model under it.
+    holders = [model, *([model.get_base_model()] if hasattr(model, "get_base_model") else [])]
+    kept = [holder.generation_config for holder in holders]
+    try:
+        for holder in holders:
+            holder.generation_config = GenerationConfig()
+        yield
+    finally:
+        for holder, config in zip(holders, kept, strict=True):
+            holder.generation_config = config
 
 
 def _padded(prompts: Sequence[Prompt], padding: int) -> dict[str, torch.Tensor]:
@@ -144,7 +161,7 @@ def _read(tokenizer: Any, prompt: Prompt, row: list[int], stops: Sequence[int]) 
     end = next((position for position, token in enumerate(row) if token in stops), None)
     written = row if end is None else row[: end + 1]
     return Completion(
-        text=_decode(tokenizer, written),
+        text=prompt.opening + _decode(tokenizer, written),
         prompt_tokens=len(prompt.ids),
         completion_tokens=len(written),
         finish_reason="length" if end is None else "stop",

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from p2r.errors import InputError, ModelError
 from p2r.models.batching import Batcher
 from p2r.models.preparing import Preparer, forbidden_tokens, stop_tokens
+from p2r.models.source import settings_beside
+from p2r.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from p2r.models.base import Completion, Message, Sampling
     from p2r.models.batching import Request
+    from p2r.models.options import ModelOptions
     from p2r.models.preparing import Prompt
 
 
@@ -33,6 +36,11 @@ class LocalModel:
         device, dtype, revision: as in `load_checkpoint`.
         max_batch: the most requests that run together.
         name: shown to people; by default the folder's name or the hub id.
+        options: None for those in the checkpoint's `p2r.json`, or the defaults.
+
+    Attributes:
+        settings: those in the checkpoint's `p2r.json`; None when it has none.
+        options: how it is asked.
 
     Raises:
         MissingExtraError: the extra `local` is not installed.
@@ -48,6 +56,7 @@ class LocalModel:
         revision: str | None = None,
         max_batch: int = 8,
         name: str | None = None,
+        options: ModelOptions | None = None,
     ) -> None:
         from p2r.models.checkpoint import load_checkpoint
 
@@ -58,8 +67,10 @@ class LocalModel:
         self._model = checkpoint.model
         self._tokenizer = checkpoint.processor.tokenizer
         self._device = checkpoint.device
+        self.settings = settings_beside(checkpoint.folder)
+        self.options = options or (self.settings or Settings()).options
         config = checkpoint.model.config
-        self._preparer = Preparer(checkpoint.processor, config, self._name)
+        self._preparer = Preparer(checkpoint.processor, config, self._name, self.options)
         self._forbidden = forbidden_tokens(config)
         self._stops = stop_tokens(checkpoint.model)
         self._batcher: Batcher[Prompt] = Batcher(self._run, max_batch=max_batch, name=self._name)
@@ -101,6 +112,10 @@ class LocalModel:
         finally:
             task.cancel()
 
+    async def context_tokens(self) -> int | None:
+        """The context window of the checkpoint."""
+        return self._preparer.context_tokens
+
     async def aclose(self) -> None:
         """Finish what runs, fail what waits, and end the threads. Safe to call twice."""
         # What waits to be prepared fails by this; cancelled, it would look like its caller's own wish.
@@ -112,6 +127,7 @@ class LocalModel:
         self, messages: Sequence[Message], sampling: Sampling, on_text: Callable[[str], None] | None
     ) -> Completion:
         loop = asyncio.get_running_loop()
+        sampling = self.options.widened(sampling)
         try:
             preparing = loop.run_in_executor(self._preparing, self._prepare, messages, sampling)
         except RuntimeError as error:  # the executor was shut down

@@ -6,75 +6,76 @@
 | a folder, or a hub id like `Qwen/Qwen3-VL-8B-Instruct` | a checkpoint, in this process |
 | `vllm:` and one of the above | a vLLM server that is started and ended for it |
 | `http://host:port/v1#name`, `https://…` | a running OpenAI-compatible server |
+
+Options may follow, each after a comma: `Qwen/Qwen3.5-4B,thinking=off` (see `p2r.models.options`).
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p2r.models.source import locate
-from p2r.settings import SETTINGS_FILE, Settings
+from p2r.models.options import split_spec
+from p2r.models.source import locate, settings_beside
+from p2r.settings import Settings
 
 if TYPE_CHECKING:
     from p2r.models.base import Model
+    from p2r.models.options import ModelOptions
 
 _VLLM = "vllm:"
 _LOCAL_BATCH = 8
 
 
-def open_model(spec: str, *, max_concurrency: int | None = None) -> Model:
+def open_model(
+    spec: str, *, options: ModelOptions | None = None, max_concurrency: int | None = None
+) -> Model:
     """Open a model. A local checkpoint is loaded now; a server is reached (or started) by the first request.
 
     Args:
-        spec: see the table above.
+        spec: see the table above; the options in it go before `options`.
+        options: None for those that come with the checkpoint, or the defaults.
         max_concurrency: how many requests the caller will have in flight.
 
     Raises:
         InputError: the spec names nothing that exists; the text lists what it may be.
         MissingExtraError: what the model needs is not installed.
     """
+    whole, (spec, changes) = spec, split_spec(spec)
+    if options is None:
+        options = (settings_for(spec) or Settings()).options
+    options = options.updated(changes, where=f"model {whole}")
     if spec.startswith(("http://", "https://")):
         from p2r.models.endpoint import EndpointModel
 
         url, _, name = spec.partition("#")
-        return EndpointModel(url, name or None, max_concurrency=max_concurrency or 64)
+        return EndpointModel(url, name or None, max_concurrency=max_concurrency or 64, options=options)
     if spec.startswith(_VLLM):
         from p2r.models.vllm import VLLMModel, VLLMServer
 
         name = spec.removeprefix(_VLLM)
         server = VLLMServer(locate(name, spec), name=name)
-        return VLLMModel(server, max_concurrency=max_concurrency or 64)
+        return VLLMModel(server, max_concurrency=max_concurrency or 64, options=options)
     source = locate(spec)
     from p2r.models.local import LocalModel
 
-    return LocalModel(source, name=spec, max_batch=min(_LOCAL_BATCH, max_concurrency or _LOCAL_BATCH))
+    return LocalModel(
+        source,
+        name=spec,
+        max_batch=min(_LOCAL_BATCH, max_concurrency or _LOCAL_BATCH),
+        options=options,
+    )
 
 
 def settings_for(spec: str) -> Settings | None:
     """The settings that a checkpoint carries in its `p2r.json`; None when it has none or is a server's.
 
-    Of a hub model the file is downloaded before the weights are: they may come later, or by vLLM, which
-    leaves it out.
+    Without the options in the spec. Of a hub model the file is downloaded before the weights are: they may
+    come later, or by vLLM, which leaves it out.
 
     Raises:
         InputError: the file is there and cannot be read.
     """
+    spec, _ = split_spec(spec)
     if spec.startswith(("http://", "https://")):
         return None
-    source = locate(spec.removeprefix(_VLLM), spec)
-    file = source / SETTINGS_FILE if isinstance(source, Path) else _fetched(source, SETTINGS_FILE)
-    return Settings.load(file) if file is not None and file.is_file() else None
-
-
-def _fetched(hub_id: str, file: str) -> Path | None:
-    """A file of a hub model, from the cache where there is no network; None when it cannot be had."""
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError:
-        return None
-    try:
-        return Path(hf_hub_download(hub_id, file))
-    except (OSError, ValueError):
-        # No such file, which is fine; or no such model, or no way to it, which opening it says better.
-        return None
+    return settings_beside(locate(spec.removeprefix(_VLLM), spec))

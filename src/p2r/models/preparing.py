@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     import torch
 
     from p2r.models.base import Message, Sampling
+    from p2r.models.options import ModelOptions
 
 # Sampled, such a token would stand for a picture that is not there.
 _VISION_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+
+_THINK = "<think>"
 
 
 @dataclass(slots=True)
@@ -30,6 +33,8 @@ class Prompt:
         kinds: 0 for text and 1 for a picture's tokens, shape (length,).
         patches: normalised pixels of all pictures, shape (patches, values); None without pictures.
         grids: patches of each picture as (1, rows, columns), shape (pictures, 3).
+        opening: `<think>` where the chat template has opened the thinking, so that a reply that is cut in the
+            middle of it can be told from an answer; else empty.
         on_text: takes the text as it is written; None when nobody listens.
         sent: how many characters it was given.
     """
@@ -38,6 +43,7 @@ class Prompt:
     kinds: torch.Tensor
     patches: torch.Tensor | None
     grids: torch.Tensor | None
+    opening: str = ""
     on_text: Callable[[str], None] | None = None
     sent: int = 0
 
@@ -49,12 +55,14 @@ class Preparer:
         processor: of the checkpoint.
         config: of the checkpoint.
         name: the model's name, for errors.
+        options: their variables go to the chat template.
     """
 
-    def __init__(self, processor: Any, config: Any, name: str) -> None:
+    def __init__(self, processor: Any, config: Any, name: str, options: ModelOptions | None = None) -> None:
         self._processor = processor
+        self._variables = options.template_kwargs() if options else {}
         self._name = name
-        self._context = int(config.get_text_config().max_position_embeddings)
+        self.context_tokens = int(config.get_text_config().max_position_embeddings)
         self._image_token = int(config.image_token_id)
         # Controls that a user's text must not contain: it could forge a turn or a picture.
         self._controls = [
@@ -70,9 +78,7 @@ class Preparer:
         pictures = [part for message in messages for part in message.content if not isinstance(part, str)]
         self._check_sizes(pictures)
         try:
-            text = self._processor.apply_chat_template(
-                self.conversation(messages), add_generation_prompt=True, tokenize=False
-            )
+            text = self.render(messages)
             inputs = self._processor(
                 text=[text],
                 images=[picture.to_pil() for picture in pictures] or None,
@@ -85,12 +91,20 @@ class Preparer:
         ids = inputs["input_ids"][0]
         grids = inputs.get("image_grid_thw")
         self._check_features(ids, grids, len(pictures))
-        if len(ids) + sampling.max_tokens > self._context:
+        if len(ids) + sampling.max_tokens > self.context_tokens:
             raise self._rejected(
                 f"{len(ids)} prompt tokens and {sampling.max_tokens} new ones do not fit into the context of "
-                f"{self._context}: lower the pixel budgets or max_tokens"
+                f"{self.context_tokens}: lower the pixel budgets, max_tokens or thinking_tokens"
             )
-        return Prompt(ids, inputs["mm_token_type_ids"][0], inputs.get("pixel_values"), grids)
+        opening = _THINK if text.rstrip().endswith(_THINK) else ""
+        return Prompt(ids, inputs["mm_token_type_ids"][0], inputs.get("pixel_values"), grids, opening)
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The text of a prompt, up to where the reply begins."""
+        text: str = self._processor.apply_chat_template(
+            self.conversation(messages), add_generation_prompt=True, tokenize=False, **self._variables
+        )
+        return text
 
     def conversation(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Messages as chat templates take them; pictures are placeholders, in order."""

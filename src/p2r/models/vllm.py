@@ -30,15 +30,19 @@ from typing import TYPE_CHECKING
 from p2r.errors import InputError, ModelError
 from p2r.models import guard
 from p2r.models.endpoint import EndpointModel
+from p2r.models.source import settings_beside
+from p2r.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from p2r.models.base import Completion, Message, Sampling
+    from p2r.models.options import ModelOptions
 
 _LOG = logging.getLogger("p2r.vllm")
 _POLL_S = 0.25
 _LAST_LINES = 12
+_MOST_IMAGES = 999  # vLLM's own default where no limit is named
 
 
 class VLLMServer:
@@ -50,7 +54,6 @@ class VLLMServer:
         python: the Python that has vLLM; by default P2R_VLLM_PYTHON, else this one, else that of the program
             `vllm` on the path.
         arguments: more arguments of `vllm serve`, after those of P2R_VLLM_ARGS; later ones win.
-        max_images: the most pictures of one request.
         startup_timeout_s: how long it may take until it is healthy (large models load for minutes).
         grace_s: how long it may take to end by itself before it is killed.
 
@@ -65,7 +68,6 @@ class VLLMServer:
         name: str | None = None,
         python: str | None = None,
         arguments: Sequence[str] = (),
-        max_images: int = 4,
         startup_timeout_s: float = 1_200.0,
         grace_s: float = 10.0,
     ) -> None:
@@ -73,7 +75,6 @@ class VLLMServer:
         self._source = str(source)
         self._program = _find_program(python)
         self._arguments = [*shlex.split(os.environ.get("P2R_VLLM_ARGS", "")), *arguments]
-        self._max_images = max_images
         self._startup_timeout_s = startup_timeout_s
         self._grace_s = grace_s
         self._lock = threading.Lock()
@@ -83,6 +84,16 @@ class VLLMServer:
         self.api_key = secrets.token_urlsafe(24)
         self.port = 0
         self.log: Path | None = None
+
+    @property
+    def settings(self) -> Settings | None:
+        """The settings in the checkpoint's `p2r.json`; None when it has none.
+
+        Raises:
+            InputError: the file is there and cannot be read.
+        """
+        path = Path(self._source).expanduser()
+        return settings_beside(path if path.exists() else self._source)
 
     @property
     def base_url(self) -> str:
@@ -128,12 +139,12 @@ class VLLMServer:
 
     def command(self, port: int) -> list[str]:
         """The command that runs the server."""
-        limits = json.dumps({"image": self._max_images, "video": 0})
         fixed = {
             "--host": "127.0.0.1",
             "--port": str(port),
             "--served-model-name": self.name,
-            "--limit-mm-per-prompt": limits,
+            # As many images as any settings or request may ask for: a limit reserves no memory.
+            "--limit-mm-per-prompt": json.dumps({"image": _MOST_IMAGES, "video": 0}),
             # A checkpoint's own sampling defaults must not mix into ours.
             "--generation-config": "vllm",
             # The whole window of a large model may not fit beside its weights; take what fits.
@@ -196,10 +207,17 @@ class VLLMModel:
     Args:
         server: what to start. The model ends it.
         max_concurrency: requests in flight at a time.
+        options: None for those in the checkpoint's `p2r.json`, or the defaults.
+
+    Attributes:
+        options: how it is asked.
     """
 
-    def __init__(self, server: VLLMServer, *, max_concurrency: int = 64) -> None:
+    def __init__(
+        self, server: VLLMServer, *, max_concurrency: int = 64, options: ModelOptions | None = None
+    ) -> None:
         self._server = server
+        self.options = options or (server.settings or Settings()).options
         self._max_concurrency = max_concurrency
         self._lock = threading.Lock()
         self._started: Future[EndpointModel] | None = None
@@ -208,6 +226,11 @@ class VLLMModel:
     def name(self) -> str:
         """The folder or hub id."""
         return self._server.name
+
+    @property
+    def settings(self) -> Settings | None:
+        """The settings in the checkpoint's `p2r.json`; see `VLLMServer.settings`."""
+        return self._server.settings
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Complete one conversation; see `Model.complete`."""
@@ -230,6 +253,10 @@ class VLLMModel:
         except ModelError:
             self._server.check()
             raise
+
+    async def context_tokens(self) -> int | None:
+        """The context window that the server runs with; see `EndpointModel.context_tokens`."""
+        return await (await self._ready()).context_tokens()
 
     async def aclose(self) -> None:
         """Close the connections and end the server. Safe to call twice."""
@@ -266,6 +293,7 @@ class VLLMModel:
                     self._server.name,
                     api_key=self._server.api_key,
                     max_concurrency=self._max_concurrency,
+                    options=self.options,
                 )
             )
 

@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from p2r.errors import InputError
+from p2r.errors import InputError, file_problem
 from p2r.scenes.drawing import draw_files
 from p2r.scenes.families import FAMILIES, WEIGHTS, Task, draw_scene, draw_task
 from p2r.scenes.render import render
@@ -158,7 +158,7 @@ def write_scenes(
 ) -> Iterator[SceneSample]:
     """Write `images/*.jpg` and `samples.jsonl`, yielding each sample when it is on disk.
 
-    Pictures that are already there are kept, so an interrupted call continues.
+    What is already there is kept, so an interrupted call continues, and so does one with a larger `count`.
 
     Args:
         out: the folder.
@@ -167,17 +167,26 @@ def write_scenes(
         workers: processes that draw; see `draw_files`.
 
     Raises:
-        InputError: the folder cannot be written, or an argument is out of range.
+        InputError: the folder holds other samples or cannot be written, or an argument is out of range.
     """
     import pyvips
 
     made = [make_sample(split, index, seed=seed, size=size) for index in range(count)]
+    rows = [json.dumps(one.row(), ensure_ascii=False) + "\n" for one in made]
+    listed = out / "samples.jsonl"
     try:
+        before = listed.read_text(encoding="utf-8") if listed.exists() else ""
+        if not "".join(rows).startswith(before):
+            raise InputError(f"{listed}: there are other samples, or more; give another folder")
         (out / "images").mkdir(parents=True, exist_ok=True)
-        with (out / "samples.jsonl").open("w", encoding="utf-8") as lines:
+        with listed.open("r+" if before else "w", encoding="utf-8") as lines:
             drawn = draw_files([(one, out / one.file) for one in made], workers=workers)
-            for one, _ in zip(made, drawn, strict=True):
-                lines.write(json.dumps(one.row(), ensure_ascii=False) + "\n")
+            for one, row, _ in zip(made, rows, drawn, strict=True):
+                lines.write(row)
                 yield one
-    except (OSError, pyvips.Error) as error:
+    except UnicodeDecodeError:
+        raise InputError(f"{listed}: it is no file of scenes; give another folder") from None
+    except OSError as error:
+        raise InputError(f"cannot write scenes to {out}: {file_problem(error)}") from error
+    except pyvips.Error as error:
         raise InputError(f"cannot write scenes to {out}: {error}") from error

@@ -9,7 +9,7 @@ import hmac
 import re
 from typing import TYPE_CHECKING
 
-from p2r.errors import InputError
+from p2r.errors import InputError, file_problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,8 @@ def read_keys(file: Path) -> tuple[str, ...]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"key file {file}: {getattr(error, 'strerror', None) or error}") from error
+        problem = file_problem(error, "make a key with: openssl rand -hex 32")
+        raise InputError(f"key file {file}: {problem}") from error
     keys = []
     for number, line in enumerate(lines, 1):
         key = line.strip()

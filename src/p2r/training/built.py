@@ -13,7 +13,7 @@ from p2r.health import Health
 from p2r.models.preparing import Preparer
 from p2r.training import trainer as building
 from p2r.training.dataset import EXACT, read_data, settings_of
-from p2r.training.frozen import FrozenModel, FrozenWeights
+from p2r.training.frozen import FrozenModel, FrozenWeights, open_endpoint
 from p2r.training.launch import FROZEN_KEY, FROZEN_URL
 from p2r.training.lengths import keep_short
 from p2r.training.metrics import Recorder
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import threading
 
     from p2r.scoring.judge import Judge
+    from p2r.settings import Settings
     from p2r.training.folder import PhaseFolder, PhaseState
     from p2r.training.frozen import FrozenRole
     from p2r.training.recipe import Recipe
@@ -88,7 +89,7 @@ def build(
     # Before the model: under ZeRO-3 it decides how weights are loaded.
     config = building.configure(recipe, phase, settings, start, output=folder.trainer, seed=seed)
     model = building.load_policy(start, recipe)
-    preparer = Preparer(processor, model.config, str(start))
+    preparer = Preparer(processor, model.config, str(start), settings.options)
     samples = keep_short(data.samples, recipe, phase, settings, preparer, processor)
     steps = building.phase_steps(phase, len(samples))
     config.max_steps = steps
@@ -126,7 +127,7 @@ def build(
         building.know_pictures(trainer)
     built = Built(trainer, processor, rows, order, boxes, None, rewards, recorder)
     if phase.role in ("perceiver", "reasoner"):
-        built.frozen = _frozen(recipe, built)
+        built.frozen = _frozen(recipe, built, settings)
     answering = built.frozen if phase.role == "perceiver" else None
     rewards.rewarder = Rewarder(rows, recipe.gates, answering, _judge(recipe))
     return built
@@ -139,15 +140,22 @@ def _log_whole_steps(trainer: Any, rows: int) -> None:
         trainer._logs["extra"] = defaultdict(lambda: deque(maxlen=rows))  # noqa: SLF001
 
 
-def _frozen(recipe: Recipe, built: Built) -> FrozenRole:
+def _frozen(recipe: Recipe, built: Built, settings: Settings) -> FrozenRole:
     wanted, trainer = recipe.frozen, built.trainer
-    if wanted.where != "process":
+    # Connections to a server belong to the loops of TRL; they end with this process.
+    if wanted.where == "endpoint":
+        return FrozenModel(open_endpoint(recipe, settings), wanted.concurrency)
+    if wanted.where == "vllm":
         from p2r.models.endpoint import EndpointModel
 
-        address, _, name = (os.environ.get(FROZEN_URL) or wanted.url or "").partition("#")
-        key = os.environ.get(FROZEN_KEY)
-        # Its connections belong to the loops of TRL; they end with this process.
-        model = EndpointModel(address, name or None, api_key=key, max_concurrency=wanted.concurrency)
+        address, _, name = os.environ[FROZEN_URL].partition("#")
+        model = EndpointModel(
+            address,
+            name,
+            api_key=os.environ[FROZEN_KEY],
+            max_concurrency=wanted.concurrency,
+            options=settings.options,
+        )
         return FrozenModel(model, wanted.concurrency)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise InputError(
@@ -159,7 +167,7 @@ def _frozen(recipe: Recipe, built: Built) -> FrozenRole:
             "frozen.where: process shares the weights of the KL reference, and kl 0 has none: set "
             "training.kl, or frozen.where to vllm or endpoint"
         )
-    return FrozenWeights(built.frozen_weights, built.processor, batch=wanted.batch)
+    return FrozenWeights(built.frozen_weights, built.processor, batch=wanted.batch, options=settings.options)
 
 
 def _judge(recipe: Recipe) -> Judge | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from p2r.models.options import split_spec
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,13 +19,10 @@ def model_card(
     recipe: Recipe, run: dict[str, Any], data: dict[str, Any], phases: Sequence[PhaseFolder]
 ) -> str:
     """The README.md of a final model, as markdown."""
+    base, _ = split_spec(recipe.model)
     lines = [
         "---",
-        *(
-            [f"base_model: {recipe.model}"]
-            if "/" in recipe.model and not recipe.model.startswith("/")
-            else []
-        ),
+        *([f"base_model: {base}"] if "/" in base and not base.startswith("/") else []),
         "library_name: transformers",
         "pipeline_tag: image-text-to-text",
         "tags: [perceive-to-reason, grpo, trl]",

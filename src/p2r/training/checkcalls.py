@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from p2r.doctor import Finding
 from p2r.errors import InputError, ModelError, P2RError
-from p2r.models.endpoint import EndpointModel
 from p2r.models.opening import open_model
 from p2r.scoring.judge import Judge
 from p2r.training.dataset import EXACT
+from p2r.training.frozen import open_endpoint
 from p2r.training.rehearsal import ask_reasoner, rehearse
 
 if TYPE_CHECKING:
@@ -100,12 +100,10 @@ class _Calls:
             try:
                 if policy_spec is not None:
                     self._tell("opening the model")
-                    policy = open_model(policy_spec)
+                    policy = open_model(policy_spec, options=self._settings.options)
                     opened.push_async_callback(policy.aclose)
-                if (url := self._recipe.frozen.url) is not None:
-                    address, _, name = url.partition("#")
-                    most = self._recipe.frozen.concurrency
-                    frozen = EndpointModel(address, name or None, max_concurrency=most)
+                if self._recipe.frozen.where == "endpoint":
+                    frozen = open_endpoint(self._recipe, self._settings)
                     opened.push_async_callback(frozen.aclose)
             except P2RError as error:
                 yield Finding("models", "failure", str(error), "see `p2r doctor --model`", of_model=True)
@@ -170,7 +168,7 @@ class _Calls:
     async def _rehearsed(
         self, name: str, phase: Phase, writer: Model, frozen: Model | None, judge: Judge | None
     ) -> Finding:
-        from p2r.training.trainer import completion_tokens
+        from p2r.training.trainer import reply_tokens
 
         self._tell(f"rehearsing the {phase.role}")
         try:
@@ -180,7 +178,7 @@ class _Calls:
                 self._settings,
                 self._recipe.gates,
                 writer,
-                max_tokens=completion_tokens(phase, self._settings),
+                max_tokens=reply_tokens(phase, self._settings),
                 groups=self._groups,
                 seed=self._recipe.seed,
                 frozen=frozen,

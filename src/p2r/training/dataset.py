@@ -11,12 +11,13 @@ import json
 import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
 from p2r.images import ImageSource
+from p2r.models.options import split_spec
 from p2r.samples import read_samples
 from p2r.settings import Settings
 from p2r.training.folder import DATA, read_json
@@ -113,25 +114,17 @@ def read_data(recipe: Recipe, out: Path) -> TrainingData:
 
 
 def settings_of(recipe: Recipe) -> Settings:
-    """The settings of a run: those of its model, with the recipe's changes.
+    """The settings of a run: those of its model, the recipe's changes, and the options in the model's spec.
 
     Raises:
         InputError: names the key that is wrong.
     """
     from p2r.models.opening import settings_for
 
-    settings = settings_for(recipe.model) or Settings()
-    if not recipe.settings:
-        return settings
-    return Settings.from_dict(_merged(asdict(settings), recipe.settings), where="recipe: settings")
-
-
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in changes.items():
-        below = result.get(key)
-        result[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return result
+    spec, changes = split_spec(recipe.model)
+    settings = (settings_for(spec) or Settings()).updated(recipe.settings, where="recipe: settings")
+    options = settings.options.updated(changes, where=f"recipe: model {recipe.model}")
+    return replace(settings, options=options)
 
 
 def _source(recipe: Recipe, out: Path, tell: Callable[[str], None]) -> Path:

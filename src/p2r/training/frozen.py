@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from p2r.errors import ModelError
 from p2r.models.batching import Request
+from p2r.models.opening import open_model
+from p2r.models.options import ModelOptions
 from p2r.models.preparing import Preparer, forbidden_tokens, stop_tokens
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from p2r.models.base import Completion, Message, Model, Sampling
     from p2r.models.preparing import Prompt
+    from p2r.settings import Settings
+    from p2r.training.recipe import Recipe
 
 _PART = 1 << 24  # bytes of weights that are summed at a time
 
@@ -84,14 +88,18 @@ class FrozenWeights:
         model: a transformers model on its device; with an adapter, the base under it is meant.
         processor: of its checkpoint.
         batch: the most conversations that are generated together.
+        options: how it is asked.
     """
 
-    def __init__(self, model: Any, processor: Any, *, batch: int) -> None:
+    def __init__(
+        self, model: Any, processor: Any, *, batch: int, options: ModelOptions | None = None
+    ) -> None:
         self.seconds = 0.0
         self._model = model
         self._tokenizer = processor.tokenizer
         self._batch = batch
-        self._preparer = Preparer(processor, model.config, "frozen role")
+        self._options = options or ModelOptions()
+        self._preparer = Preparer(processor, model.config, "frozen role", self._options)
         self._forbidden = forbidden_tokens(model.config)
         self._stops = stop_tokens(model)
 
@@ -109,6 +117,7 @@ class FrozenWeights:
         self, conversations: Sequence[Sequence[Message]], sampling: Sampling
     ) -> list[Completion | ModelError]:
         replies: dict[int, Completion | ModelError] = {}
+        sampling = self._options.widened(sampling)
         # Of similar lengths together: less padding.
         order = sorted(range(len(conversations)), key=lambda position: _extent(conversations[position]))
         with base_weights(self._model):
@@ -142,6 +151,16 @@ class FrozenWeights:
         torch.cuda.empty_cache()
         half = len(requests) // 2
         return self._generate(requests[:half]) + self._generate(requests[half:])
+
+
+def open_endpoint(recipe: Recipe, settings: Settings) -> Model:
+    """The server that plays the frozen role (`frozen.where: endpoint`).
+
+    Raises:
+        InputError: its address or its options cannot be used.
+    """
+    wanted = recipe.frozen
+    return open_model(wanted.url or "", options=settings.options, max_concurrency=wanted.concurrency)
 
 
 def _extent(conversation: Sequence[Message]) -> tuple[int, int]:

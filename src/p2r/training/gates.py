@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.prompts import PromptPack
+    from p2r.settings import Settings
     from p2r.training.recipe import Gates
     from p2r.types import Box, Perception
 
@@ -28,11 +28,11 @@ def closed_gate(perception: Perception, gates: Gates, placeholders: frozenset[st
     """
     if gates.malformed and perception.outcome == "malformed":
         return "malformed"
-    if gates.overlap is not None and overlaps(perception.boxes, gates.overlap):
+    # Repeated boxes count once as evidence, but a perceiver earns nothing by repeating them.
+    written = (*perception.boxes, *perception.repeats)
+    if gates.overlap is not None and overlaps(written, gates.overlap):
         return "overlap"
-    if gates.label and any(
-        not _plain(box.label) or _plain(box.label) in placeholders for box in perception.boxes
-    ):
+    if gates.label and any(not _plain(box.label) or _plain(box.label) in placeholders for box in written):
         return "label"
     return ""
 
@@ -42,9 +42,10 @@ def overlaps(boxes: Sequence[Box], most: float) -> bool:
     return any(one.iou(other) > most for one, other in combinations(boxes, 2))
 
 
-def placeholder_labels(prompts: PromptPack) -> frozenset[str]:
+def placeholder_labels(settings: Settings) -> frozenset[str]:
     """The labels in the examples of the perceiver's prompt."""
-    return frozenset(_plain(label) for label in _EXAMPLE_LABEL.findall(prompts.perceive))
+    prompt = settings.prompts.for_boxes(settings.box_format).perceive
+    return frozenset(_plain(label) for label in _EXAMPLE_LABEL.findall(prompt))
 
 
 def _plain(label: str) -> str:

@@ -1,14 +1,22 @@
-"""Starts the processes of a phase with `accelerate launch`, and ends them when we end."""
+"""Starts the processes of a phase, and ends them when we end.
+
+On this machine alone they are started here, with the variables that torch's launcher sets, so that we see how
+each of them ends. A configuration of accelerate (FSDP, ZeRO, several machines) needs `accelerate launch`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Self
 
 from p2r.training.folder import LOG
-from p2r.training.phase import END_WITH_STDIN
+from p2r.training.phase import END_WITH_STDIN, GRACE_S, STOPPED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,34 +26,40 @@ if TYPE_CHECKING:
 
 FROZEN_URL = "P2R_FROZEN_URL"  # where a phase finds the server that was started for it
 FROZEN_KEY = "P2R_FROZEN_KEY"
-_GRACE_S = 300.0
 # One pool of memory: what other threads (those that cut evidence) have freed serves the next update. With a
 # pool for each thread the peak of a perceiver phase is a quarter to four fifths above that of plain GRPO.
 CPU_VARIABLES = {"ACCELERATE_USE_CPU": "true", "MALLOC_ARENA_MAX": "1"}
 
 
-def launch_command(launch: Launch, folder: Path) -> list[str]:
-    """The command that runs a phase."""
-    command = [sys.executable, "-m", "accelerate.commands.launch"]
+def launch_commands(launch: Launch, folder: Path) -> list[tuple[list[str], dict[str, str]]]:
+    """The commands that run a phase together, each with the variables of its own."""
+    phase = ["-m", "p2r.training.phase", str(folder)]
     if launch.config is not None:
+        command = [sys.executable, "-m", "accelerate.commands.launch"]
         command += ["--config_file", launch.config, "--machine_rank", "0"]
         if launch.processes is not None:
             command += ["--num_processes", str(launch.processes)]
         if launch.main_address is not None:
             command += ["--main_process_ip", launch.main_address]
-    else:
-        processes = launch.processes or 1
-        if processes > 1 and not _has_gpu():
-            # accelerate starts several processes on CPUs through MPI only; torch's launcher needs none.
-            command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-            port = str(launch.main_port or 29_500)
-            return [*command, "--master_port", port, "-m", "p2r.training.phase", str(folder)]
-        command += ["--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no"]
-        command += ["--dynamo_backend", "no", *(["--multi_gpu"] if processes > 1 else [])]
-        command += [] if _has_gpu() else ["--cpu"]
-    if launch.main_port is not None:
-        command += ["--main_process_port", str(launch.main_port)]
-    return [*command, "-m", "p2r.training.phase", str(folder)]
+        if launch.main_port is not None:
+            command += ["--main_process_port", str(launch.main_port)]
+        return [([*command, *phase], {})]
+    command, count = [sys.executable, *phase], launch.processes or 1
+    if count == 1:
+        return [(command, {})]
+    shared = {
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(launch.main_port or _free_port()),
+    }
+    return [(command, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(count)]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _has_gpu() -> bool:
@@ -67,31 +81,49 @@ class Processes:
         variables.setdefault("TOKENIZERS_PARALLELISM", "false")
         if not _has_gpu():
             variables = {**CPU_VARIABLES, **variables}
+        commands = launch_commands(launch, folder)
         if launch.threads is not None:
             variables["OMP_NUM_THREADS"] = str(launch.threads)
+        elif len(commands) > 1:
+            variables.setdefault("OMP_NUM_THREADS", "1")
         with (folder / LOG).open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - the command is built above
-                launch_command(launch, folder),
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=variables,
-                start_new_session=True,  # an interrupt is ours; they stop between two steps
-            )
+            self._processes = [
+                subprocess.Popen(  # noqa: S603 - the command is built above
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    env={**variables, **own},
+                    start_new_session=True,  # an interrupt is ours; they stop between two steps
+                )
+                for command, own in commands
+            ]
 
     def poll(self) -> int | None:
-        """The exit code, or None while they run."""
-        return self._process.poll()
+        """The exit code, or None while they run; when one fails, its code, negative for a signal."""
+        codes = [process.poll() for process in self._processes]
+        failed = [code for code in codes if code not in (None, 0, STOPPED)]
+        if failed:
+            return min(code for code in failed if code is not None)
+        return None if None in codes else max(code for code in codes if code is not None)
 
     def stop(self) -> None:
-        """Let them keep a checkpoint and end; kill them when they take too long. Safe to call twice."""
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            self._process.stdin.close()
+        """Let them keep a checkpoint and end; kill those that take too long. Safe to call twice.
+
+        They are killed at once when one of them has failed, and by a second interrupt.
+        """
+        for process in self._processes:
+            if process.stdin is not None and not process.stdin.closed:
+                process.stdin.close()
+        deadline = time.monotonic() + GRACE_S + 2
         try:
-            self._process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, 9)
-            self._process.wait()
+            while self.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+        finally:
+            for process in self._processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # and what it has started
+                process.wait()
 
     def __enter__(self) -> Self:
         return self

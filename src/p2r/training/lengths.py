@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import cycle
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
@@ -31,22 +32,23 @@ def prompt_tokens(
     question, prompts, budget = sample.question, settings.prompts, settings.budget
     size = ImageSource.open(question.image).size
     regions = [(0, 0, *size)] * settings.geometry.max_crops if phase.role == "reasoner" else []
-    build = {"perceiver": perceive_messages, "direct": direct_messages}.get(phase.role)
     # The text alone: pictures are counted, not cut.
-    blank: Any = ""
-    if build is not None:
-        messages = build(prompts, question, blank)
+    width, height = plan_pixels(size, (), budget).overview
+    blank: Any = SimpleNamespace(width=width, height=height)
+    if phase.role == "perceiver":
+        messages = perceive_messages(prompts, question, blank, settings.box_format)
+    elif phase.role == "direct":
+        messages = direct_messages(prompts, question, blank)
     else:
         crops = [
             Crop(blank, Box(0, 0, 1000, 1000, ""), region, colour)
             for region, (colour, _) in zip(regions, cycle(OUTLINE_COLOURS), strict=False)
         ]
         messages = reason_messages(prompts, question, Evidence(blank, tuple(crops)))
-    text = [Message(one.role, tuple(part for part in one.content if part)) for one in messages]
-    rendered = processor.apply_chat_template(
-        preparer.conversation(text), add_generation_prompt=True, tokenize=False
-    )
-    words = len(processor.tokenizer(rendered)["input_ids"])
+    text = [
+        Message(one.role, tuple(part for part in one.content if isinstance(part, str))) for one in messages
+    ]
+    words = len(processor.tokenizer(preparer.render(text))["input_ids"])
     pictures = plan_pixels(size, regions, budget).tokens
     return words + pictures + 2 * (1 + len(regions))
 

@@ -116,15 +116,8 @@ def read_sizes(start: Path, recipe: Recipe) -> Sizes:
     Raises:
         InputError: it is no checkpoint that can be trained.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    try:
-        config = AutoConfig.from_pretrained(start, local_files_only=True)
-        with torch.device("meta"):
-            model = AutoModelForImageTextToText.from_config(config)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"model {start}: {' '.join(str(error).split())[:300]}") from error
+    model = empty_model(start)
+    config = model.config
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -141,6 +134,23 @@ def read_sizes(start: Path, recipe: Recipe) -> Sizes:
         cache=2 * text.num_hidden_layers * heads * width,
         pixels=patches * vision.patch_size**2 * vision.temporal_patch_size * vision.in_channels,
     )
+
+
+def empty_model(start: Path) -> Any:
+    """The model of a checkpoint without its weights (on torch's device `meta`).
+
+    Raises:
+        InputError: it is no checkpoint of a vision-language model.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    try:
+        config = AutoConfig.from_pretrained(start, local_files_only=True)
+        with torch.device("meta"):
+            return AutoModelForImageTextToText.from_config(config)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"model {start}: {' '.join(str(error).split())[:300]}") from error
 
 
 def _adapters(model: Any, recipe: Recipe) -> int:

@@ -61,6 +61,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         self._rollouts: Journal | None = None
         self.logs: Callable[[], dict[str, Any]] = dict
         self.random_state: dict[str, Any] = {}
+        self.updating = False  # the weights are no longer those of the step before, nor yet those of this one
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Forget the steps that will be done again, and open the files."""
@@ -77,8 +78,14 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         self._step_began = time.monotonic()
         self.random_state = take_random_state()
 
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """From here on the weights change."""
+        self.updating = True
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Stop here if that is wanted: between two steps, and in all processes at the same one."""
+        self.random_state = take_random_state()
+        self.updating = False
         if _any_process(self._stop.is_set()):
             control.should_save = True
             control.should_training_stop = True

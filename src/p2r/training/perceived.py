@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from p2r.settings import Settings
     from p2r.training.frozen import FrozenRole
     from p2r.training.rows import Looks
-    from p2r.types import Sample
+    from p2r.types import Perception, Sample
 
 _ATTEMPTS = 3
 
@@ -70,7 +70,12 @@ async def perceive_samples(
             for start in range(0, len(missing), batch):
                 chunk = missing[start : start + batch]
                 conversations = [
-                    perceive_messages(settings.prompts, samples[index].question, looks(index).overview)
+                    perceive_messages(
+                        settings.prompts,
+                        samples[index].question,
+                        looks(index).overview,
+                        settings.box_format,
+                    )
                     for index in chunk
                 ]
                 for index, reply in zip(
@@ -81,8 +86,10 @@ async def perceive_samples(
                         health.note_failure(str(reply))
                         continue
                     health.note_success()
+                    size = looks(index).overview.size
+                    perception = parse_perception(reply.text, settings.box_format, size)
                     journal.append(
-                        _row(samples[index], reply.text, box_key(samples[index], settings, weights))
+                        _row(samples[index], perception, box_key(samples[index], settings, weights))
                     )
                 journal.sync()
                 if on_done:
@@ -116,14 +123,13 @@ def read_boxes(
     return found
 
 
-def _row(sample: Sample, text: str, key: str) -> dict[str, Any]:
-    perception = parse_perception(text)
+def _row(sample: Sample, perception: Perception, key: str) -> dict[str, Any]:
     return {
         "key": key,
         "id": sample.question.id,
         "outcome": perception.outcome,
         "boxes": [box_record(box) for box in perception.boxes],
-        "text": text,
+        "text": perception.text,
     }
 
 

@@ -1,7 +1,11 @@
-"""One phase, in processes of its own: `accelerate launch -m p2r.training.phase RUN/phases/01-perceiver`.
+"""One phase, in processes of its own: `python -m p2r.training.phase RUN/phases/01-perceiver`.
 
-Everything it needs is in the run folder, everything it does goes there. It is started by `rounds`, which
-reads `error.json` when it ends badly.
+Everything it needs is in the run folder, everything it does goes there. It is started by `launch`; what ends
+it is in `error.json`, which `rounds` reads.
+
+It is asked to stop by SIGTERM or SIGHUP, as batch systems send them, or by the end of its stdin, when whoever
+started it is gone. From then on it has `GRACE_S` to end: the step that runs may end by itself, then it is
+interrupted, and a checkpoint is kept where that is possible.
 """
 
 from __future__ import annotations
@@ -9,15 +13,23 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import threading
+import time
+import traceback
 from pathlib import Path
+from typing import Any
 
 from p2r.errors import InputError, ModelError, P2RError
 from p2r.journal import write_json
-from p2r.training.folder import ERROR
+from p2r.training.crash import exception_line
+from p2r.training.folder import ERROR, LOG
 
 END_WITH_STDIN = "P2R_END_WITH_STDIN"
+STOPPED = 130  # the exit code of a phase that was asked to stop
+GRACE_S = 20.0  # batch systems give 30, of which a frozen vLLM takes its share
+_STEP_S = 5.0
 # How libraries say that a file could not be written whole: none of them raises an OSError for it.
 _FULL = (
     *("no space left", "os error 28", "file too large", "os error 27", "quota exceeded"),
@@ -29,22 +41,18 @@ def main() -> None:
     """Run the phase whose folder is the only argument; exit codes as those of `p2r train`."""
     path = Path(sys.argv[1]).resolve()
     stop = threading.Event()
-    if os.environ.get(END_WITH_STDIN):
-        _watch_stdin(stop)
+    _end_when_asked(stop)
     try:
         from p2r.training.session import Session
 
         Session(path, stop).run()
-    except P2RError as error:
-        _report(path, error)
-        sys.exit(3 if isinstance(error, ModelError) else 2)
     except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        if full := full_disk(error, path):
-            _report(path, full)
-            sys.exit(2)
-        raise
+        sys.exit(STOPPED)
+    except P2RError as error:
+        sys.exit(_report(path, error))
+    except Exception as error:  # noqa: BLE001 - the end of the process; all of it goes into the log
+        traceback.print_exc()
+        sys.exit(_report(path, full_disk(error, path) or _crash(error, path)))
 
 
 def full_disk(error: BaseException, path: Path) -> InputError | None:
@@ -64,23 +72,53 @@ def full_disk(error: BaseException, path: Path) -> InputError | None:
     )
 
 
-def _watch_stdin(stop: threading.Event) -> None:
-    """Ask to stop when whoever started us is gone, or closes the pipe to say so."""
+def _end_when_asked(stop: threading.Event) -> None:
+    def ask(*_: Any) -> None:
+        stop.set()
 
-    def watch() -> None:
+    def watch_stdin() -> None:
         # Not through sys.stdin: a thread that holds its lock cannot be ended with the interpreter.
         while os.read(0, 1024):
             pass
         stop.set()
 
-    threading.Thread(target=watch, daemon=True).start()
+    def end() -> None:
+        stop.wait()
+        time.sleep(_STEP_S)
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            # Of several processes one cannot leave a step alone. Twice, because asyncio keeps the first one
+            # until its task lets go.
+            for _ in range(2):
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                time.sleep(0.5)
+        time.sleep(GRACE_S - _STEP_S)
+        os._exit(STOPPED)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, ask)
+    if os.environ.get(END_WITH_STDIN):
+        threading.Thread(target=watch_stdin, daemon=True).start()
+    threading.Thread(target=end, daemon=True).start()
 
 
-def _report(path: Path, error: P2RError) -> None:
+def _crash(error: Exception, path: Path) -> ModelError:
+    text = (
+        f"phase {path.name}: {exception_line(error)}; the whole trace is in {path / LOG}; the same command "
+        "goes on at the last checkpoint"
+    )
+    return ModelError(text, kind="internal")
+
+
+def _report(path: Path, error: P2RError) -> int:
+    """Write down why the phase ends, unless another of its processes did before; returns the exit code."""
     print(f"error: {error}", flush=True)  # noqa: T201 - into the log of the phase
     kind = error.kind if isinstance(error, ModelError) else ""
-    with contextlib.suppress(InputError):
-        write_json(path / ERROR, {"message": str(error), "model_error": kind})
+    if not (path / ERROR).exists():
+        with contextlib.suppress(InputError):
+            write_json(path / ERROR, {"message": str(error), "model_error": kind})
+    return 3 if kind else 2
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from p2r.doctor import Finding
 from p2r.errors import InputError, P2RError
+from p2r.training.checkbuild import check_step, check_trainer
 from p2r.training.checkcalls import check_calls, left_out
 from p2r.training.checkdata import check_answers, check_pictures, named
 from p2r.training.checkroom import check_disk, check_memory
@@ -63,9 +64,15 @@ class Preflight:
         self._start: Path | None = None
         self._sizes: Sizes | None = None
         self._longest: dict[str, int] = {}
+        self._failed = False  # any check so far
 
     def run(self) -> Iterator[Finding]:
         """All checks, one after the other; one that rests on a failed one says that it was left out."""
+        for finding in self._checks():
+            self._failed |= finding.state == "failure"
+            yield finding
+
+    def _checks(self) -> Iterator[Finding]:
         with tempfile.TemporaryDirectory(prefix="p2r-check-") as scratch:
             yield from self._plan()
             yield from self._model()
@@ -90,6 +97,7 @@ class Preflight:
             yield from self._prompts(data.samples)
             yield from self._memory()
             yield check_disk(disk_needed(self._sizes, self.recipe), self._out)
+            yield from self._trainers()
             yield from check_calls(
                 self.recipe,
                 self._roles,
@@ -100,6 +108,7 @@ class Preflight:
                 groups=self._groups,
                 tell=self._tell,
             )
+            yield from self._steps(data.source, Path(scratch))
 
     # What is planned.
 
@@ -195,7 +204,7 @@ class Preflight:
             detail = f"the processor of {start}: {' '.join(str(error).split())[:200]}"
             yield Finding("prompts", "failure", detail, "give a model folder with its processor")
             return
-        preparer = Preparer(processor, config, str(start))
+        preparer = Preparer(processor, config, str(start), settings.options)
         context = int(config.get_text_config().max_position_embeddings)
         for phase in self._roles:
             new = completion_tokens(phase, settings)
@@ -252,6 +261,29 @@ class Preflight:
             new = completion_tokens(phase, settings)
             need = needed(sizes, self.recipe, phase, self._longest[phase.role], new, frozen)
             yield check_memory(f"memory, {phase.role}", self.recipe, need, *device())
+
+    # What the run constructs.
+
+    def _trainers(self) -> Iterator[Finding]:
+        try:
+            processes = processes_of(self.recipe).count
+        except InputError:  # told with the plan
+            return
+        for phase in self._roles:
+            self._tell(f"constructing the trainer of the {phase.role}")
+            yield from check_trainer(
+                self.recipe, phase, _known(self._settings), _known(self._start), processes
+            )
+
+    def _steps(self, samples: Path, scratch: Path) -> Iterator[Finding]:
+        if self._failed:
+            yield left_out("steps of training", "a check before this one failed")
+        elif _known(self._sizes).parameters > SMALL:
+            yield left_out("steps of training", "the model is too large; the run's first step is the proof")
+        else:
+            for phase in self._roles:
+                self._tell(f"one step of the {phase.role}")
+                yield check_step(self.recipe, phase, samples, scratch)
 
 
 def _known(value: T | None) -> T:

@@ -6,11 +6,14 @@ The resolved recipe, with every default written out, is kept in the run folder a
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from p2r.errors import InputError, MissingExtraError
+from p2r.errors import InputError, MissingExtraError, file_problem
+from p2r.models.options import split_spec
+from p2r.nano import NAMES
 from p2r.training.recipe import (
     Data,
     Failures,
@@ -27,14 +30,17 @@ from p2r.training.recipe import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
+
+_PATHS = ("data.samples", "data.scenes.folder", "launch.config")
+_MODELS = ("model", "judge")  # may name a folder, or something else
 
 
 def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply changes such as `training.steps=20` or `phases.0.kl=0.02`.
 
-    Paths inside it (`data.samples`, `data.scenes.folder`, `launch.config`) are made absolute, seen from the
-    recipe's folder.
+    Paths (`data.samples`, `data.scenes.folder`, `launch.config`, and `model` and `judge` where they name a
+    folder) are made absolute: those in the file are relative to its folder, those in `changes` to the current
+    one.
 
     Raises:
         InputError: the file cannot be read, a key is unknown or a value wrong; the text names the key.
@@ -42,15 +48,19 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """
     yaml = _yaml()
     data = _read(path, yaml)
+    _make_absolute(data, path.parent.resolve())
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals or not key:
             raise InputError(f"--set {change}: write KEY=VALUE, for example training.steps=20")
         try:
-            _put(data, key.split("."), yaml.load(value, Loader=_loader(yaml)))
+            alone: dict[str, Any] = {}
+            _put(alone, [key], yaml.load(value, Loader=_loader(yaml)))
+            _make_absolute(alone, Path.cwd())
+            _put(data, key.split("."), alone[key])
         except (yaml.YAMLError, ValueError, IndexError, TypeError) as error:
             raise InputError(f"--set {change}: {' '.join(str(error).split())}") from error
-    return _absolute(_validated(data, str(path)), path.parent.resolve())
+    return _validated(data, str(path))
 
 
 def read_resolved(path: Path) -> tuple[Recipe, list[str]]:
@@ -92,9 +102,12 @@ def _yaml() -> Any:
 def _read(path: Path, yaml: Any) -> dict[str, Any]:
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader(yaml))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
         text = " ".join(str(error).split())
         raise InputError(f"recipe {path}: {text}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "the project's recipes are in its folder recipes/, and docs/training.md explains them"
+        raise InputError(f"recipe {path}: {file_problem(error, hint)}") from error
     if not isinstance(data, dict):
         raise InputError(f"recipe {path}: a mapping of keys is needed")
     return data
@@ -157,14 +170,24 @@ def _known_keys(place: Sequence[Any]) -> list[str]:
     return list(kind.model_fields)
 
 
-def _absolute(recipe: Recipe, folder: Path) -> Recipe:
-    data = recipe.data
-    if data.samples is not None:
-        data = data.model_copy(update={"samples": str(folder / data.samples)})
-    if data.scenes is not None and data.scenes.folder is not None:
-        scenes = data.scenes.model_copy(update={"folder": str(folder / data.scenes.folder)})
-        data = data.model_copy(update={"scenes": scenes})
-    launch = recipe.launch
-    if launch.config is not None:
-        launch = launch.model_copy(update={"config": str(folder / launch.config)})
-    return recipe.model_copy(update={"data": data, "launch": launch})
+def _make_absolute(data: Any, folder: Path, place: str = "") -> None:
+    """Make the paths of a recipe absolute, in place.
+
+    Args:
+        data: of the recipe, or a part of it.
+        folder: what they are relative to.
+        place: the key of the part.
+    """
+    if not isinstance(data, dict):
+        return
+    for key, value in data.items():
+        where = f"{place}.{key}".lstrip(".")
+        if not isinstance(value, str):
+            _make_absolute(value, folder, where)
+        elif where in _PATHS:
+            data[key] = str(folder / Path(value).expanduser())
+        elif where in _MODELS:
+            name = split_spec(value)[0].removeprefix("vllm:")
+            path = folder / Path(name).expanduser()
+            if name not in NAMES and path.is_dir():
+                data[key] = value.replace(name, str(path), 1)

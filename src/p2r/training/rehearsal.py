@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from p2r.evidence import build_evidence
 from p2r.models.base import Sampling
-from p2r.parse import parse_perception
 from p2r.prompts import perceive_messages, reason_messages
 from p2r.training.frozen import FrozenModel
 from p2r.training.rewards import Rewarder
@@ -78,7 +77,7 @@ async def rehearse(
         samples: of the run; a few are drawn by the seed.
         settings, gates: of the run.
         model: writes the rollouts.
-        max_tokens: of a rollout.
+        max_tokens: of a rollout, without those for thinking, which the model adds itself.
         groups: how many.
         seed: draws the samples.
         frozen: plays the other role; the model itself when None, as at the start of a phase.
@@ -110,10 +109,10 @@ async def rehearse(
 
 
 async def _boxes(frozen: Model, rows: Rows, index: int) -> tuple[Box, ...]:
-    question, overview = rows.samples[index].question, rows.looks(index).overview
-    messages = perceive_messages(rows.settings.prompts, question, overview)
-    reply = await frozen.complete(messages, Sampling(rows.settings.max_tokens.perceive))
-    return parse_perception(reply.text).boxes
+    question, overview, settings = rows.samples[index].question, rows.looks(index).overview, rows.settings
+    messages = perceive_messages(settings.prompts, question, overview, settings.box_format)
+    reply = await frozen.complete(messages, Sampling(settings.max_tokens.perceive))
+    return rows.perception(index, reply.text).boxes
 
 
 async def ask_reasoner(model: Model, sample: Sample, settings: Settings) -> Completion:

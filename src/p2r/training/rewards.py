@@ -18,7 +18,6 @@ from p2r.errors import InputError, ModelError
 from p2r.evidence import build_evidences, crop_region
 from p2r.localization import localize
 from p2r.models.base import Sampling
-from p2r.parse import parse_perception
 from p2r.prompts import reason_messages
 from p2r.record import box_record
 from p2r.scoring import score
@@ -82,7 +81,7 @@ class Rewarder:
         self._gates = gates
         self.frozen = frozen
         self._judge = judge
-        self._placeholders = placeholder_labels(rows.settings.prompts)
+        self._placeholders = placeholder_labels(rows.settings)
         # More threads than cores wait for the interpreter's lock: with 6 on 2 cores all take twice as long.
         self._cutting = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="p2r-cut")
 
@@ -108,7 +107,7 @@ class Rewarder:
         self, frozen: FrozenRole, indices: Sequence[int], texts: Sequence[str]
     ) -> list[Verdict]:
         """One batch of calls for the whole step; completions with the same boxes share one."""
-        perceptions = [parse_perception(text) for text in texts]
+        perceptions = [self.rows.perception(index, text) for index, text in zip(indices, texts, strict=True)]
         gates = [closed_gate(perception, self._gates, self._placeholders) for perception in perceptions]
         # A frozen role without sampling gives the same answer to the same evidence.
         keys = [
@@ -248,7 +247,7 @@ def reward_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
             metrics[f"outcome/{outcome}"] = _mean([one.outcome == outcome for one in perceptions])
         for gate in ("overlap", "label", "malformed"):
             metrics[f"gated/{gate}"] = _mean([verdict.gate == gate for verdict in verdicts])
-        lists = [one.boxes for one in perceptions if one.boxes]
+        lists = [(*one.boxes, *one.repeats) for one in perceptions if one.boxes]
         if lists:
             metrics["boxes/count"] = _mean([len(boxes) for boxes in lists])
             metrics["boxes/area"] = _mean([sum(box.area for box in boxes) for boxes in lists])

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from p2r.errors import InputError, ModelError
 from p2r.journal import FolderLock, read_lines, write_json
+from p2r.models.options import split_spec
 from p2r.models.source import locate
 from p2r.provenance import environment, revision
 from p2r.training.card import model_card
+from p2r.training.crash import exit_line, signal_name
 from p2r.training.dataset import prepare_data, settings_of
 from p2r.training.folder import (
     DATA,
@@ -30,6 +32,7 @@ from p2r.training.folder import (
     read_json,
 )
 from p2r.training.launch import FROZEN_KEY, FROZEN_URL, Processes
+from p2r.training.phase import GRACE_S, STOPPED
 from p2r.training.progress import Progress
 from p2r.training.recipefile import dump_recipe
 
@@ -47,7 +50,6 @@ if TYPE_CHECKING:
     StartPhase = Callable[[Launch, Path, Mapping[str, str]], AbstractContextManager["Running"]]
 
 _POLL_S = 0.3
-_LAST_LINES = 8
 # What may differ when a run goes on: how it is run, not what is computed.
 _FREE = ("launch", "report_to", "failures", "frozen")
 
@@ -92,14 +94,14 @@ def train(
 
 
 def find_start(spec: str) -> Path:
-    """The folder of the weights that a run starts from.
+    """The folder of the weights that a run starts from; options in the spec do not matter here.
 
     Raises:
         InputError: there are none.
     """
     from p2r.models.checkpoint import find_folder
 
-    return find_folder(locate(spec)).resolve()
+    return find_folder(locate(split_spec(spec)[0], spec)).resolve()
 
 
 def make_folder(out: Path) -> None:
@@ -190,12 +192,21 @@ def _run_phase(recipe: Recipe, folder: PhaseFolder, progress: Progress, start_ph
     folder.write_state(state)
     progress.on_phase(state)
     try:
+        (folder.path / ERROR).unlink(missing_ok=True)
+        log = folder.path / LOG
+        before = log.stat().st_size if log.exists() else 0
         with ExitStack() as stack:
             served = _serve_frozen(recipe, state, stack)
             processes = stack.enter_context(start_phase(recipe.launch, folder.path, served))
-            code = _watch(processes, folder, progress)
+            try:
+                code = _watch(processes, folder, progress)
+            except KeyboardInterrupt:
+                progress.say(f"a checkpoint is kept if that takes less than {GRACE_S:.0f} s")
+                raise
+        if code == STOPPED:
+            raise KeyboardInterrupt
         if code:
-            raise _failure(folder, code)
+            raise _failure(folder, code, before)
     except BaseException as error:
         state = folder.state()
         if state.status != "done":
@@ -210,7 +221,11 @@ def _serve_frozen(recipe: Recipe, state: PhaseState, stack: ExitStack) -> Mappin
         return {}
     from p2r.models.vllm import VLLMServer
 
-    server = VLLMServer(state.start, arguments=recipe.frozen.vllm_arguments)
+    server = VLLMServer(
+        state.start,
+        arguments=recipe.frozen.vllm_arguments,
+        grace_s=5.0,  # of the 30 s that batch systems give, the processes of the phase have had most
+    )
     stack.callback(server.stop)
     with _visible_gpus(recipe.frozen.gpus):
         server.start()
@@ -250,20 +265,19 @@ def _watch(processes: Running, folder: PhaseFolder, progress: Progress) -> int:
         time.sleep(_POLL_S)
 
 
-def _failure(folder: PhaseFolder, code: int) -> InputError | ModelError:
-    """Why the processes of a phase ended."""
-    path = folder.path / ERROR
-    if path.exists():
+def _failure(folder: PhaseFolder, code: int, before: int) -> InputError | ModelError:
+    """Why the processes of a phase ended; the first `before` bytes of their log are of earlier ones."""
+    path, log = folder.path / ERROR, folder.path / LOG
+    said = log.read_bytes()[before:].decode(errors="replace") if log.exists() else ""
+    # Processes whose peer was killed fail too, and say so.
+    if path.exists() and not signal_name(code, said):
         error = read_json(path)
         if error["model_error"]:
             return ModelError(error["message"], kind=cast("ModelErrorKind", error["model_error"]))
         return InputError(error["message"])
-    log = folder.path / LOG
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    words = " | ".join(line.strip() for line in lines if line.strip()).split(" | ")[-_LAST_LINES:]
     return ModelError(
-        f"the processes of phase {folder.path.name} ended with code {code}; the end of {log}: "
-        f"{' | '.join(words)}; the same command goes on at the last checkpoint",
+        f"phase {folder.path.name}: {exit_line(code, said)}; what was printed is in {log}; the same command "
+        "goes on at the last checkpoint",
         kind="internal",
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.evidence import build_evidence, plain_overview
 from p2r.images import ImageSource
+from p2r.parse import parse_perception
 from p2r.pipeline import Look
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
 from p2r.types import Evidence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from p2r.models.preparing import Preparer
     from p2r.settings import Settings
     from p2r.training.recipe import Role
-    from p2r.types import Box, Sample
+    from p2r.types import Box, Perception, Sample
 
 
 class Looks:
@@ -96,13 +97,19 @@ class Rows:
         prompts = self.settings.prompts
         look = self.looks(index)
         if self.role == "perceiver":
-            return perceive_messages(prompts, question, look.overview)
+            return perceive_messages(prompts, question, look.overview, self.settings.box_format)
         if self.role == "direct":
             return direct_messages(prompts, question, look.overview)
         if self.role == "think":
             return reason_messages(prompts, question, Evidence(look.overview))
         evidence = build_evidence(look.source, self.boxes[index], self.settings, look.overview)
         return reason_messages(prompts, question, evidence)
+
+    def perception(self, index: int, text: str) -> Perception:
+        """What a perceiver wrote about sample `index`."""
+        box_format = self.settings.box_format
+        size = self.looks(index).overview.size if box_format == "pixels" else None
+        return parse_perception(text, box_format, size)
 
     def dataset(self, order: Sequence[int], preparer: Preparer) -> Any:
         """A `datasets.Dataset` of the samples in this order: columns `prompt`, `images`, `index`."""

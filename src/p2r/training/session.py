@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
-from p2r.errors import P2RError
+from p2r.errors import InputError, ModelError, P2RError
 from p2r.health import Health
 from p2r.journal import FolderLock
 from p2r.provenance import revision
 from p2r.training.built import build
 from p2r.training.dataset import settings_of
 from p2r.training.final import finish_folder
-from p2r.training.folder import ERROR, RECIPE, PhaseFolder
+from p2r.training.folder import RECIPE, PhaseFolder
 from p2r.training.frozen import FrozenWeights, weights_digest
 from p2r.training.metrics import mark_complete, put_random_state
 from p2r.training.perceived import perceive_samples, read_boxes
+from p2r.training.phase import GRACE_S
 from p2r.training.recipefile import load_recipe
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ class Session:
         place = PartialState(cpu=not torch.cuda.is_available())
         with contextlib.ExitStack() as stack:
             if place.is_main_process:
-                stack.enter_context(FolderLock(self.folder.path))
+                stack.enter_context(_lock(self.folder.path))
                 self._clear_torn()
             place.wait_for_everyone()
             built = self.build()
@@ -124,12 +127,31 @@ class Session:
         accelerator.wait_for_everyone()
         built.boxes.update(read_boxes(self.folder.path, samples, wanted, self.settings, weights))
 
+    def try_step(self) -> None:
+        """Build, perceive and train, and write neither checkpoints nor a model: for a check before a run.
+
+        Raises:
+            P2RError: the phase could not be trained.
+        """
+        built = self.build()
+        if self.phase.role == "reasoner":
+            self.perceive(built, "check")
+        try:
+            built.trainer.train()
+        finally:
+            built.recorder.close()
+            built.rewards.close()
+        lost = [row["error"] for row in self.folder.rollouts() if row["reward"] is None]
+        if lost:
+            raise ModelError(f"{len(lost)} rollouts got no reward: {lost[0]}", kind="internal")
+
     def _train(self, built: Built) -> None:
         checkpoints = self.folder.checkpoints()
         last = str(checkpoints[-1]) if checkpoints else None
         try:
             built.trainer.train(resume_from_checkpoint=last)
-        except P2RError:
+        except (P2RError, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends anyway, and has this left to do
             self._keep_where_it_stopped(built)
             raise
         finally:
@@ -139,15 +161,17 @@ class Session:
             raise KeyboardInterrupt
 
     def _keep_where_it_stopped(self, built: Built) -> None:
-        """A checkpoint after rewards have failed, so that not even the steps since the last one are lost.
+        """A checkpoint in the middle of a step, so that not even the steps since the last one are lost.
 
-        Weights change after the rewards of a step, so they are still those of the step before. Several
+        Weights change at the end of a step, so until then they are those of the step before. Several
         processes cannot agree on one when one of them has failed; there the last regular one counts.
         """
         trainer = built.trainer
         step = trainer.state.global_step
         done = [path.name for path in self.folder.checkpoints()]
         if trainer.accelerator.num_processes > 1 or step == 0 or f"checkpoint-{step}" in done:
+            return
+        if built.recorder.updating:
             return
         put_random_state(built.recorder.random_state)
         trainer._save_checkpoint(trainer.model, trial=None)  # noqa: SLF001 - nothing public saves between steps
@@ -180,4 +204,19 @@ class Session:
         for path in self.folder.trainer.glob("checkpoint-*"):
             if path not in whole:
                 shutil.rmtree(path)
-        (self.folder.path / ERROR).unlink(missing_ok=True)
+
+
+def _lock(folder: Path) -> FolderLock:
+    """The lock of a phase; waits for the processes of a run that was killed, which end by themselves.
+
+    Raises:
+        InputError: another run is going on.
+    """
+    deadline = time.monotonic() + GRACE_S + 2
+    while True:
+        try:
+            return FolderLock(folder)
+        except InputError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from p2r.errors import InputError
+from p2r.models.base import Sampling
 from p2r.models.preparing import forbidden_tokens
 
 if TYPE_CHECKING:
@@ -30,9 +31,14 @@ _PAPER: dict[str, Any] = {
 }
 
 
+def reply_tokens(phase: Phase, settings: Settings) -> int:
+    """The most new tokens of a rollout, without those for a model's thinking (`options.thinking_tokens`)."""
+    return phase.max_tokens or int(getattr(settings.max_tokens, _STAGE[phase.role]))
+
+
 def completion_tokens(phase: Phase, settings: Settings) -> int:
     """The most new tokens of a rollout."""
-    return phase.max_tokens or int(getattr(settings.max_tokens, _STAGE[phase.role]))
+    return settings.options.widened(Sampling(reply_tokens(phase, settings))).max_tokens
 
 
 def phase_steps(phase: Phase, samples: int) -> int:
@@ -157,6 +163,7 @@ def _fields(recipe: Recipe, phase: Phase, settings: Settings, output: Path, seed
         "num_generations": phase.group,
         "num_iterations": phase.updates,
         "max_completion_length": completion_tokens(phase, settings),
+        "chat_template_kwargs": settings.options.template_kwargs(),
         "learning_rate": phase.learning_rate,
         "lr_scheduler_type": phase.schedule,
         "warmup_steps": phase.warmup_steps,
@@ -192,7 +199,9 @@ def _engine(recipe: Recipe, forbidden: list[int]) -> dict[str, Any]:
         return {"generation_kwargs": {"suppress_tokens": forbidden}}
     common = {
         "use_vllm": True,
-        "generation_kwargs": {"logit_bias": {str(token): -100.0 for token in forbidden}},
+        # Whole numbers: an engine in this process compares them; on the way to a server JSON makes texts of
+        # them, which it reads as numbers again.
+        "generation_kwargs": {"logit_bias": dict.fromkeys(forbidden, -100.0)},
     }
     if rollouts.engine == "vllm-server":
         return common | {"vllm_mode": "server", "vllm_server_base_url": rollouts.url}
@@ -214,11 +223,23 @@ def adapter(recipe: Recipe) -> Any:
     return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
 
 
+def vision_tower(model: Any) -> Any:
+    """The vision tower of a checkpoint of the Qwen-VL families; None where there is none of that name."""
+    return getattr(model.base_model, "visual", None)
+
+
 def freeze_vision(model: Any) -> None:
-    """Leave the vision tower as it is."""
-    for name, parameter in model.named_parameters():
-        if ".visual." in f".{name}":
-            parameter.requires_grad_(requires_grad=False)
+    """Leave the vision tower as it is.
+
+    Raises:
+        InputError: the model has none.
+    """
+    tower = vision_tower(model)
+    if tower is None:
+        raise InputError(
+            f"training.freeze_vision: {type(model).__name__} has no vision tower `visual`: set it to false"
+        )
+    tower.requires_grad_(requires_grad=False)
 
 
 def know_pictures(trainer: Any) -> None:
@@ -228,7 +249,7 @@ def know_pictures(trainer: Any) -> None:
     models = [trainer.model, *([trainer.ref_model] if trainer.ref_model is not None else [])]
     if any(one.dtype != torch.float32 or one.device.type != "cpu" for one in models):
         return
-    towers = [tower for one in models if (tower := getattr(one.base_model, "visual", None)) is not None]
     known = KnownPictures()
-    for tower in towers:
-        known.attach(tower)
+    for tower in map(vision_tower, models):
+        if not known.attach(tower):
+            print("vision features are not kept: this tower's cannot be told apart by image", flush=True)  # noqa: T201

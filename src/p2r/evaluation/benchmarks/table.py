@@ -12,11 +12,12 @@ from __future__ import annotations
 import csv
 import fnmatch
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2r.errors import InputError, MissingExtraError
+from p2r.errors import InputError, MissingExtraError, file_problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -97,8 +98,10 @@ def read_json(file: Path) -> list[dict[str, Any]]:
             rows = json.loads(body)
         except json.JSONDecodeError:
             rows = [json.loads(line) for line in body.splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{file}: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{file}: nested too deeply") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: {file_problem(error)}") from error
     rows = [rows] if isinstance(rows, dict) else rows
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{file}: expected a list of objects")
@@ -121,8 +124,10 @@ def text_rows(file: Path) -> Iterator[dict[str, Any]]:
                 if row.get(""):
                     raise InputError(f"{file}: line {reader.line_num} has more cells than the header")
                 yield {key: value for key, value in row.items() if key and value is not None}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise InputError(f"{file}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: {file_problem(error)}") from error
 
 
 def local_or_fetched(data: str) -> Path:
@@ -240,6 +245,9 @@ def _hub() -> Any:
 
 
 def _unreadable(source: str, error: Exception) -> str:
-    cause = next(iter(str(error).strip().splitlines()), "")
+    cause = re.sub(r"^\[Errno -?\d+\] ", "", next(iter(str(error).strip().splitlines()), ""))
     reason = f"{type(error).__name__}: {cause}" if cause else type(error).__name__
-    return f"{source}: cannot be read: {reason}; --data takes a file or folder too"
+    return (
+        f"{source}: cannot be read: {reason}; give a file or folder of this machine: --data PATH "
+        "(p2r eval), --from SOURCE=PATH or --against BENCHMARK=PATH (p2r data)"
+    )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from p2r.errors import InputError
+from p2r.errors import InputError, file_problem
 from p2r.evaluation.benchmarks.base import Entry, Layout, Unreadable
 from p2r.evaluation.benchmarks.rows import letter, picture, pixel_boxes, text
 from p2r.evaluation.benchmarks.table import Table, local_or_fetched, read_json, require
@@ -111,7 +111,7 @@ class VStarFolder:
         try:
             question = Question(b"", text(row, "question"), choices, id=name)
         except InputError as error:
-            raise InputError(f"{file}: {error}") from error
+            raise InputError(f"{file}: {file_problem(error)}") from error
         answer = LETTERS[order.index(0)]
         return Entry(Sample(question, answer, category=file.parent.name)), row
 

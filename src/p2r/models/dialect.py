@@ -1,0 +1,141 @@
+"""What one server accepts of the protocol, learnt from its refusals.
+
+Servers differ in how they call the token limit, in the temperatures that they take, and in the fields that
+they know. A refusal names what it refuses, so the request is changed and sent again, and every later request
+of the same model is sent like that.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+from p2r.models.wire import server_words
+
+if TYPE_CHECKING:
+    from p2r.models.options import ModelOptions
+
+_LOG = logging.getLogger("p2r.models")
+
+# What may be left out of a request, and how servers spell it.
+_OPTIONAL = {
+    name: re.compile(rf"(?<![\w]){name.replace('_', '_?')}(?![\w])")
+    for name in (
+        *("temperature", "top_p", "seed", "repetition_penalty"),
+        *("chat_template_kwargs", "stream_options", "stream"),
+    )
+}
+STREAMED = {"stream": True, "stream_options": {"include_usage": True}}  # in the body of a streamed request
+_LIMIT = re.compile(r"(?<![\w])max_?tokens(?![\w])")
+_UNKNOWN = (
+    r"(?:un(?:supported|known|recogni[sz]ed|expected)"
+    r"|n(?:o|ot|['’]t) (?:\w+ )?(?:support|recogni[sz]e|accept|permit|allow|take|implement|available|valid)"
+    r"|forbidden|extra (?:inputs|fields)|cannot find|deprecated|instead|verified to"
+    r"|only (?:the default|\S{1,20} is (?:allowed|supported))"
+    r"|invalid (?:argument|field|key|parameter|property))"
+)
+_STREAMS_ONLY = re.compile(
+    r"only supports? (?:the )?stream|(?:enable|use|set) (?:the )?stream(?!_)"
+    r"|stream(?:ing)? (?:mode |parameter )?(?:is required|must be (?:true|set|enabled))"
+)
+# A value that is refused, for the fields whose value is a choice of ours.
+_WRONG = r"(?:invalid|must|should|range|at least|at most|greater|less|between|strictly|only)"
+_TOO_LARGE = re.compile(
+    r"too (?:large|long|many|high|big)|exceed|maximum|at most|less than|greater|context|limit of"
+)
+_NEAR = 120
+
+
+class Dialect:
+    """What one server takes. Safe to use from several event loops and threads.
+
+    Args:
+        options: what they say is not learnt: a refusal of it is the caller's to read.
+    """
+
+    def __init__(self, options: ModelOptions) -> None:
+        self._options = options
+        self._lock = threading.Lock()
+        self._left_out: set[str] = set()
+        self._streams_only = False
+        self._limit_field = "max_tokens"
+        if options.max_tokens_field != "auto":
+            self._limit_field = options.max_tokens_field
+
+    def body(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The body of a request as this server takes it."""
+        if self._streams_only:
+            body = body | STREAMED
+        result = {name: value for name, value in body.items() if name not in self._left_out}
+        if "max_tokens" in result:
+            result[self._limit_field] = result.pop("max_tokens")
+        return result
+
+    def learn(self, data: object, body: dict[str, Any], sent: dict[str, Any]) -> bool:
+        """Read a refusal; returns whether the same request is sent differently now.
+
+        Args:
+            data: the refusal's body.
+            body: the request.
+            sent: the request as it was sent, and refused.
+        """
+        segments = _segments(data)
+        refused = {name for name in sent.keys() & _OPTIONAL.keys() if _is_refused(name, segments)}
+        if self._options.temperature != "auto":
+            refused.discard("temperature")
+        refused -= self._options.extra_body.keys()
+        renamed = (
+            "max_tokens" in sent
+            and self._options.max_tokens_field == "auto"
+            and any(_names(_LIMIT, _UNKNOWN, text) and not _TOO_LARGE.search(text) for text in segments)
+        )
+        streams_only = "stream" not in sent and any(map(_STREAMS_ONLY.search, segments))
+        with self._lock:
+            self._streams_only |= streams_only
+            new = refused - self._left_out
+            self._left_out |= refused
+            if renamed and self._limit_field == "max_tokens":
+                self._limit_field = "max_completion_tokens"
+                new.add("max_tokens")
+        if new:
+            _LOG.info("the server does not take %s: left out or renamed from now on", ", ".join(sorted(new)))
+        # Another request may have learnt the same while this one was under way.
+        return self.body(body) != sent
+
+
+def left_out(body: dict[str, Any], sent: dict[str, Any]) -> tuple[str, ...]:
+    """A note for each field of a request that was not sent and may change the reply."""
+    missing = sorted((body.keys() - sent.keys()) & _OPTIONAL.keys() - {"stream", "stream_options"})
+    return tuple(
+        "the server refuses temperature 0, so this was sampled and may differ the next time"
+        if name == "temperature" and body[name] == 0
+        else f"the server refuses {name}, so it was left out"
+        for name in missing
+    )
+
+
+def _segments(data: object) -> list[str]:
+    """The sentences of a refusal, in lower case; first what its own fields say about the parameter."""
+    error = data[0] if isinstance(data, list) and data else data
+    if isinstance(error, dict) and isinstance(error.get("error"), dict):
+        error = error["error"]
+    words = server_words(data)
+    segments = re.split(r"(?<=[.;])\s+|\n(?!\s)", words)
+    if isinstance(error, dict) and isinstance(error.get("param"), str):
+        segments.append(f"{error['param']} {error.get('code', '')} {words}")
+    return [segment.lower() for segment in segments]
+
+
+def _is_refused(name: str, segments: list[str]) -> bool:
+    pattern = rf"{_UNKNOWN}|{_WRONG}" if name in ("temperature", "top_p") else _UNKNOWN
+    return any(_names(_OPTIONAL[name], pattern, segment) for segment in segments)
+
+
+def _names(field: re.Pattern[str], what: str, segment: str) -> bool:
+    """Whether a sentence names a field, and says near it what is wrong."""
+    return any(
+        re.search(what, segment[max(0, found.start() - _NEAR) : found.end() + _NEAR])
+        for found in field.finditer(segment)
+    )

@@ -1,0 +1,111 @@
+"""Options of one model: whether it thinks, and what its server accepts. They may be written in its spec.
+
+    Qwen/Qwen3.5-4B,thinking=off
+    vllm:Qwen/Qwen3-VL-8B-Thinking,thinking_tokens=4096
+    https://host/v1#gpt-5,max_tokens_field=max_completion_tokens,temperature=omit
+    http://host/v1#name,extra_body.top_k=20,chat_template_kwargs.enable_thinking=false
+
+A comma separates options only where the name of an option and `=` (or a dot) follow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from p2r.changes import checked, merged, read_assignment
+from p2r.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from p2r.models.base import Sampling
+
+# What a request says itself: `extra_body` must not replace it.
+_OWN_FIELDS = ("model", "messages", "stream", "max_tokens", "max_completion_tokens", "temperature")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How one model is asked, beside the messages.
+
+    Attributes:
+        thinking: switches the thinking of models that can do both on or off, by the variable
+            `enable_thinking` of their chat template; None leaves it to the model.
+        thinking_tokens: new tokens for the thinking, in addition to each stage's limit (unless `thinking`
+            is off).
+        chat_template_kwargs: further variables of the chat template.
+        extra_body: further fields in the body of each request to a server.
+        max_tokens_field: how a server calls the token limit; `auto` learns it from the server's refusal.
+        temperature: `omit` leaves it to the server, a number replaces ours; `auto` sends ours unless the
+            server refuses it.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    thinking: bool | None = None
+    thinking_tokens: Annotated[int, Field(ge=0)] = 0
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict, hash=False)
+    extra_body: dict[str, Any] = field(default_factory=dict, hash=False)
+    max_tokens_field: Literal["auto", "max_tokens", "max_completion_tokens"] = "auto"
+    temperature: Literal["auto", "omit"] | Annotated[float, Field(ge=0, le=2)] = "auto"
+
+    def __post_init__(self) -> None:
+        if reserved := sorted(self.extra_body.keys() & set(_OWN_FIELDS)):
+            raise InputError(f"extra_body.{reserved[0]}: this field is set by the request itself")
+
+    def template_kwargs(self) -> dict[str, Any]:
+        """The variables for the chat template, `thinking` among them."""
+        switch = {} if self.thinking is None else {"enable_thinking": self.thinking}
+        return {**switch, **self.chat_template_kwargs}
+
+    def widened(self, sampling: Sampling) -> Sampling:
+        """The sampling with room for the thinking."""
+        if self.thinking is False or not self.thinking_tokens:
+            return sampling
+        return replace(sampling, max_tokens=sampling.max_tokens + self.thinking_tokens)
+
+    def updated(self, changes: Mapping[str, Any], *, where: str = "options") -> ModelOptions:
+        """These options with `changes` laid over them.
+
+        Raises:
+            InputError: names the option and what is wrong with it.
+        """
+        return checked(ModelOptions, merged(asdict(self), changes), where=where) if changes else self
+
+
+OPTION_NAMES = tuple(entry.name for entry in fields(ModelOptions))
+_OPTION = re.compile(rf",(?=(?:{'|'.join(OPTION_NAMES)})(?:\.[\w.-]+)?=)")
+_LOOKS_LIKE_AN_OPTION = re.compile(r",(\w+)(?:\.[\w.-]+)?=")
+
+
+def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
+    """A model's spec → the spec without its options, and the options as changes for `updated`.
+
+    Raises:
+        InputError: an unknown option.
+    """
+    if "," in spec and _is_path(spec):
+        return spec, {}
+    name, *options = _OPTION.split(spec)
+    changes: dict[str, Any] = {}
+    for part in (name, *options):
+        if part[part.find("=") + 1 :][:1] in ("{", "[", '"'):
+            continue  # JSON: what looks like an option in it is none
+        if found := _LOOKS_LIKE_AN_OPTION.search(part):
+            raise InputError(f"model {spec}: unknown option {found[1]!r} (known: {', '.join(OPTION_NAMES)})")
+    for option in options:
+        changes = merged(changes, read_assignment(option))
+    return name, changes
+
+
+def _is_path(spec: str) -> bool:
+    # Folders of experiments are often named after their parameters: `lr=1e-6,temperature=1`.
+    with contextlib.suppress(OSError, ValueError):
+        return Path(spec.removeprefix("vllm:")).expanduser().exists()
+    return False

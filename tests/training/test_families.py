@@ -1,0 +1,86 @@
+"""Every Qwen-VL family that transformers has is trained, sampled and cached alike; other towers are not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from families import FAMILIES
+
+from p2r.training.folder import PhaseFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from warm import Warm
+
+Small = dict[str, str]
+# One without deepstack and with windows, one with linear attention; the others take as long and show no more.
+OFTEN = ("qwen2_5_vl", "qwen3_5")
+each_family = pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(family, marks=[] if family in OFTEN else [pytest.mark.slow])
+        for family in FAMILIES
+        if family != "qwen3_vl"  # that of all other tests
+    ],
+)
+
+
+@each_family
+def test_a_family_is_trained_in_both_roles_with_a_frozen_tower(
+    warm: Warm, small: Small, tmp_path: Path, family: str
+) -> None:
+    recipe = warm.value("probes.make_family", folder=tmp_path, family=family, samples=small["samples"])
+    changes = ["training.steps=1", "training.freeze_vision=true"]
+    warm.value("warm.train", recipe=recipe, out=tmp_path / "run", changes=changes)
+    for name in ("01-perceiver", "02-reasoner"):
+        folder = PhaseFolder(tmp_path / "run/phases" / name)
+        assert folder.state().status == "done"
+        assert [row["failed"] for row in folder.metrics()] == [0.0]
+        assert "features are not kept" not in (folder.path / "log.txt").read_text()
+    assert (tmp_path / "run/model/p2r.json").is_file()
+
+
+@each_family
+def test_a_family_samples_as_it_is_trained_and_sees_each_image_once(
+    warm: Warm, small: Small, tmp_path: Path, family: str
+) -> None:
+    recipe = warm.value("probes.make_family", folder=tmp_path, family=family, samples=small["samples"])
+    found = warm.value("probes.log_probs", recipe=recipe, out=tmp_path / "one")
+    assert found["pictures"] == [1, 2, 3, 4]
+    assert found["spread"] > 0.1
+    assert found["difference"] < 1e-3
+    found = warm.value("probes.known_pictures", recipe=recipe, out=tmp_path / "two")
+    assert found["difference"] < 1e-5
+    assert found["encoded"][0] == found["pictures"] // 4
+
+
+def test_a_tower_whose_images_see_each_other_is_left_alone() -> None:
+    torch = pytest.importorskip("torch", reason="the local extra is not installed")
+    from types import SimpleNamespace
+
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+    from p2r.training.pictures import KnownPictures
+
+    class Tower(torch.nn.Module):  # type: ignore[misc]
+        spatial_merge_size = 2
+        config = SimpleNamespace(in_channels=3, temporal_patch_size=2, patch_size=16)
+
+        def __init__(self, *, mixing: bool) -> None:
+            super().__init__()
+            self.mixing = mixing
+
+        def forward(self, patches: Any, grid_thw: Any) -> Any:
+            features = patches.reshape(-1, 4, patches.shape[-1]).mean(1)
+            return BaseModelOutputWithPooling(
+                pooler_output=features + features.mean() if self.mixing else features
+            )
+
+    assert KnownPictures().attach(Tower(mixing=False))
+    mixing = Tower(mixing=True)
+    assert not KnownPictures().attach(mixing)
+    assert "forward" not in vars(mixing)
+    assert not KnownPictures().attach(torch.nn.Linear(3, 3))
+    assert not KnownPictures().attach(None)
