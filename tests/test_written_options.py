@@ -32,6 +32,11 @@ HOW = "Answer with the option's letter from the given choices directly."
         ("What?\nA.\nB. blue", "What?", ("—", "blue")),
         ("What?\n\n\nA. red\n\nB. blue\n\n", "What?", ("red", "blue")),
         ("What?\r\nA. red\r\nB. blue\r\n", "What?", ("red", "blue")),
+        ("The sum is: The choices are listed below:\n(A) 1\n(B) 2", "The sum is:", ("1", "2")),
+        (f"{HOW}\n\n46. Which?\nA. red\nB. blue", "46. Which?", ("red", "blue")),
+        ("What? (A) red \N{MIDDLE DOT} (B) blue", "What?", ("red", "blue")),
+        ("What?\nA re\x1dd\nB blue", "What?", ("re d", "blue")),
+        (f"{HOW}\n\n下列选项正确的是:\nA. x\nB. y", "下列选项正确的是:", ("x", "y")),
         ("A: Hi!\nB: Bye!\nWho left?\nA. he\nB. she", "A: Hi!\nB: Bye!\nWho left?", ("he", "she")),
     ],
 )

@@ -92,8 +92,8 @@ def without_marks(options: Sequence[str]) -> list[str]:
 def legal_choices(found: Sequence[str]) -> tuple[str, ...]:
     """Options as a `Question` takes them, in place, each on one line: empty ones become a dash.
 
-    Benchmarks do contain such rows, and their letters must stay where they are. Nothing that holds a letter is
-    added: the reader of answers would take it for an option.
+    Benchmarks do contain such rows, and their letters must stay where they are. Nothing that holds a letter
+    is added: the reader of answers would take it for an option.
     """
     return tuple(" ".join(option.split()) or "—" for option in found)
 

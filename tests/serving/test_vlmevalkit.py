@@ -1,8 +1,8 @@
 """VLMEvalKit asks the server, and each row gets the letter that `p2r eval` gives it.
 
 It is no package, so it runs from a checkout in an environment of its own: P2R_VLMEVALKIT_PYTHON names the
-Python of that environment, and PYTHONPATH the checkout (docs/evaluation.md). It sends JPEG at Pillow's default
-quality, whatever the rows hold, so `p2r eval` is given the pictures as they are sent.
+Python of that environment, and PYTHONPATH the checkout (docs/evaluation.md). It sends JPEG at Pillow's
+default quality, whatever the rows hold, so `p2r eval` is given the pictures as they are sent.
 """
 
 from __future__ import annotations
