@@ -42,6 +42,7 @@ HOW = "Answer with the option's letter from the given choices directly."
         ("Which plan? (A) Plan A (B) Plan B", "Which plan?", ("Plan A", "Plan B")),
         ("什么颜色？（A）红色（B）蓝色", "什么颜色？", ("红色", "蓝色")),
         ("A. red\nB. blue\nWhich colour is it?", "Which colour is it?", ("red", "blue")),
+        ("What?\nA. x\nB. what\n  for?", "What?", ("x", "what for?")),
         ("What?\nA. x\nB. y\nIf unsure, choose B.", "What?\nIf unsure, choose B.", ("x", "y")),
         ("A: Hi!\nB: Bye!\nWho left?\nA. he\nB. she", "A: Hi!\nB: Bye!\nWho left?", ("he", "she")),
     ],

@@ -189,8 +189,8 @@ def _split_last(text: str) -> tuple[str, str]:
 
 
 def _does_not_continue(line: str) -> bool:
-    line = line.strip()
-    return not line or line.endswith("?") or bool(_BEGINS_ANEW.match(line)) or _is_instruction(line)
+    asks = line[:1].isupper() and line.rstrip().endswith("?")
+    return not line.strip() or asks or bool(_BEGINS_ANEW.match(line)) or _is_instruction(line)
 
 
 def _tidy(option: str, *, within: bool) -> str:
@@ -287,7 +287,7 @@ _OTHER_WORDS = """
     be been before being below best between boxed briefly by can capital capitalized carefully character
     consider considering content correct corresponding directly do don't each eg else enclose enclosed end
     english entire exact exactly example explain explanation explanations final finally first focus follow
-    following for form format from give given here hint i id image images in include including indicate
+    following for form format from give given here hint id image images in include including indicate
     input inside is it its itself just key last let let's letter letters line lines list listed lowercase
     make mark may me more most multi multiple must my need no not note nothing now of on once one only or
     other output perform photo phrase picture pictures please possible preceding process provide provided
@@ -300,7 +300,8 @@ _KEY_WORDS = frozenset(_SPEAKS_OF_ANSWERS.split())
 _INSTRUCTION_WORDS = _KEY_WORDS.union(_OTHER_WORDS.split())
 _LETTER_WORDS = frozenset(("letter", "letters"))
 _CHINESE = re.compile(
-    r"请.*(?:选项|字母).*(?:回答|作答)|请.*(?:回答|作答|选择|给出|输出).*(?:字母|选项)|根据.{0,8}选择.*答案|只需.*(?:选项|字母)|(?:最佳)?答案[为是]?:$|选项.{0,4}:$"
+    r"请.*(?:选项|字母).*(?:回答|作答)|请.*(?:回答|作答|选择|给出|输出).*(?:字母|选项)"
+    r"|根据.{0,8}选择.*答案|只需.*(?:选项|字母)|(?:最佳)?答案[为是]?:$|选项.{0,4}:$"
 )
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
