@@ -138,7 +138,7 @@ def test_pictures_may_be_data_uris_or_absolute(folder: Path) -> None:
         ('{"image": "images/1.jpg", "question": "q", "answer": ' + "9" * 5_000 + "}", "not JSON"),
         ({"question": "q", "answer": "red"}, "image: Field required"),
         ({"image": "images/1.jpg", "answer": "red"}, "question: Field required"),
-        ({"image": "images/1.jpg", "question": "q"}, "answer: Field required"),
+        ({"image": "images/1.jpg", "question": "q"}, "answer: is missing, and these questions are scored"),
         (ROW | {"question": 5}, "question: Input should be a valid string"),
         (ROW | {"question": " "}, "the question is empty"),
         (ROW | {"answer": True}, "answer: Input should be a valid string"),
@@ -195,13 +195,24 @@ def test_ids_are_unique(folder: Path) -> None:
         read_samples(write(folder, ROW | {"id": 2}, ROW))
 
 
+def test_options_in_the_text_of_the_question_are_read(folder: Path) -> None:
+    row = {"image": "images/1.jpg", "question": "How many? A. 6 B. 2", "answer": "B"}
+    asked = [row, row | {"answer": "2"}, row | {"choices": []}, row | {"answer_type": "free"}]
+    samples = read_samples(write(folder, *asked))
+    assert [sample.question.choices for sample in samples] == [("6", "2"), ("6", "2"), (), ()]
+    assert [sample.question.text for sample in samples[1:3]] == ["How many?", "How many? A. 6 B. 2"]
+    assert [sample.answer for sample in samples] == ["B", "B", "B", "B"]
+    with pytest.raises(InputError, match="answer: 'C' is neither a letter of AB nor an option"):
+        read_samples(write(folder, row | {"answer": "C"}))
+
+
 def test_a_file_that_cannot_be_read(folder: Path) -> None:
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match="there is no such file"):
         read_samples(folder / "none.jsonl")
     with pytest.raises(InputError, match="the file is empty"):
         read_samples(write(folder, ""))
     (folder / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"binary\.jsonl"):
         read_samples(folder / "binary.jsonl")
-    with pytest.raises(InputError, match="directory"):
+    with pytest.raises(InputError, match="it is a folder"):
         read_samples(folder)
