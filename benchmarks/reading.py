@@ -36,7 +36,20 @@ if TYPE_CHECKING:
 # {L} is the asserted option's letter, {l} in lower case, {T} its text; {O}, {o}, {P} those of another option, and
 # {Q} the letter of a third one.
 ASSERTING: dict[str, tuple[str, ...]] = {
-    "letter": ("{L}", "{l}", "({L})", "({l})", "[{L}]", "{L}.", "{L})", "{L}:", " {L}\n", '"{L}"', "<{L}>", "{L}!"),
+    "letter": (
+        "{L}",
+        "{l}",
+        "({L})",
+        "({l})",
+        "[{L}]",
+        "{L}.",
+        "{L})",
+        "{L}:",
+        " {L}\n",
+        '"{L}"',
+        "<{L}>",
+        "{L}!",
+    ),
     "markup": (
         "**{L}**",
         "**{L}.**",
@@ -76,7 +89,16 @@ ASSERTING: dict[str, tuple[str, ...]] = {
         "Answer: {L}) {T}",
         "The correct answer is:\n\n**{L}) {T}**",
     ),
-    "text": ("{T}", "{T}.", '"{T}"', "**{T}**", "The answer is {T}.", "Answer: {T}", "It is {T}.", "The answer is: {T}"),
+    "text": (
+        "{T}",
+        "{T}.",
+        '"{T}"',
+        "**{T}**",
+        "The answer is {T}.",
+        "Answer: {T}",
+        "It is {T}.",
+        "The answer is: {T}",
+    ),
     "sentence": (
         "The answer is {L}",
         "The answer is {L}.",
@@ -227,6 +249,15 @@ SILENT: dict[str, tuple[str, ...]] = {
         "",
         "The picture is too dark to see anything.",
         "Let me look at the close-up again.",
+        "Solution:\nFor this one needs to look at the close-up again.",
+        "Result:\nBy looking alone, nothing can be seen.",
+        "Answer: As before, nothing can be seen.",
+        "Answer: a thing that cannot be seen",
+        "The answer is In fact unclear.",
+        "Answers\n- i. unclear",
+        "Let me look at each option:\n\nA. Perhaps.\nB. Perhaps.",
+        "The options are:\nA) Perhaps.\nB) Perhaps.\nThe answer is unclear.",
+        "I am a model. I see a picture.",
     ),
 }
 # How a text reaches the reader: with an answer tag after thinking that speaks of another option, and bare.
@@ -271,13 +302,19 @@ HARD: tuple[tuple[str, ...], ...] = (
 
 def main() -> int:
     """Read everything; 1 if a reading is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--questions", type=Path, action="append", default=[], metavar="FILE")
     parser.add_argument("--benchmark", action="append", default=[], metavar="NAME=DATA")
     parser.add_argument("--letters", type=int, default=0, help="options of each question (default: all)")
-    parser.add_argument("--limit", type=int, default=0, help="questions of each file, drawn at random (default: all)")
+    parser.add_argument(
+        "--limit", type=int, default=0, help="questions of each file, drawn at random (default: all)"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--show", type=int, default=10, help="examples of each family that were not read right")
+    parser.add_argument(
+        "--show", type=int, default=10, help="examples of each family that were not read right"
+    )
     arguments = parser.parse_args()
 
     random_ = random.Random(arguments.seed)
@@ -368,11 +405,15 @@ def fair(phrasing: str, family: str, question: Question, letter: str) -> bool:
     The text of an option asserts it only if no other option may be meant by the same words: one with an equal
     text, or one whose letter the text is or speaks of. A denial by text is one unless an option is that denial.
     """
-    same = [one for one in question.letters if bare(text_of(question, one)) == bare(text_of(question, letter))]
+    same = [
+        one for one in question.letters if bare(text_of(question, one)) == bare(text_of(question, letter))
+    ]
     if family == "text":
         text = text_of(question, letter)
         spoken = re.search(r"(?i:answer|option|choice|is)\s[(]?([A-Z])\b", text)
         return len(same) == 1 and not re.fullmatch(r"\W*[A-Za-z]\W*", text) and not spoken
+    if family == "silent":
+        return all(bare(text) not in phrasing.casefold() for text in question.choices if len(bare(text)) > 1)
     if family == "undecided" and text_of(question, letter).strip(".,()").upper() in question.letters:
         return False
     if phrasing == "It is not {T}.":

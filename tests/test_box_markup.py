@@ -129,6 +129,7 @@ def test_several_boxes_keep_their_order_and_labels(text: str, found: object) -> 
         ("<|ref|>bus<|/ref|><|det|>[[100, 200, 300, 400", "item 1: cut off within its coordinates"),
         ("(1,2), (30,2), (30,40)", "item 1: 3 points are not a box"),
         ("(1,2), (30,2), (30,40), (1,40)", "item 1: 4 points are not a box"),
+        ("(1,2), (30,2); (30,40); (1,40)", "item 1: 4 points are not a box"),
         ("<|begin_of_box|>B<|end_of_box|>", "no JSON list of boxes"),
         ("Of 100, 200, 300 and 400 buses, 5 6 7 8 are red.", "no JSON list of boxes"),
         ("Price: 100, 200, 300, 400", "no JSON list of boxes"),

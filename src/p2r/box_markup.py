@@ -108,10 +108,10 @@ class MarkupReader:
 
     def _read_points(self, text: str, label: str) -> None:
         points = list(_POINT_ALONE.finditer(text))
-        gaps = {text[one.end() : other.start()].strip() for one, other in pairwise(points)}
+        gaps = [text[one.end() : other.start()].strip() for one, other in pairwise(points)]
         if len(points) == 1:
             self._boxes.say("a point is not a box")
-        elif len(points) == 2 or (len(points) % 2 == 0 and len(gaps) == 2):
+        elif len(points) % 2 == 0 and not set(gaps[::2]) & set(gaps[1::2]):
             # What separates the boxes of a row is not what separates their corners.
             for first, second in zip(points[::2], points[1::2], strict=True):
                 self._boxes.accept([*first.groups(), *second.groups()], label)

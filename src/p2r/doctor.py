@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from p2r.errors import InputError, ModelError, P2RError
+from p2r.errors import InputError, MissingExtraError, ModelError, P2RError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,6 +107,16 @@ def _missing(packages: tuple[str, ...]) -> list[str]:
         except importlib.metadata.PackageNotFoundError:
             missing.append(package)
     return missing
+
+
+def require_extra(extra: str) -> None:
+    """Raise unless all packages of an extra are installed.
+
+    Raises:
+        MissingExtraError: names the first one that is missing, and the command that installs all.
+    """
+    if missing := _missing(EXTRAS[extra][1]):
+        raise MissingExtraError(extra, missing[0])
 
 
 def _install(extra: str) -> str:
@@ -256,13 +266,15 @@ def _no_format(probe: BoxProbe, settings: Settings) -> tuple[str, str]:
 def _too_large(spec: str, p2r: P2R, context: int | None) -> Finding | None:
     """A failure if the largest request of the settings is larger than the model's context window."""
     from p2r.evidence import plan_pixels
+    from p2r.models.base import Sampling
 
     settings = p2r.settings
     if context is None:
         return None
     crops = settings.geometry.max_crops
     images = plan_pixels(_LARGE, [(0, 0, *_LARGE)] * crops, settings.budget).tokens
-    text = _PROMPT_TOKENS + max(settings.max_tokens.perceive, settings.max_tokens.reason)
+    longest = Sampling(max(settings.max_tokens.perceive, settings.max_tokens.reason))
+    text = _PROMPT_TOKENS + settings.options.widened(longest).max_tokens
     if images + text <= context:
         return None
     detail = (

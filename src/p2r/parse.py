@@ -100,11 +100,10 @@ def parse_perception(
         visible = visible.replace('\\"', '"')
     _read(visible, reader)
     warning = _warning(reader.boxes, box_format, size)
-    if warning:
-        reader.say(warning)
+    first = (warning,) if warning else ()
     boxes, repeats = _place(reader, box_format, scale)
     if boxes:
-        return Perception("boxes", boxes, reader.reasons, text, repeats, warning)
+        return Perception("boxes", boxes, first + reader.reasons, text, repeats, warning)
     if reader.empty_lists and not reader.items:
         return Perception("whole", (), reader.reasons, text)
     if not reader.items:
@@ -114,7 +113,7 @@ def parse_perception(
             reader.say("no JSON list of boxes")
         else:
             reader.say("nothing after the thinking" if thinking else "the text is empty")
-    return Perception("malformed", (), reader.reasons, text, (), warning)
+    return Perception("malformed", (), first + reader.reasons, text, (), warning)
 
 
 def _read(visible: str, reader: BoxReader) -> None:

@@ -2,18 +2,20 @@
 
 Every mention of an option, by letter or by text, has a strength:
 
-- `ANSWER`: a statement of the answer. "The answer is B", "I choose B", "B is correct", a box.
+- `ANSWER`: a statement of the answer. "The answer is B", "I choose B", a box.
+- `CORRECT`: "B is correct".
 - `CLAIM`: a statement that does not say "answer". "It is B", "so B", a letter that is a sentence of its own.
 - `NAMED`: named as an option, or by its text. "(b)", "option B", "It is blue".
 - `LOOSE`: a letter that may be anything. "Vitamin C".
 
-A mention that is denied ("not B", "B is wrong", "whether B", "anything but B") asserts nothing. Of the others,
-statements of the answer count alone; else the letter that the text starts with ("(B) blue, …"); else every
-mention. What counts must name one and the same option.
+A mention that is denied ("not B", "B is wrong", "whether B", "anything but B") asserts nothing. Of the others, the
+statements of the answer count, and what takes them back; else what is said to be correct; else the letter that the
+text starts with ("(B) blue, …"); else every mention. What counts must name one and the same option.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,8 +24,9 @@ from p2r.markup import BOX_CLOSE, BOX_OPEN
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-LOOSE, NAMED, CLAIM, ANSWER = range(4)
+LOOSE, NAMED, CLAIM, CORRECT, ANSWER = range(5)
 WINDOW = 80  # characters around a mention in which a denial is looked for
+CONCLUSION = 300  # characters at the end of a text in which an option that is only mentioned counts
 
 
 class Mention(NamedTuple):
@@ -32,7 +35,7 @@ class Mention(NamedTuple):
     Attributes:
         letters: the options that it may mean; several where options have equal texts.
         start, end: where it is.
-        strength: `LOOSE`, `NAMED`, `CLAIM` or `ANSWER`.
+        strength: `LOOSE`, `NAMED`, `CLAIM`, `CORRECT` or `ANSWER`.
         by_text: by the option's text, not by its letter.
     """
 
@@ -82,12 +85,13 @@ def options_equal_to(text: str, options: Mapping[str, str]) -> set[str]:
 
 
 def _what_counts(held: Sequence[Mention], masked: str, options: Mapping[str, str]) -> list[Mention]:
-    answers = [mention for mention in held if mention.strength == ANSWER]
-    if answers:
-        after = answers[-1].end
+    strongest = max((mention.strength for mention in held), default=LOOSE)
+    if strongest >= CORRECT:
+        stated = [mention for mention in held if mention.strength == strongest]
         # "The answer is A. No, it is B." takes the answer back.
-        claims = [mention for mention in held if mention.strength == CLAIM and mention.start >= after]
-        return [*answers, *claims, *_alternatives(answers, held, masked)]
+        after = stated[-1].end
+        claims = [mention for mention in held if mention.strength >= CLAIM and mention.start >= after]
+        return [*stated, *claims, *_alternatives(stated, held, masked)]
     lead = _lead(held, masked)
     if lead:
         others = [
@@ -99,7 +103,10 @@ def _what_counts(held: Sequence[Mention], masked: str, options: Mapping[str, str
             )
         ]
         return [lead, *others, *_same_sentence(lead, held, masked), *_alternatives([lead], held, masked)]
-    if not any(mention.strength for mention in held):
+    # What a long text only mentions, it does not conclude, unless it ends with it.
+    if strongest == LOOSE or all(
+        len(masked) - mention.end > CONCLUSION for mention in held if mention.strength == strongest
+    ):
         return []
     # "Gate B" may be the option B, or speak of an option whose text has a B of its own.
     spoken = [
@@ -174,7 +181,11 @@ def _mentions(text: str, masked: str, texts: Sequence[Mention], options: Mapping
     """All mentions in order; where several patterns see one, the strongest counts."""
     best = {mention.start: mention for mention in texts}
 
+    listed = _listed(masked)
+
     def see(mention: Mention) -> None:
+        if mention.start in listed:
+            mention = mention._replace(strength=min(mention.strength, NAMED))
         if mention.start not in best or best[mention.start].strength < mention.strength:
             best[mention.start] = mention
 
@@ -183,7 +194,8 @@ def _mentions(text: str, masked: str, texts: Sequence[Mention], options: Mapping
             for match in pattern.finditer(masked):
                 start, end = match.span(_group(match))
                 if masked[start] == _MASK:
-                    see(best[start]._replace(strength=max(strength, best[start].strength)))
+                    if start in best:
+                        see(best[start]._replace(strength=strength))
                 elif masked[start].upper() in options and not _is_word(masked, start):
                     see(Mention(frozenset(masked[start].upper()), start, end, strength))
     # Of an option whose text is "is B" and the statement "The answer is B", either may be meant.
@@ -225,6 +237,8 @@ def _whole_words(option: str) -> re.Pattern[str]:
     # "3" is neither in "13", "3.5", "-3", "1/3" nor "3%"; "red" is not in "red-brown".
     before = r"(?<![\w$€£])(?<!\w[-'])" + (r"(?<![-−+])(?<!\d[.,:/])" if option[0].isdecimal() else "")
     after = r"(?!\w|['-]\w)" + (r"(?![%°])(?![.,:/]\d)" if option[-1].isdecimal() else "")
+    if any(char.isdecimal() for char in option):  # nor a number that is calculated with
+        before, after = before + r"(?<![+*/×÷-]\s)", after + r"(?!\)?\s?[+*/×÷]|\)?\s-\s)"
     after += r"(?!\s\w)" if option.casefold() in _FUNCTION_WORDS else ""
     # One letter is a name: the option "S" is not in "it's".
     return re.compile(before + re.escape(option) + after, 0 if len(option) == 1 else re.IGNORECASE)
@@ -257,14 +271,24 @@ def _joined_pairs(mentions: Sequence[Mention], masked: str, options: Mapping[str
     return joined
 
 
+def _listed(masked: str) -> set[int]:
+    """Where lines start with letters in order, "A. …", "B. …": a list of the options, no answer."""
+    labels = [match.start(1) for match in _LABELLED_LINE.finditer(masked)]
+    pairs = [
+        (one, next_)
+        for one, next_ in itertools.pairwise(labels)
+        if ord(masked[next_]) == ord(masked[one]) + 1
+    ]
+    return set(itertools.chain.from_iterable(pairs))
+
+
 def stated_letters(text: str, options: Mapping[str, str]) -> Iterator[tuple[int, str]]:
     """Where a text states a letter of an option as the answer, and which; no matter whose text it is in."""
-    for strength in (CLAIM, ANSWER):
-        for pattern in _PATTERNS[strength]:
-            for match in pattern.finditer(text):
-                start = match.start(_group(match))
-                if text[start].upper() in options and not _is_word(text, start):
-                    yield start, text[start].upper()
+    for pattern in (*_PATTERNS[ANSWER], _PATTERNS[CLAIM][0]):
+        for match in pattern.finditer(text):
+            start = match.start(_group(match))
+            if text[start].upper() in options and not _is_word(text, start):
+                yield start, text[start].upper()
 
 
 def _is_word(text: str, start: int) -> bool:
@@ -282,10 +306,14 @@ def _has_letter(option: str, letter: str) -> bool:
 
 # Patterns. Each is bounded, so that reading takes time in proportion to the text.
 
-_MASK = "\ufffc"  # "object replacement": neither a letter nor a sign that an answer holds
+# "Object replacement": neither a letter nor a sign that an answer holds; `markup.plain` leaves none.
+_MASK = "\ufffc"
+_TEXT = rf"(?<!{_MASK}){_MASK}+"
 _EDGES = f" \n.,;:!?\"'()[]{{}}<>{BOX_OPEN}{BOX_CLOSE}"
 # Options that any sentence may hold: "no" is not in "no doubt", "to" not in "hard to see".
-_FUNCTION_WORDS = frozenset("a an and as at be but by for from in is it no not of on or so that the this to with".split())
+_FUNCTION_WORDS = frozenset(
+    "a an and as at be but by for from in is it no not of on or so that the this to with neither nor either both none all".split()
+)
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 
 _FOLLOWS_LETTER = (
@@ -294,13 +322,15 @@ _FOLLOWS_LETTER = (
 )
 # What may follow a letter that stands for an option.
 _END = (
-    rf"(?=\s?(?:$|[.,;:!?)\]}}\"'/>(\n{BOX_OPEN}{BOX_CLOSE}]|\s?[-–—](?=\s)|[{_CJK}]|(?:{_FOLLOWS_LETTER})\b))"
+    rf"(?=\s?(?:$|[.,;:!?)\]}}\"'/>\n{BOX_OPEN}{BOX_CLOSE}]|[{_CJK}])|\s(?:\(|[-–—]\s|(?:{_FOLLOWS_LETTER})\b))"
     r"(?!['.]\w)"
 )
 _OPEN = rf"[\s\"'(\[{BOX_OPEN}]{{0,4}}"
-# A letter or an option's text; after a cue, an upper-case letter that is no English word may precede any word.
-_CUED = rf"{_OPEN}(?<!\w)(?:([A-Za-z]|{_MASK}+){_END}|([B-HJ-Z])(?=\s[a-z{_MASK}]))"
-_UPPER = rf"{_OPEN}(?<!\w)([A-Z]|{_MASK}+){_END}"
+# A letter or an option's text after a cue. An upper-case letter that is no English word may precede the option's
+# text, and after a verb any word.
+_CUED = rf"{_OPEN}(?<!\w)(?:([A-Za-z]|{_TEXT}){_END}|([B-HJ-Z])(?=\s{_MASK}))"
+_TOLD = rf"{_OPEN}(?<!\w)(?:([A-Za-z]|{_TEXT}){_END}|([B-HJ-Z])(?=\s[a-z{_MASK}]))"
+_UPPER = rf"{_OPEN}(?<!\w)([A-Z]|{_TEXT}){_END}"
 _STANDALONE = re.compile(r"(?<![\w'.&-])([A-Z])(?![\w'&]|[.-]\w)")
 _NEXT_WORD = re.compile(rf"[ ](?!(?:{_FOLLOWS_LETTER}|[A-Z])\b)(?![{_CJK}])[\w{_MASK}]")
 # Elsewhere the article is not in upper case.
@@ -321,9 +351,11 @@ _NOUNS_AND_VERBS = (
     (r"(?:उत्तर|الإجابة|الجواب)", r"है|هي|هو"),
     (r"(?:答案|正解|选项|選項|答え|回答|解答|정답|답)", r"是|为|為|应是|应为|は|が|은|는|이|가"),
 )
-_SIGN = r"\s?(?:[:=]|[-=]>|→|[-–—](?=\s))"
-# Words between noun and verb: none of them is a letter of its own, or such a verb.
-_BETWEEN = r"(?:,?\s(?!(?:is|was|be)\b)(?:\w[\w'’/-]{1,30}|(?-i:a)))"
+_SIGN = r" ?(?:[:=]|[-=]>|→|[-–—](?=\s))"
+# Words between noun and verb: none of them is a letter of its own, or such a verb. A list of all options is no answer.
+_WORD = r"\s(?!(?:is|was|be|each|every|following)\b)(?:\w[\w'’/-]{1,30}|(?-i:a))"
+_BETWEEN_VERB = rf"(?:{_WORD}){{0,9}}?(?:,(?:{_WORD}){{1,4}},)?"
+_BETWEEN_SIGN = rf"(?:(?!\s(?:options|choices)){_WORD}){{0,5}}?"
 _ADVERB = (
     r"(?:,?\s(?:most|likely|probably|clearly|definitely|certainly|obviously|surely|indeed|therefore|thus|hence|then|"
     r"simply|just|also|actually|really|still|always|option|choice|letter|answer|number|the|an?|that|it|would be|"
@@ -331,11 +363,17 @@ _ADVERB = (
     r"probablemente|probablement|选项|選項),?)"
 )
 _SUBJECT = r"(?:it's|it is|that's|that is|this is|must be|should be|would be|is|be)"
+# "B is …", before "correct" or "the best answer".
+_SUBJECT_LETTER = (
+    rf"(?<![\w'.&-])([A-Z]|{_TEXT})[)\]\"']{{0,2}}\s?"
+    rf"(?i:(?:(?:seems|looks|appears)(?:\sto\sbe)?|is|would\sbe|must\sbe|should\sbe|ist|es|est|é|è|是){_ADVERB}{{0,3}}\s?)"
+)
 _PATTERNS: dict[int, list[re.Pattern[str]]] = {
     ANSWER: [
         *(
             re.compile(
-                rf"(?i:{noun}{_BETWEEN}{{0,9}}?(?:{_SIGN}|,?\s?(?:{verb})(?!\w){_SIGN}?){_ADVERB}{{0,4}}){_CUED}"
+                rf"(?i:{noun})(?:(?i:{_BETWEEN_VERB},?\s?(?:{verb})(?!\w){_SIGN}?{_ADVERB}{{0,4}}){_TOLD}"
+                rf"|(?i:(?<!each option)(?<!every option){_BETWEEN_SIGN}{_SIGN}{_ADVERB}{{0,4}}){_CUED})"
             )
             for noun, verb in _NOUNS_AND_VERBS
         ),
@@ -346,14 +384,12 @@ _PATTERNS: dict[int, list[re.Pattern[str]]] = {
             r"(?i:\b(?:choose|chose|pick(?:ed)?|select(?:ed)?|go(?:ing)? (?:with|for)|vote for|opt for|settled? on|"
             rf"elijo|escojo|wähle|choisis|escolho|scelgo|выбираю)|选择?|選択?){_ADVERB}{{0,3}}{_CUED}"
         ),
-        # "B is correct", "B is the best answer".
+        re.compile(rf"{_SUBJECT_LETTER}(?i:(?:the|my)\s(?:\w+\s)?(?:answer|choice|option|pick)\b)"),
+    ],
+    CORRECT: [
         re.compile(
-            rf"(?<![\w'.&-])([A-Z]|{_MASK}+)[)\]\"']{{0,2}}\s?"
-            r"(?i:(?:(?:seems|looks|appears)(?:\sto\sbe)?|is|would\sbe|must\sbe|should\sbe|ist|es|est|é|è|是)"
-            rf"{_ADVERB}{{0,3}}\s?(?:"
-            r"(?:(?:most|best)\s)?(?:correct|right|best|accurate|appropriate|richtig|korrekt|juste|正确)(?:[ae]s?)?"
-            r"(?:\s(?:answer|option|choice|one)\b|(?=\s?(?:$|[.,;!)\n]|because\b|since\b|as\b|的)))"
-            r"|(?:the|my)\s(?:\w+\s)?(?:answer|choice|option|pick)\b))"
+            rf"{_SUBJECT_LETTER}(?i:(?:(?:most|best|the)\s)?(?:correct|right|best|accurate|appropriate|richtig|korrekt|juste|"
+            r"正确)(?:[ae]s?)?(?:\s(?:answer|option|choice|one)\b|(?=\s?(?:$|[.,;!)\n]|because\b|since\b|as\b|的))))"
         ),
     ],
     CLAIM: [
@@ -364,9 +400,9 @@ _PATTERNS: dict[int, list[re.Pattern[str]]] = {
         ),
         # A sentence of its own, and what ends a line after a colon or an arrow.
         re.compile(
-            rf"(?:(?<=[.!?;]\s)|(?<=\n)|^)[\"'(\[]{{0,2}}([A-Z]|{_MASK}+)[\"')\]]{{0,2}}(?=[.!?;\n]|$)(?!\.\w)"
+            rf"(?:(?<=[.!?;]\s)|(?<=\n)|^)[\"'(\[]{{0,2}}([A-Z]|{_TEXT})[\"')\]]{{0,2}}(?=[.!?;\n]|$)(?!\.\w)"
         ),
-        re.compile(rf"[:=>→]\s?[\"'(\[]{{0,2}}([A-Za-z]|{_MASK}+)[.!)\]}}\"']{{0,3}}(?=\n|$)"),
+        re.compile(rf"[:=>→]\s?[\"'(\[]{{0,2}}([A-Za-z]|{_TEXT})[.!)\]}}\"']{{0,3}}(?=\n|$)"),
     ],
     NAMED: [
         re.compile(r"(?<!\w)[(\[]\s?([A-Za-z])\s?[)\]]"),
@@ -385,6 +421,7 @@ _BOX = re.compile(f"{BOX_OPEN}[^{BOX_OPEN}{BOX_CLOSE}]*{BOX_CLOSE}")
 _LEAD = re.compile(
     rf"[\"'(\[{{<{BOX_OPEN}]{{0,3}}(?:([A-Z])(?:\n|[.):\]}}>,;{BOX_CLOSE}]+(?=\s|$)|\s[-–—](?=\s))|([a-z])[.)\]]+(?=\s|$))"
 )
+_LABELLED_LINE = re.compile(r"(?:^|(?<=\n)|(?<=:\s))(?:\d\.\s|[-•]\s)?[\"'(\[]?([A-Z])[.):\]]")
 _LABELLED = re.compile(r"[A-Z](?:[)\]:]|\.\s)")
 
 _BESIDE = re.compile(rf"[\s.):,\-–—\"'(\[\]={BOX_OPEN}{BOX_CLOSE}]{{0,6}}")
@@ -401,7 +438,7 @@ _CLAUSE_END = re.compile(
     r"|(?i:\b(?:so|therefore|thus|hence|because|since|while|whereas|although|though|aber|sondern|sino|pero|mais|mas|ma)\b)"
 )
 _DENIAL = re.compile(
-    r"(?i:\bnot\b(?!\s(?:only|just|merely|sure))|n't\b|\b(?:never|neither|nor|cannot|except|excluding|unlike|unlikely|"
+    r"(?i:\bnot\b(?!\s(?:only|just|merely|sure))|n't\b|\b(?:never|neither|nor|nothing|hardly|barely|fails?|lacks?|cannot|except|excluding|unlike|unlikely|"
     r"whether|unless|instead of|rather than|other than|than|opposed to|(?:anything|everything|all) but|"
     r"without(?!\s(?:a |any )?doubt)|no(?!\s(?:doubt|question)\b)|(?:rul|eliminat|exclud|dismiss|reject|discard|doubt)\w*|"
     r"if|nicht|kein\w*|pas|non|não|nao|ni|niet|geen|nie|inte|ikke|не|bukan|không phải)\b|不|非)"

@@ -125,7 +125,7 @@ def _last_run(marks: Sequence[_Mark], letters: str) -> list[_Mark]:
 def _bare_lines(text: str) -> list[_Mark]:
     run: list[_Mark] = []
     position = 0
-    for line in text.splitlines(keepends=True):
+    for line in _LINE.findall(text):
         mark = _BARE_MARK.match(line)
         if mark and mark[1] == "A":
             run = []
@@ -180,7 +180,7 @@ def _split_last(text: str) -> tuple[str, str]:
     A blank line ends the option, and so does a line that begins as instructions do. In the option's own line
     the instructions at its end are cut off. Its first words are always the option.
     """
-    lines = text.splitlines(keepends=True)
+    lines = _LINE.findall(text)
     end = next(
         (
             number
@@ -219,6 +219,8 @@ def _sentences(text: str, about: frozenset[str] | None = None) -> Iterator[tuple
             sentence = text[start:end]
             if sentence.strip():
                 instruction = _is_instruction(sentence, about, continued=instruction)
+            elif sentence.count("\n") > 1:
+                instruction = False
             yield sentence, instruction
 
 
@@ -230,7 +232,8 @@ def _is_instruction(sentence: str, about: frozenset[str] | None = None, *, conti
         return True
     words = [word for word in _WORD.findall(sentence.lower()) if len(word) > 1]
     speaks_of_answers = not _KEY_WORDS.isdisjoint(words) and (about is None or not about.isdisjoint(words))
-    return (speaks_of_answers or continued) and _INSTRUCTION_WORDS.issuperset(words)
+    goes_on = continued and not any(char.isdecimal() for char in sentence)
+    return (speaks_of_answers or goes_on) and _INSTRUCTION_WORDS.issuperset(words)
 
 
 # Full-width forms and typographic quotation marks, one character for one.
@@ -255,9 +258,9 @@ _WITHIN = [
 _ENDS = ".?!:;)]\"'"
 _CONNECTIVE = re.compile(r"(?:and|or|vs|versus)\b|[,;]|[.?!]*$")
 _ASKS_BEHIND = re.compile(r"[.!]\s.*\?$", re.DOTALL)
-_SEPARATOR = re.compile(r" ?[,;|/](?: (?:or|and))?$| or$")
+_SEPARATOR = re.compile(r" ?[,;|/·•](?: (?:or|and))?$| or$")
 
-_LABEL = re.compile(r"^[ \t]*Question[ \t]*:[ \t]*", re.MULTILINE)
+_LABEL = re.compile(r"^[ \t]*(?:Hint:[ \t]*)?(?:Question[ \t]*:[ \t]*|$)", re.MULTILINE)
 # A line that begins so does not continue an option.
 _BEGINS_ANEW = re.compile(
     r"[ \t]*(?:ANSWER|Answer|Respond|Reply|Select|Choose|Pick|Please|Note|Hint|Question|Remember|Only|Output"
@@ -267,7 +270,7 @@ _BEGINS_ANEW = re.compile(
 # A sentence begins on a new line, behind the end of another, and before words that begin an instruction.
 _SENTENCE_START = re.compile(
     r"^|(?<=[.!?;])\s+(?=\S)|(?<=[.!?;][\"')\]])\s+(?=\S)|(?<=[。？！])(?=.)"
-    r"|(?<=[^:]\s)(?=(?:Please|Answer|Respond|Reply|Select|Choose|Pick|Options:|Choices:"
+    r"|(?<=\s)(?=Options:|Choices:|(?:Please|Answer|Respond|Reply|Select|Choose|Pick"
     r"|The (?:choices|options|possible|best|correct|answer))\b)",
     re.MULTILINE,
 )
@@ -294,7 +297,10 @@ _OTHER_WORDS = """
 _KEY_WORDS = frozenset(_SPEAKS_OF_ANSWERS.split())
 _INSTRUCTION_WORDS = _KEY_WORDS.union(_OTHER_WORDS.split())
 _LETTER_WORDS = frozenset(("letter", "letters"))
-_CHINESE = re.compile(r"(?=.*(?:选项|答案|字母))(?:请|根据|只需|选项|最佳|正确|答案)[^?]*$")
+_CHINESE = re.compile(
+    r"请.*(?:选项|字母).*(?:回答|作答)|根据.{0,8}选择.*答案|只需.*(?:选项|字母)|(?:最佳)?答案[为是]?:$|选项.{0,4}:$"
+)
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 _REPLY_LINE = re.compile(
     r"(?P<words>(?i:(?:the )?(?:final )?answer))\s?[:：]\s?(?P<box>\$?\\boxed\{)?[\[<{(]?\$?"

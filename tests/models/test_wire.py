@@ -215,7 +215,10 @@ def test_an_error_inside_a_reply_keeps_the_servers_words(data: object, says: str
         assert (str(caught.value), caught.value.code) == (says, code)
 
 
-def test_an_error_that_is_none_does_not_matter() -> None:
+def test_an_error_counts_where_there_is_no_text() -> None:
+    with pytest.raises(ReportedError, match="died"):
+        read_completion({**completion(""), "error": {"message": "died"}})
+    assert read_completion({**completion("fine"), "error": {"message": "logged"}}).text == "fine"
     assert read_completion({**completion("fine"), "error": None}).text == "fine"
 
 

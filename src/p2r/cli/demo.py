@@ -18,6 +18,7 @@ from p2r.cli.options import (
     VerboseOption,
     as_path,
     check_folder,
+    check_model,
     examples,
 )
 from p2r.errors import InputError
@@ -51,6 +52,7 @@ def demo(
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="the same command begins again"):
         check_folder(out)
+        check_model(reasoner)
         shows = run(_ask(model, reasoner, out))
         _show_all(shows)
         right = sum(show.right for show in shows)

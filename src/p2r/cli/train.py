@@ -49,8 +49,10 @@ def train(
     """
     afterwards = "" if check else "the same command goes on at the last checkpoint"
     with readable_errors(debug=debug, verbose=verbose, afterwards=afterwards):
+        from p2r.doctor import require_extra
         from p2r.training.recipefile import load_recipe
 
+        require_extra("train")
         loaded = load_recipe(recipe, changes or ())
         if check:
             from p2r.training.preflight import Preflight

@@ -76,12 +76,10 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
         self._admission.end(self._drain_s)
-        if self._admission.accepted and not self.force_exit:
-            log.info(
-                "stopping: up to %g s for the %d requests that were accepted; a second signal ends them now",
-                self._drain_s,
-                self._admission.accepted,
-            )
+        waiting = self._admission.accepted
+        if waiting and not self.force_exit:
+            requests = f"{waiting} request{'s' if waiting > 1 else ''}"
+            log.info("stopping: up to %g s for %s; a second signal ends at once", self._drain_s, requests)
         else:
             log.info("stopping")
         await super().shutdown(sockets)

@@ -238,7 +238,7 @@ def instructor() -> dict:
     import openai
 
     found: dict = {}
-    for name in ("TOOLS", "TOOLS_STRICT", "JSON", "JSON_SCHEMA", "MD_JSON", "RESPONSES_TOOLS"):
+    for name in ("TOOLS", "TOOLS_STRICT", "JSON", "JSON_SCHEMA", "RESPONSES_TOOLS"):
         mode = getattr(library.Mode, name, None)
         if mode is None:
             continue

@@ -1,0 +1,116 @@
+"""VLMEvalKit asks the server, and each row gets the letter that `p2r eval` gives it.
+
+It is no package, so it runs from a checkout in an environment of its own: P2R_VLMEVALKIT_PYTHON names the
+Python of that environment, and PYTHONPATH the checkout (docs/evaluation.md). It sends JPEG at Pillow's default
+quality, whatever the rows hold, so `p2r eval` is given the pictures as they are sent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness_rows import (
+    ROWS,
+    hrbench_rows,
+    lettered,
+    letters_of_p2r_eval,
+    mme_realworld_rows,
+    model,
+    scenes,
+    treebench_rows,
+    vstar_rows,
+    write_hub_parquet,
+    write_tsv,
+)
+from live_server import LiveServer
+
+PYTHON = os.environ.get("P2R_VLMEVALKIT_PYTHON")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1_800),
+    pytest.mark.skipif(not PYTHON, reason="P2R_VLMEVALKIT_PYTHON names no Python with VLMEvalKit"),
+]
+
+
+def vstar() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows as VLMEvalKit reads them, and as `p2r eval` does."""
+    theirs = [
+        {
+            "index": index,
+            "question": scene.text,
+            **dict.fromkeys("ABCD", "") | dict(lettered(scene)),
+            "answer": scene.answer,
+            "category": "direct_attributes",
+            "image": scene.base64,
+        }
+        for index, scene in enumerate(scenes(ROWS))
+    ]
+    return theirs, vstar_rows()
+
+
+def hrbench() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    return hrbench_rows(), hrbench_rows()
+
+
+def mme_realworld() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    rows = mme_realworld_rows()
+    theirs = [
+        {**row, "multi-choice options": str(row["multi-choice options"]), "image": row["bytes"]}
+        for row in rows
+    ]
+    return [{name: row[name] for name in row if name != "bytes"} for row in theirs], rows
+
+
+def treebench() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """VLMEvalKit takes the options from columns of their own, p2r from `multi-choice options`."""
+    rows = treebench_rows()
+    options = [dict.fromkeys("ABCDEF", "") | dict(lettered(scene)) for scene in scenes(ROWS)]
+    return [row | found for row, found in zip(rows, options, strict=True)], rows
+
+
+def harness(*arguments: object) -> None:
+    script = str(Path(__file__).with_name("vlmevalkit_rows.py"))
+    run = subprocess.run([PYTHON, script, *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+def with_pixels(rows: list[dict[str, Any]], pixels: dict[str, str]) -> list[dict[str, Any]]:
+    column = "bytes" if "bytes" in rows[0] else "image"
+    return [{**row, column: pixels[str(index)]} for index, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "name", "rows", "file"),
+    [
+        ("vstar", "VStarBench", vstar, "vstar.parquet"),
+        ("hrbench-4k", "HRBench4K", hrbench, "hr_bench_4k.parquet"),
+        ("mme-realworld-lite", "MME-RealWorld-Lite", mme_realworld, "train-0.parquet"),
+        ("treebench", "TreeBench", treebench, "TreeBench.parquet"),
+    ],
+)
+def test_each_row_gets_the_letter_of_p2r_eval(
+    tmp_path: Path, benchmark: str, name: str, rows: Any, file: str
+) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    theirs, ours = rows()
+    write_tsv(folder / f"{name}.tsv", theirs)
+    asked = model()
+    with LiveServer(asked, settings=None, queue=ROWS) as server:
+        harness(folder, name, server.url)
+    pixels = json.loads((folder / "pixels.json").read_text())
+    write_hub_parquet(tmp_path / "rows" / file, with_pixels(ours, pixels))
+    letters, correct = letters_of_p2r_eval(benchmark, tmp_path / "rows", tmp_path / "run", asked)
+    found = json.loads((folder / "letters.json").read_text())
+    answers = [found[str(index)] for index in range(ROWS)]
+    print(
+        f"{benchmark}: p2r eval {correct}/{ROWS}, same letter {sum(map(str.__eq__, letters, answers))}/{ROWS}"
+    )
+    assert answers == letters
+    right = sum(answer == row["answer"] for answer, row in zip(answers, theirs, strict=True))
+    assert right == correct
