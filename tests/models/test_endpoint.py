@@ -438,6 +438,8 @@ def test_a_server_that_does_not_stream_gives_one_piece() -> None:
 
 
 def test_a_server_that_only_streams_is_read_piece_by_piece() -> None:
+    with Server([stream(chunk("fi"), chunk("ne", finish="stop"))]) as server:
+        assert ask(server.url).text == "fine", "it streams although it was not asked to"
     refusal = status(400, message="This model only support stream mode, please enable the stream parameter.")
     usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 1}}
     with Server([refusal, stream(chunk("fi"), chunk("ne", finish="stop"), usage)]) as server:

@@ -149,16 +149,13 @@ class EndpointModel:
                 body |= STREAMED
 
             async def send(accepted: dict[str, Any]) -> Completion | _Reply:
-                if "stream" not in accepted:
-                    whole = await line.client.chat.completions.with_raw_response.create(
-                        **_arguments(accepted)
-                    )
-                    return read_completion(json.loads(whole.content))
                 async with AsyncExitStack() as attempt:
                     response = await attempt.enter_async_context(
                         line.client.chat.completions.with_streaming_response.create(**_arguments(accepted))
                     )
-                    if "json" in response.headers.get("content-type", ""):
+                    # What the server does counts, not what it was asked: some always stream, some never.
+                    content = response.headers.get("content-type", "")
+                    if "event-stream" not in content and ("stream" not in accepted or "json" in content):
                         return read_completion(json.loads(await response.read()))
                     reply = _Reply(response.iter_lines())
                     # Here, because a server may refuse or fail in its first event as well.

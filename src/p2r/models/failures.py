@@ -28,7 +28,8 @@ _TAG = re.compile(r"<(?:style|script).*?</(?:style|script)>|<[^<>]*>", re.DOTALL
 _LOADING = re.compile(
     r"\b(?:loading|load in progress|starting|start(?:ed)? up|warm(?:ing|ed)? ?up|wak(?:e|ing)|sleep"
     r"|initiali[sz]|not (?:yet )?(?:ready|loaded|started)|cold start|scal(?:ed|ing) |booting|unhealthy"
-    r"|being (?:loaded|deployed)|no (?:healthy upstream|available server)|estimated_time)",
+    r"|being (?:loaded|deployed)|no (?:healthy upstream|available server|server is available)"
+    r"|estimated_time)",
     re.IGNORECASE,
 )
 # OpenAI's own models refuse a request whose limit was used up by their thinking.
