@@ -9,7 +9,7 @@ import importlib
 import importlib.metadata
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from p2r.errors import InputError, MissingExtraError, ModelError, P2RError
@@ -280,7 +280,11 @@ async def _budgets(spec: str, p2r: P2R, context: int | None) -> Finding:
         messages = reason_messages(settings.prompts, question, evidence)
         completion = await p2r.reasoner.complete(messages, Sampling(1))
     except P2RError as error:
-        return _too_large(spec, p2r, context, error) or _failure(name, error)
+        failure = _too_large(spec, p2r, context, error) or _failure(name, error)
+        if context is None and isinstance(error, ModelError) and error.kind == "rejected":
+            cure = "if its context window is too small, name it: --set budget.context_tokens=TOKENS"
+            return replace(failure, cure=cure)
+        return failure
     pictures = [evidence.overview, *(crop.picture for crop in evidence.crops)]
     images = sum(picture.width * picture.height for picture in pictures) // settings.budget.factor**2
     counted, reply = completion.prompt_tokens, _longest_reply(settings)
