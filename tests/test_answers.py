@@ -478,6 +478,19 @@ def test_two_statements_of_different_answers(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
+    ["Should I choose B?", "Is it A or B?", "B would be correct if it were red.", "정답은 B가 아닙니다"],
+)
+def test_what_is_asked_or_supposed_is_not_asserted(text: str) -> None:
+    assert read_option(text, COLOURS)[0] is None
+
+
+@pytest.mark.parametrize("text", ["(A) red (B) blue", "A, but B is also possible", "A: red; B: blue"])
+def test_a_list_and_a_second_possibility_are_no_answer(text: str) -> None:
+    assert read_option(text, COLOURS) == (None, "names more than one option: A, B")
+
+
+@pytest.mark.parametrize(
+    "text",
     [
         *(
             "Solution:\nFor each glove, look again.",
