@@ -2,21 +2,20 @@
 
     python benchmarks/reading.py --questions mmmu.jsonl --questions own.jsonl
     python benchmarks/reading.py --benchmark treebench=TreeBench.tsv --benchmark vstar=vstar.parquet
-    python benchmarks/reading.py --questions mmmu.jsonl --letters 3 --seed 1   # three options of each question
+    python benchmarks/reading.py --questions mmmu.jsonl --letters 3 --seed 1   # three options a question
 
-A file of `--questions` has one JSON object a line with `question` and `choices` (format of `p2r.samples`; no image
-is opened). Without either, only the questions of `HARD` below are used: options that hold letters, units, other
-options, denials and quoted answers.
+A file of `--questions` has one JSON object a line with `question` and `choices` (format of `p2r.samples`; no
+image is opened). Without either, only the questions of `HARD` below are used: options that hold letters,
+units, other options, denials and quoted answers.
 
 Each phrasing says which option it asserts, or that it asserts none. A reading is *right* when it gives that
-option, or none where none is asserted; *no answer* when it gives none although one is asserted; and *wrong* when
-it gives another option, or any where none is asserted. Exit code 1 if a reading is wrong.
+option, or none where none is asserted; *no answer* when it gives none although one is asserted; and *wrong*
+when it gives another option, or any where none is asserted. Exit code 1 if a reading is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import random
 import re
@@ -33,8 +32,8 @@ from p2r.types import LETTERS, Question
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# {L} is the asserted option's letter, {l} in lower case, {T} its text; {O}, {o}, {P} those of another option, and
-# {Q} the letter of a third one.
+# {L} is the asserted option's letter, {l} in lower case, {T} its text; {O} and {P} are letter and text of
+# another option, and {Q} is the letter of a third one.
 ASSERTING: dict[str, tuple[str, ...]] = {
     "letter": (
         "{L}",
@@ -341,7 +340,8 @@ def main() -> int:
     print(f"\n{'family':24} {'right':>9} {'no answer':>10} {'wrong':>6}")
     for family in dict.fromkeys(family for family, _ in counts):
         print(
-            f"{family:24} {counts[family, 'right']:9} {counts[family, 'no answer']:10} {counts[family, 'wrong']:6}"
+            f"{family:24} {counts[family, 'right']:9} {counts[family, 'no answer']:10} "
+            f"{counts[family, 'wrong']:6}"
         )
     print(f"{'all':24} {totals['right']:9} {totals['no answer']:10} {totals['wrong']:6}")
     print(f"{sum(totals.values())} readings in {time.monotonic() - start:.0f} s")
@@ -403,7 +403,8 @@ def fair(phrasing: str, family: str, question: Question, letter: str) -> bool:
     """Whether a phrasing says what its family claims about this question.
 
     The text of an option asserts it only if no other option may be meant by the same words: one with an equal
-    text, or one whose letter the text is or speaks of. A denial by text is one unless an option is that denial.
+    text, or one whose letter the text is or speaks of. A denial by text is one unless an option is that
+    denial.
     """
     same = [
         one for one in question.letters if bare(text_of(question, one)) == bare(text_of(question, letter))

@@ -198,6 +198,17 @@ def test_ids_are_unique(folder: Path) -> None:
         read_samples(write(folder, ROW | {"id": 2}, ROW))
 
 
+def test_options_in_the_text_of_the_question_are_read(folder: Path) -> None:
+    row = {"image": "images/1.jpg", "question": "How many? A. 6 B. 2", "answer": "B"}
+    asked = [row, row | {"answer": "2"}, row | {"choices": []}, row | {"answer_type": "free"}]
+    samples = read_samples(write(folder, *asked))
+    assert [sample.question.choices for sample in samples] == [("6", "2"), ("6", "2"), (), ()]
+    assert [sample.question.text for sample in samples[1:3]] == ["How many?", "How many? A. 6 B. 2"]
+    assert [sample.answer for sample in samples] == ["B", "B", "B", "B"]
+    with pytest.raises(InputError, match="answer: 'C' is neither a letter of AB nor an option"):
+        read_samples(write(folder, row | {"answer": "C"}))
+
+
 def test_a_file_that_cannot_be_read(folder: Path) -> None:
     with pytest.raises(InputError, match="there is no such file; p2r scenes FOLDER"):
         read_samples(folder / "none.jsonl")

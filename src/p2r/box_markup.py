@@ -46,7 +46,7 @@ _TOKEN = re.compile(
 )
 _NUMBERED = re.compile(rf"""([A-Za-z]\w{{0,9}}+)["'*]{{0,2}}\s*+[:=]\s*+["']?({NUMBER})""")
 _POINT_ALONE = re.compile(rf"\([ \t]*+({NUMBER}){_GAP}({NUMBER})[ \t]*+\)")
-_LOCATION = re.compile(r"(?:loc|patch_index)_?\d+")
+_LOCATION = re.compile(r"(?:loc|bin|patch_index)_?\d+")
 _BULLET = re.compile(r"^[\W\d_]+(?=[^\W\d_])")
 
 

@@ -19,6 +19,7 @@ from p2r.answers import read_option
 from p2r.errors import InputError, file_problem
 from p2r.scoring.number import Quantity, read_quantity
 from p2r.types import AnswerType, Box, Question, Sample
+from p2r.written_options import split_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +51,8 @@ class _Row(BaseModel):
 def read_samples(path: Path) -> list[Sample]:
     """Read a JSON-lines file of samples.
 
+    Without `choices`, options that stand in the text of the question are read (see `p2r.written_options`),
+    unless `choices` is empty or `answer_type` says that there are none.
     Without an `answer_type`, a question with choices is of type `choice`, one whose answer is a plain number
     of type `number`, any other of type `free`. The answer of a choice question may be the letter or the exact
     text of an option. Without an `id`, it is the number of the line.
@@ -112,10 +115,14 @@ def _refuse_misspelt(data: dict[str, Any]) -> None:
 
 
 def _sample(row: _Row, number: int, folder: Path) -> Sample:
-    choices = tuple(row.choices or ())
+    text, choices = row.question, tuple(row.choices or ())
+    if row.choices is None and row.answer_type in (None, "choice"):
+        body, written = split_options(text)
+        if body and written:
+            text, choices = body, written
     question = Question(
         image=_image(row.image, folder),
-        text=row.question,
+        text=text,
         choices=choices,
         answer_type=row.answer_type or infer_type(row.answer, choices),
         id=row.id or str(number),

@@ -92,8 +92,8 @@ def without_marks(options: Sequence[str]) -> list[str]:
 def legal_choices(found: Sequence[str]) -> tuple[str, ...]:
     """Options as a `Question` takes them, in place, each on one line: empty ones become a dash.
 
-    Benchmarks do contain such rows, and their letters must stay where they are. Nothing that holds a letter is
-    added: the reader of answers would take it for an option.
+    Benchmarks do contain such rows, and their letters must stay where they are. Nothing that holds a letter
+    is added: the reader of answers would take it for an option.
     """
     return tuple(" ".join(option.split()) or "—" for option in found)
 
@@ -153,10 +153,7 @@ def _within_a_line(text: str) -> list[_Mark]:
 
 def _may_begin(text: str, mark: _Mark) -> bool:
     asked = text[: mark.start].rstrip()
-    in_brackets = text[mark.start] in "(["
-    return (
-        not asked or asked[-1] in (_ENDS if in_brackets else "?:)") or "\n" in text[len(asked) : mark.start]
-    )
+    return not asked or asked[-1] in _ENDS or "\n" in text[len(asked) : mark.start]
 
 
 def _are_options(text: str, run: Sequence[_Mark]) -> bool:
@@ -181,20 +178,19 @@ def _split_last(text: str) -> tuple[str, str]:
     the instructions at its end are cut off. Its first words are always the option.
     """
     lines = _LINE.findall(text)
-    end = next(
-        (
-            number
-            for number, line in enumerate(lines)
-            if number and (not line.strip() or _BEGINS_ANEW.match(line) or _is_instruction(line))
-        ),
-        len(lines),
-    )
+    behind = [number for number, line in enumerate(lines) if number and _does_not_continue(line)]
+    end = behind[0] if behind else len(lines)
     pieces = list(_sentences("".join(lines[:end])))
     last = len(pieces)
     while last > 1 and pieces[last - 1][1]:
         last -= 1
     option = "".join(piece for piece, _ in pieces[:last])
     return option, text[len(option) :]
+
+
+def _does_not_continue(line: str) -> bool:
+    asks = line[:1].isupper() and line.rstrip().endswith("?")
+    return not line.strip() or asks or bool(_BEGINS_ANEW.match(line)) or _is_instruction(line)
 
 
 def _tidy(option: str, *, within: bool) -> str:
@@ -242,29 +238,35 @@ _NARROW = str.maketrans(
     | {"、": ".", "。": ".", "【": "[", "】": "]", "’": "'", "‘": "'", "“": '"', "”": '"', "\u3000": " "}
 )
 
+_BRACKETS = r"(?:\(([A-Za-z])\.?\)|\[([A-Za-z])\]|<([A-Za-z])>|\{([A-Za-z])\})"
 _LINE_MARK = re.compile(
-    r"^[ \t]*(?:[-*+•·▪>][ \t]+)?(?:\*\*|__)?(?:(?:[Oo]ption|[Cc]hoice)[ \t]+)?"
-    r"(?:\(([A-Za-z])\)|\[([A-Za-z])\]|([A-Za-z])(?:\*\*|__)?(?:[.):\]]|[ \t]+[-–—=](?=[ \t])))"
-    r"(?:\*\*|__)?(?:[.:](?=\s))?[ \t]*",
+    r"^[ \t]*(?:[-*+•·▪>][ \t]+)?[*_`]{0,3}(?:(?:[Oo]ption|[Cc]hoice)[ \t]+)?"
+    rf"(?:{_BRACKETS}|([A-Za-z])[*_`]{{0,3}}(?:\.?\)|[.:\]]|[ \t]+[-–—=](?=[ \t])))"
+    r"[*_`]{0,3}(?:[.:](?=\s))?[ \t]*",
     re.MULTILINE,
 )
 _BARE_MARK = re.compile(r"[ \t]*(?:\*\*)?([A-Z])(?:\*\*)?(?:[ \t]+(?=\S)|\s*$)")
-_BRACKETS, _PARENTHESIS = r"(?:\(([A-Za-z])\)|\[([A-Za-z])\])", r"([A-Za-z])\)"
-_DOT, _COLON = r"([A-Za-z])\.(?![A-Za-z]\.)", r"([A-Za-z]):"
 _WITHIN = [
-    re.compile(rf"(?<!\S)(?:\*\*)?(?:[Oo]ption )?{mark}(?:\*\*)?(?:[.:](?=\s))?\s*")
-    for mark in (_BRACKETS, _PARENTHESIS, _DOT, _COLON)
+    re.compile(rf"{before}[*_`]{{0,3}}(?:[Oo]ption )?{mark}[*_`]{{0,3}}(?:[.:](?=\s))?\s*")
+    for before, mark in (
+        (r"(?<![A-Za-z0-9_])", _BRACKETS),
+        (r"(?<!\S)", r"([A-Za-z])\.?\)"),
+        (r"(?<!\S)", r"([A-Za-z])\.(?![A-Za-z]\.)"),
+        (r"(?<!\S)", r"([A-Za-z]):"),
+    )
 ]
 _ENDS = ".?!:;)]\"'"
 _CONNECTIVE = re.compile(r"(?:and|or|vs|versus)\b|[,;]|[.?!]*$")
 _ASKS_BEHIND = re.compile(r"[.!]\s.*\?$", re.DOTALL)
 _SEPARATOR = re.compile(r" ?[,;|/·•](?: (?:or|and))?$| or$")
 
-_LABEL = re.compile(r"^[ \t]*(?:Hint:[ \t]*)?(?:Question[ \t]*:[ \t]*|$)", re.MULTILINE)
+_LABEL = re.compile(
+    r"^[ \t]*(?:Hint:[ \t]*)?(?:[*_]{0,2}Question[*_]{0,2}[ \t]*:[*_]{0,2}[ \t]*|$)", re.MULTILINE
+)
 # A line that begins so does not continue an option.
 _BEGINS_ANEW = re.compile(
     r"[ \t]*(?:ANSWER|Answer|Respond|Reply|Select|Choose|Pick|Please|Note|Hint|Question|Remember|Only|Output"
-    r"|Give|Provide|Return|Explain|Think|First|Do not|Don't|Let's|Your"
+    r"|Give|Provide|Return|Explain|Think|First|Do not|Don't|Let's|Your|If"
     r"|The (?:best|correct|right|final|answer))\b"
 )
 # A sentence begins on a new line, behind the end of another, and before words that begin an instruction.
@@ -285,7 +287,7 @@ _OTHER_WORDS = """
     be been before being below best between boxed briefly by can capital capitalized carefully character
     consider considering content correct corresponding directly do don't each eg else enclose enclosed end
     english entire exact exactly example explain explanation explanations final finally first focus follow
-    following for form format from give given here hint i id image images in include including indicate
+    following for form format from give given here hint id image images in include including indicate
     input inside is it its itself just key last let let's letter letters line lines list listed lowercase
     make mark may me more most multi multiple must my need no not note nothing now of on once one only or
     other output perform photo phrase picture pictures please possible preceding process provide provided
@@ -298,7 +300,8 @@ _KEY_WORDS = frozenset(_SPEAKS_OF_ANSWERS.split())
 _INSTRUCTION_WORDS = _KEY_WORDS.union(_OTHER_WORDS.split())
 _LETTER_WORDS = frozenset(("letter", "letters"))
 _CHINESE = re.compile(
-    r"请.*(?:选项|字母).*(?:回答|作答)|根据.{0,8}选择.*答案|只需.*(?:选项|字母)|(?:最佳)?答案[为是]?:$|选项.{0,4}:$"
+    r"请.*(?:选项|字母).*(?:回答|作答)|请.*(?:回答|作答|选择|给出|输出).*(?:字母|选项)"
+    r"|根据.{0,8}选择.*答案|只需.*(?:选项|字母)|(?:最佳)?答案[为是]?:$|选项.{0,4}:$"
 )
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 

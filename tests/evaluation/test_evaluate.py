@@ -8,7 +8,7 @@ import json
 
 import pytest
 from rich.console import Console
-from scripted import QUIET, model, reply, write_questions
+from scripted import QUIET, model, number_of, reply, write_questions
 
 from fake_model import FakeModel, failure
 from p2r.errors import InputError, ModelError
@@ -229,6 +229,22 @@ def test_a_judge_that_fails_gives_no_score_but_a_failure(tmp_path, questions):
     judged = run(questions, tmp_path / "judged", modes=("direct",), judge=willing)
     assert judged["modes"]["direct"]["correct"] == 4
     assert {line["method"] for line in RunData.read(tmp_path / "judged").records["direct"]} == {"judge"}
+
+
+def test_thinking_that_never_closes_is_counted_whether_it_answers_or_not(tmp_path, questions):
+    def unclosed(messages):
+        k = number_of(messages)
+        letter = "ABCD"[k % 4]
+        return (
+            "<think>hm",
+            f"<think>{letter}<answer>{letter}</answer>",
+            f"<think></think><answer>{letter}</answer>",
+        )[k % 3]
+
+    figures = run(questions, tmp_path / "run", FakeModel(unclosed, name="s"), modes=("think",))["modes"][
+        "think"
+    ]
+    assert (figures["unclosed_thinking"], figures["no_answer"], figures["correct"]) == (14, 7, 13)
 
 
 def test_a_stopped_run_keeps_what_it_has(tmp_path, questions):

@@ -85,7 +85,7 @@ def _scenes(count: int, options: int) -> Iterator[Scene]:
         yield Scene(file.getvalue(), made.task.text, made.task.choices, made.task.answer, box)
 
 
-def vstar_rows() -> list[dict[str, Any]]:
+def vstar_rows(options: int = 2) -> list[dict[str, Any]]:
     return [
         {
             "image": {"bytes": scene.png, "path": None},
@@ -94,7 +94,7 @@ def vstar_rows() -> list[dict[str, Any]]:
             "question_id": str(index),
             "category": "direct_attributes" if index % 2 else "relative_position",
         }
-        for index, scene in enumerate(scenes(ROWS))
+        for index, scene in enumerate(scenes(ROWS, options))
     ]
 
 
@@ -139,7 +139,7 @@ def mme_realworld_rows() -> list[dict[str, Any]]:
     ]
 
 
-def treebench_rows() -> list[dict[str, Any]]:
+def treebench_rows(options: int = 2) -> list[dict[str, Any]]:
     return [
         {
             "index": index,
@@ -150,7 +150,7 @@ def treebench_rows() -> list[dict[str, Any]]:
             "category": "Perception/Attributes" if index % 2 else "Reasoning/Ordering",
             "target_instances": str([list(scene.box_px)]),
         }
-        for index, scene in enumerate(scenes(ROWS))
+        for index, scene in enumerate(scenes(ROWS, options))
     ]
 
 

@@ -108,7 +108,8 @@ def test_each_row_gets_the_letter_of_p2r_eval(
     assert "REQUEST_FAILED" not in run.stderr
     (log,) = (tmp_path / "theirs").rglob("*_samples_*.jsonl")
     samples = sorted(map(json.loads, log.read_text().splitlines()), key=lambda sample: int(sample["doc_id"]))
-    theirs = [sample["filtered_resps"][0].strip() for sample in samples]
+    # A text, or a list of one.
+    theirs = ["".join(sample["filtered_resps"]).strip() for sample in samples]
     print(f"{benchmark}: p2r eval {correct}/{ROWS}, same letter {sum(map(str.__eq__, ours, theirs))}/{ROWS}")
     assert theirs == ours
     (results,) = (tmp_path / "theirs").rglob("*_results.json")

@@ -17,6 +17,7 @@ from live_server import BOXES, KEY, THOUGHT, body, wait_until
 from typer.testing import CliRunner
 
 from p2r.cli import app
+from p2r.errors import InputError
 from p2r.serving.config import ServingConfig
 from p2r.serving.server import bind
 from servers import Server, reply, slow
@@ -71,6 +72,12 @@ def test_the_port_is_taken_before_the_model_is_loaded(tmp_path: Path) -> None:
     assert run.exit_code == 2
     (line,) = run.stderr.splitlines()
     assert line.startswith(f"error: cannot listen on 127.0.0.1:{port}: the port is in use: stop what uses it")
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    for host in ("192.0.2.1", "no-such-host.invalid"):
+        with pytest.raises(InputError, match=f"cannot listen on {host}"):
+            bind(ServingConfig(host=host, port=0, api_keys=(KEY,)))
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])

@@ -1,8 +1,8 @@
 """VLMEvalKit asks the server, and each row gets the letter that `p2r eval` gives it.
 
 It is no package, so it runs from a checkout in an environment of its own: P2R_VLMEVALKIT_PYTHON names the
-Python of that environment, and PYTHONPATH the checkout (docs/evaluation.md). It sends JPEG at Pillow's default
-quality, whatever the rows hold, so `p2r eval` is given the pictures as they are sent.
+Python of that environment, and PYTHONPATH the checkout (docs/evaluation.md). It sends JPEG at Pillow's
+default quality, whatever the rows hold, so `p2r eval` is given the pictures as they are sent.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from harness_rows import (
 )
 from live_server import LiveServer
 
+# All rows have as many: VLMEvalKit reads a column of numbers with gaps as floats, and asks about "6.0".
+OPTIONS = 4
 PYTHON = os.environ.get("P2R_VLMEVALKIT_PYTHON")
 pytestmark = [
     pytest.mark.slow,
@@ -48,9 +50,9 @@ def vstar() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             "category": "direct_attributes",
             "image": scene.base64,
         }
-        for index, scene in enumerate(scenes(ROWS))
+        for index, scene in enumerate(scenes(ROWS, OPTIONS))
     ]
-    return theirs, vstar_rows()
+    return theirs, vstar_rows(OPTIONS)
 
 
 def hrbench() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -68,8 +70,8 @@ def mme_realworld() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 def treebench() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """VLMEvalKit takes the options from columns of their own, p2r from `multi-choice options`."""
-    rows = treebench_rows()
-    options = [dict.fromkeys("ABCDEF", "") | dict(lettered(scene)) for scene in scenes(ROWS)]
+    rows = treebench_rows(OPTIONS)
+    options = [dict.fromkeys("ABCDEF", "") | dict(lettered(scene)) for scene in scenes(ROWS, OPTIONS)]
     return [row | found for row, found in zip(rows, options, strict=True)], rows
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from p2r.models.opening import settings_for
 from tiny_model import SPECIAL
 
 if TYPE_CHECKING:
@@ -83,3 +84,33 @@ def test_options_of_the_model_reach_the_trainer(warm: Warm, small: Small) -> Non
     found = configured(warm, small, f"model={small['model']},thinking=off,thinking_tokens=40")
     assert found["chat_template_kwargs"] == {"enable_thinking": False}
     assert found["max_completion_length"] == plain["max_completion_length"]
+
+
+def test_options_reach_every_prompt_and_the_written_model(warm: Warm, small: Small, tmp_path: Path) -> None:
+    model = warm.value("probes.thinking_model", model=small["model"], folder=tmp_path / "model")
+    off = f"model={model},thinking=off"
+    rows = warm.value(
+        "probes.rows_of", recipe=small["recipe"], out=tmp_path / "rows", role="think", changes=[off]
+    )
+    for row in rows:
+        assert row["end"].endswith("assistant\n<think></think>")
+        assert row["same_ids"]
+        assert row["counted"] >= row["length"]
+    lengths = [
+        warm.value("probes.frozen_tokens", recipe=small["recipe"], out=tmp_path / name, changes=[change])
+        for name, change in (("off", off), ("on", f"model={model}"))
+    ]
+    assert lengths[0]["prompt"] == lengths[1]["prompt"] + len("<think></think>")
+    changes = [off, "settings={options: {thinking_tokens: 9}}", "training.steps=1"]
+    warm.value("warm.train", recipe=small["recipe"], out=tmp_path / "run", changes=changes)
+    settings = settings_for(str(tmp_path / "run/model"))
+    assert settings is not None
+    assert (settings.options.thinking, settings.options.thinking_tokens) == (False, 9)
+
+
+def test_thinking_tokens_are_added_to_the_frozen_roles_replies(
+    warm: Warm, small: Small, tmp_path: Path
+) -> None:
+    changes = ["settings={options: {thinking_tokens: 30}}"]
+    found = warm.value("probes.frozen_tokens", recipe=small["recipe"], out=tmp_path / "run", changes=changes)
+    assert found["reply"] > 2

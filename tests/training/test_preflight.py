@@ -210,6 +210,13 @@ def test_a_step_of_another_family_is_taken(samples, tmp_path, family, frozen):
     assert found["step, reasoner"].detail == "1 prompt × 4 rollouts: generated, rewarded and trained"
 
 
+def test_images_that_do_not_fit_the_patches_are_told_before_the_run(samples, tmp_path):
+    family = write_family(tmp_path / "qwen2_vl", "qwen2_vl")
+    data = recipe(family, samples, settings={"budget": {"factor": 32}})
+    found = wrong(findings(data, tmp_path))
+    assert "needs image sides in multiples of 28: set settings.budget.factor to 28" in found["prompts"].detail
+
+
 def test_adapters_and_a_recipe_in_parts_are_constructed(model, samples, tmp_path):
     changes = {"lora": {"rank": 4}, "rollouts": {"engine": "transformers"}, "frozen": {"where": "vllm"}}
     parts = {"trainer": {"steps_per_generation": 2}, "prompts": 4, "micro_batch": 4, "kl": 0.0}

@@ -1,4 +1,4 @@
-"""`p2r doctor`: what is installed and whether the models answer, one finding a line with its cure."""
+"""`p2r doctor`: what is installed and what the models can do, a finding a line, with what to do about it."""
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ def doctor(
     debug: DebugOption = False,
 ) -> None:
     """Look at the installation, the devices and the given models.
+
+    A model is asked whether it answers, which box format it writes, and whether the largest request fits.
 
     Exit codes: 0 fine, 2 the installation is broken, 3 a given model failed.
     """

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from p2r.evaluation.outcomes import OUTCOMES, located, outcome
 from p2r.evaluation.statistics import clustered_wilson, paired_difference, wilson
+from p2r.parse import split_thinking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -100,6 +101,7 @@ def _of_mode(run: RunData, mode: Mode, tags: Sequence[str], active: Mapping[Mode
         "malformed": sum(record["outcome"] == "malformed" for record in records),
         "unscored": outcomes["unscored"],
         "truncated": sum(bool(record["truncated"]) for record in records),
+        "unclosed_thinking": sum(split_thinking(record["text"]).after is None for record in records),
         "mean_boxes": _mean(len(record["boxes"]) for record in records) if mode == "p2r" else None,
         "prompt_tokens_per_question": _mean(use["prompt_tokens"] for use in usage),
         "completion_tokens_per_question": _mean(use["completion_tokens"] for use in usage),

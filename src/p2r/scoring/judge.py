@@ -1,7 +1,7 @@
 """A judge model for free-form answers: is this answer the gold answer in other words?
 
-The verdict is what its reply states after any thinking: "yes", "Correct.", "Verdict: no", "They are not the same."
-A reply that states nothing, or one thing and its opposite, is no verdict.
+The verdict is what its reply states after any thinking: "yes", "Correct.", "Verdict: no", "They are not the
+same." A reply that states nothing, or one thing and its opposite, is no verdict.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ _DEGREE = (
 )
 _SAME = r"(?:correct|right|true|accurate|equivalent|identical|equal|same|match(?:es|ing)?)"
 _OTHER = r"(?:incorrect|wrong|false|inaccurate|different|mismatch|inequivalent|unequal)"
-_END = r"(?=\s?(?:[.!,;\n]|$|:(?!\s?(?:yes|no|not|true|false|correct|incorrect)\b))|\s(?:[-–—]|because\b|since\b))"
+_END = (
+    r"(?=\s?(?:[.!,;\n]|$|:(?!\s?(?:yes|no|not|true|false|correct|incorrect)\b))"
+    r"|\s(?:[-–—]|because\b|since\b))"
+)
 _STATED = (
     rf"(?:(?P<yes>yes|{_DEGREE}{_SAME})|"
     rf"(?P<no>no(?:\s(?:match|equivalence))?|(?:not|n't|never)\s{_DEGREE}{_SAME}|{_DEGREE}{_OTHER}))(?![\w-])"
@@ -103,8 +106,8 @@ class Judge:
 def read_verdict(reply: str) -> bool | None:
     """What a judge's reply states after its thinking: True for yes, False for no, None for anything else.
 
-    Stated is a verdict by a sentence that starts with it ("No. …"), by a label ("Verdict: yes"), or else by saying
-    that the answers are the same or not. All that is stated must agree.
+    A verdict is stated by a sentence that starts with it ("No. …"), by a label ("Verdict: yes"), and by
+    saying that the answers are the same or not. All that is stated must agree.
     """
     after = split_thinking(reply).after
     if after is None or len(after) > MAX_REPLY_CHARS:
@@ -120,11 +123,8 @@ def read_verdict(reply: str) -> bool | None:
 def _predicates(text: str) -> set[bool]:
     found: set[bool] = set()
     for match in _PREDICATE.finditer(text):
-        if (
-            match["yes"]
-            and match["yes"].casefold() == "yes"
-            or match["no"]
-            and match["no"].casefold() == "no"
+        if (match["yes"] and match["yes"].casefold() == "yes") or (
+            match["no"] and match["no"].casefold() == "no"
         ):
             continue  # "The answer is yes" may quote the answer
         same = bool(match["yes"] or match["agree"])
