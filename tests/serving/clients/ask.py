@@ -319,6 +319,30 @@ def llm() -> dict:
         }
 
 
+def inspect_ai() -> dict:
+    from inspect_ai import Task, eval
+    from inspect_ai.dataset import Sample
+    from inspect_ai.model import ChatMessageUser, ContentImage, ContentText, get_model
+    from inspect_ai.scorer import choice
+    from inspect_ai.solver import multiple_choice
+
+    shown = [ContentImage(image=data_uri(IMAGE)), ContentText(text=ASKED)]
+    sample = Sample(input=[ChatMessageUser(content=shown)], choices=["6", "2", "4", "5"], target="A")
+    model = get_model("openai-api/p2r/p2r", base_url=URL, api_key="none")
+    with tempfile.TemporaryDirectory() as folder:
+        solvers = {"multiple_choice": multiple_choice(), "with cot": multiple_choice(cot=True)}
+        logs = {
+            name: eval(
+                Task(dataset=[sample], solver=solver, scorer=choice()),
+                model=model,
+                display="none",
+                log_dir=folder,
+            )[0]
+            for name, solver in solvers.items()
+        }
+    return {name: log.samples[0].scores["choice"].value == "C" for name, log in logs.items()}
+
+
 CLIENTS = {
     "openai": (openai_chat, "openai"),
     "openai responses": (openai_responses, "openai"),
@@ -327,6 +351,7 @@ CLIENTS = {
     "instructor": (instructor, "instructor"),
     "litellm": (litellm, "litellm"),
     "llm": (llm, "llm"),
+    "inspect_ai": (inspect_ai, "inspect_ai"),
 }
 
 if __name__ == "__main__":
