@@ -320,7 +320,8 @@ def llm() -> dict:
 
 
 def inspect_ai() -> dict:
-    from inspect_ai import Task, eval
+    from inspect_ai import Task
+    from inspect_ai import eval as evaluate
     from inspect_ai.dataset import Sample
     from inspect_ai.model import ChatMessageUser, ContentImage, ContentText, get_model
     from inspect_ai.scorer import choice
@@ -329,18 +330,13 @@ def inspect_ai() -> dict:
     shown = [ContentImage(image=data_uri(IMAGE)), ContentText(text=ASKED)]
     sample = Sample(input=[ChatMessageUser(content=shown)], choices=["6", "2", "4", "5"], target="A")
     model = get_model("openai-api/p2r/p2r", base_url=URL, api_key="none")
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
-        solvers = {"multiple_choice": multiple_choice(), "with cot": multiple_choice(cot=True)}
-        logs = {
-            name: eval(
-                Task(dataset=[sample], solver=solver, scorer=choice()),
-                model=model,
-                display="none",
-                log_dir=folder,
-            )[0]
-            for name, solver in solvers.items()
-        }
-    return {name: log.samples[0].scores["choice"].value == "C" for name, log in logs.items()}
+        for name, solver in {"ANSWER": multiple_choice(), "ANSWER, cot": multiple_choice(cot=True)}.items():
+            task = Task(dataset=[sample], solver=solver, scorer=choice())
+            (log,) = evaluate(task, model=model, display="none", log_dir=folder)
+            found[name] = log.samples[0].scores["choice"].value == "C"
+    return found
 
 
 CLIENTS = {
