@@ -228,7 +228,7 @@ class Launch(_Part):
             recipe. None for plain processes on this machine.
         processes: how many in all; with a config, None for its own number.
         main_address, main_port: where machine 0 is.
-        threads: OMP_NUM_THREADS of each process; None leaves it.
+        threads: OMP_NUM_THREADS of each process; None leaves it, and makes it 1 for several processes.
     """
 
     config: str | None = None
