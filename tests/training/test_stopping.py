@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 Small = dict[str, str]
 CHANGES = ["training.steps=400", "training.save_every=400", "training.freeze_vision=true"]
 DEADLINE_S = 200
+# One process, started by accelerate: what ends it has to go through its launcher.
+ACCELERATE = """\
+compute_environment: LOCAL_MACHINE
+distributed_type: 'NO'
+mixed_precision: 'no'
+num_machines: 1
+num_processes: 1
+use_cpu: true
+"""
 
 
 class Run:
@@ -86,18 +95,26 @@ def steps(out: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("number", "whom", "processes"),
+    ("number", "whom", "launch"),
     [
-        (signal.SIGTERM, "command", 1),
-        (signal.SIGHUP, "everybody", 1),
-        (signal.SIGTERM, "everybody", 2),
-        (signal.SIGINT, "command", 2),
+        (signal.SIGTERM, "command", []),
+        (signal.SIGHUP, "everybody", []),
+        (signal.SIGTERM, "everybody", ["launch.processes=2", "training.micro_batch=4"]),
+        (signal.SIGINT, "command", ["launch.processes=2", "training.micro_batch=4"]),
+        (signal.SIGTERM, "everybody", ["launch.config=accelerate.yaml"]),
     ],
 )
 def test_a_signal_leaves_a_checkpoint_and_nobody_behind(
-    run: Callable[..., Run], number: signal.Signals, whom: str, processes: int
+    run: Callable[..., Run],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    whom: str,
+    launch: list[str],
 ) -> None:
-    one = run(f"launch.processes={processes}", f"training.micro_batch={8 // processes}")
+    monkeypatch.chdir(tmp_path)
+    Path("accelerate.yaml").write_text(ACCELERATE)
+    one = run(*launch)
     one.until(lambda: steps(one.out) >= 2)
     began = time.monotonic()
     for pid in [one.process.pid, *(one.phases() if whom == "everybody" else [])]:
@@ -112,7 +129,7 @@ def test_a_signal_leaves_a_checkpoint_and_nobody_behind(
     (checkpoint,) = folder.checkpoints()
     done = int(checkpoint.name.rpartition("-")[2])
     assert done >= 2
-    again = run(f"launch.processes={processes}", f"training.micro_batch={8 // processes}")
+    again = run(*launch)
     again.until(lambda: steps(one.out) > done)
     assert [row["step"] for row in folder.metrics()] == list(range(1, done + 2))
 
