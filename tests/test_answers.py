@@ -458,6 +458,8 @@ def test_a_denied_or_doubted_option_is_no_answer(text: str) -> None:
         ),
         *(
             "The answer is A, but it could be B.",
+            "A. The answer could be B as well",
+            "A. The answer might also be B.",
             "probably A, but it could be B",
             "The answer is A. It is B.",
         ),

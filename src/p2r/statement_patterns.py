@@ -19,25 +19,10 @@ EDGES = f" \n.,;:!?\"'()[]{{}}<>{BOX_OPEN}{BOX_CLOSE}"
 # Options that any sentence may hold: "no" is not in "no doubt", "to" not in "hard to see".
 FUNCTION_WORDS = frozenset(
     {
-        *(
-            "a",
-            "all",
-            "an",
-            "and",
-            "as",
-            "at",
-            "be",
-            "both",
-            "but",
-            "by",
-            "either",
-            "for",
-            "from",
-            "in",
-            "is",
-        ),
-        *("it", "likely", "maybe", "neither", "no", "none", "nor", "not", "of", "on", "or", "perhaps"),
-        *("possibly", "probably", "so", "that", "the", "this", "to", "with"),
+        *("a", "all", "an", "and", "as", "at", "be", "both", "but", "by", "either"),
+        *("for", "from", "in", "is", "it", "likely", "maybe", "neither", "no", "none", "nor"),
+        *("not", "of", "on", "or", "perhaps", "possibly", "probably", "so", "that", "the", "this"),
+        *("to", "with"),
     }
 )
 
@@ -81,8 +66,9 @@ _NOUNS_AND_VERBS = (
     (r"(?:答案|正解|选项|選項|答え|回答|解答|정답|답)", r"是|为|為|应是|应为|は|が|은|는|이|가"),
 )
 _SIGN = r" ?(?:[:=]|[-=]>|→|[-–—](?=\s))"
-# Words between noun and verb: none is a letter of its own or such a verb. A list of all options is no answer.
-_WORD = r"\s(?!(?:is|was|be|each|every|following)\b)(?:\w[\w'’/-]{1,30}|(?-i:a))"
+# Words between noun and verb: none is a letter of its own or such a verb. A list of all options is no answer,
+# and what the answer may be is not what it is.
+_WORD = r"\s(?!(?:is|was|be|can|could|may|might|each|every|following)\b)(?:\w[\w'’/-]{1,30}|(?-i:a))"
 _BETWEEN_VERB = rf"(?:{_WORD}){{0,9}}?(?:,(?:{_WORD}){{1,4}},)?"
 _BETWEEN_SIGN = rf"(?:(?!\s(?:options|choices)){_WORD}){{0,5}}?"
 _ADVERB = (
