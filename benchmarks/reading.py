@@ -2,21 +2,20 @@
 
     python benchmarks/reading.py --questions mmmu.jsonl --questions own.jsonl
     python benchmarks/reading.py --benchmark treebench=TreeBench.tsv --benchmark vstar=vstar.parquet
-    python benchmarks/reading.py --questions mmmu.jsonl --letters 3 --seed 1   # three options of each question
+    python benchmarks/reading.py --questions mmmu.jsonl --letters 3 --seed 1   # three options a question
 
-A file of `--questions` has one JSON object a line with `question` and `choices` (format of `p2r.samples`; no image
-is opened). Without either, only the questions of `HARD` below are used: options that hold letters, units, other
-options, denials and quoted answers.
+A file of `--questions` has one JSON object a line with `question` and `choices` (format of `p2r.samples`; no
+image is opened). Without either, only the questions of `HARD` below are used: options that hold letters,
+units, other options, denials and quoted answers.
 
 Each phrasing says which option it asserts, or that it asserts none. A reading is *right* when it gives that
-option, or none where none is asserted; *no answer* when it gives none although one is asserted; and *wrong* when
-it gives another option, or any where none is asserted. Exit code 1 if a reading is wrong.
+option, or none where none is asserted; *no answer* when it gives none although one is asserted; and *wrong*
+when it gives another option, or any where none is asserted. Exit code 1 if a reading is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import random
 import re
@@ -33,10 +32,23 @@ from p2r.types import LETTERS, Question
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# {L} is the asserted option's letter, {l} in lower case, {T} its text; {O}, {o}, {P} those of another option, and
-# {Q} the letter of a third one.
+# {L} is the asserted option's letter, {l} in lower case, {T} its text; {O} and {P} are letter and text of
+# another option, and {Q} is the letter of a third one.
 ASSERTING: dict[str, tuple[str, ...]] = {
-    "letter": ("{L}", "{l}", "({L})", "({l})", "[{L}]", "{L}.", "{L})", "{L}:", " {L}\n", '"{L}"', "<{L}>", "{L}!"),
+    "letter": (
+        "{L}",
+        "{l}",
+        "({L})",
+        "({l})",
+        "[{L}]",
+        "{L}.",
+        "{L})",
+        "{L}:",
+        " {L}\n",
+        '"{L}"',
+        "<{L}>",
+        "{L}!",
+    ),
     "markup": (
         "**{L}**",
         "**{L}.**",
@@ -76,7 +88,16 @@ ASSERTING: dict[str, tuple[str, ...]] = {
         "Answer: {L}) {T}",
         "The correct answer is:\n\n**{L}) {T}**",
     ),
-    "text": ("{T}", "{T}.", '"{T}"', "**{T}**", "The answer is {T}.", "Answer: {T}", "It is {T}.", "The answer is: {T}"),
+    "text": (
+        "{T}",
+        "{T}.",
+        '"{T}"',
+        "**{T}**",
+        "The answer is {T}.",
+        "Answer: {T}",
+        "It is {T}.",
+        "The answer is: {T}",
+    ),
     "sentence": (
         "The answer is {L}",
         "The answer is {L}.",
@@ -227,6 +248,15 @@ SILENT: dict[str, tuple[str, ...]] = {
         "",
         "The picture is too dark to see anything.",
         "Let me look at the close-up again.",
+        "Solution:\nFor this one needs to look at the close-up again.",
+        "Result:\nBy looking alone, nothing can be seen.",
+        "Answer: As before, nothing can be seen.",
+        "Answer: a thing that cannot be seen",
+        "The answer is In fact unclear.",
+        "Answers\n- i. unclear",
+        "Let me look at each option:\n\nA. Perhaps.\nB. Perhaps.",
+        "The options are:\nA) Perhaps.\nB) Perhaps.\nThe answer is unclear.",
+        "I am a model. I see a picture.",
     ),
 }
 # How a text reaches the reader: with an answer tag after thinking that speaks of another option, and bare.
@@ -271,13 +301,19 @@ HARD: tuple[tuple[str, ...], ...] = (
 
 def main() -> int:
     """Read everything; 1 if a reading is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--questions", type=Path, action="append", default=[], metavar="FILE")
     parser.add_argument("--benchmark", action="append", default=[], metavar="NAME=DATA")
     parser.add_argument("--letters", type=int, default=0, help="options of each question (default: all)")
-    parser.add_argument("--limit", type=int, default=0, help="questions of each file, drawn at random (default: all)")
+    parser.add_argument(
+        "--limit", type=int, default=0, help="questions of each file, drawn at random (default: all)"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--show", type=int, default=10, help="examples of each family that were not read right")
+    parser.add_argument(
+        "--show", type=int, default=10, help="examples of each family that were not read right"
+    )
     arguments = parser.parse_args()
 
     random_ = random.Random(arguments.seed)
@@ -304,7 +340,8 @@ def main() -> int:
     print(f"\n{'family':24} {'right':>9} {'no answer':>10} {'wrong':>6}")
     for family in dict.fromkeys(family for family, _ in counts):
         print(
-            f"{family:24} {counts[family, 'right']:9} {counts[family, 'no answer']:10} {counts[family, 'wrong']:6}"
+            f"{family:24} {counts[family, 'right']:9} {counts[family, 'no answer']:10} "
+            f"{counts[family, 'wrong']:6}"
         )
     print(f"{'all':24} {totals['right']:9} {totals['no answer']:10} {totals['wrong']:6}")
     print(f"{sum(totals.values())} readings in {time.monotonic() - start:.0f} s")
@@ -366,13 +403,18 @@ def fair(phrasing: str, family: str, question: Question, letter: str) -> bool:
     """Whether a phrasing says what its family claims about this question.
 
     The text of an option asserts it only if no other option may be meant by the same words: one with an equal
-    text, or one whose letter the text is or speaks of. A denial by text is one unless an option is that denial.
+    text, or one whose letter the text is or speaks of. A denial by text is one unless an option is that
+    denial.
     """
-    same = [one for one in question.letters if bare(text_of(question, one)) == bare(text_of(question, letter))]
+    same = [
+        one for one in question.letters if bare(text_of(question, one)) == bare(text_of(question, letter))
+    ]
     if family == "text":
         text = text_of(question, letter)
         spoken = re.search(r"(?i:answer|option|choice|is)\s[(]?([A-Z])\b", text)
         return len(same) == 1 and not re.fullmatch(r"\W*[A-Za-z]\W*", text) and not spoken
+    if family == "silent":
+        return all(bare(text) not in phrasing.casefold() for text in question.choices if len(bare(text)) > 1)
     if family == "undecided" and text_of(question, letter).strip(".,()").upper() in question.letters:
         return False
     if phrasing == "It is not {T}.":

@@ -15,14 +15,15 @@ import random
 import sys
 import time
 from collections import Counter
+from itertools import combinations
 
 from p2r.answers import read_answer
 from p2r.evidence import MIN_REGION_PX, crop_region, plan_pixels
-from p2r.parse import MAX_BOXES, parse_perception
+from p2r.parse import MAX_BOXES, SAME_IOU, parse_perception
 from p2r.scoring import score
 from p2r.scoring.expression import same_expression
 from p2r.settings import Geometry, PixelBudget
-from p2r.types import Answer, Question, Sample
+from p2r.types import BOX_FORMATS, Answer, Question, Sample
 from strategies import ANSWERS, HOSTILE_NUMBERS, KEYS, LABELS, PROSE
 
 SIZES = [(3840, 2160), (7680, 4320), (640, 480), (33, 33), (1, 1), (5, 3000), (20_000, 40), (31_622, 31_622)]
@@ -53,6 +54,14 @@ VALID_PERCEPTIONS = [
     '[{"x1": 1, "y1": 2, "x2": 300, "y2": 400}]',
     "[{'bbox': (900, 900, 1200, 1300), 'label': 'edge'}]",
     "[[[[[[1, 2, 3, 4]]]]]]",
+    "<|object_ref_start|>bus<|object_ref_end|><|box_start|>(176,106),(232,160)<|box_end|>",
+    "<ref>bus</ref><box>12 20 30 400</box><box>[[1, 2, 30, 40]]</box>",
+    "<|ref|>bus<|/ref|><|det|>[[220, 416, 417, 720], [1, 2, 30, 40]]<|/det|>",
+    "<|box_start|><12><412><568><999><|box_end|> <loc0123><loc0001> <point x='1' y='2'>",
+    "bus(176,106),(232,160)\nsign(1,2),(30,40)",
+    "x1=100, y1=200, x2=300, y2=400; bbox: 1, 2, 30, 40",
+    '{"top_left": [1, 2], "bottom_right": {"x": 3, "y": 4}, "names": ["a", "b"]}',
+    '{"bboxes": [[1, 2, 30, 40], [5, 6, 70, 80]], "labels": ["a", "b"]}',
 ]
 VALID_ANSWERS = [
     "<think>It is red.</think><answer>B</answer>",
@@ -85,6 +94,14 @@ _TOKENS = [
     ".",
     "e",
     "$",
+    "|",
+    "=",
+    "<box>",
+    "</box>",
+    "<ref>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "(1,2)",
 ]
 
 
@@ -112,7 +129,9 @@ def _perceiver_piece(rng: random.Random) -> str:
     if kind < 0.25:
         return rng.choice(PROSE)
     row = ", ".join(_number(rng) for _ in range(rng.choice([4, 4, 4, 4, 2, 3, 5])))
-    row = rng.choice(["[{}]", "[{}]", "[{}]", "({})", "[{}", '"{}"', "[[{}]]", "{}"]).format(row)
+    row = rng.choice(["[{}]", "[{}]", "[{}]", "({})", "[{}", '"{}"', "[[{}]]", "{}", "<box>{}</box>"]).format(
+        row
+    )
     if kind < 0.5:
         return f"[{row}, {row}]"
     end = rng.choice(["}]", "},", "}", "}, null]", ""])
@@ -163,13 +182,18 @@ def check_perception(text: str, rng: random.Random) -> str:
     Raises:
         AssertionError: a promise of the parser or of the geometry is broken.
     """
-    read = parse_perception(text)
+    size = rng.choice(SIZES)
+    read = parse_perception(text, rng.choice(BOX_FORMATS), size)
     assert read.text == text
     assert (read.outcome == "boxes") == bool(read.boxes)
     assert read.outcome in ("boxes", "whole", "malformed")
     assert read.dropped or read.outcome != "malformed"
     assert len(read.boxes) <= MAX_BOXES
-    width, height = size = rng.choice(SIZES)
+    assert len(read.repeats) <= MAX_BOXES
+    assert all(one.iou(other) < SAME_IOU for one, other in combinations(read.boxes, 2))
+    assert all(any(box.iou(other) >= SAME_IOU for other in read.boxes) for box in read.repeats)
+    assert not read.warning or read.warning in read.dropped
+    width, height = size
     geometry = rng.choice(GEOMETRIES)
     regions = []
     for box in read.boxes:

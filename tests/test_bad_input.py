@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from p2r.cli import app
-from servers import Server, dead_url, garbage, half, status
+from servers import Server, dead_url, garbage, half, reply, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,6 +160,80 @@ def test_a_disk_that_is_full_is_one_line(tmp_path: Path) -> None:
     assert "figure.png" in one_line("", result.stderr)
 
 
+def test_the_image_that_is_asked_about_is_never_replaced(tmp_path: Path) -> None:
+    before = jpeg(tmp_path / "street.jpg")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "street.jpg")
+    PIL.Image.new("RGB", (20, 20)).save(tmp_path / "other.png")
+    for name, says in [
+        ("street.jpg", "it is the image that is asked about"),
+        ("link.jpg", "it is the image that is asked about"),
+        ("other.png", "it is there already and is not a figure of ours"),
+    ]:
+        arguments = [
+            "answer",
+            tmp_path / "street.jpg",
+            "What?",
+            "--save",
+            tmp_path / name,
+            "--model",
+            NOWHERE,
+        ]
+        assert says in refuse(*arguments)
+    assert (tmp_path / "street.jpg").read_bytes() == before
+
+
+def binary(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00\x01")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (missing, "there is no such file; "),
+        (folder, "it is a folder, not a file"),
+        (binary, "it is not a text file (UTF-8)"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("answer", "street.jpg", "What?", "--prompts", "FILE"),
+        ("eval", "-b", "scenes", "-o", "run", "--prompts", "FILE"),
+        ("eval", "-b", "scenes", "-o", "run", "--settings", "FILE"),
+        ("eval", "-b", "jsonl", "-o", "run", "--data", "FILE"),
+        ("train", "FILE", "--check"),
+        ("serve", "--api-key-file", "FILE"),
+        ("doctor", "--prompts", "FILE"),
+    ],
+    ids=lambda command: f"{command[0]} {command[-2]}",
+)
+def test_a_file_that_is_none_is_said_in_our_words(
+    command: tuple[str, ...],
+    make: Callable[[Path], None],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    jpeg(tmp_path / "street.jpg")
+    make(tmp_path / "file.x")
+    line = refuse(*(part.replace("FILE", "file.x") for part in command))
+    if make is folder and command[-2] in ("--settings", "--data"):  # a folder may hold the file
+        says = "there is no such file; "
+    assert "file.x" in line
+    assert says in line
+    assert "Errno" not in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--save", "--prompts", "--settings"])
+def test_the_home_folder_may_be_a_tilde(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    jpeg(tmp_path / "street.jpg")
+    line = refuse("answer", "~/street.jpg", "What?", option, "~/none/at/all.png", "--model", NOWHERE)
+    assert f"{tmp_path}/none/at" in line
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["x.jpg"], ["x.jpg", "What?", "--mode", "see"], ["x.jpg", "What?", "-x"]]
 )
@@ -183,6 +257,25 @@ def test_wrong_usage_says_what_is_expected(arguments: list[str]) -> None:
 def test_a_model_that_is_none(spec: str, says: str, tmp_path: Path) -> None:
     jpeg(tmp_path / "street.jpg")
     assert says in refuse("answer", tmp_path / "street.jpg", "What?", "--model", spec)
+
+
+def test_standard_output_that_is_full_or_cannot_show_a_sign(tmp_path: Path) -> None:
+    jpeg(tmp_path / "street.jpg")
+    boxes = '[{"bbox_2d": [1, 2, 300, 400], "label": "caf\u00e9"}]'
+    with Server([lambda exchange: reply(boxes + "<answer>A</answer>")(exchange)]) as server:
+        options = ["What? (A) a (B) b", "--model", f"{server.url}#served"]
+        command = [sys.executable, "-m", "p2r", "answer", str(tmp_path / "street.jpg"), *options]
+        plain = os.environ | {"PYTHONIOENCODING": "ascii", "NO_COLOR": "1"}
+        shown = subprocess.run(command, capture_output=True, text=True, env=plain)
+        full = None
+        if Path("/dev/full").exists():
+            with Path("/dev/full").open("w") as nowhere:
+                full = subprocess.run(command, stdout=nowhere, stderr=subprocess.PIPE, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert "caf\\xe9" in shown.stdout
+    if full is not None:
+        assert full.returncode == 2
+        assert "cannot write to standard output" in one_line("", full.stderr)
 
 
 # Servers that fail, asked by real processes side by side, because each is asked again with pauses.

@@ -134,6 +134,36 @@ def test_prompts_and_settings_come_from_files(server: Server, picture: str, tmp_
     assert record["digest"] != plain["digest"]
 
 
+def test_settings_are_set_one_by_one_after_the_files(server: Server, picture: str, tmp_path: Path) -> None:
+    settings = tmp_path / "part.json"
+    settings.write_text(json.dumps({"geometry": {"max_crops": 2}, "max_tokens": {"perceive": 77}}))
+    changes = ["--set", "geometry.max_crops=1", "--set", "max_tokens.reason=55"]
+    record = json.loads(ask(server, picture, "--settings", settings, *changes, "--json").stdout)
+    assert len(record["crops_px"]) == 1
+    perceive, reason = (request.body for request in server.requests)
+    assert 77 in perceive.values()
+    assert 55 in reason.values()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("geometry.max_crop=1", "geometry.max_crop: there is no such key; known: max_crops, "),
+        ("nothing=1", "nothing: there is no such key; known: geometry, budget, max_tokens, "),
+        ("geometry.max_crops=many", "geometry.max_crops: "),
+        ("box_format=corners", "'qwen3', 'pixels', 'gemini' or 'unit'"),
+        ("geometry.max_crops", "write KEY=VALUE"),
+        ("prompts.reason=none", "$question is missing"),
+    ],
+)
+def test_a_setting_that_does_not_exist(server: Server, picture: str, change: str, says: str) -> None:
+    result = ask(server, picture, "--set", change)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --set")
+    assert says in result.stderr
+    assert not server.requests
+
+
 def test_save_writes_a_figure(server: Server, picture: str, tmp_path: Path) -> None:
     figure = tmp_path / "figure.png"
     result = ask(server, picture, "--save", figure)
@@ -155,7 +185,7 @@ def test_a_reply_without_boxes_is_said(picture: str) -> None:
     with Server(answering("I see no bus.")) as server:
         assert "held no box" in ask(server, picture).stdout
     with Server(answering("[]")) as server:
-        assert "the whole picture" in ask(server, picture).stdout
+        assert "the whole image" in ask(server, picture).stdout
 
 
 def test_a_models_text_cannot_steer_the_terminal(picture: str) -> None:
@@ -236,7 +266,7 @@ def test_the_model_comes_from_the_environment(server: Server, picture: str) -> N
 def test_verbose_logs_to_stderr_only(server: Server, picture: str) -> None:
     quiet, loud = ask(server, picture, "--json"), ask(server, picture, "--json", "-vv")
     assert quiet.stderr == ""
-    for part in ("400×300 pixels", "settings", "bus", "perceive in"):
+    for part in ("400×300 pixels", "settings", "bus", "perceive in", "200 OK"):
         assert part in loud.stderr, part
     assert json.loads(loud.stdout)["answer"] == json.loads(quiet.stdout)["answer"]
 
@@ -339,6 +369,7 @@ def test_demo_with_a_failing_model_says_so(tmp_path: Path) -> None:
     assert result.exit_code == 3
     assert "no such thing" in result.stderr
     assert "✓" not in result.stdout
+    assert not (tmp_path / "out").exists(), "nothing is left behind"
 
 
 # p2r doctor

@@ -84,7 +84,7 @@ def test_an_address_is_fetched(web: str, path: str) -> None:
         ("/missing.jpg", "404"),
         ("/page", "(text/html): not a"),
         ("/empty", "0 bytes"),
-        ("/loop", "redirects"),
+        ("/loop", "302 (redirects without end)"),
     ],
 )
 def test_an_address_without_an_image_is_one_line(web: str, path: str, says: str) -> None:

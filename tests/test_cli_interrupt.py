@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,6 @@ from servers import Server, reply, slow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 THOUGHT = "<think>It is.</think><answer>B</answer>"
 
@@ -72,17 +72,16 @@ def image(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_answer_stops_at_once(silent: Server, image: Path, number: signal.Signals) -> None:
+def test_an_answer_stops_at_once(silent: Server, image: Path) -> None:
     terminal = Terminal("answer", str(image), "What?", "--model", f"{silent.url}#served")
     try:
         assert silent.asked.wait(60)
         start = time.monotonic()
-        terminal.process.send_signal(number)
+        terminal.process.send_signal(signal.SIGINT)
         terminal.read_until("stopping: ")
         assert time.monotonic() - start < 2
         terminal.read_until("stopped: ")
-        assert terminal.process.wait(10) == 128 + number
+        assert terminal.process.wait(10) == 130
     finally:
         terminal.end()
     assert "Traceback" not in terminal.seen
@@ -168,6 +167,33 @@ def test_what_cannot_be_cancelled_is_waited_for_a_few_seconds() -> None:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see child processes")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor draws in one process")
+def test_processes_that_draw_end_with_the_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "p2r", "scenes", str(tmp_path / "out"), "--size", "4k", "-n", "40"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    def children() -> list[str]:
+        return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+    try:
+        deadline = time.monotonic() + 60
+        while len(drawing := children()) < 3:  # two that draw, and one that looks after what they share
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+        assert process.returncode == 143
+        assert [line.partition(": ")[0] for line in errors.splitlines()] == ["stopping", "stopped"]
+        while any(Path(f"/proc/{child}").exists() for child in drawing):
+            assert time.monotonic() < deadline, "a process was left behind"
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_lines_of_findings_do_not_share_a_line_with_the_spinner() -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import re
 from dataclasses import replace
+from io import BytesIO
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import PIL.Image
 import pytest
 
 from fake_model import FakeModel, said, shown
@@ -78,8 +82,6 @@ def look(model: FakeModel | str, settings: Settings = SMALL) -> dict[str, Findin
     ("written", "budget"),
     [
         *((name, SMALL.budget) for name in WRITERS),
-        ("qwen3", PixelBudget()),
-        ("pixels", PixelBudget()),
         ("pixels", PixelBudget(overview_max_pixels=600_000)),  # about 1000 pixels wide
     ],
 )
@@ -94,7 +96,7 @@ def test_the_probe_tells_the_box_formats_apart(written: BoxFormat, budget: Pixel
 
 @pytest.mark.parametrize(
     ("written", "chosen"),
-    [("pixels", "qwen3"), ("gemini", "qwen3"), ("qwen3", "gemini"), ("qwen3", "pixels"), ("unit", "pixels")],
+    [("pixels", "qwen3"), ("gemini", "qwen3"), ("qwen3", "gemini"), ("unit", "pixels")],
 )
 def test_another_format_than_the_one_that_is_set_is_a_failure(written: BoxFormat, chosen: BoxFormat) -> None:
     boxes = look(model_that_writes(WRITERS[written]), replace(SMALL, box_format=chosen))["boxes"]
@@ -168,34 +170,42 @@ def test_nano_is_asked_in_another_format_and_doctor_notices() -> None:
 # The context window.
 
 
-def served(context: int, *, counts: int = 20_000, **entry: object) -> Server:
-    """Refuses what asks for more tokens than its context, as vLLM does, and counts prompts as told."""
-    fine = completion(f"<think>Seen.</think><answer>A</answer>{qwen3(Box(1, 2, 30, 40), 0, 0)}")
-    fine["usage"]["prompt_tokens"] = counts
+def served(context: int, *, shrinks: int = 1, **entry: object) -> Server:
+    """Counts a token for 32 × 32 pixels and refuses what is more than its context, as vLLM does."""
 
     def behave(exchange: Exchange) -> None:
-        if exchange.body["max_tokens"] >= context:
+        uris = re.findall(r"data:image/\w+;base64,([^\"]+)", json.dumps(exchange.body))
+        sizes = [PIL.Image.open(BytesIO(base64.b64decode(uri))).size for uri in uris]
+        prompt = 100 + sum(width * height for width, height in sizes) // 1024 // shrinks
+        if prompt + exchange.body["max_tokens"] > context:
             status(400, message=f"the maximum context length is {context} tokens")(exchange)
-        else:
-            body(json.dumps(fine))(exchange)
+            return
+        fine = completion(f"<think>Seen.</think><answer>A</answer>{qwen3(Box(1, 2, 30, 40), 0, 0)}")
+        fine["usage"]["prompt_tokens"] = prompt
+        body(json.dumps(fine))(exchange)
 
     return Server([behave], models=[{"id": "served", **entry}])
 
 
-def test_budgets_that_are_too_large_for_the_context_are_one_failure() -> None:
-    megapixel = PixelBudget(1_048_576, 1_048_576)
-    with served(4096, max_model_len=4096) as server:
-        found = look(f"{server.url}#served", Settings(budget=megapixel))
+MEGAPIXEL = Settings(budget=PixelBudget(1_048_576, 1_048_576), max_tokens=TokenLimits(512, 1_024))
+
+
+@pytest.mark.parametrize("context", [4096, 5000])
+def test_budgets_that_are_too_large_for_the_context_are_one_failure(context: int) -> None:
+    # 5000: the images and one token fit, the whole reply does not.
+    with served(context, max_model_len=context) as server:
+        found = look(f"{server.url}#served", MEGAPIXEL)
         budgets = found["budgets"]
         assert (found["answers"].state, budgets.state) == ("ok", "failure")
-        assert budgets.detail.startswith(
-            "an 8K image with 3 crops is 4032 tokens, prompt and reply are 2560: "
+        assert budgets.detail.startswith("an 8K image with 3 crops is 4")
+        assert budgets.detail.endswith(f"more than the context window of {context}")
+        assert budgets.cure.startswith(
+            f"--set budget.context_tokens={context} --set budget.text_tokens=1536; or "
         )
-        assert budgets.detail.endswith("more than the context window of 4096")
-        assert budgets.cure.startswith("--set budget.context_tokens=4096 --set budget.text_tokens=2560; or ")
         # What it advises is enough.
-        advised = replace(megapixel, context_tokens=4096, text_tokens=2560)
-        assert look(f"{server.url}#served", Settings(budget=advised))["budgets"].state == "ok"
+        advised = replace(MEGAPIXEL.budget, context_tokens=context, text_tokens=1536)
+        again = look(f"{server.url}#served", replace(MEGAPIXEL, budget=advised))["budgets"]
+        assert again.state == "ok"
 
 
 def test_a_context_too_small_for_any_question_is_one_failure_with_its_cause() -> None:
@@ -203,22 +213,30 @@ def test_a_context_too_small_for_any_question_is_one_failure_with_its_cause() ->
         (finding,) = asyncio.run(look_at_model(f"{server.url}#served", Settings()))
     assert (finding.name, finding.state) == (f"{server.url}#served budgets", "failure")
     assert "more than the context window of 2048" in finding.detail
-    assert "--max-model-len 18880" in finding.cure
-    assert "lower max_tokens.perceive and max_tokens.reason" in finding.cure
+    assert "--max-model-len), or lower max_tokens.perceive and max_tokens.reason" in finding.cure
+
+
+def test_what_the_context_does_not_explain_is_not_put_down_to_it() -> None:
+    with Server(
+        [status(400, message="no such field")], models=[{"id": "served", "max_model_len": 10**6}]
+    ) as server:
+        (finding,) = asyncio.run(look_at_model(f"{server.url}#served", SMALL))
+    assert finding.name.endswith("answers")
+    assert "no such field" in finding.detail
 
 
 def test_a_server_that_does_not_say_its_context_is_asked_for_the_largest_request() -> None:
-    with served(100_000, counts=300) as server:
+    with served(100_000) as server:
         budgets = look(f"{server.url}#served")["budgets"]
     assert budgets.state == "ok"
-    assert budgets.detail.startswith("an 8K image with 3 crops is 300 tokens, 240 of them images; up to 2048")
+    assert budgets.detail.startswith("an 8K image with 3 crops is 340 tokens, 240 of them images; up to 2048")
 
 
 def test_a_server_that_shrinks_images_is_said() -> None:
-    with served(100_000, counts=23) as server:
+    with served(100_000, shrinks=10) as server:
         budgets = look(f"{server.url}#served")["budgets"]
     assert budgets.state == "warning"
-    assert "is sent as 240 tokens of 32² pixels, but the server counts 23:" in budgets.detail
+    assert "is sent as 240 tokens of 32² pixels, but the server counts 124:" in budgets.detail
 
 
 def test_a_server_that_is_not_there_is_one_failure() -> None:

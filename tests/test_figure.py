@@ -66,19 +66,59 @@ def test_every_colour_of_the_evidence_has_a_shade() -> None:
     assert list(SHADES) == [name for name, _ in OUTLINE_COLOURS]
 
 
-def test_a_figure_is_written_as_png(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind", "most"),
+    [
+        ("f.png", "PNG", 0),
+        ("f.PNG", "PNG", 0),
+        ("f.jpg", "JPEG", 3),
+        ("f.jpeg", "JPEG", 3),
+        ("f.webp", "WEBP", 5),
+    ],
+)
+def test_a_figure_is_written_in_the_format_of_its_name(
+    tmp_path: Path, name: str, kind: str, most: float
+) -> None:
     source = grey(640, 360)
-    path = tmp_path / "figure"
+    path = tmp_path / name
     image = figure(source, predicted(source, 2), QUESTION, path)
-    written = PIL.Image.open(path)
-    assert written.format == "PNG"
-    assert (np.asarray(written) == np.asarray(image)).all()
+    with PIL.Image.open(path) as written:
+        assert written.format == kind
+        difference = np.asarray(written.convert("RGB")).astype(int) - np.asarray(image)
+    assert np.abs(difference).mean() <= most
+
+
+@pytest.mark.parametrize("name", ["figure", "figure.txt", "figure.gif", ".png"])
+def test_a_name_without_a_known_format_is_refused(tmp_path: Path, name: str) -> None:
+    source = grey(64, 36)
+    with pytest.raises(InputError, match=r"written as \.png, \.jpg, \.jpeg, \.webp; for example"):
+        figure(source, predicted(source, 1), QUESTION, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_figure_replaces_figures_only(tmp_path: Path) -> None:
+    source = grey(64, 36)
+    for suffix in (".png", ".jpg", ".webp"):
+        path = tmp_path / f"figure{suffix}"
+        path.touch()
+        for _ in range(2):  # an empty file, then a figure
+            figure(source, predicted(source, 1), QUESTION, path)
+        for photo in (path, path.with_name(f"text{suffix}")):
+            photo.unlink(missing_ok=True)
+            if photo == path:
+                PIL.Image.new("RGB", (20, 20)).save(photo)
+            else:
+                photo.write_text("mine")
+            before = photo.read_bytes()
+            with pytest.raises(InputError, match="not a figure of ours; give another name"):
+                figure(source, predicted(source, 1), QUESTION, photo)
+            assert photo.read_bytes() == before
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     source = grey(64, 36)
-    for path in (tmp_path, tmp_path / "none" / "figure.png"):
-        with pytest.raises(InputError, match=f"cannot write {path}"):
+    for path, says in ((tmp_path, "a folder"), (tmp_path / "none" / "figure.png", "no folder")):
+        with pytest.raises(InputError, match=f"{path}: .*{says}"):
             figure(source, predicted(source, 1), QUESTION, path)
 
 

@@ -500,7 +500,7 @@ def test_boxes_and_reasons_are_bounded() -> None:
     many = parse_perception("".join(f"[{20 * n}, 20, {20 * n + 20}, 40]" for n in range(MAX_BOXES + 5)))
     assert len(many.boxes) == MAX_BOXES
     assert many.dropped == (f"5 more boxes after the first {MAX_BOXES}",)
-    bad = parse_perception("[1, 2]" * 100)
+    bad = parse_perception("[1, 2, 3]" * 100)
     assert len(bad.dropped) == MAX_REASONS + 1
     assert bad.dropped[-1] == f"and {100 - MAX_REASONS} more"
 

@@ -96,6 +96,28 @@ def test_every_field_of_a_prediction_is_filled() -> None:
     assert not known.error
 
 
+def test_boxes_are_asked_for_and_read_in_the_box_format_of_the_model() -> None:
+    # The overview of 800 × 600 pixels is sent with 288 × 192.
+    model = replies('[{"bbox_2d": [28.8, 38.4, 43.2, 49.92], "label": "bus"}]')
+    settings = replace(SETTINGS, box_format="pixels")
+    known = asyncio.run(P2R(model, settings=settings).predict(QUESTION))
+    assert model.calls[0].pictures[0].size == (288, 192)
+    assert "pixels of the image, which is 288 pixels wide and 192 pixels high" in model.calls[0].text
+    assert known.boxes[0].as_tuple() == pytest.approx((100, 200, 150, 260))
+    assert known.notes == ()
+
+
+def test_a_reply_in_another_box_format_is_noted() -> None:
+    known = predict(replies('[{"bbox_2d": [1200, 100, 1400, 200], "label": "bus"}]'))
+    assert known.boxes == ()
+    assert known.notes == ()  # beyond 0–1000, and beyond the pixels of the image, too
+    unit = replace(SETTINGS, box_format="unit")
+    known = asyncio.run(P2R(replies(), settings=unit).predict(QUESTION))
+    (note,) = known.notes
+    assert note.startswith("no box fits box format unit, all would fit qwen3 or gemini: ")
+    assert "--set box_format=qwen3" in note
+
+
 def test_tokens_of_both_stages_add_up() -> None:
     known = predict(replies(Completion(BOXES, 100, 10, "stop"), Completion(THOUGHT, 200, 20, "stop")))
     assert known.usage == Usage(300, 30, 2)

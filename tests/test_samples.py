@@ -138,7 +138,10 @@ def test_pictures_may_be_data_uris_or_absolute(folder: Path) -> None:
         ('{"image": "images/1.jpg", "question": "q", "answer": ' + "9" * 5_000 + "}", "not JSON"),
         ({"question": "q", "answer": "red"}, "image: Field required"),
         ({"image": "images/1.jpg", "answer": "red"}, "question: Field required"),
-        ({"image": "images/1.jpg", "question": "q"}, "answer: is missing, and these questions are scored"),
+        (
+            {"image": "images/1.jpg", "question": "q"},
+            "answer: is missing, and these questions are scored; without gold answers: P2R.answer_many",
+        ),
         (ROW | {"question": 5}, "question: Input should be a valid string"),
         (ROW | {"question": " "}, "the question is empty"),
         (ROW | {"answer": True}, "answer: Input should be a valid string"),
@@ -207,12 +210,12 @@ def test_options_in_the_text_of_the_question_are_read(folder: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read(folder: Path) -> None:
-    with pytest.raises(InputError, match="there is no such file"):
+    with pytest.raises(InputError, match="there is no such file; p2r scenes FOLDER"):
         read_samples(folder / "none.jsonl")
     with pytest.raises(InputError, match="the file is empty"):
         read_samples(write(folder, ""))
     (folder / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"binary\.jsonl"):
+    with pytest.raises(InputError, match=r"binary\.jsonl: it is not a text file"):
         read_samples(folder / "binary.jsonl")
-    with pytest.raises(InputError, match="it is a folder"):
+    with pytest.raises(InputError, match="it is a folder, not a file"):
         read_samples(folder)

@@ -392,39 +392,103 @@ def test_normalised_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "verdict"),
+    ("replies", "verdict"),
     [
-        *[
-            ("yes", True),
-            ("Yes.", True),
-            (" **YES**, they match", True),
-            ('"yes"', True),
-            ("<think>no</think>Yes", True),
-        ],
-        *[("no", False), ("No, although one could say yes", False), ("NO!", False), ("\nno", False)],
-        *[
-            ("", None),
-            ("Yesterday", None),
-            ("Not quite: yes", None),
-            ("The answer is yes", None),
-            ("1", None),
-        ],
-        *[
-            ("<think>yes", None),
-            ("<think>yes</think>", None),
-            ("y", None),
-            ("nope", None),
-            ("…", None),
-            ("true", None),
-        ],
+        (
+            (
+                "yes",
+                "Yes.",
+                " **YES**, they match",
+                '"yes"',
+                "<think>no</think>Yes",
+                "[[yes]]",
+                "Yes they match",
+            ),
+            True,
+        ),
+        (("Correct", "TRUE", "true.", "Right.", "Same", "Equivalent", "\\boxed{yes}", "So, yes."), True),
+        (
+            ("Judgement: yes", "Judgment: Yes, both name red", "**Verdict**: Correct", "The verdict is yes."),
+            True,
+        ),
+        (("The answers are the same: yes", "Is it the same? Yes.", "Yes. Both say no.", "yes/no: yes"), True),
+        (
+            (
+                '{"correct": true}',
+                '```json\n{"same": "yes", "why": "a synonym"}\n```',
+                "<|begin_of_box|>yes<|end_of_box|>",
+            ),
+            True,
+        ),
+        (
+            (
+                "They are the same.",
+                "The answer is correct.",
+                "The answers match.",
+                "It is equivalent to the reference.",
+            ),
+            True,
+        ),
+        (
+            ("no", "No, although one could say yes", "NO!", "\nno", "No the answer is blue", "No match."),
+            False,
+        ),
+        (("Incorrect.", "not correct", "Not the same.", "False", "wrong", "Verdict: incorrect"), False),
+        (
+            (
+                '{"is_correct": false}',
+                "Evaluation: not equivalent",
+                "Yes or no? No.",
+                "Correct: no",
+                "Final verdict - no",
+            ),
+            False,
+        ),
+        (
+            (
+                "They are not the same.",
+                "It isn't correct.",
+                "They do not match.",
+                "It is different from the reference.",
+            ),
+            False,
+        ),
+        (("", "Yesterday", "nope", "y", "1", "…", "Maybe", "Yes?", "I am not sure"), None),
+        (
+            ("Yes and no", "Yes, but no", "No … yes", "No. Yes.", "yes no", "Yes, no", "Verdict: yes and no"),
+            None,
+        ),
+        (
+            ("The answer is yes", "Reference answer: yes", "Reference: yes\nAnswer: no", "Not quite: yes"),
+            None,
+        ),
+        (("partially correct", "Almost correct", "not incorrect", "It is not wrong"), None),
+        (("The correct answer is red", "Correct answer: red", "No difference between them"), None),
+        (("Yes, the answer is incorrect", "Yes, but only partially.", "yes/no", "Verdict:"), None),
+        (("<think>yes", "<think>yes</think>", "yes " * 5_000), None),
     ],
 )
-def test_the_verdict_is_the_first_word(reply: str, verdict: bool | None) -> None:
-    assert read_verdict(reply) is verdict
+def test_the_verdict_is_what_the_reply_states(replies: tuple[str, ...], verdict: bool | None) -> None:
+    for reply in replies:
+        assert read_verdict(reply) is verdict, reply
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"), [("Verdict: yes", True), ("Incorrect.", False), ("Well", None)]
+)
+def test_a_reply_without_a_verdict_gives_no_score(reply: str, verdict: bool | None) -> None:
     model = FakeModel([reply])
     result = scored("crimson", sample("red"), Judge(model))
     assert (result.correct, result.method) == (verdict, "judge")
     assert len(model.calls) == 1
+
+
+@pytest.mark.parametrize("piece", ["yes ", "A\n", "is the same ", "verdict: ", "no, ", "( ", "is a the "])
+def test_hostile_replies_are_read_in_no_time(piece: str) -> None:
+    start = time.process_time()
+    read_verdict((piece * 10_000)[:10_000])
+    read_verdict(piece * 200_000)
+    assert time.process_time() - start < 2
 
 
 def test_a_failed_judge_gives_no_score() -> None:

@@ -96,6 +96,11 @@ def test_a_question_that_makes_no_sense_is_refused(arguments: tuple, message: st
     assert message in str(caught.value)
 
 
+def test_options_may_have_equal_texts() -> None:
+    question = Question("x.png", "Which?", ("red", "blue", " Red "))
+    assert (question.letters, question.option("C")) == ("ABC", "C. Red")
+
+
 def test_a_question_has_no_place_for_its_answer() -> None:
     assert {field.name for field in dataclasses.fields(Question)} == {
         "image",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from p2r.models.base import Sampling as Sampling
     from p2r.models.base import StreamingModel as StreamingModel
     from p2r.models.opening import open_model as open_model
+    from p2r.models.options import ModelOptions as ModelOptions
     from p2r.parse import parse_perception as parse_perception
     from p2r.pipeline import P2R as P2R
     from p2r.pipeline import Look as Look
@@ -70,6 +71,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "p2r.images": ("ImageSource", "Limits", "Picture"),
     "p2r.models.base": ("Completion", "Message", "Model", "Sampling", "StreamingModel"),
     "p2r.models.opening": ("open_model",),
+    "p2r.models.options": ("ModelOptions",),
     "p2r.parse": ("parse_perception",),
     "p2r.pipeline": ("P2R", "Look"),
     "p2r.progress": ("Observer",),

@@ -46,7 +46,7 @@ _TOKEN = re.compile(
 )
 _NUMBERED = re.compile(rf"""([A-Za-z]\w{{0,9}}+)["'*]{{0,2}}\s*+[:=]\s*+["']?({NUMBER})""")
 _POINT_ALONE = re.compile(rf"\([ \t]*+({NUMBER}){_GAP}({NUMBER})[ \t]*+\)")
-_LOCATION = re.compile(r"(?:loc|patch_index)_?\d+")
+_LOCATION = re.compile(r"(?:loc|bin|patch_index)_?\d+")
 _BULLET = re.compile(r"^[\W\d_]+(?=[^\W\d_])")
 
 
@@ -108,10 +108,10 @@ class MarkupReader:
 
     def _read_points(self, text: str, label: str) -> None:
         points = list(_POINT_ALONE.finditer(text))
-        gaps = {text[one.end() : other.start()].strip() for one, other in pairwise(points)}
+        gaps = [text[one.end() : other.start()].strip() for one, other in pairwise(points)]
         if len(points) == 1:
             self._boxes.say("a point is not a box")
-        elif len(points) == 2 or (len(points) % 2 == 0 and len(gaps) == 2):
+        elif len(points) % 2 == 0 and not set(gaps[::2]) & set(gaps[1::2]):
             # What separates the boxes of a row is not what separates their corners.
             for first, second in zip(points[::2], points[1::2], strict=True):
                 self._boxes.accept([*first.groups(), *second.groups()], label)

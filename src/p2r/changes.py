@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from p2r.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -70,5 +71,15 @@ def checked(kind: type[T], data: object, *, where: str) -> T:
             place = place[:-1]
         same = (entry["msg"] for entry in errors if entry["loc"][: len(place)] == place)
         what = "; or: ".join(dict.fromkeys(same)).removeprefix("Value error, ")
+        if errors[0]["type"] == "unexpected_keyword_argument":
+            what = f"there is no such key; known: {', '.join(_keys(kind, place[:-1]))}"
         key = ".".join(str(part) for part in place) or "top level"
         raise InputError(f"{where}: {key}: {what}") from error
+
+
+def _keys(kind: type[Any], place: Sequence[int | str]) -> list[str]:
+    """The keys of a dataclass whose fields have defaults, or of one that it holds."""
+    data = kind()
+    for name in place:
+        data = getattr(data, str(name))
+    return [entry.name for entry in fields(data)]

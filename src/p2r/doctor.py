@@ -9,10 +9,10 @@ import importlib
 import importlib.metadata
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from p2r.errors import InputError, ModelError, P2RError
+from p2r.errors import InputError, MissingExtraError, ModelError, P2RError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,6 +109,16 @@ def _missing(packages: tuple[str, ...]) -> list[str]:
     return missing
 
 
+def require_extra(extra: str) -> None:
+    """Raise unless all packages of an extra are installed.
+
+    Raises:
+        MissingExtraError: names the first one that is missing, and the command that installs all.
+    """
+    if missing := _missing(EXTRAS[extra][1]):
+        raise MissingExtraError(extra, missing[0])
+
+
 def _install(extra: str) -> str:
     return f"pip install 'perceive-to-reason[{extra}]'"
 
@@ -174,12 +184,12 @@ async def look_at_model(model: str | Model, settings: Settings | None = None) ->
     try:
         async with P2R(model, settings=settings) as p2r:
             context = await _context_tokens(p2r.reasoner)
-            too_large = _too_large(name, p2r, context)
-            answers = await _answers(name, p2r)
-            if answers.state == "failure":
+            try:
+                answers = await _answers(name, p2r)
+            except P2RError as error:
                 # Whatever makes a first question fail would be found again by the other looks.
-                return [too_large or answers]
-            return [answers, await _boxes(name, p2r), too_large or await _fits(name, p2r)]
+                return [_too_large(name, p2r, context, error) or _failure(f"{name} answers", error)]
+            return [answers, await _boxes(name, p2r), await _budgets(name, p2r, context)]
     except P2RError as error:
         return [_failure(f"{name} opens", error)]
 
@@ -193,10 +203,7 @@ async def _answers(spec: str, p2r: P2R) -> Finding:
     from p2r.box_probe import probe_samples
 
     name = f"{spec} answers"
-    try:
-        prediction = await p2r.predict(next(probe_samples()).sample().question)
-    except P2RError as error:
-        return _failure(name, error)
+    prediction = await p2r.predict(next(probe_samples()).sample().question)
     detail = (
         f"{prediction.usage.calls} calls in {prediction.seconds['total']:.2f} s; "
         f"answer: {prediction.answer or 'none'}"
@@ -253,32 +260,7 @@ def _no_format(probe: BoxProbe, settings: Settings) -> tuple[str, str]:
     return detail, "it does not ground small objects, or not with these --prompts"
 
 
-def _too_large(spec: str, p2r: P2R, context: int | None) -> Finding | None:
-    """A failure if the largest request of the settings is larger than the model's context window."""
-    from p2r.evidence import plan_pixels
-
-    settings = p2r.settings
-    if context is None:
-        return None
-    crops = settings.geometry.max_crops
-    images = plan_pixels(_LARGE, [(0, 0, *_LARGE)] * crops, settings.budget).tokens
-    text = _PROMPT_TOKENS + max(settings.max_tokens.perceive, settings.max_tokens.reason)
-    if images + text <= context:
-        return None
-    detail = (
-        f"an 8K image with {crops} crops is {images} tokens, prompt and reply are {text}: more than the "
-        f"context window of {context}"
-    )
-    least = (1 + crops) * -(-settings.budget.min_pixels // settings.budget.factor**2)
-    cure = f"a larger context window (vLLM: --max-model-len {images + text})"
-    if text + least <= context:
-        cure = f"--set budget.context_tokens={context} --set budget.text_tokens={text}; or {cure}"
-    else:
-        cure += ", or a lower max_tokens.perceive and max_tokens.reason"
-    return Finding(f"{spec} budgets", "failure", detail, cure, of_model=True)
-
-
-async def _fits(spec: str, p2r: P2R) -> Finding:
+async def _budgets(spec: str, p2r: P2R, context: int | None) -> Finding:
     """Send what the largest images with the most crops become, and let the model write one token."""
     import numpy as np
 
@@ -297,16 +279,18 @@ async def _fits(spec: str, p2r: P2R) -> Finding:
         evidence = await p2r.gather(look, boxes)
         messages = reason_messages(settings.prompts, question, evidence)
         completion = await p2r.reasoner.complete(messages, Sampling(1))
-    except ModelError as error:
-        if error.kind != "rejected":
-            return _failure(name, error)
-        cure = "--set budget.context_tokens=N, where N is the model's context window"
-        return Finding(name, "failure", str(error), cure, of_model=True)
-    except InputError as error:
-        return _failure(name, error)
+    except P2RError as error:
+        failure = _too_large(spec, p2r, context, error) or _failure(name, error)
+        if context is None and isinstance(error, ModelError) and error.kind == "rejected":
+            cure = "if its context window is too small, name it: --set budget.context_tokens=TOKENS"
+            return replace(failure, cure=cure)
+        return failure
     pictures = [evidence.overview, *(crop.picture for crop in evidence.crops)]
     images = sum(picture.width * picture.height for picture in pictures) // settings.budget.factor**2
-    counted = completion.prompt_tokens
+    counted, reply = completion.prompt_tokens, _longest_reply(settings)
+    if context is not None and counted + reply > context:
+        detail = f"an 8K image with {crops} crops is {counted} tokens, a reply up to {reply}"
+        return _context_failure(spec, settings, context, detail)
     if 0 < counted < images:
         detail = (
             f"an 8K image with {crops} crops is sent as {images} tokens of {settings.budget.factor}² pixels, "
@@ -321,6 +305,43 @@ async def _fits(spec: str, p2r: P2R) -> Finding:
         f"up to {settings.max_tokens.reason} more for the answer"
     )
     return Finding(name, "ok", detail, of_model=True)
+
+
+def _longest_reply(settings: Settings) -> int:
+    from p2r.models.base import Sampling
+
+    limits = settings.max_tokens
+    return settings.options.widened(Sampling(max(limits.perceive, limits.reason))).max_tokens
+
+
+def _too_large(spec: str, p2r: P2R, context: int | None, error: P2RError) -> Finding | None:
+    """A failure if the context window explains why a request was refused."""
+    from p2r.evidence import plan_pixels
+
+    settings = p2r.settings
+    if not isinstance(error, ModelError) or error.kind != "rejected" or context is None:
+        return None
+    crops = settings.geometry.max_crops
+    images = plan_pixels(_LARGE, [(0, 0, *_LARGE)] * crops, settings.budget).tokens
+    text = _PROMPT_TOKENS + _longest_reply(settings)
+    if images + text <= context:
+        return None
+    detail = f"an 8K image with {crops} crops is {images} tokens, prompt and reply up to {text}"
+    return _context_failure(spec, settings, context, detail)
+
+
+def _context_failure(spec: str, settings: Settings, context: int, detail: str) -> Finding:
+    """The one failure of budgets and limits that are more than a context window."""
+    budget = settings.budget
+    text = _PROMPT_TOKENS + _longest_reply(settings)
+    least = (1 + settings.geometry.max_crops) * -(-budget.min_pixels // budget.factor**2)
+    cure = "a server with a larger context window (vLLM: --max-model-len)"
+    if text + least <= context:
+        cure = f"--set budget.context_tokens={context} --set budget.text_tokens={text}; or {cure}"
+    else:
+        cure += ", or lower max_tokens.perceive and max_tokens.reason"
+    detail += f": more than the context window of {context}"
+    return Finding(f"{spec} budgets", "failure", detail, cure, of_model=True)
 
 
 def _failure(name: str, error: P2RError) -> Finding:

@@ -1,7 +1,7 @@
-"""Text without the marks that models put around an answer: `**B**`, `\\boxed{B}`, `<|begin_of_box|>B<|end_of_box|>`.
+"""Text without the marks that models put around an answer, as in `**B**` and `\\boxed{B}`.
 
-A box is the one mark that carries a meaning, "this is my answer". `mark_boxes` turns every kind of box into one
-pair of signs, `BOX_OPEN` and `BOX_CLOSE`, which occur in no other text.
+A box is the one mark that carries a meaning, "this is my answer". `mark_boxes` turns every kind of box, also
+`<|begin_of_box|>B<|end_of_box|>`, into one pair of signs, `BOX_OPEN` and `BOX_CLOSE`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 import unicodedata
 
 BOX_OPEN, BOX_CLOSE = "\ue000", "\ue001"
+CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # Chinese, Japanese and Korean signs, as a part of a pattern
 
 _TOKEN = re.compile(r"<\|[A-Za-z_]{1,40}\|>|</s>|<end_of_turn>")
 _BOX_EDGE = re.compile(
@@ -23,13 +24,13 @@ _TEX_STYLE = re.compile(
 _TEX_MATHS = re.compile(
     r"\${1,2}([^$]{1,200})\${1,2}(?!\d)|\\\((.{0,200}?)\\\)|\\\[(.{0,200}?)\\\]"
 )  # "$5 or $6" is money
+_LETTER_BEFORE_MATHS = re.compile(r"(?<![\w\\$])([A-Z])(?=\\\(|\$[^$])")
 _PAIRED_TAG = re.compile(r"<(\w{2,20}|[a-z])>([^<>]{0,1000})</\1>")  # <b>B</b>, <final>B</final>
 _HEADING = re.compile(r"^#{1,6} ", re.MULTILINE)
-_CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-_SCRIPT_CHANGE = re.compile(rf"(?<=[{_CJK}])(?=[A-Za-z])|(?<=[A-Za-z])(?=[{_CJK}])")
+_SCRIPT_CHANGE = re.compile(rf"(?<=[{CJK}])(?=[A-Za-z])|(?<=[A-Za-z])(?=[{CJK}])")
 _PLAIN_SIGNS = str.maketrans(
     {
-        **dict.fromkeys("*`\u200b\u200c\u200d\u200e\u200f\ufeff\u00ad"),
+        **dict.fromkeys("*`✅✔☑\ufe0f\u200b\u200c\u200d\u200e\u200f\ufeff\u00ad\ufffc"),
         **dict.fromkeys("‘’", "'"),
         **dict.fromkeys("“”„«»「」『』《》【】", '"'),
         "−": "-",
@@ -81,15 +82,15 @@ def boxed(marked: str) -> list[str]:
 def plain(text: str) -> str:
     """The text in compatibility form, without markup and with its boxes marked.
 
-    `**B**`, `$\\text{B}$` and a full-width B are B. Lines are stripped and separated by one line break, which a
-    line that ends with a colon does not need. A letter next to a Chinese, Japanese or Korean sign stands apart.
+    `**B**`, `$\\text{B}$` and a full-width B are B. Lines are stripped and separated by one line break. A
+    letter next to a Chinese, Japanese or Korean sign, or to TeX mathematics, stands apart.
     """
     text = mark_boxes(without_tokens(unicodedata.normalize("NFKC", text)))
-    text = _PAIRED_TAG.sub(r"\2", text.translate(_PLAIN_SIGNS))
+    text = _PAIRED_TAG.sub(r"\2", _LETTER_BEFORE_MATHS.sub(r"\1 ", text.translate(_PLAIN_SIGNS)))
     text = _TEX_MATHS.sub(lambda maths: maths[1] or maths[2] or maths[3] or "", _without_style(text))
     lines = (" ".join(line.split()) for line in text.splitlines())
     text = "\n".join(line for line in lines if line)
-    return _SCRIPT_CHANGE.sub(" ", _HEADING.sub("", text).replace(":\n", ": "))
+    return _SCRIPT_CHANGE.sub(" ", _HEADING.sub("", text))
 
 
 def _without_style(text: str) -> str:

@@ -24,13 +24,14 @@ The outcome is `whole` for `[]`, bare or wrapped as in {"boxes": []}, if no othe
 from __future__ import annotations
 
 import re
+from itertools import zip_longest
 from typing import NamedTuple
 
 from p2r.box_markup import MarkupReader
 from p2r.errors import InputError
-from p2r.loose_json import read_loose_json
+from p2r.loose_json import LooseList, Root, read_loose_json
 from p2r.types import BOX_FORMATS, Box, BoxFormat, Perception
-from p2r.written_boxes import BoxReader, WrittenBox
+from p2r.written_boxes import BoxReader, WrittenBox, two_points
 
 MAX_BOXES = 32
 MAX_CHARS = 50_000
@@ -100,11 +101,10 @@ def parse_perception(
         visible = visible.replace('\\"', '"')
     _read(visible, reader)
     warning = _warning(reader.boxes, box_format, size)
-    if warning:
-        reader.say(warning)
+    first = (warning,) if warning else ()
     boxes, repeats = _place(reader, box_format, scale)
     if boxes:
-        return Perception("boxes", boxes, reader.reasons, text, repeats, warning)
+        return Perception("boxes", boxes, first + reader.reasons, text, repeats, warning)
     if reader.empty_lists and not reader.items:
         return Perception("whole", (), reader.reasons, text)
     if not reader.items:
@@ -114,7 +114,7 @@ def parse_perception(
             reader.say("no JSON list of boxes")
         else:
             reader.say("nothing after the thinking" if thinking else "the text is empty")
-    return Perception("malformed", (), reader.reasons, text, (), warning)
+    return Perception("malformed", (), first + reader.reasons, text, (), warning)
 
 
 def _read(visible: str, reader: BoxReader) -> None:
@@ -124,11 +124,24 @@ def _read(visible: str, reader: BoxReader) -> None:
         reader.say(note)
     markup = MarkupReader(reader)
     position = 0
-    for root in found.roots:
+    paired = False  # with the root before it
+    for root, following in zip_longest(found.roots, found.roots[1:]):
         markup.read(visible[position : root.start])
-        reader.visit(root.node, markup.label)
         position = root.end
+        if paired:
+            paired = False
+        elif following and _are_corners(visible, root, following):
+            paired = True
+            reader.visit(LooseList([root.node, following.node], closed=True), markup.label)
+        else:
+            reader.visit(root.node, markup.label)
     markup.read(visible[position:])
+
+
+def _are_corners(visible: str, root: Root, following: Root) -> bool:
+    """Whether two lists of two numbers follow each other, as in `[1, 2], [30, 40]`."""
+    between = visible[root.end : following.start].strip(" \t,;")
+    return not between and bool(two_points([root.node, following.node]))
 
 
 class _Scale(NamedTuple):

@@ -13,6 +13,7 @@ from typing import Any
 
 import p2r
 from p2r.errors import InputError
+from p2r.models.options import split_spec
 from p2r.models.source import locate
 
 PACKAGES = ("torch", "transformers", "vllm", "openai", "pyvips", "pillow", "numpy", "math-verify", "datasets")
@@ -53,7 +54,7 @@ def revision(spec: str) -> str | None:
     A folder: twelve hex digits over its files' names, sizes and first and last mebibyte. A hub id: the commit
     in the cache. A server's weights are its own business: None.
     """
-    spec = spec.removeprefix("vllm:")
+    spec = split_spec(spec)[0].removeprefix("vllm:")
     if re.match(r"https?://", spec):
         return None
     folder = _folder(spec)

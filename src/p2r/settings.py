@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS_FILE = "p2r.json"
-# Younger than the digests in old results: at their defaults they are left out of the digest.
-_NOT_IN_OLD_DIGESTS = ("options", "box_format")
+# Younger than old results: at their defaults they are left out, so that those keep their digests.
+_YOUNGER = ("options", "box_format")
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
@@ -110,18 +110,28 @@ class Settings:
     @property
     def digest(self) -> str:
         """Twelve hex digits over all settings; equal digests mean equal inputs for equal questions."""
-        # Of the prompt as it is worded for the box format: `$box_format` is younger than old digests, too.
-        data = asdict(replace(self, prompts=self.prompts.for_boxes(self.box_format)))
-        defaults = asdict(Settings())
-        for name in _NOT_IN_OLD_DIGESTS:
-            if data[name] == defaults[name]:
-                del data[name]
-        canonical = json.dumps(data, sort_keys=True, ensure_ascii=False)
+        canonical = json.dumps(self.canonical(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def canonical(self) -> dict[str, Any]:
+        """What the digest is over: plain data with the prompt as it is worded for the box format.
+
+        As it was in results that are older than the box formats.
+        """
+        return replace(self, prompts=self.prompts.for_boxes(self.box_format)).to_dict()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that `from_dict` takes."""
+        data, defaults = asdict(self), Settings()
+        return {
+            name: data[name]
+            for name in data
+            if name not in _YOUNGER or getattr(self, name) != getattr(defaults, name)
+        }
 
     def save(self, folder: Path) -> None:
         """Write `p2r.json` into a checkpoint folder."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
         (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -137,7 +147,7 @@ class Settings:
         """These settings with what a file names; see `load` and `updated`."""
         file = path / SETTINGS_FILE if path.is_dir() else path
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
+            data = json.loads(file.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             hint = "p2r.json comes with a checkpoint, and docs/prompts.md shows its keys"
             raise InputError(f"settings {file}: {file_problem(error, hint)}") from error

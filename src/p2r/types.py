@@ -78,8 +78,8 @@ class Question:
     Attributes:
         image: a path, bytes, data URI, PIL image, numpy array (H, W, 3) or an open `ImageSource`.
         text: the question, without its options.
-        choices: the options in order (A, B, …), two or more, or none. Options may have equal texts, as in some
-            rows of benchmarks: only the letter tells them apart.
+        choices: the options in order (A, B, …), two or more, or none. Options may have equal texts, as in
+            some rows of benchmarks: only the letter tells them apart.
         answer_type: `choice` when there are choices; otherwise `number` or `free`.
         id: a name for logs and result files.
 

@@ -131,7 +131,7 @@ class BoxReader:
             self.refuse(f"{_show(texts[0])} is no box")
 
     def _visit_nested(self, node: LooseList, nested: list[LooseList | LooseObject], label: str) -> None:
-        points = _two_points(node.items)
+        points = two_points(node.items)
         if points:
             self.accept(points, label, closed=node.closed)
             return
@@ -333,8 +333,8 @@ def _parallel(value: Value, labels: list[str]) -> list[Value]:
     return value.items if all(_is_nested(part) for part in value.items) else []
 
 
-def _two_points(items: list[Value]) -> list[Value]:
-    # [[x0, y0], [x1, y1]] as four values, else nothing.
+def two_points(items: Sequence[Value]) -> list[Value]:
+    """The four values of `[[x0, y0], [x1, y1]]`; empty for anything else."""
     if len(items) != 2:
         return []
     values: list[Value] = []

@@ -183,6 +183,16 @@ def test_a_folder_holds_one_build(sources, tmp_path):
         build(mixed(sources, tmp_path / "out", seed=2))
 
 
+@pytest.mark.parametrize("name", ["samples.jsonl", "rows.jsonl"])
+def test_files_of_others_are_left_alone(sources, tmp_path, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine\n")
+    with pytest.raises(InputError, match=f"holds {name} but no build.json; give another folder"):
+        build(mixed(sources, out))
+    assert (out / name).read_text() == "mine\n"
+
+
 # What it shares with benchmarks
 
 

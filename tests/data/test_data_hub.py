@@ -42,3 +42,6 @@ def test_a_source_on_the_hub(tmp_path):
     assert len(fetched) == 2
     assert absent.returncode == 2
     assert "me/nothing" in absent.stderr
+    assert "--from SOURCE=PATH" in absent.stderr, "how to do without a network"
+    assert absent.stderr.count("\n") == 1
+    assert not (tmp_path / "other" / "out").exists(), "nothing is left behind"

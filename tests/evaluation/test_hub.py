@@ -77,4 +77,4 @@ def test_the_hub(tmp_path):
     assert "me/tables: no file matches" in missing["error"]
     assert "TreeBench.tsv" in missing["error"]
     assert "me/other: cannot be read: " in absent["error"]
-    assert "--data takes a file or folder" in absent["error"]
+    assert "give a file or folder of this machine: --data PATH" in absent["error"]

@@ -24,7 +24,7 @@ def changes(refusal: object, options: ModelOptions = AUTO) -> set[str]:
     """The names of what is sent differently after a refusal: `-name` without it, `+name` newly with it."""
     dialect, body = Dialect(options), request(options)
     before = dialect.body(body)
-    learnt = dialect.learn(refusal, before)
+    learnt = dialect.learn(refusal, body, before)
     after = dialect.body(body)
     assert learnt == (before != after)
     gone = {f"-{name}" for name in before.keys() - after.keys()}
@@ -116,6 +116,8 @@ TEACHES = [
         },
         {"-seed", "-stream_options"},
     ),
+    ({"detail": "Unexpected fields in the request: {'repetition_penalty'}"}, {"-repetition_penalty"}),
+    (openai("temperature is deprecated for this model."), {"-temperature"}),
     ("Failed to deserialize the JSON body: unknown field `stream_options`", {"-stream_options"}),
     (
         openai("Your organization must be verified to stream this model.", "stream", "unsupported_value"),
@@ -123,6 +125,17 @@ TEACHES = [
     ),
     ({"message": "Invalid request", "param": "temperature", "code": "unsupported_value"}, {"-temperature"}),
 ]
+
+
+def test_a_server_that_does_nothing_but_stream_is_asked_to() -> None:
+    text = "This model only support stream mode, please enable the stream parameter to access the model. "
+    dialect, body = Dialect(AUTO), {"model": "m", "max_tokens": 20}
+    assert dialect.learn(openai(text, code="invalid_parameter_error"), body, body)
+    assert dialect.body(body) == body | {"stream": True, "stream_options": {"include_usage": True}}
+    assert not dialect.learn(openai(text), body, dialect.body(body)), "it has been asked to"
+    refused = openai("Unsupported parameter: 'stream'")
+    assert dialect.learn(refused, body, dialect.body(body))
+    assert not dialect.learn(openai(text), body, dialect.body(body)), "neither way is accepted"
 
 
 @pytest.mark.parametrize(("refusal", "means"), TEACHES)

@@ -166,6 +166,17 @@ def test_a_refusal_is_not_asked_again(code: int) -> None:
         ),
         (status(502), "server", "is it running?"),
         (
+            lambda exchange: exchange.send(
+                503,
+                '<html><head><meta content="initial-scale=1"><style>p {x: loading}</style></head>'
+                "<body><h1>503 Service Unavailable</h1></body></html>",
+                content_type="text/html",
+            ),
+            "overloaded",
+            "(503): 503 Service Unavailable",
+        ),
+        (lambda exchange: exchange.send(503, '{"error":' * 400 + "1" + "}" * 400), "overloaded", "503"),
+        (
             body('{"choices": [{"message": {"content": 7}, "finish_reason": "stop"}]}'),
             "invalid_reply",
             "no text",
@@ -424,6 +435,15 @@ def test_a_server_that_does_not_stream_gives_one_piece() -> None:
     with Server([refusal, reply("fine")]) as server:
         assert ask_stream(server.url) == ["fine", fine]
     assert ["stream" in request.body for request in server.requests] == [True, False]
+
+
+def test_a_server_that_only_streams_is_read_piece_by_piece() -> None:
+    with Server([stream(chunk("fi"), chunk("ne", finish="stop"))]) as server:
+        assert ask(server.url).text == "fine", "it streams although it was not asked to"
+    refusal = status(400, message="This model only support stream mode, please enable the stream parameter.")
+    usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 1}}
+    with Server([refusal, stream(chunk("fi"), chunk("ne", finish="stop"), usage)]) as server:
+        assert ask(server.url) == Completion("fine", 7, 1, "stop")
 
 
 def picky(exchange: Exchange) -> None:

@@ -15,7 +15,8 @@ from fake_hub import FakeHub
 from p2r.errors import InputError
 from p2r.models import open_model, settings_for
 from p2r.models.endpoint import EndpointModel
-from p2r.models.vllm import VLLMModel
+from p2r.models.vllm import VLLMModel, VLLMServer
+from p2r.pipeline import settings_of
 from p2r.settings import Geometry, Settings
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def test_vllm_serves_a_folder_or_a_hub_id(folder: Path, monkeypatch: pytest.Monk
         model = open_model(f"vllm:{name}")
         assert isinstance(model, VLLMModel)
         assert model.name == name
+    assert (own := VLLMModel(VLLMServer(folder)).settings) is not None
+    assert own.geometry.max_crops == 5
+    assert settings_of(VLLMModel(VLLMServer(folder))) == own
 
 
 def test_the_settings_of_a_checkpoint_are_found(folder: Path) -> None:

@@ -13,6 +13,7 @@ from p2r.models.base import Sampling
 from p2r.models.endpoint import EndpointModel
 from p2r.models.options import ModelOptions, split_spec
 from p2r.pipeline import P2R
+from p2r.provenance import revision
 from p2r.settings import Settings
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def test_settings_carry_options_to_the_models_and_the_digest_is_of_those_in_use(
 def test_options_at_their_defaults_leave_old_digests_as_they_are() -> None:
     # As in results that were written before there were options.
     assert Settings().digest == "32f1aa952082"
+    assert "options" not in Settings().to_dict()
     assert Settings(options=ModelOptions(thinking=False)).digest != Settings().digest
 
 
@@ -131,6 +133,12 @@ def test_variables_of_the_template_go_before_the_switch() -> None:
     assert ModelOptions(thinking=False).template_kwargs() == {"enable_thinking": False}
     both = ModelOptions(thinking=False, chat_template_kwargs={"enable_thinking": True, "lang": "en"})
     assert both.template_kwargs() == {"enable_thinking": True, "lang": "en"}
+
+
+def test_options_do_not_hide_which_weights_were_used(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert revision(f"{tmp_path},thinking=off") == revision(str(tmp_path)) is not None
+    assert revision(f"vllm:{tmp_path},thinking=off") == revision(str(tmp_path))
 
 
 def test_options_in_a_file_are_checked(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ anything more than that shows in the numbers.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -63,14 +64,22 @@ def local(questions: list[Question]) -> list[Prediction]:
 
 @pytest.fixture(scope="module")
 def vllm() -> Iterator[VLLMServer]:
+    with vllm_server() as server:
+        yield server
+
+
+@contextlib.contextmanager
+def vllm_server(*arguments: str) -> Iterator[VLLMServer]:
     # The same arithmetic as here: float32 on a CPU, whose memory other programs use too.
     on_cpu = ("--dtype", "float32", "--enforce-eager", "--gpu-memory-utilization", "0.3")
     try:
-        server = VLLMServer(FOLDER, name=NAME, arguments=() if has_cuda() else on_cpu)
+        server = VLLMServer(FOLDER, name=NAME, arguments=(*(() if has_cuda() else on_cpu), *arguments))
     except InputError as error:
         pytest.skip(str(error))
-    yield server
-    server.stop()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +158,37 @@ def test_vllm_as_an_endpoint_agrees(
     vllm.start()
     monkeypatch.setenv("P2R_API_KEY", vllm.api_key)
     check(local, ask_all(open_model(f"{vllm.base_url}#{NAME}"), questions))
+
+
+class Listener:
+    """Makes the answering stage stream."""
+
+    def on_perception(self, *_: object) -> None:
+        """Nothing to do."""
+
+    def on_text(self, piece: str) -> None:
+        """Nothing to do."""
+
+
+def stream_all(model: Model, questions: list[Question]) -> list[Prediction]:
+    async def run() -> list[Prediction]:
+        p2r = P2R(model, settings=settings_for(NAME))
+        return [await p2r.attempt(question, observer=Listener()) for question in questions]
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("parser", ["deepseek_r1", "qwen3"])
+def test_vllm_with_a_parser_of_reasoning_agrees(
+    parser: str, local: list[Prediction], questions: list[Question], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the whole text of a model without think tags for reasoning."""
+    with vllm_server("--reasoning-parser", parser) as server:
+        server.start()
+        monkeypatch.setenv("P2R_API_KEY", server.api_key)
+        model = open_model(f"{server.base_url}#{NAME}")
+        check(local, ask_all(model, questions))
+        check(local, stream_all(model, questions))
 
 
 def test_transformers_serve_agrees(

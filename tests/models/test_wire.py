@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2r.models.wire import (
     InvalidReplyError,
@@ -215,7 +218,10 @@ def test_an_error_inside_a_reply_keeps_the_servers_words(data: object, says: str
         assert (str(caught.value), caught.value.code) == (says, code)
 
 
-def test_an_error_that_is_none_does_not_matter() -> None:
+def test_an_error_counts_where_there_is_no_text() -> None:
+    with pytest.raises(ReportedError, match="died"):
+        read_completion({**completion(""), "error": {"message": "died"}})
+    assert read_completion({**completion("fine"), "error": {"message": "logged"}}).text == "fine"
     assert read_completion({**completion("fine"), "error": None}).text == "fine"
 
 
@@ -234,3 +240,45 @@ def test_usage_is_read_under_both_names() -> None:
     for usage in ({"prompt_tokens": 3, "completion_tokens": 4}, {"input_tokens": 3, "output_tokens": 4}):
         read = read_completion({**completion("fine"), "usage": usage})
         assert (read.prompt_tokens, read.completion_tokens) == (3, 4)
+
+
+# Any JSON made of the names that the reader looks for.
+NAMES = (
+    *("choices", "message", "delta", "content", "reasoning", "reasoning_details", "type", "text", "thinking"),
+    *("finish_reason", "error", "code", "detail", "loc", "metadata", "raw", "refusal", "tool_calls", "usage"),
+    *("function_call", "function", "name", "prompt_tokens", "summary", "thought", "value", "data", "id"),
+)
+VALUES = (
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    "",
+    "x",
+    "stop",
+    "length",
+    "thinking",
+    "<think>",
+    "</think>",
+    "400",
+    "\ud83d",
+)
+ANY = st.recursive(
+    st.sampled_from(VALUES),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.sampled_from(NAMES), below, max_size=5),
+    max_leaves=12,
+)
+
+
+@given(ANY, ANY, st.booleans())
+def test_whatever_a_server_sends_is_read_or_refused(message: Any, other: Any, bare: bool) -> None:
+    choice = {"message": message, "delta": message, "finish_reason": other}
+    data = other if bare else {"choices": [choice], "error": other if isinstance(other, str) else None}
+    with contextlib.suppress(ValueError):
+        assert isinstance(read_completion(data).text, str)
+    with contextlib.suppress(ValueError):
+        reader = StreamReader()
+        reader.feed(data)
+        assert isinstance(reader.end(done=True)[1].text, str)
+    assert isinstance(server_words(data), str)

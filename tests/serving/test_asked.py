@@ -112,6 +112,7 @@ def test_our_own_options_stay_strict() -> None:
         reply = server.ask(body(p2r={"max_evidense": 2}))
     assert reply.status_code == 400
     assert reply.json()["error"]["param"] == "p2r.max_evidense"
+    assert "max_evidence" in reply.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -130,6 +131,11 @@ def test_an_image_may_be_given_without_an_object() -> None:
     message["content"][0]["image_url"] = OTHER_URI
     found = asked(message)
     assert (found.picture, found.picture_param) == (OTHER_URI, "messages.0.content.0.image_url")
+
+
+def test_parts_that_are_nothing_or_plain_texts() -> None:
+    found = asked({"role": "user", "content": [None, "What is it?", user()["content"][0]]})
+    assert (found.text, found.ignored) == ("What is it?", ())
 
 
 # Conversations.

@@ -235,7 +235,6 @@ def test_ready_means_that_the_models_answered() -> None:
         (body() | {"messages": []}, "messages"),
         (body() | {"messages": [{"role": "user", "content": "Hello"}]}, "messages.0.content"),
         (body(" "), "messages.0.content"),
-        (body("Which?\nA. red\nB. Red"), "messages"),
         (body("x" * 16_001), "messages"),
         (body("Which?", model="p2r-letter"), "messages.0.content.1"),
         (body() | {"messages": [user(), {"role": "assistant", "content": "Hi"}]}, "messages.1.role"),
@@ -276,6 +275,35 @@ def test_unknown_names_and_ways(server: LiveServer) -> None:
     refused(server.http.post("/v1/chat/completions", content=b"{}"), 415)
     refused(server.http.post("/v1/chat/completions", content=b"{", headers=JSON), 400, code="invalid_json")
     refused(server.http.post("/v1/chat/completions", content=b"[]", headers=JSON), 400)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions/", "//v1/chat/completions", "/v1//chat/completions", "/v1/responses/"]
+)
+def test_slashes_do_not_matter(server: LiveServer, path: str) -> None:
+    sent = {"input": body()["messages"], "model": "p2r"} if "responses" in path else body()
+    assert server.http.post(f"{server.url}{path}", json=sent).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/chat/completions", "/v1/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/", "/api"],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_what_is_not_here_says_what_is(server: LiveServer, method: str, path: str) -> None:
+    message = refused(server.http.request(method, path, json={}), 404)
+    assert "POST /v1/chat/completions, POST /v1/responses, GET /v1/models" in message
+    assert "ends in /v1" in message
+
+
+def test_other_methods(server: LiveServer) -> None:
+    for path in ("/v1/models", "/v1/models/p2r", "/healthz", "/v1/models/"):
+        head = server.http.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert int(head.headers["Content-Length"]) == len(server.http.get(path).content)
+    options = server.http.options("/v1/chat/completions")
+    assert (options.status_code, options.headers["Allow"]) == (204, "POST, OPTIONS")
+    assert "takes POST, not GET" in refused(server.http.get("/v1/chat/completions"), 405)
 
 
 JSON = {"Content-Type": "application/json"}

@@ -140,7 +140,7 @@ def test_key_files_that_cannot_be_used(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match="key file") as error:
         read_keys(file)
     assert text.strip("# \n") not in str(error.value) or not text.strip("# \n")
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match="there is no such file"):
         read_keys(tmp_path / "missing")
 
 

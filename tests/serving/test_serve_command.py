@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import httpx
+import pytest
 from live_server import BOXES, KEY, THOUGHT, body, wait_until
 from typer.testing import CliRunner
 
 from p2r.cli import app
+from p2r.errors import InputError
+from p2r.serving.config import ServingConfig
+from p2r.serving.server import bind
 from servers import Server, reply, slow
 
 if TYPE_CHECKING:
@@ -23,11 +28,11 @@ if TYPE_CHECKING:
 COMMAND = [sys.executable, "-m", "p2r", "serve", "--port", "0", "--no-ui"]
 
 
-def test_it_serves_and_on_sigterm_finishes_what_it_accepted(tmp_path: Path) -> None:
+def test_it_serves_and_on_ctrl_c_says_so_and_finishes_what_it_accepted(tmp_path: Path) -> None:
     log = tmp_path / "log"
     keys = tmp_path / "keys"
     keys.write_text(KEY)
-    with Server([reply(BOXES), slow(1.0, reply(THOUGHT))]) as behind, log.open("wb") as out:
+    with Server([reply(BOXES), slow(1.5, reply(THOUGHT))]) as behind, log.open("wb") as out:
         command = [*COMMAND, "--model", f"{behind.url}#served", "--api-key-file", str(keys)]
         process = subprocess.Popen(command, stderr=out)
         try:
@@ -42,7 +47,11 @@ def test_it_serves_and_on_sigterm_finishes_what_it_accepted(tmp_path: Path) -> N
             with ThreadPoolExecutor(1) as pool:
                 asked = pool.submit(ask)
                 wait_until(lambda: len(behind.requests) == 2, 60)
-                process.send_signal(signal.SIGTERM)
+                # What is printed for people is the port that was taken.
+                assert f"the base URL of clients is http://127.0.0.1:{port}/v1" in log.read_text()
+                process.send_signal(signal.SIGINT)
+                wait_until(lambda: "stopping: up to 30 s for 1 request;" in log.read_text(), 0.9)
+                assert not asked.done()
                 answered = asked.result()
             assert answered.status_code == 200
             assert answered.json()["choices"][0]["message"]["content"] == "B. red"
@@ -52,6 +61,33 @@ def test_it_serves_and_on_sigterm_finishes_what_it_accepted(tmp_path: Path) -> N
             process.wait()
     assert KEY not in log.read_text()
     assert "status 200" in log.read_text()
+
+
+def test_the_port_is_taken_before_the_model_is_loaded(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        # There is no such model: to open it is another error.
+        command = ["serve", "--port", str(port), "--model", str(tmp_path / "none")]
+        run = CliRunner().invoke(app, command)
+    assert run.exit_code == 2
+    (line,) = run.stderr.splitlines()
+    assert line.startswith(f"error: cannot listen on 127.0.0.1:{port}: the port is in use: stop what uses it")
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    for host in ("192.0.2.1", "no-such-host.invalid"):
+        with pytest.raises(InputError, match=f"cannot listen on {host}"):
+            bind(ServingConfig(host=host, port=0, api_keys=(KEY,)))
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_any_port_is_one_port_and_is_said(host: str) -> None:
+    sockets = bind(ServingConfig(host=host, port=0))
+    ports = {bound.getsockname()[1] for bound in sockets}
+    for bound in sockets:
+        bound.close()
+    assert len(ports) == 1
+    assert 0 not in ports
 
 
 def test_sigterm_under_load_answers_or_refuses_everybody(tmp_path: Path) -> None:

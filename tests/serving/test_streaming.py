@@ -61,6 +61,29 @@ def test_boxes_come_before_the_thinking_and_the_thinking_in_pieces() -> None:
     assert kinds[-2:] == ["content", "p2r"]
 
 
+class SaidAsThinking(StreamingFakeModel):
+    """All of its pieces look like thinking; only the end shows that they were the reply."""
+
+    async def stream(self, messages: Any, sampling: Any) -> Any:
+        completion = await self.complete(messages, sampling)
+        yield "<think>"
+        for piece in completion.text.partition(" "):
+            yield piece
+        yield completion
+
+
+def test_the_whole_text_decides_where_the_pieces_said_something_else() -> None:
+    reply = "It is red. <answer>B</answer>"
+    with LiveServer(both_roles(reply, kind=SaidAsThinking)) as server, server.openai() as client:
+        found = events(server)
+        final = client.responses.create(model="p2r", input=[user()], stream=True)
+        last = [event.response for event in final if event.type == "response.completed"]
+    assert joined(found, "content") == "B. red"
+    assert joined(found, "reasoning_content").startswith("It is red.")
+    assert found[-2]["choices"][0]["delta"]["p2r"]["answer"] == "B"
+    assert last[0].output_text == "B. red"
+
+
 def test_the_official_client_streams() -> None:
     with LiveServer(both_roles(kind=StreamingFakeModel)) as server, server.openai() as client:
         with client.chat.completions.stream(model="p2r", messages=[user()]) as stream:

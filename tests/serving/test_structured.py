@@ -161,6 +161,9 @@ def test_a_text() -> None:
         (model(visible=(bool, ...)), "B", {"visible": False}),
         (model(length=(float, Field(gt=0))), "2.5", {"length": 2.5}),
         ({"properties": {"result": {"type": "string"}}}, "red", {"result": "red"}),
+        ({"properties": {"kind": {"enum": ["bus"]}, "n": {"type": "integer"}}}, "4", {"kind": "bus", "n": 4}),
+        (model(count=(int | None, ...)), "many", {"count": None}),
+        ({"type": "object", "additionalProperties": {"type": "integer"}}, "4", {"answer": 4}),
     ],
 )
 def test_one_property_gets_the_answer(schema: Any, answer: str | None, value: Any) -> None:
@@ -175,7 +178,8 @@ def test_one_property_gets_the_answer(schema: Any, answer: str | None, value: An
         (model(a=(int, 0), b=(int, 0)), "schema"),
         ({"type": "array", "items": {}}, "schema"),
         ({"type": "null"}, "schema"),
-        ({"type": "object", "properties": {}, "additionalProperties": False}, "schema"),
+        ({"type": "object", "properties": {}}, "schema"),
+        ({"type": "object", "additionalProperties": False}, "schema"),
         ({"type": "string", "pattern": "^x"}, "schema.pattern"),
         ({"type": "string", "format": "date"}, "schema.format"),
         ({"enum": ["one"]}, "schema"),
@@ -306,12 +310,26 @@ def test_a_schema_that_is_written_in_a_prompt_counts(system: str) -> None:
         reply = server.ask(body(response_format={"type": "json_object"}) | {"messages": messages}).json()
         assert json.loads(reply["choices"][0]["message"]["content"]) == {"color": "red"}
         call = server.model.calls[-1]
-        assert "properties" not in call.text
+        assert "properties" not in call.text + str(call.messages[0].content)
         assert ("Speak of buses." in str(call.messages[0].content)) == ("buses" in system)
         asked = f"Reply as JSON of this schema: {json.dumps(model(color=(Color, ...)))}\n{NO_OPTIONS}"
         reply = server.ask(body(asked, response_format={"type": "json_object"})).json()
         assert json.loads(reply["choices"][0]["message"]["content"]) == {"color": "red"}
         assert f"Question: {NO_OPTIONS}\nA. blue" in server.model.calls[-1].text
+
+
+def test_of_several_schemas_in_a_prompt_the_last_one_counts() -> None:
+    example, real = {"properties": {"foo": {"type": "array"}}}, model(count=(int, ...))
+    shown = f"For example, {json.dumps(example)} has {{x}}.\n\nThe schema:\n```\n{json.dumps(real)}\n```"
+    found = find_schema(f"Speak.\n\n{shown}")
+    assert (found.before, found.schema) == ("Speak.", real)
+
+
+def test_a_schema_may_stand_beside_json_object() -> None:
+    wanted = {"type": "json_object", "schema": model(color=(Color, ...))}
+    with LiveServer() as server:
+        reply = server.ask(body(NO_OPTIONS, response_format=wanted)).json()
+    assert json.loads(reply["choices"][0]["message"]["content"]) == {"color": "red"}
 
 
 def test_a_text_without_a_schema_has_none() -> None:

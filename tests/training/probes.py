@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ from p2r.training.session import Session
 from p2r.types import Box
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from p2r.training.built import Built
 
 EVIDENCE = (
@@ -161,18 +165,17 @@ def log_probs(recipe: str, out: str) -> dict[str, Any]:
     }
 
 
-def rows_of(recipe: str, out: str, role: str) -> list[dict[str, Any]]:
+def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Each row of a step: pictures, their features and tokens, and the prompt as every door prepares it."""
-    session = open_session(
-        recipe, out, [f"phases=[{{role: {role}}}]", "training.prompts=8", "training.micro_batch=32"]
-    )
+    step = [f"phases=[{{role: {role}}}]", "training.prompts=8", "training.micro_batch=32"]
+    session = open_session(recipe, out, [*step, *changes])
     built = session.build()
     ragged(built)
     rows = next(iter(built.trainer.get_train_dataloader()))
     prompts, _, fields = built.trainer._tokenize_prompts(
         [_with_pictures(row["prompt"], row["images"]) for row in rows]
     )
-    preparer = Preparer(built.processor, built.trainer.model.config, "x")
+    preparer = Preparer(built.processor, built.trainer.model.config, "x", session.settings.options)
     grids = fields["image_grid_thw"].tolist()
     token = built.trainer.model.config.image_token_id
     found, patches = [], 0
@@ -197,10 +200,31 @@ def rows_of(recipe: str, out: str, role: str) -> list[dict[str, Any]]:
                     built.processor,
                 ),
                 "same_ids": list(ids) == other.ids.tolist(),
+                "end": built.processor.tokenizer.decode(ids[-30:]),
                 "same_pixels": bool(torch.equal(pixels, other.patches)),
             }
         )
     return found
+
+
+def frozen_tokens(recipe: str, out: str, changes: list[str]) -> dict[str, int]:
+    """How long a prompt and a reply of the frozen role in the process are."""
+    built = open_session(recipe, out, ["phases=[{role: perceiver}]", *changes]).build()
+    (reply,) = asyncio.run(built.frozen.complete_all([built.rows.messages(0)], Sampling(2)))
+    return {"prompt": reply.prompt_tokens, "reply": reply.completion_tokens}
+
+
+def thinking_model(model: str, folder: str) -> str:
+    """A copy of a model whose template closes the thinking when it is told not to think."""
+    place = Path(shutil.copytree(model, folder))
+    template = place / "chat_template.jinja"
+    switch = (
+        "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}{% endif %}"
+    )
+    text = template.read_text()
+    assert text.endswith("{% endif %}")
+    template.write_text(text.removesuffix("{% endif %}") + switch)
+    return str(place)
 
 
 def _with_pictures(prompt: list[dict[str, Any]], images: list[Any]) -> list[dict[str, Any]]:
@@ -209,15 +233,20 @@ def _with_pictures(prompt: list[dict[str, Any]], images: list[Any]) -> list[dict
     return prepare_multimodal_messages(prompt, images=images)
 
 
-def configured(recipe: str, changes: list[str], *names: str) -> str:
-    """Fields of TRL's configuration of the first phase, as a literal (JSON has no whole-number keys)."""
+def configured(recipe: str, changes: list[str]) -> dict[str, Any]:
+    """Of TRL's configuration of the first phase; parameters as literals: keys of JSON are texts."""
+    from p2r.training.checkbuild import sampling_parameters
     from p2r.training.dataset import settings_of
     from p2r.training.trainer import configure
 
     loaded = load_recipe(Path(recipe), changes)
     start = rounds.find_start(loaded.model)
     found = configure(loaded, loaded.phases[0], settings_of(loaded), start, output=Path("out"), seed=0)
-    return {name: getattr(found, name) for name in ("use_vllm", "vllm_max_model_length")}
+    names = ("use_vllm", "vllm_max_model_length", "max_completion_length", "chat_template_kwargs")
+    return {name: getattr(found, name) for name in names} | {
+        "generation": repr(found.generation_kwargs),
+        "sampling": repr(sampling_parameters(found)),
+    }
 
 
 def file_hash(path: str) -> str:

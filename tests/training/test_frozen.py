@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,13 +61,12 @@ def perceive(model: FakeModel, path: Path, count: int = 5, weights: str = "w", *
             FrozenModel(model),
             asked,
             range(count),
-            settings=SETTINGS,
             looks=Looks(asked, SETTINGS, 8),
             weights=weights,
             path=path,
             batch=2,
             health=Health(4, 5),
-            **more,
+            **{"settings": SETTINGS, **more},
         )
     )
 
@@ -79,6 +79,14 @@ def test_boxes_are_asked_for_once(tmp_path: Path) -> None:
     found = read_boxes(tmp_path, samples(5), range(5), SETTINGS, "w")
     assert [box.as_tuple() for box in found[3]] == [(0, 0, 100, 100)]
     assert found[3][0].label == "bus"
+
+
+def test_boxes_are_read_in_the_box_format_of_the_model(tmp_path: Path) -> None:
+    gemini = replace(SETTINGS, box_format="gemini")
+    model = FakeModel(lambda _: '[{"box_2d": [500, 100, 900, 200], "label": "bus"}]')
+    perceive(model, tmp_path / "boxes-0.jsonl", 1, settings=gemini)
+    (box,) = read_boxes(tmp_path, samples(1), [0], gemini, "w")[0]
+    assert box.as_tuple() == (100, 500, 200, 900)
 
 
 def test_a_killed_perceiver_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from families import write_family
 from phrase_model import write_phrase_model
 from small_run import recipe, write_recipe, write_samples
 from typer.testing import CliRunner
@@ -70,8 +72,10 @@ def test_where_all_is_well_nothing_is_found(model, samples, tmp_path):
     assert [row["name"] for row in told["findings"]] == [
         "recipe, perceiver", "recipe, reasoner", "model", "data", "pictures", "answers",
         "prompts, perceiver", "steps, perceiver", "prompts, reasoner", "steps, reasoner",
-        "memory, perceiver", "memory, reasoner", "disk", "frozen role", "judge",
-        "rewards, perceiver", "rewards, reasoner",
+        "memory, perceiver", "memory, reasoner", "disk",
+        "trainer, perceiver", "rollouts, perceiver", "trainer, reasoner", "rollouts, reasoner",
+        "frozen role", "judge", "rewards, perceiver", "rewards, reasoner",
+        "step, perceiver", "step, reasoner",
     ]  # fmt: skip
     assert "8 samples: 8 choice; 8 with gold boxes" in found["data"]["detail"]
     assert found["pictures"]["detail"] == "8 pictures open"
@@ -168,6 +172,68 @@ def test_groups_without_spread_are_said(model, samples, tmp_path):
     assert found.state == "warning"
     assert "reward 0 % on average, rewards differ in 0 of them" in found.detail
     assert "groups without spread teach nothing" in found.cure
+
+
+# What the run constructs
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"training": {"trainer": {"top_kk": 3}}}, "training.trainer: "),
+        ({"training": {"trainer": {"temperature": 2.0}}}, "training.trainer.temperature is set by"),
+        ({"attention": "flash_attention_2"}, "ImportError: FlashAttention2"),
+        ({"report_to": ["trackio"]}, "RuntimeError: TrackioCallback requires trackio"),
+        ({"training": {"trainer": {"steps_per_generation": 1}, "micro_batch": 2}}, "does not fit TRL"),
+    ],
+)
+def test_what_cannot_be_constructed_is_told_before_the_run(model, samples, tmp_path, changes, told):
+    found = wrong(findings(recipe(model, samples, phases=[{"role": "think"}], **changes), tmp_path))
+    assert list(found) == ["trainer, think"]
+    assert told in found["trainer, think"].detail
+    assert "\n" not in found["trainer, think"].detail
+
+
+def test_what_only_a_step_shows_is_told_before_the_run(model, samples, tmp_path):
+    odd = {"trainer": {"loss_type": "mine"}}
+    data = recipe(model, samples, training=odd, phases=[{"role": "think"}])
+    found = wrong(findings(data, tmp_path))
+    assert list(found) == ["step, think"]
+    assert found["step, think"].detail.startswith("ValueError: Unknown loss type: mine (trl/")
+
+
+@pytest.mark.parametrize(("family", "frozen"), [("qwen2_5_vl", True), ("qwen3_5", False)])
+def test_a_step_of_another_family_is_taken(samples, tmp_path, family, frozen):
+    data = recipe(write_family(tmp_path / family, family), samples, training={"freeze_vision": frozen})
+    found = findings(data, tmp_path)
+    assert not wrong(found)
+    assert found["step, reasoner"].detail == "1 prompt × 4 rollouts: generated, rewarded and trained"
+
+
+def test_images_that_do_not_fit_the_patches_are_told_before_the_run(samples, tmp_path):
+    family = write_family(tmp_path / "qwen2_vl", "qwen2_vl")
+    data = recipe(family, samples, settings={"budget": {"factor": 32}})
+    found = wrong(findings(data, tmp_path))
+    assert "needs image sides in multiples of 28: set settings.budget.factor to 28" in found["prompts"].detail
+
+
+def test_adapters_and_a_recipe_in_parts_are_constructed(model, samples, tmp_path):
+    changes = {"lora": {"rank": 4}, "rollouts": {"engine": "transformers"}, "frozen": {"where": "vllm"}}
+    parts = {"trainer": {"steps_per_generation": 2}, "prompts": 4, "micro_batch": 4, "kl": 0.0}
+    data = recipe(model, samples, training=parts, phases=[{"role": "perceiver"}], **changes)
+    found = findings(data, tmp_path)
+    assert list(wrong(found)) == ["vllm"]
+    assert found["trainer, perceiver"].state == "ok"
+    assert "a check before this one failed" in found["steps of training"].detail
+
+
+def test_rollouts_by_vllm_need_it_where_it_trains(model, samples, tmp_path):
+    if importlib.util.find_spec("vllm"):
+        pytest.skip("vLLM is there")
+    data = recipe(model, samples, phases=[{"role": "think"}], rollouts={"engine": "vllm-colocate"})
+    found = wrong(findings(data, tmp_path))
+    assert list(found) == ["rollouts, think"]
+    assert "vllm-colocate needs vLLM in the Python that trains" in found["rollouts, think"].detail
 
 
 # The plan

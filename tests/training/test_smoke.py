@@ -1,4 +1,4 @@
-"""The true thing: the command, `accelerate launch`, the recipe for CI, and a parent that dies."""
+"""The true thing: the command, the processes that it starts, the recipe for CI, and a parent that dies."""
 
 from __future__ import annotations
 

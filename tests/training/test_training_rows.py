@@ -6,6 +6,7 @@ Evaluation and the server ask through the same `P2R` (tests/evaluation, tests/se
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from p2r.models.base import Message
     from p2r.training.recipe import Role
-    from p2r.types import Mode
+    from p2r.types import BoxFormat, Mode
 
 SETTINGS = Settings(
     budget=PixelBudget(overview_max_pixels=160 * 160, crop_max_pixels=96 * 96, min_pixels=1024)
@@ -44,10 +45,12 @@ QUESTIONS = [
 ]
 
 
-def asked(question: Question, mode: Mode, perceived: str) -> list[tuple[Message, ...]]:
+def asked(
+    question: Question, mode: Mode, perceived: str, settings: Settings = SETTINGS
+) -> list[tuple[Message, ...]]:
     """What a model is asked by the pipeline, call by call."""
-    model = FakeModel(lambda messages: perceived if "bbox_2d" in said(messages) else "<answer>A</answer>")
-    asyncio.run(P2R(model, settings=SETTINGS).predict(question, mode))
+    model = FakeModel(lambda messages: perceived if "of boxes" in said(messages) else "<answer>A</answer>")
+    asyncio.run(P2R(model, settings=settings).predict(question, mode))
     return [call.messages for call in model.calls]
 
 
@@ -76,6 +79,28 @@ def test_a_role_is_shown_what_the_pipeline_shows(
     samples = [Sample(question, "A")]
     rows = Rows(role, samples, SETTINGS, Looks(samples, SETTINGS, 2), {0: boxes})
     same(rows.messages(0), asked(question, mode, perceived)[call])
+
+
+@pytest.mark.parametrize(
+    ("box_format", "written"),
+    [
+        # The overview of 640 × 480 pixels is sent with 160 × 128.
+        ("pixels", '[{"bbox_2d": [16, 12.8, 48, 38.4], "label": "bus"}]'),
+        ("gemini", '[{"box_2d": [100, 100, 300, 300], "label": "bus"}]'),
+        ("unit", '[{"bbox_2d": [0.1, 0.1, 0.3, 0.3], "label": "bus"}]'),
+    ],
+)
+def test_a_role_is_asked_and_read_in_the_box_format_of_the_model(box_format: BoxFormat, written: str) -> None:
+    settings = replace(SETTINGS, box_format=box_format)
+    question = QUESTIONS[0]
+    samples = [Sample(question, "A")]
+    looks = Looks(samples, settings, 2)
+    rows = Rows("perceiver", samples, settings, looks)
+    perceive, reason = asked(question, "p2r", written, settings)
+    same(rows.messages(0), perceive)
+    (box,) = rows.perception(0, written).boxes
+    assert box.as_tuple() == pytest.approx((100, 100, 300, 300))
+    same(Rows("reasoner", samples, settings, looks, {0: [box]}).messages(0), reason)
 
 
 def test_a_picture_is_opened_once_for_a_group_and_forgotten_in_time() -> None:

@@ -1,7 +1,7 @@
 """Runs that can be killed: `python warm.py` imports everything once and forks a process for each request.
 
-What `accelerate launch` does in seconds of importing, `Forked` does with a fork and the same variables. The
-true launcher is tried by tests/training/test_smoke.py.
+What a new process does in seconds of importing, `Forked` does with a fork and the same variables. True
+processes are tried by test_smoke.py and test_stopping.py.
 """
 
 from __future__ import annotations

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -47,4 +51,16 @@ def _root(
 
 def main() -> None:
     """Run the command line; the entry point of the script `p2r`."""
-    app()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a sign shows its number, which in JSON is the same text.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        # A full disk behind `p2r … > file`. Nothing more can be written there, at the end neither.
+        sys.stderr.write(f"error: cannot write to standard output: {error.strerror}\n")
+        sys.stderr.flush()
+        os._exit(2)

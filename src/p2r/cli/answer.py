@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,9 +20,11 @@ from p2r.cli.options import (
     ModelOption,
     PromptsOption,
     ReasonerOption,
+    SetOption,
     SettingsOption,
     VerboseOption,
     as_path,
+    check_model,
     examples,
     read_settings,
 )
@@ -31,8 +34,9 @@ from p2r.nano import NAMES
 from p2r.types import AnswerType, Mode, Prediction, Question
 
 if TYPE_CHECKING:
-    from rich.console import Group, RenderableType
+    from rich.console import Group
     from rich.status import Status
+    from rich.text import Text
 
     from p2r.settings import Settings
     from p2r.types import Evidence, Perception
@@ -89,6 +93,7 @@ def answer(
     json_output: JsonOption = False,
     prompts: PromptsOption = None,
     settings: SettingsOption = None,
+    changes: SetOption = [],  # noqa: B006
     verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> None:
@@ -102,7 +107,8 @@ def answer(
             if save:
                 check_save(save, image)
             asked = _question(image, question, choice, answer_type)
-            chosen = read_settings(model, settings, prompts)
+            check_model(reasoner)
+            chosen = read_settings(model, settings, prompts, changes)
             prediction = run(_predict(asked, model, reasoner, chosen, mode, quiet=json_output))
         except P2RError as error:
             if json_output:
@@ -129,8 +135,8 @@ def nano_note(model: str) -> str:
         return ""
     return (
         f"{model} knows only the synthetic scenes of `p2r scenes`; about any other image its answer means "
-        "nothing. For photographs: --model hongxingli/P2R-4B, --model Qwen/Qwen3-VL-4B-Instruct, or a server: "
-        "--model http://HOST:8000/v1#NAME"
+        "nothing. For photographs: --model hongxingli/P2R-4B, --model Qwen/Qwen3-VL-4B-Instruct, or a "
+        "server: --model http://HOST:8000/v1#NAME"
     )
 
 
@@ -170,7 +176,9 @@ async def _predict(
 
     with stderr(quiet=quiet).status(f"loading {model} …") as status:
         # In a thread, so that an interrupt need not wait for the weights.
+        start_s = time.perf_counter()
         opened = await asyncio.to_thread(P2R, model, reasoner=reasoner, settings=settings)
+        _LOG.info("model opened in %.1f s", time.perf_counter() - start_s)
         async with opened as p2r:
             status.update("perceiving …" if mode == "p2r" else "reasoning …")
             return await p2r.predict(question, mode, observer=_Progress(status))
@@ -247,25 +255,27 @@ def answer_text(question: Question, prediction: Prediction) -> str:
     return printable(prediction.answer)
 
 
-def _boxes(prediction: Prediction) -> RenderableType:
-    from rich.table import Table
+def _boxes(prediction: Prediction) -> Text:
     from rich.text import Text
 
     from p2r.evidence import OUTLINE_COLOURS
 
     if not prediction.boxes:
         malformed = prediction.perception is not None and prediction.perception.outcome == "malformed"
-        return Text("the perceiver's reply held no box: whole picture" if malformed else "the whole picture")
-    boxes = Table.grid(padding=(0, 1))
-    for position, box in enumerate(prediction.boxes):
-        name, rgb = OUTLINE_COLOURS[position % len(OUTLINE_COLOURS)]
+        return Text("the perceiver's reply held no box: whole image" if malformed else "the whole image")
+    colours = [OUTLINE_COLOURS[place % len(OUTLINE_COLOURS)] for place in range(len(prediction.boxes))]
+    widest = max(len(name) for name, _ in colours)
+    lines = []
+    for place, (box, (name, rgb)) in enumerate(zip(prediction.boxes, colours, strict=True)):
         corners = ", ".join(f"{value:.0f}" for value in box.as_tuple())
         label = printable(box.label)
-        if position >= len(prediction.crops_px):
+        if place >= len(prediction.crops_px):
             label += " (drawn, not cropped)"
         colour = "rgb({},{},{})".format(*rgb)
-        boxes.add_row(Text("■", style=colour), name, Text(f"({corners})", style="dim"), Text(label))
-    return boxes
+        lines.append(
+            Text.assemble(("■", colour), f" {name:{widest}} ", (f"({corners})", "dim"), f" {label}".rstrip())
+        )
+    return Text("\n").join(lines)
 
 
 def _cost(prediction: Prediction) -> str:

@@ -108,7 +108,9 @@ def _logging(verbose: int) -> Iterator[None]:
 
     handler = Lines()
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
-    levels = {"p2r": logging.INFO if verbose == 1 else logging.DEBUG, "httpx": logging.INFO}
+    # The HTTP libraries of OpenAI's clients, older and newer, log each request to a model server.
+    levels = dict.fromkeys(("httpx", "httpx2"), logging.INFO)
+    levels["p2r"] = logging.INFO if verbose == 1 else logging.DEBUG
     before = {name: logging.getLogger(name).level for name in levels}
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)

@@ -18,6 +18,7 @@ from p2r.cli.options import (
     VerboseOption,
     as_path,
     check_folder,
+    check_model,
     examples,
 )
 from p2r.errors import InputError
@@ -51,6 +52,7 @@ def demo(
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="the same command begins again"):
         check_folder(out)
+        check_model(reasoner)
         shows = run(_ask(model, reasoner, out))
         _show_all(shows)
         right = sum(show.right for show in shows)
@@ -80,10 +82,10 @@ async def _ask(model: str, reasoner: str | None, out: Path) -> list[_Show]:
     with stderr().status(f"loading {model} …") as status:
         opened = await asyncio.to_thread(P2R, model, reasoner=reasoner)
         async with opened as p2r:
-            _make_folder(out)
             for number, sample in enumerate(samples, 1):
                 status.update(f"question {number} of {len(samples)} …")
                 shows.append(await _show(p2r, sample))
+                _make_folder(out)  # only now: a model that fails leaves nothing behind
                 figures.append(asyncio.create_task(asyncio.to_thread(_draw, shows[-1], out)))
             status.update("drawing the figures …")
             await asyncio.gather(*figures)

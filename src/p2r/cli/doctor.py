@@ -1,7 +1,8 @@
-"""`p2r doctor`: what is installed and whether the models answer, one finding a line with its cure."""
+"""`p2r doctor`: what is installed and what the models can do, a finding a line, with what to do about it."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,17 +12,18 @@ from p2r.cli.options import (
     DebugOption,
     JsonOption,
     PromptsOption,
+    SetOption,
     SettingsOption,
     VerboseOption,
     examples,
-    read_settings,
+    settings_changes,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from p2r.doctor import Finding
+    from p2r.settings import Settings
 
 
 EXAMPLES = examples(
@@ -30,32 +32,49 @@ EXAMPLES = examples(
 )
 
 
+def _usual_model() -> list[str]:
+    return [model] if (model := os.environ.get("P2R_MODEL")) else []
+
+
 def doctor(
     model: Annotated[
-        list[str], typer.Option("--model", "-m", metavar="SPEC", help="Ask this model too; repeat for more.")
-    ] = [],  # noqa: B006  (typer copies it)
+        list[str],
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="SPEC",
+            default_factory=_usual_model,
+            show_default=False,
+            help="Ask this model too; repeat it for more. Default: $P2R_MODEL, else none.",
+        ),
+    ],
     json_output: JsonOption = False,
     prompts: PromptsOption = None,
     settings: SettingsOption = None,
+    changes: SetOption = [],  # noqa: B006
     verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> None:
     """Look at the installation, the devices and the given models.
 
+    A model is asked whether it answers, which box format it writes, and whether the largest request fits.
+
     Exit codes: 0 fine, 2 the installation is broken, 3 a given model failed.
     """
     with readable_errors(debug=debug, verbose=verbose):
-        show_findings(lambda tell: _look(model, settings, prompts, tell), as_json=json_output)
+        changed = settings_changes(settings, prompts, changes)
+        show_findings(lambda tell: _look(model, changed, tell), as_json=json_output)
 
 
 def _look(
-    models: list[str], settings: Path | None, prompts: Path | None, tell: Callable[[str], None]
+    models: list[str], changed: Callable[[Settings], Settings], tell: Callable[[str], None]
 ) -> Iterator[Finding]:
     import asyncio
 
     from p2r.doctor import look_at_installation, look_at_model
+    from p2r.pipeline import settings_of
 
     yield from look_at_installation()
     for spec in models:
         tell(f"asking {spec}")
-        yield from asyncio.run(look_at_model(spec, read_settings(spec, settings, prompts)))
+        yield from asyncio.run(look_at_model(spec, changed(settings_of(spec))))

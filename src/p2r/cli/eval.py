@@ -19,12 +19,14 @@ from p2r.cli.options import (
     ModelOption,
     PromptsOption,
     ReasonerOption,
+    SetOption,
     SettingsOption,
     VerboseOption,
     as_path,
     check_folder,
     examples,
     read_settings,
+    settings_changes,
 )
 from p2r.models import DEFAULT_MODEL
 from p2r.types import MODES
@@ -131,6 +133,7 @@ def evaluate(
     ] = None,
     prompts: PromptsOption = None,
     settings: SettingsOption = None,
+    changes: SetOption = [],  # noqa: B006
     json_output: JsonOption = False,
     verbose: VerboseOption = 0,
     debug: DebugOption = False,
@@ -148,6 +151,7 @@ def evaluate(
         from p2r.evaluation.records import PICTURE
 
         check_folder(out)
+        settings_changes(settings, prompts, changes)  # a wrong one is refused before anything is fetched
         generated = benchmark == "scenes" and data is None
         place = str(as_path(data).resolve()) if data and as_path(data).exists() else data
         opening: dict[str, Any] = {
@@ -168,7 +172,7 @@ def evaluate(
             limit=None if generated else limit,
             seed=seed,
             gold_boxes=boxes is Boxes.GOLD,
-            settings=read_settings(model, settings, prompts),
+            settings=read_settings(model, settings, prompts, changes),
             concurrency=concurrency,
             most_failures=max_failures,
             command=shlex.join(["p2r", *sys.argv[1:]]),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import logging
-import re
 import sys
+import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p2r.errors import InputError
+from p2r import __version__
+from p2r.errors import InputError, file_problem
 from p2r.limits import Limits
 
 if TYPE_CHECKING:
@@ -86,21 +89,45 @@ def _standard_input(limits: Limits) -> bytes:
 
 def _fetched(url: str, limits: Limits) -> tuple[str, bytes]:
     """Fetch an image: what errors call it, and its bytes. Any host may be asked, because the user asks."""
-    import httpx
-
     try:
-        where = httpx.URL(url)
-        name = str(where.copy_with(username=None, password=None))
-        with httpx.stream("GET", where, follow_redirects=True, timeout=TIMEOUT_S) as reply:
-            if not reply.is_success:
-                raise InputError(f"{name}: the server replied {reply.status_code} {reply.reason_phrase}")
-            kind = reply.headers.get("content-type", "")
-            data = bytearray()
-            for piece in reply.iter_bytes():
-                data += piece
-                if len(data) > limits.max_bytes:
-                    raise InputError(f"{name}: more than the limit of {limits.max_bytes:,} bytes")
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-        cause = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
-        raise InputError(f"{url}: cannot be fetched: {cause}") from error
-    return f"{name} ({kind})" if kind else name, bytes(data)
+        name, request = _request(url)
+        _LOG.info("fetching %s", name)
+        # The scheme is http or https, at each redirect too.
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310
+            data = reply.read(limits.max_bytes + 1)
+            kind = reply.headers.get("Content-Type", "")
+    except urllib.error.HTTPError as error:
+        with error:
+            # The reason of endless redirects has several lines.
+            reason = "redirects without end" if 300 <= error.code < 400 else error.reason
+            raise InputError(f"{name}: the server replied {error.code} ({reason})") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        # A URLError has its cause as its reason.
+        cause = getattr(error, "reason", None) or error
+        problem = file_problem(cause) if isinstance(cause, OSError) else str(cause) or type(cause).__name__
+        raise InputError(f"{_without_password(url)}: cannot be fetched: {problem}") from error
+    if len(data) > limits.max_bytes:
+        raise InputError(f"{name}: more than the limit of {limits.max_bytes:,} bytes")
+    return f"{name} ({kind})" if kind else name, data
+
+
+def _request(url: str) -> tuple[str, urllib.request.Request]:
+    """The address without a password, and the request for it with the password in a header."""
+    parts = urllib.parse.urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not parts.hostname:
+        raise ValueError("it names no host")
+    where = parts._replace(netloc=host.encode("idna").decode()).geturl()
+    # What a browser would escape is escaped; what is escaped already stays.
+    escaped = urllib.parse.quote(where, safe="%/:?#[]@!$&'()*+,;=~")
+    request = urllib.request.Request(escaped, headers={"User-Agent": f"perceive-to-reason/{__version__}"})  # noqa: S310
+    if at:
+        key = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {key}")
+    return _without_password(url), request
+
+
+def _without_password(url: str) -> str:
+    scheme, slashes, rest = url.partition("//")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: say at once what happens, keep what is done, and end soon.
+"""Ctrl-C, SIGTERM and SIGHUP: say at once what happens, keep what is done, and end soon.
 
 The first signal cancels the work of the command, which then writes what it has and ends what it started. What
 cannot be cancelled, a model that is loading or in the middle of a step, is waited for a few seconds only: it
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-GRACE_S = 3.0  # for a cancelled coroutine that waits for something else
+GRACE_S = 3.0  # for what was cancelled and waits for something else
 
 
 @dataclass
@@ -44,7 +44,7 @@ _stop = _Stop()
 
 @contextmanager
 def stoppable(tell: Callable[[str, str], None], afterwards: str) -> Iterator[None]:
-    """Let SIGINT and SIGTERM stop what runs inside, and end the process with code 130 or 143.
+    """Let SIGINT, SIGTERM and SIGHUP stop what runs inside, and end the process with code 128 + signal.
 
     Args:
         tell: shows a line, given its kind and its text.
@@ -61,6 +61,9 @@ def stoppable(tell: Callable[[str, str], None], afterwards: str) -> Iterator[Non
         with suppress(RuntimeError):  # the signal came in the middle of another line
             tell("stopping", f"what is on its way is cancelled; {afterwards}; Ctrl-C again ends at once")
         if _stop.cancel is None:
+            timer = threading.Timer(GRACE_S, leave)
+            timer.daemon = True
+            timer.start()
             raise KeyboardInterrupt
         _stop.cancel()
 
@@ -68,11 +71,16 @@ def stoppable(tell: Callable[[str, str], None], afterwards: str) -> Iterator[Non
         tell("stopped", afterwards)
         _end(_stop.received)
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
     _stop.leave = leave
     try:
         yield
     except KeyboardInterrupt:
+        if not _stop.received:
+            raise
         leave()
     finally:
         _stop.leave = None

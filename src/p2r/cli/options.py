@@ -6,7 +6,7 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,8 @@ from p2r.errors import InputError
 from p2r.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from p2r.settings import Settings
 
 _LOG = logging.getLogger("p2r.cli")
@@ -39,8 +41,8 @@ def check_folder(out: Path) -> None:
 
 
 MODEL_HELP = (
-    "A checkpoint folder, a hub id, vllm:FOLDER_OR_ID, http://HOST/v1#NAME, or a bundled model. "
-    f"Default: $P2R_MODEL, else {DEFAULT_MODEL} (bundled)."
+    "A checkpoint folder, a hub id, vllm:FOLDER_OR_ID, http://HOST/v1#NAME, or a bundled model; options may "
+    f"follow: SPEC,thinking=off (docs/models.md). Default: $P2R_MODEL, else {DEFAULT_MODEL} (bundled)."
 )
 
 ModelOption = Annotated[
@@ -76,6 +78,14 @@ SettingsOption = Annotated[
         help="A p2r.json, or a part of one: it changes what it names. Default: the model's own.",
     ),
 ]
+SetOption = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting, such as box_format=gemini or geometry.max_crops=1; repeat it for more.",
+    ),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")]
 VerboseOption = Annotated[
     int,
@@ -94,22 +104,60 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
-def read_settings(model: str, settings: Path | None, prompts: Path | None) -> Settings:
-    """The settings that come with a model, changed where the file `settings` says; `prompts` words them anew.
+def settings_changes(
+    settings: Path | None, prompts: Path | None, changes: Sequence[str]
+) -> Callable[[Settings], Settings]:
+    """What --settings, --prompts and --set change, in this order; all three are read and checked now.
 
     Raises:
-        InputError: a file that cannot be read or used.
+        InputError: a file that cannot be read, or a key or a value that does not exist.
     """
-    from p2r.pipeline import settings_of
+    from p2r.changes import merged, read_assignment
     from p2r.prompts import PromptPack
     from p2r.settings import Settings
 
-    # The files first: those of a model may have to be fetched.
     pack = PromptPack.load(prompts) if prompts else None
-    if settings:
-        Settings.load(settings)
-    chosen = settings_of(model)
-    chosen = chosen.overlaid(settings) if settings else chosen
-    chosen = replace(chosen, prompts=pack) if pack else chosen
+    values: dict[str, Any] = {}
+    try:
+        for change in changes:
+            values = merged(values, read_assignment(change))
+    except InputError as error:
+        raise InputError(f"--set {error}") from error
+
+    def changed(base: Settings) -> Settings:
+        chosen = base.overlaid(settings) if settings else base
+        chosen = replace(chosen, prompts=pack) if pack else chosen
+        return chosen.updated(values, where="--set") if values else chosen
+
+    changed(Settings())
+    return changed
+
+
+def read_settings(
+    model: str, settings: Path | None, prompts: Path | None, changes: Sequence[str] = ()
+) -> Settings:
+    """The settings that come with a model, with what `settings_changes` changes.
+
+    Raises:
+        InputError: a file, a key or a value that cannot be used.
+    """
+    # Before the settings of the model, which may have to be fetched.
+    changed = settings_changes(settings, prompts, changes)
+
+    from p2r.pipeline import settings_of
+
+    chosen = changed(settings_of(model))
     _LOG.info("model %s; settings %s", model, chosen.digest)
     return chosen
+
+
+def check_model(spec: str | None) -> None:
+    """Refuse a second model that does not exist, before the first one is opened.
+
+    Raises:
+        InputError: names the spec and what it may be.
+    """
+    if spec is not None:
+        from p2r.models.opening import settings_for
+
+        settings_for(spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -65,6 +66,8 @@ def report(
         runs = [run, second] if second else [run]
         if out:
             _check_writable(out)
+        elif run.is_dir() and not os.access(run, os.W_OK):
+            raise InputError(f"{run}: no permission to write there; give --out FILE.html")
         from p2r.training.folder import is_training_run
 
         training = [folder for folder in runs if is_training_run(folder)]

@@ -13,9 +13,11 @@ from p2r.cli.options import (
     ModelOption,
     PromptsOption,
     ReasonerOption,
+    SetOption,
     SettingsOption,
     VerboseOption,
     as_path,
+    check_model,
     examples,
     read_settings,
 )
@@ -66,6 +68,7 @@ def serve(
     ] = [],  # noqa: B006  (typer copies it)
     prompts: PromptsOption = None,
     settings: SettingsOption = None,
+    changes: SetOption = [],  # noqa: B006
     verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> None:
@@ -95,11 +98,12 @@ def serve(
             allow_origins=tuple(allow_origin),
             ui=ui,
         )
-        chosen = read_settings(model, settings, prompts)
-        log_to_stderr()
+        check_model(reasoner)
         with ExitStack() as closing:
             # Before the model, which may take minutes to load.
             sockets = [closing.enter_context(each) for each in bind(config)]
+            chosen = read_settings(model, settings, prompts, changes)
+            log_to_stderr()
             p2r = P2R(
                 model, reasoner=reasoner, settings=chosen, limits=config.picture, concurrency=concurrency
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -48,9 +47,12 @@ def train(
 
     Exit codes: 0 trained, or nothing wrong; 2 wrong usage or unreadable input; 3 calls failed.
     """
-    with readable_errors(debug=debug, verbose=verbose):
+    afterwards = "" if check else "the same command goes on at the last checkpoint"
+    with readable_errors(debug=debug, verbose=verbose, afterwards=afterwards):
+        from p2r.doctor import require_extra
         from p2r.training.recipefile import load_recipe
 
+        require_extra("train")
         loaded = load_recipe(recipe, changes or ())
         if check:
             from p2r.training.preflight import Preflight
@@ -61,8 +63,5 @@ def train(
             raise InputError("--out RUN is missing: where the run shall be kept")
         from p2r.training.rounds import train as run
 
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, signal.default_int_handler)
         model = run(loaded, out, stderr(), command=shlex.join(["p2r", *sys.argv[1:]]))
         say("model", "green", f"{model}; p2r answer PICTURE QUESTION --model {model}")

@@ -187,7 +187,7 @@ def identity(plan: Plan, selection: Selection, settings: Settings) -> dict[str, 
         "judge": _spec(plan.judge),
         "judge_revision": _revision(plan.judge),
         "digest": settings.digest,
-        "settings": asdict(settings),
+        "settings": settings.canonical(),
         "sampling": {
             stage: asdict(Sampling(getattr(limits, stage))) for stage in ("perceive", "reason", "direct")
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Self
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from p2r.evaluation.records import Record
     from p2r.types import Mode
+
+_LOG = logging.getLogger("p2r.evaluation")
 
 # How often a line is printed where there is no terminal, and when silence is worth a word.
 LINE_EVERY_S = 30.0
@@ -77,6 +80,7 @@ class Progress:
     def on_failure(self, failure: Record) -> None:
         """An attempt failed: the first one is shown at once."""
         self._failed += 1
+        _LOG.info("%s in mode %s failed: %s", failure["id"], failure["mode"], failure["error"])
         if self._failed == 1:
             self._console.print(
                 f"first failure: {failure['id']}: {failure['error']}", markup=False, style="yellow"

@@ -83,7 +83,8 @@ def modes_grid(summary: Summary) -> Grid:
             )
         )
     notes = []
-    if (in_flight := summary["concurrency"]) > 1:
+    answered = any(figures["seconds_per_question"] is not None for figures in summary["modes"].values())
+    if answered and (in_flight := summary["concurrency"]) > 1:
         notes.append(
             f"Latency is the mean time from question to answer with {in_flight} questions in flight: it "
             "includes waiting for the model."

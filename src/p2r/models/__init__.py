@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from p2r.models.local import LocalModel as LocalModel
     from p2r.models.opening import open_model as open_model
     from p2r.models.opening import settings_for as settings_for
+    from p2r.models.options import ModelOptions as ModelOptions
     from p2r.models.vllm import VLLMModel as VLLMModel
     from p2r.models.vllm import VLLMServer as VLLMServer
 
@@ -21,6 +22,7 @@ DEFAULT_MODEL = next(iter(bundled()), "nano-base")
 _HOMES = {
     "EndpointModel": "p2r.models.endpoint",
     "LocalModel": "p2r.models.local",
+    "ModelOptions": "p2r.models.options",
     "VLLMModel": "p2r.models.vllm",
     "VLLMServer": "p2r.models.vllm",
     "open_model": "p2r.models.opening",
@@ -31,6 +33,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "EndpointModel",
     "LocalModel",
+    "ModelOptions",
     "VLLMModel",
     "VLLMServer",
     "open_model",

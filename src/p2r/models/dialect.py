@@ -27,6 +27,7 @@ _OPTIONAL = {
         *("chat_template_kwargs", "stream_options", "stream"),
     )
 }
+STREAMED = {"stream": True, "stream_options": {"include_usage": True}}  # in the body of a streamed request
 _LIMIT = re.compile(r"(?<![\w])max_?tokens(?![\w])")
 _UNKNOWN = (
     r"(?:un(?:supported|known|recogni[sz]ed|expected)"
@@ -34,6 +35,10 @@ _UNKNOWN = (
     r"|forbidden|extra (?:inputs|fields)|cannot find|deprecated|instead|verified to"
     r"|only (?:the default|\S{1,20} is (?:allowed|supported))"
     r"|invalid (?:argument|field|key|parameter|property))"
+)
+_STREAMS_ONLY = re.compile(
+    r"only supports? (?:the )?stream|(?:enable|use|set) (?:the )?stream(?!_)"
+    r"|stream(?:ing)? (?:mode |parameter )?(?:is required|must be (?:true|set|enabled))"
 )
 # A value that is refused, for the fields whose value is a choice of ours.
 _WRONG = r"(?:invalid|must|should|range|at least|at most|greater|less|between|strictly|only)"
@@ -54,23 +59,27 @@ class Dialect:
         self._options = options
         self._lock = threading.Lock()
         self._left_out: set[str] = set()
+        self._streams_only = False
         self._limit_field = "max_tokens"
         if options.max_tokens_field != "auto":
             self._limit_field = options.max_tokens_field
 
     def body(self, body: dict[str, Any]) -> dict[str, Any]:
         """The body of a request as this server takes it."""
+        if self._streams_only:
+            body = body | STREAMED
         result = {name: value for name, value in body.items() if name not in self._left_out}
         if "max_tokens" in result:
             result[self._limit_field] = result.pop("max_tokens")
         return result
 
-    def learn(self, data: object, sent: dict[str, Any]) -> bool:
-        """Read a refusal of `sent`; returns whether the same request is sent differently now.
+    def learn(self, data: object, body: dict[str, Any], sent: dict[str, Any]) -> bool:
+        """Read a refusal; returns whether the same request is sent differently now.
 
         Args:
             data: the refusal's body.
-            sent: the body of the request.
+            body: the request.
+            sent: the request as it was sent, and refused.
         """
         segments = _segments(data)
         refused = {name for name in sent.keys() & _OPTIONAL.keys() if _is_refused(name, segments)}
@@ -82,7 +91,9 @@ class Dialect:
             and self._options.max_tokens_field == "auto"
             and any(_names(_LIMIT, _UNKNOWN, text) and not _TOO_LARGE.search(text) for text in segments)
         )
+        streams_only = "stream" not in sent and any(map(_STREAMS_ONLY.search, segments))
         with self._lock:
+            self._streams_only |= streams_only
             new = refused - self._left_out
             self._left_out |= refused
             if renamed and self._limit_field == "max_tokens":
@@ -91,7 +102,7 @@ class Dialect:
         if new:
             _LOG.info("the server does not take %s: left out or renamed from now on", ", ".join(sorted(new)))
         # Another request may have learnt the same while this one was under way.
-        return bool(refused) or renamed
+        return self.body(body) != sent
 
 
 def left_out(body: dict[str, Any], sent: dict[str, Any]) -> tuple[str, ...]:

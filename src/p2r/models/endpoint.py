@@ -14,7 +14,7 @@ import ipaddress
 import json
 import logging
 import os
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 from p2r.errors import InputError, ModelError
 from p2r.models.base import Completion
-from p2r.models.dialect import Dialect, left_out
+from p2r.models.dialect import STREAMED, Dialect, left_out
 from p2r.models.failures import Failure, is_refusal, read_failure, refusal
 from p2r.models.options import ModelOptions
 from p2r.models.wire import (
@@ -120,15 +120,11 @@ class EndpointModel:
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Complete one conversation; see `Model.complete`."""
-        line = await self._line()
-        async with line.places:
-            body = await self._body(line, messages, sampling)
-
-            async def send(accepted: dict[str, Any]) -> Completion:
-                reply = await line.client.chat.completions.with_raw_response.create(**_arguments(accepted))
-                return read_completion(json.loads(reply.content))
-
-            return self._noted(*await self._send(send, body, self._deadline()), body)
+        async with aclosing(self._pieces(messages, sampling, streams=False)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Completion):
+                    return piece
+        raise AssertionError("unreachable: the last piece is the completion")
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling
@@ -138,18 +134,28 @@ class EndpointModel:
         A request is sent again only while the server has not begun to answer. A server that does not stream
         gives its reply as one piece.
         """
+        async with aclosing(self._pieces(messages, sampling, streams=True)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _pieces(
+        self, messages: Sequence[Message], sampling: Sampling, *, streams: bool
+    ) -> AsyncGenerator[str | Completion]:
         line = await self._line()
         async with line.places, AsyncExitStack() as stack:
             deadline = self._deadline()
             body = await self._body(line, messages, sampling)
-            body |= {"stream": True, "stream_options": {"include_usage": True}}
+            if streams:
+                body |= STREAMED
 
             async def send(accepted: dict[str, Any]) -> Completion | _Reply:
                 async with AsyncExitStack() as attempt:
                     response = await attempt.enter_async_context(
                         line.client.chat.completions.with_streaming_response.create(**_arguments(accepted))
                     )
-                    if "json" in response.headers.get("content-type", ""):
+                    # What the server does counts, not what it was asked: some always stream, some never.
+                    content = response.headers.get("content-type", "")
+                    if "event-stream" not in content and ("stream" not in accepted or "json" in content):
                         return read_completion(json.loads(await response.read()))
                     reply = _Reply(response.iter_lines())
                     # Here, because a server may refuse or fail in its first event as well.
@@ -160,7 +166,7 @@ class EndpointModel:
             reply, sent = await self._send(send, body, deadline)
             if isinstance(reply, Completion):
                 yield reply.text
-                yield self._noted(reply, sent, body)
+                yield replace(reply, notes=left_out(body, sent))
                 return
             while reply.more:
                 if reply.piece:
@@ -169,7 +175,7 @@ class EndpointModel:
             owed, completion = await self._once(reply.end, deadline)
             if owed:
                 yield owed
-            yield self._noted(completion, sent, body)
+            yield replace(completion, notes=left_out(body, sent))
 
     async def context_tokens(self) -> int | None:
         """The model's context window as the server's list of models says it; None where it does not."""
@@ -244,13 +250,10 @@ class EndpointModel:
                 try:
                     return await send(accepted), accepted
                 except Exception as error:
-                    if not is_refusal(error) or not self._dialect.learn(refusal(error), accepted):
+                    if not is_refusal(error) or not self._dialect.learn(refusal(error), body, accepted):
                         raise
 
         return await self._with_retries(attempt, deadline)
-
-    def _noted(self, completion: Completion, sent: dict[str, Any], body: dict[str, Any]) -> Completion:
-        return replace(completion, notes=left_out(body, sent))
 
     async def _served(self, client: AsyncOpenAI) -> list[str]:
         async def ask() -> list[str]:
@@ -344,8 +347,8 @@ class _Reply:
     async def end(self) -> tuple[str, Completion]:
         """The text that is still owed, and the whole reply."""
         if self._done:
-            # A connection can be used again once its reply is read to the end.
-            with contextlib.suppress(TimeoutError):
+            # A connection can be used again once its reply is read to the end; the reply is there anyway.
+            with contextlib.suppress(Exception):
                 async with asyncio.timeout(_DRAIN_S):
                     async for _ in self._lines:
                         pass

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 LONGEST_PAUSE_S = 8.0
 _LONGEST_TEXT = 300
+_TAG = re.compile(r"<(?:style|script).*?</(?:style|script)>|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 # What llama.cpp, TGI, hosted endpoints and the proxies before them say while a model is not there yet.
 _LOADING = re.compile(
     r"\b(?:loading|load in progress|starting|start(?:ed)? up|warm(?:ing|ed)? ?up|wak(?:e|ing)|sleep"
-    r"|initiali[sz]|not (?:yet )?(?:ready|loaded|started)|cold start|scal(?:e|ing)|booting|unhealthy"
-    r"|being (?:loaded|deployed)|no (?:healthy upstream|available server)|estimated_time)",
+    r"|initiali[sz]|not (?:yet )?(?:ready|loaded|started)|cold start|scal(?:ed|ing) |booting|unhealthy"
+    r"|being (?:loaded|deployed)|no (?:healthy upstream|available server|server is available)"
+    r"|estimated_time)",
     re.IGNORECASE,
 )
 # OpenAI's own models refuse a request whose limit was used up by their thinking.
@@ -127,8 +129,13 @@ def _is_of_transport(error: BaseException) -> bool:
 
 
 def _is_loading(data: object) -> bool:
-    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-    return bool(_LOADING.search(text[:2_000]))
+    keys = " ".join(data) if isinstance(data, dict) else ""
+    return bool(_LOADING.search(f"{_said(data)} {keys}"))
+
+
+def _said(data: object) -> str:
+    """The server's words in one line; of a proxy's page its text."""
+    return _one_line(_TAG.sub(" ", server_words(data))) or "no reason given"
 
 
 def _connection_failure(cause: BaseException | None, url: str) -> Failure:
@@ -141,7 +148,7 @@ def _connection_failure(cause: BaseException | None, url: str) -> Failure:
 
 
 def _status_failure(status: int, data: object, headers: Mapping[str, str]) -> Failure:
-    said = _one_line(server_words(data)) or "no reason given"
+    said = _said(data)
     wait = read_retry_after(headers.get("retry-after"))
     if status in (502, 503, 504) and _is_loading(data):
         return Failure(

@@ -94,7 +94,7 @@ class Preparer:
         if len(ids) + sampling.max_tokens > self.context_tokens:
             raise self._rejected(
                 f"{len(ids)} prompt tokens and {sampling.max_tokens} new ones do not fit into the context of "
-                f"{self.context_tokens}: lower the pixel budgets or max_tokens"
+                f"{self.context_tokens}: lower the pixel budgets, max_tokens or thinking_tokens"
             )
         opening = _THINK if text.rstrip().endswith(_THINK) else ""
         return Prompt(ids, inputs["mm_token_type_ids"][0], inputs.get("pixel_values"), grids, opening)

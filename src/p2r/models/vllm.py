@@ -210,7 +210,6 @@ class VLLMModel:
         options: None for those in the checkpoint's `p2r.json`, or the defaults.
 
     Attributes:
-        settings: those in the checkpoint's `p2r.json`; None when it has none.
         options: how it is asked.
     """
 
@@ -218,8 +217,7 @@ class VLLMModel:
         self, server: VLLMServer, *, max_concurrency: int = 64, options: ModelOptions | None = None
     ) -> None:
         self._server = server
-        self.settings = server.settings
-        self.options = options or (self.settings or Settings()).options
+        self.options = options or (server.settings or Settings()).options
         self._max_concurrency = max_concurrency
         self._lock = threading.Lock()
         self._started: Future[EndpointModel] | None = None
@@ -228,6 +226,11 @@ class VLLMModel:
     def name(self) -> str:
         """The folder or hub id."""
         return self._server.name
+
+    @property
+    def settings(self) -> Settings | None:
+        """The settings in the checkpoint's `p2r.json`; see `VLLMServer.settings`."""
+        return self._server.settings
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Complete one conversation; see `Model.complete`."""

@@ -138,6 +138,8 @@ def read_completion(data: object) -> Completion:
     finish = _finish(choice)
     if not (reasoning or content):
         _check_for_text(message)
+        if _only(data, "error"):
+            raise ReportedError(data)
         if finish is None:
             raise InvalidReplyError("the reply has neither a text nor a finish_reason")
     # Some servers leave out the reason when the model ended by itself.
@@ -165,9 +167,8 @@ def read_context_tokens(data: object, model: str) -> int | None:
     entries = data.get("data") if isinstance(data, dict) else None
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, dict) and entry.get("id") == model:
-            meta = entry.get("meta")
-            places = [entry, meta if isinstance(meta, dict) else {}]
-            return next((n for place in places for key in _CONTEXT_FIELDS if (n := _count(place, key))), None)
+            meta = entry["meta"] if isinstance(entry.get("meta"), dict) else {}
+            return _count(entry, *_CONTEXT_FIELDS) or _count(meta, *_CONTEXT_FIELDS) or None
     return None
 
 
@@ -366,15 +367,15 @@ def _count(usage: dict[str, Any], *names: str) -> int:
     return next((value for value in values if isinstance(value, int) and value >= 0), 0)
 
 
-def server_words(data: object) -> str:
-    """What a server says in an error, wherever it puts it; empty when it says nothing."""
+def server_words(data: object, *, depth: int = 8) -> str:
+    """What a server says in an error, at most `depth` levels down; empty when it says nothing."""
     if isinstance(data, str):
         return data.strip()[:_MOST_WORDS]
-    if isinstance(data, list):
-        return "\n".join(filter(None, map(server_words, data[:20])))
-    if not isinstance(data, dict):
+    if isinstance(data, list) and depth:
+        return "\n".join(filter(None, (server_words(one, depth=depth - 1) for one in data[:20])))
+    if not isinstance(data, dict) or not depth:
         return ""
-    words = next(filter(None, (server_words(data.get(key)) for key in _WORDS_IN)), "")
+    words = next(filter(None, (server_words(data.get(key), depth=depth - 1) for key in _WORDS_IN)), "")
     if isinstance(place := data.get("loc"), list | tuple) and words:  # an error of a field, as FastAPI has it
         words = f"{'.'.join(map(str, place))}: {words}"
     if raw := server_words(_only(data.get("metadata"), "raw")):  # of the server behind a router

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,19 +43,33 @@ def _drawing(jobs: Sequence[tuple[SceneSample, Path]], workers: int) -> Iterator
     if workers < 2:
         yield map(_draw, jobs)
         return
+    others = active_children()
     # Not forked: libvips has threads of its own.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin)
     try:
         yield pool.map(_draw, jobs, chunksize=2)
+    except BaseException:
+        # An interrupt does not wait for pictures that are begun: a file is whole or not there.
+        for process in active_children():
+            if process not in others:
+                process.terminate()
+        raise
     finally:
-        # After an interrupt nothing more is begun.
         pool.shutdown(cancel_futures=True)
 
 
-def _one_thread() -> None:
+def _begin() -> None:
     import pyvips
 
     pyvips.concurrency_set(1)
+    # A pool's processes outlive a parent that is killed.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _draw(job: tuple[SceneSample, Path]) -> None:

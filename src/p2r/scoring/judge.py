@@ -1,6 +1,7 @@
 """A judge model for free-form answers: is this answer the gold answer in other words?
 
-The verdict is the first word of its reply, after any thinking. Everything but yes and no is no verdict.
+The verdict is what its reply states after any thinking: "yes", "Correct.", "Verdict: no", "They are not the
+same." A reply that states nothing, or one thing and its opposite, is no verdict.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from p2r.markup import BOX_CLOSE, BOX_OPEN, plain
 from p2r.models.base import Message, Sampling
 from p2r.parse import split_thinking
 
@@ -32,7 +34,48 @@ _INSTRUCTIONS = (
     "Answer to compare: {answer}\n\n"
     "Is it the same? Reply with one word, yes or no."
 )
-_FIRST_WORD = re.compile(r"[\W_]*+([^\W\d_]+)")
+MAX_REPLY_CHARS = 10_000  # a longer reply is no verdict
+
+_DEGREE = (
+    r"(?:(?:also|both|exactly|fully|entirely|completely|essentially|effectively|semantically|basically|indeed|clearly|"
+    r"quite|really|factually|the|a)\s){0,4}"
+)
+_SAME = r"(?:correct|right|true|accurate|equivalent|identical|equal|same|match(?:es|ing)?)"
+_OTHER = r"(?:incorrect|wrong|false|inaccurate|different|mismatch|inequivalent|unequal)"
+_END = (
+    r"(?=\s?(?:[.!,;\n]|$|:(?!\s?(?:yes|no|not|true|false|correct|incorrect)\b))"
+    r"|\s(?:[-–—]|because\b|since\b))"
+)
+_STATED = (
+    rf"(?:(?P<yes>yes|{_DEGREE}{_SAME})|"
+    rf"(?P<no>no(?:\s(?:match|equivalence))?|(?:not|n't|never)\s{_DEGREE}{_SAME}|{_DEGREE}{_OTHER}))(?![\w-])"
+)
+_SO = r"(?:(?:so|thus|therefore|hence|overall|ok(?:ay)?|well)\b[,:]?\s)?"
+# A sentence that is a verdict, or starts with one.
+_SENTENCE = re.compile(
+    rf"(?:^|(?<=[.!?]\s)|(?<=\n)){_SO}{_STATED}(?:{_END}|(?=\s(?:they|it|the|this|that|these)\b))",
+    re.IGNORECASE,
+)
+# "Verdict: yes", "The answers are the same: yes", {"correct": true}. Not "Reference answer: yes".
+_LABELLED = re.compile(
+    r"(?<!not )(?<!not the )\b(?:verdict|judge?ment|decision|conclusion|result|evaluation|assessment|yes/no|"
+    r"(?:is_?)?(?:correct(?:ness)?|equivalen(?:t|ce)|same|match(?:es)?|consistent))"
+    rf"[\"']?\s?(?::|=|→|[-–—]\s|\bis\b:?)\s?{_STATED}{_END}",
+    re.IGNORECASE,
+)
+# "The answer is correct", "They do not match"; not "The correct answer is red".
+_PREDICATE = re.compile(
+    rf"\b(?:(?:is|are|was|were|they're|it's|that's|seems|looks)(?P<contracted>n't)?\s{_STATED}"
+    rf"|(?:answers?|they|it|both)\s(?:(?P<agree>match(?:es)?|agrees?)|(?P<differ>(?:do|does)(?:n't|\snot)\s(?:match|agree)|"
+    rf"differs?)))(?:{_END}|\s(?=as\b|to\b|with\b|in meaning\b|from\b))",
+    re.IGNORECASE,
+)
+_BRACKETS = re.compile(rf"[ \[\](){{}}\"{BOX_OPEN}{BOX_CLOSE}]+")
+_TURN = re.compile(
+    r"[,;]?\s?(?:(?:\b(?:and|but|or|yet|however)\b|/)[^.!?\n]{0,200}?|(?=\w)(?<=[,;]\s)(?=yes|no\b))"
+    rf"(?:\b(?:yes|no|not|only|partial\w*|partly|{_SAME}|{_OTHER})\b|n't)",
+    re.IGNORECASE,
+)
 
 
 class Judge:
@@ -61,10 +104,32 @@ class Judge:
 
 
 def read_verdict(reply: str) -> bool | None:
-    """The first word of a judge's reply after its thinking: yes, no, or None for anything else."""
+    """What a judge's reply states after its thinking: True for yes, False for no, None for anything else.
+
+    A verdict is stated by a sentence that starts with it ("No. …"), by a label ("Verdict: yes"), and by
+    saying that the answers are the same or not. All that is stated must agree.
+    """
     after = split_thinking(reply).after
-    first = _FIRST_WORD.match(after) if after is not None else None
-    return {"yes": True, "no": False}.get(first[1].casefold()) if first else None
+    if after is None or len(after) > MAX_REPLY_CHARS:
+        return None
+    text = _BRACKETS.sub(" ", plain(after)).strip()
+    stated = [*_SENTENCE.finditer(text), *_LABELLED.finditer(text)]
+    if any(_TURN.match(text, match.end()) for match in stated):
+        return None
+    verdicts = {match["yes"] is not None for match in stated} | _predicates(text)
+    return verdicts.pop() if len(verdicts) == 1 else None
+
+
+def _predicates(text: str) -> set[bool]:
+    found: set[bool] = set()
+    for match in _PREDICATE.finditer(text):
+        if (match["yes"] and match["yes"].casefold() == "yes") or (
+            match["no"] and match["no"].casefold() == "no"
+        ):
+            continue  # "The answer is yes" may quote the answer
+        same = bool(match["yes"] or match["agree"])
+        found.add(not same if match["contracted"] else same)
+    return found
 
 
 def _quote(text: str, most: int) -> str:

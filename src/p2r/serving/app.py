@@ -19,7 +19,7 @@ from p2r import __version__
 from p2r.serving import completions, responses
 from p2r.serving.admission import Admission
 from p2r.serving.asked import known_model
-from p2r.serving.chat import Endpoint, Exchange, Service
+from p2r.serving.exchange import Endpoint, Exchange, Service
 from p2r.serving.failures import ErrorBody, RequestFailed, unexpected
 from p2r.serving.guards import Guards
 from p2r.serving.metrics import Metrics

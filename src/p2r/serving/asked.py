@@ -204,7 +204,7 @@ def _wanted(request: AskRequest) -> _Wanted | None:
     if asks_nothing(kind) or kind == "text":
         return None
     if kind == "json_object":
-        return _Wanted(path, None)
+        return _Wanted(path, answer_format.get("schema") if isinstance(answer_format, dict) else None)
     if kind == "json_schema" and answer_format.get("schema") is not None:
         return _Wanted(path, answer_format["schema"])
     field = path.partition(".")[0]

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from p2r.serving.failures import RequestFailed
+from p2r.serving.protocol import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +110,8 @@ def _refusal(error: ErrorDetails) -> RequestFailed:
     members = ("str", "list[str]")
     param = ".".join(str(part) for part in error["loc"] if part not in members) or None
     unknown = error["type"] == "extra_forbidden"
-    message = "this field is not supported" if unknown else error["msg"]
+    # Only our own options are strict.
+    known = f"there is no such option: {', '.join(Options.model_fields)}"
+    message = known if unknown else error["msg"].partition(" or instance of ")[0]
     code = "unsupported_field" if unknown else "invalid_value"
     return RequestFailed(400, f"{param or 'body'}: {message}", param=param, code=code)

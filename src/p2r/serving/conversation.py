@@ -103,6 +103,8 @@ def _parts(turn: Turn) -> list[_Part]:
 
 
 def _part(raw: object, path: str) -> _Part:
+    if isinstance(raw, str):
+        return _Part(path, raw, raw=raw)
     if isinstance(raw, TextPart):
         return _Part(path, raw.text, raw=raw)
     if isinstance(raw, ImagePart):
@@ -126,7 +128,7 @@ def _question(talk: Sequence[Turn]) -> list[_Part]:
     if not isinstance(newest.message.content, str | list | None):
         raise refused(newest.content_path, "this must be a text, or a list of parts")
     for part in _parts(newest):
-        if not isinstance(part.raw, str | TextPart | ImagePart):
+        if not isinstance(part.raw, str | TextPart | ImagePart | None):
             raise _unreadable(part)
     # A client may send the image and the text as two messages.
     for turn in reversed(talk[: users[-1] + 1]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from contextlib import ExitStack
 from errno import EADDRINUSE
 from typing import TYPE_CHECKING, Any
 
@@ -76,12 +77,10 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
         self._admission.end(self._drain_s)
-        if self._admission.accepted and not self.force_exit:
-            log.info(
-                "stopping: up to %g s for the %d requests that were accepted; a second signal ends them now",
-                self._drain_s,
-                self._admission.accepted,
-            )
+        waiting = self._admission.accepted
+        if waiting and not self.force_exit:
+            requests = f"{waiting} request{'s' if waiting > 1 else ''}"
+            log.info("stopping: up to %g s for %s; a second signal ends at once", self._drain_s, requests)
         else:
             log.info("stopping")
         await super().shutdown(sockets)
@@ -101,27 +100,41 @@ def bind(config: ServingConfig) -> list[socket.socket]:
     Raises:
         InputError: it cannot be had.
     """
-    port, bound = config.port, list[socket.socket]()
+    port, bound, problem = config.port, list[socket.socket](), ""
     try:
-        found = socket.getaddrinfo(config.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(config.host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise InputError(f"cannot listen on {config.host}: {error.strerror}") from None
+    with ExitStack() as undo:
         for family, address in dict.fromkeys((each[0], each[4]) for each in found):
-            bound.append(socket.socket(family, socket.SOCK_STREAM))
-            bound[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                bound[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            bound[-1].bind((address[0], port, *address[2:]))
+            try:
+                bound.append(undo.enter_context(_bound(family, (address[0], port, *address[2:]))))
+            except OSError as error:
+                if error.errno == EADDRINUSE:
+                    problem = "the port is in use: stop what uses it, or give --port"
+                    raise InputError(f"cannot listen on {config.host}:{port}: {problem}") from None
+                # A name may have an address of a kind that this machine does not have.
+                problem = str(error.strerror)
+                continue
             # Where any port will do, all addresses get the one that the first got.
             port = bound[-1].getsockname()[1]
-    except OSError as error:
-        for each in bound:
-            each.close()
-        why = (
-            "the port is in use: stop what uses it, or give --port"
-            if error.errno == EADDRINUSE
-            else error.strerror
-        )
-        raise InputError(f"cannot listen on {config.host}:{port}: {why}") from None
+        if not bound:
+            raise InputError(f"cannot listen on {config.host}:{port}: {problem}")
+        undo.pop_all()
     return bound
+
+
+def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(address)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 async def serve(p2r: P2R, config: ServingConfig, sockets: list[socket.socket] | None = None) -> None:

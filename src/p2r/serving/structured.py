@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import operator
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from p2r.scoring.number import read_quantity
@@ -39,6 +39,7 @@ _THINKING = re.compile(
 )
 _ANSWER = re.compile(r"(?:final_?)?(?:answer|result|response|value|output|choice|label)", re.IGNORECASE)
 _YES_NO = ("yes", "no")
+_SCHEMA_KEYS = frozenset(("properties", "$ref", "enum"))
 MAX_BRACES = 32  # in a prompt, at which a schema is looked for
 
 
@@ -76,12 +77,14 @@ class Form:
         Raises:
             Unfit: there is no answer, or none of this form.
         """
-        if answer is not None:
+        try:
+            if answer is None:
+                raise Unfit("the model gave no answer")
             value = self.value(answer, text)
-        elif self.nullable:
+        except Unfit:
+            if not self.nullable:
+                raise
             value = None
-        else:
-            raise Unfit("the model gave no answer")
         return json.dumps(self.wrap(value, thinking), ensure_ascii=False)
 
 
@@ -97,12 +100,12 @@ def read_form(schema: Any, path: str, written: tuple[str, ...]) -> Form:
         RequestFailed: it does not come down to one value; names the field.
     """
     if schema is None:
-        return _text_in_object(written)
+        return _in_object(_text(written))
     return _Reader(schema, written).form(schema, path, 0)
 
 
 class WrittenSchema(NamedTuple):
-    """A JSON schema in a prompt; `before` ends with the paragraph before the one that introduces it."""
+    """A JSON schema in a prompt, and the text around it without the paragraph that introduces it."""
 
     before: str
     schema: Any
@@ -112,23 +115,25 @@ class WrittenSchema(NamedTuple):
 def find_schema(text: str) -> WrittenSchema | None:
     """The JSON schema that is written in a prompt, if there is one.
 
-    Clients without another way write it there, with sentences around it that say to reply in that form.
+    Clients without another way write it there, with sentences around it that say to reply in that form. Of
+    several it is the last one: some show an example first.
     """
-    start = -1
+    written, end = None, 0
     for _ in range(MAX_BRACES):
-        start = text.find("{", start + 1)
+        start = text.find("{", end)
         if start < 0:
             break
+        end = start + 1
         try:
-            found, end = json.JSONDecoder().raw_decode(text, start)
+            found, behind = json.JSONDecoder().raw_decode(text, start)
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict) and ("properties" in found or "$ref" in found or "enum" in found):
+        if isinstance(found, dict) and not _SCHEMA_KEYS.isdisjoint(found):
             # The introduction is the paragraph before, or the lines before in the same one.
-            before = text[:start].rstrip()
-            kept = before[: max(before.rfind("\n\n"), 0)].strip()
-            return WrittenSchema(kept, found, text[end:].strip())
-    return None
+            introduced = text[:start].rstrip()
+            before = written.before if written else introduced[: max(introduced.rfind("\n\n"), 0)].strip()
+            written, end = WrittenSchema(before, found, text[behind:].strip()), behind
+    return written
 
 
 def forced_tool(tools: Any, choice: Any) -> tuple[str, Any, str] | None:
@@ -156,7 +161,8 @@ def forced_tool(tools: Any, choice: Any) -> tuple[str, Any, str] | None:
         raise refused("tool_choice", "there is no such function in tools")
     index, function = fitting[0]
     within = "function.parameters" if "function" in tools[index] else "parameters"
-    return f"tools.{index}.{within}", function.get("parameters"), function["name"]
+    parameters = function.get("parameters") or {"type": "object", "properties": {}}
+    return f"tools.{index}.{within}", parameters, function["name"]
 
 
 def _function(tool: Any) -> Schema:
@@ -166,9 +172,8 @@ def _function(tool: Any) -> Schema:
     return inner if isinstance(inner, dict) else tool
 
 
-def _text_in_object(written: tuple[str, ...]) -> Form:
-    form = _text(written)
-    return Form(form.answer_type, (), form.value, wrap=lambda value, _: {"answer": value})
+def _in_object(form: Form) -> Form:
+    return replace(form, wrap=lambda value, thinking: {"answer": form.wrap(value, thinking)})
 
 
 def _text(written: tuple[str, ...]) -> Form:
@@ -275,9 +280,7 @@ class _Reader:
             except RequestFailed as failed:
                 problem = failed
             else:
-                if nullable and form.nullable is False:
-                    return Form(form.answer_type, form.choices, form.value, True, _or_null(form.wrap))
-                return form
+                return replace(form, nullable=True, wrap=_or_null(form.wrap)) if nullable else form
         raise problem
 
     def _choice(self, values: list[Any], path: str) -> Form:
@@ -342,7 +345,7 @@ class _Reader:
                 raise Unfit("the answer has not the length that the schema asks for")
             return text
 
-        return Form(form.answer_type, (), value)
+        return replace(form, value=value)
 
     def _object(self, schema: Schema, path: str, depth: int) -> Form:
         properties = schema.get("properties") or {}
@@ -350,17 +353,22 @@ class _Reader:
         if not isinstance(properties, dict) or not isinstance(required, list):
             raise refused(path, "this is not a JSON schema")
         if not properties:
-            if schema.get("additionalProperties") is False:
+            more = schema.get("additionalProperties")
+            if "properties" in schema or more is False:
                 raise refused(path, f"it has no properties, so there is nothing to answer: {WHAT_WORKS}")
-            return _text_in_object(self._written)
+            if not isinstance(more, dict):
+                return _in_object(_text(self._written))
+            return _in_object(self.form(more, f"{path}.additionalProperties", depth + 1))
         resolved = {
             name: self._resolved(each, f"{path}.properties.{name}") for name, each in properties.items()
         }
-        fixed = {name: each["const"] for name, each in resolved.items() if "const" in each}
-        nullable = {
-            name
+        listed = {
+            name: self._constants(each, f"{path}.properties.{name}", depth) or []
             for name, each in resolved.items()
-            if self._alternatives(each)[1] or (isinstance(each.get("enum"), list) and None in each["enum"])
+        }
+        fixed = {name: values[0] for name, values in listed.items() if len(values) == 1}
+        nullable = {
+            name for name, each in resolved.items() if None in listed[name] or self._alternatives(each)[1]
         }
         thinking = [name for name in resolved if _THINKING.fullmatch(name) and self._is_text(resolved[name])]
         open_ = [name for name in resolved if name not in fixed and name not in thinking]
@@ -382,7 +390,7 @@ class _Reader:
                     filled[each] = None
             return filled
 
-        return Form(form.answer_type, form.choices, form.value, form.nullable, wrap)
+        return replace(form, wrap=wrap)
 
     def _answering(self, names: list[str], required: list[Any], nullable: set[str], path: str) -> str:
         """The property that gets the answer."""

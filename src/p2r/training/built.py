@@ -85,7 +85,7 @@ def build(
     seed = recipe.seed * 1_000 + state.number
     set_seed(seed)
     start = Path(state.start)
-    processor = building.load_processor(start)
+    processor = building.load_processor(start, settings)
     # Before the model: under ZeRO-3 it decides how weights are loaded.
     config = building.configure(recipe, phase, settings, start, output=folder.trainer, seed=seed)
     model = building.load_policy(start, recipe)

@@ -69,7 +69,8 @@ def _construct(recipe: Recipe, phase: Phase, start: Path) -> None:
     from p2r.training import trainer as building
     from p2r.training.memory import empty_model
 
-    get_reporting_integration_callbacks(list(recipe.report_to))
+    for callback in get_reporting_integration_callbacks(list(recipe.report_to)):
+        callback()  # fails where its package is missing
     model = empty_model(start)
     building.speed_up(model, recipe.attention)
     if phase.freeze_vision:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FROZEN_URL = "P2R_FROZEN_URL"  # where a phase finds the server that was started for it
 FROZEN_KEY = "P2R_FROZEN_KEY"
+_ASKED = (-signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT)  # a process that ended by these was asked to
 # One pool of memory: what other threads (those that cut evidence) have freed serves the next update. With a
 # pool for each thread the peak of a perceiver phase is a quarter to four fifths above that of plain GRPO.
 CPU_VARIABLES = {"ACCELERATE_USE_CPU": "true", "MALLOC_ARENA_MAX": "1"}
@@ -67,6 +68,14 @@ def _has_gpu() -> bool:
     return any(os.path.exists(f"/dev/nvidia{number}") for number in range(8))  # noqa: PTH110
 
 
+def _has_members(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 class Processes:
     """The processes of one phase; their output goes to the phase's `log.txt`.
 
@@ -102,6 +111,7 @@ class Processes:
     def poll(self) -> int | None:
         """The exit code, or None while they run; when one fails, its code, negative for a signal."""
         codes = [process.poll() for process in self._processes]
+        codes = [STOPPED if code in _ASKED else code for code in codes]
         failed = [code for code in codes if code not in (None, 0, STOPPED)]
         if failed:
             return min(code for code in failed if code is not None)
@@ -117,13 +127,18 @@ class Processes:
                 process.stdin.close()
         deadline = time.monotonic() + GRACE_S + 2
         try:
-            while self.poll() is None and time.monotonic() < deadline:
+            while self._are_ending() and time.monotonic() < deadline:
                 time.sleep(0.05)
         finally:
             for process in self._processes:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)  # and what it has started
                 process.wait()
+
+    def _are_ending(self) -> bool:
+        code = self.poll()
+        # A launcher that got a signal too ends before the process that it has started.
+        return code is None or (code == STOPPED and any(_has_members(one.pid) for one in self._processes))
 
     def __enter__(self) -> Self:
         return self

@@ -198,8 +198,11 @@ class Preflight:
 
         start, settings = _known(self._start), _known(self._settings)
         try:
-            processor = load_processor(start)
+            processor = load_processor(start, settings)
             config = AutoConfig.from_pretrained(start, local_files_only=True)
+        except P2RError as error:
+            yield Finding("prompts", "failure", str(error), "see the recipe's key settings")
+            return
         except (OSError, ValueError) as error:
             detail = f"the processor of {start}: {' '.join(str(error).split())[:200]}"
             yield Finding("prompts", "failure", detail, "give a model folder with its processor")

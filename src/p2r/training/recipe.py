@@ -78,7 +78,8 @@ class Training(_Part):
         clip: ε of the clipped surrogate.
         updates: µ, how often each batch of rollouts is used.
         temperature, top_p: of the rollouts.
-        max_tokens: of a completion; None for the model's own limit of this stage.
+        max_tokens: of a completion, without `settings.options.thinking_tokens`; None for the model's own
+            limit of this stage.
         freeze_vision: train the language model only.
         gradient_checkpointing: less memory, a third more time.
         save_every: steps between checkpoints that a stopped run continues from.
@@ -201,7 +202,7 @@ class Rollouts(_Part):
 
     Attributes:
         engine: `transformers`; `vllm-colocate`: vLLM in the training processes; `vllm-server`: a server
-            started with `trl vllm-serve`.
+            started with `vllm serve` as TRL's documentation of its vLLM integration says.
         url: of the server.
         memory: share of the GPU for a colocated vLLM.
         tensor_parallel: GPUs of one copy of a colocated vLLM.
@@ -220,14 +221,14 @@ class Rollouts(_Part):
 
 
 class Launch(_Part):
-    """How `accelerate launch` starts the processes of a phase.
+    """How the processes of a phase are started.
 
     Attributes:
-        config: a configuration of accelerate (recipes/accelerate/); relative to the recipe. None for plain
-            processes on this machine.
+        config: a configuration of accelerate (recipes/accelerate/), for `accelerate launch`; relative to the
+            recipe. None for plain processes on this machine.
         processes: how many in all; with a config, None for its own number.
         main_address, main_port: where machine 0 is.
-        threads: OMP_NUM_THREADS of each process; None leaves it.
+        threads: OMP_NUM_THREADS of each process; None leaves it, and makes it 1 for several processes.
     """
 
     config: str | None = None
@@ -242,14 +243,14 @@ class Recipe(_Part):
 
     Attributes:
         name: shown to people, and the name of the final model.
-        model: what is trained: `nano-base`, a folder or a hub id.
+        model: what is trained: `nano-base`, a folder or a hub id; options may follow (`NAME,thinking=off`).
         seed: of the order of the data and of the rollouts.
         rounds: how often the phases are gone through.
         phases: of one round, in order; either may be left out.
         training: defaults of every phase; a phase may set any of its keys itself.
         data, rewards (gates), failures, frozen, rollouts, lora, launch: see each.
         judge: a model spec that judges free-form answers; None for matching texts only.
-        settings: changes to the model's settings (prompts, geometry, budgets), as in `p2r.json`.
+        settings: changes to the model's settings (prompts, geometry, budgets, options), as in `p2r.json`.
         precision: of weights and computation.
         attention: attention of the language model, as transformers names it; None for its default.
         report_to: what else gets the metrics: `tensorboard`, `trackio`, `wandb`.

@@ -201,10 +201,7 @@ def _run_phase(recipe: Recipe, folder: PhaseFolder, progress: Progress, start_ph
             try:
                 code = _watch(processes, folder, progress)
             except KeyboardInterrupt:
-                progress.say(
-                    f"stopping: a checkpoint is kept if that takes less than {GRACE_S:.0f} s; the same "
-                    "command goes on"
-                )
+                progress.say(f"a checkpoint is kept if that takes less than {GRACE_S:.0f} s")
                 raise
         if code == STOPPED:
             raise KeyboardInterrupt

@@ -79,14 +79,25 @@ def load_policy(start: Path, recipe: Recipe) -> Any:
     return model
 
 
-def load_processor(start: Path) -> Any:
-    """The processor of a checkpoint; pictures have their final size already, so it does not resize."""
+def load_processor(start: Path, settings: Settings) -> Any:
+    """The processor of a checkpoint; images have their final size already, so it does not resize.
+
+    Raises:
+        InputError: images of the sizes that `settings` gives them cannot be cut into its patches.
+    """
     from transformers import AutoProcessor
 
     processor = AutoProcessor.from_pretrained(
         start, local_files_only=True, padding_side="left", truncation_side="left"
     )
-    processor.image_processor.do_resize = False
+    images = processor.image_processor
+    images.do_resize = False
+    needed, factor = images.patch_size * images.merge_size, settings.budget.factor
+    if factor % needed:
+        raise InputError(
+            f"settings.budget.factor is {factor}, and model {start} needs image sides in multiples of "
+            f"{needed}: set settings.budget.factor to {needed}"
+        )
     return processor
 
 

@@ -104,7 +104,8 @@ const aiSdk = async (model) => {
   for await (const part of objects.partialOutputStream) last = part;
   return {
     ask: first.text,
-    thinking: (first.reasoningText ?? "").includes("6"),
+    // The chat model of this provider does not read reasoning_content.
+    ...(model.provider === "openai.chat" ? {} : { thinking: (first.reasoningText ?? "").includes("6") }),
     stream: text,
     "second turn": (
       await generateText({

@@ -238,7 +238,7 @@ def instructor() -> dict:
     import openai
 
     found: dict = {}
-    for name in ("TOOLS", "TOOLS_STRICT", "JSON", "JSON_SCHEMA", "MD_JSON", "RESPONSES_TOOLS"):
+    for name in ("TOOLS", "TOOLS_STRICT", "JSON", "JSON_SCHEMA", "RESPONSES_TOOLS"):
         mode = getattr(library.Mode, name, None)
         if mode is None:
             continue
@@ -319,6 +319,26 @@ def llm() -> dict:
         }
 
 
+def inspect_ai() -> dict:
+    from inspect_ai import Task
+    from inspect_ai import eval as evaluate
+    from inspect_ai.dataset import Sample
+    from inspect_ai.model import ChatMessageUser, ContentImage, ContentText, get_model
+    from inspect_ai.scorer import choice
+    from inspect_ai.solver import multiple_choice
+
+    shown = [ContentImage(image=data_uri(IMAGE)), ContentText(text=ASKED)]
+    sample = Sample(input=[ChatMessageUser(content=shown)], choices=["6", "2", "4", "5"], target="A")
+    model = get_model("openai-api/p2r/p2r", base_url=URL, api_key="none")
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, solver in {"ANSWER": multiple_choice(), "ANSWER, cot": multiple_choice(cot=True)}.items():
+            task = Task(dataset=[sample], solver=solver, scorer=choice())
+            (log,) = evaluate(task, model=model, display="none", log_dir=folder)
+            found[name] = log.samples[0].scores["choice"].value == "C"
+    return found
+
+
 CLIENTS = {
     "openai": (openai_chat, "openai"),
     "openai responses": (openai_responses, "openai"),
@@ -327,6 +347,7 @@ CLIENTS = {
     "instructor": (instructor, "instructor"),
     "litellm": (litellm, "litellm"),
     "llm": (llm, "llm"),
+    "inspect_ai": (inspect_ai, "inspect_ai"),
 }
 
 if __name__ == "__main__":

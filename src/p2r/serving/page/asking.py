@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from p2r.images import ImageSource
-    from p2r.serving.chat import Service
+    from p2r.serving.exchange import Service
     from p2r.serving.page.gallery import Gallery
     from p2r.types import Mode, Prediction
 

@@ -13,7 +13,7 @@ from p2r.serving.body import read_body
 from p2r.serving.failures import RequestFailed
 
 if TYPE_CHECKING:
-    from p2r.serving.chat import Service
+    from p2r.serving.exchange import Service
     from p2r.serving.page.asking import Asking
     from p2r.serving.page.gallery import Gallery
 
