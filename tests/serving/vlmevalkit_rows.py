@@ -27,7 +27,7 @@ from vlmeval.dataset.image_mcq import (  # noqa: E402
     MMERealWorld,
     TreeBench,
 )
-from vlmeval.inference import infer_data_job  # noqa: E402
+from vlmeval.inference import FAIL_MSG, infer_data_job  # noqa: E402
 from vlmeval.smp import encode_image_to_base64, load  # noqa: E402
 
 CLASSES = {
@@ -47,7 +47,11 @@ for position in range(len(rows)):
 model = LMDeployAPI(model="p2r-letter", api_base=f"{base_url}/v1/chat/completions", key="none", retry=2)
 infer_data_job(model, str(folder), "p2r", rows, api_nproc=4)
 (table,) = folder.glob(f"p2r_{name}.xlsx")
-answers = {str(row["index"]): str(row["prediction"]).strip() for _, row in load(str(table)).iterrows()}
+# An empty reply, which names no answer, is a failed call for it.
+answers = {
+    str(row["index"]): "" if FAIL_MSG in str(row["prediction"]) else str(row["prediction"]).strip()
+    for _, row in load(str(table)).iterrows()
+}
 (folder / "letters.json").write_text(json.dumps(answers))
 figures = rows.evaluate(str(table), model="exact_matching", nproc=1)
 (folder / "figures.txt").write_text(str(figures))
