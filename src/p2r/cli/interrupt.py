@@ -69,7 +69,7 @@ def stoppable(tell: Callable[[str, str], None], afterwards: str) -> Iterator[Non
 
     def leave() -> NoReturn:
         tell("stopped", afterwards)
-        _end(_stop.received or signal.SIGINT)  # the latter where others were asked to stop
+        _end(_stop.received)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
