@@ -13,7 +13,7 @@ from p2r.serving.failures import RequestFailed
 from p2r.serving.protocol import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from pydantic_core import ErrorDetails
     from starlette.requests import Request
@@ -53,18 +53,19 @@ async def read_body(request: Request, config: ServingConfig, most: int) -> bytea
     Raises:
         RequestFailed: too large, or too slow.
     """
+    pieces = request.stream()
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > most:
-        await _linger(request)
+        await _linger(pieces)
         raise _too_large(most)
     # Grown in place: memory that is new to the process costs more than what is copied into it.
     body = bytearray()
     try:
         async with asyncio.timeout(config.body_timeout_s):
-            async for piece in request.stream():
+            async for piece in pieces:
                 body += piece
                 if len(body) > most:
-                    await _linger(request)
+                    await _linger(pieces)
                     raise _too_large(most)
     except TimeoutError:
         raise RequestFailed(
@@ -76,13 +77,13 @@ async def read_body(request: Request, config: ServingConfig, most: int) -> bytea
     return body
 
 
-async def _linger(request: Request) -> None:
+async def _linger(pieces: AsyncIterator[bytes]) -> None:
     """Read on for a moment and drop it: to close over unread bytes resets the connection, and the refusal
     that was sent is lost with it."""
     left = _LINGER_BYTES
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_S):
-            async for piece in request.stream():
+            async for piece in pieces:
                 left -= len(piece)
                 if left < 0:
                     return
