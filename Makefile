@@ -12,9 +12,9 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)
 	$(BIN)/p2r demo
 
-# All tests but the slow ones.
+# All tests but the slow ones, each file in one of up to four processes.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Style and types.
 check: $(INSTALLED)

@@ -8,6 +8,7 @@ pictures lie in a second flat array at a 1,024th of the offset.
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
@@ -68,13 +69,13 @@ def noisy(rng: random.Random, box: Box, deviation: float = CORNER_NOISE) -> Box:
 
 
 def draw_pack(count: int, settings: Settings, *, seed: int = 0, processes: int = 2) -> ScenePack:
-    """Draw the pictures of train scenes 0 to `count` − 1."""
+    """Draw the images of train scenes 0 to `count` − 1, with one process in this one."""
     jobs = [(index, seed, settings) for index in range(count)]
     pixels: list[np.ndarray] = []
     sizes: list[tuple[int, int]] = []
     firsts = [0]
-    with get_context("fork").Pool(processes) as pool:
-        for pictures in pool.imap(_draw, jobs, chunksize=32):
+    with get_context("fork").Pool(processes) if processes > 1 else nullcontext() as pool:
+        for pictures in pool.imap(_draw, jobs, chunksize=32) if pool else map(_draw, jobs):
             pixels.extend(picture.reshape(-1) for picture in pictures)
             sizes.extend((picture.shape[1], picture.shape[0]) for picture in pictures)
             firsts.append(len(sizes))
