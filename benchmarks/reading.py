@@ -399,6 +399,9 @@ def text_of(question: Question, letter: str) -> str:
     return question.choices[LETTERS.index(letter)]
 
 
+_TWO_LETTERS = re.compile(r"\b[A-Z] (?:and|or) [A-Z]\b")
+
+
 def fair(phrasing: str, family: str, question: Question, letter: str) -> bool:
     """Whether a phrasing says what its family claims about this question.
 
@@ -417,6 +420,8 @@ def fair(phrasing: str, family: str, question: Question, letter: str) -> bool:
         return all(bare(text) not in phrasing.casefold() for text in question.choices if len(bare(text)) > 1)
     if family == "undecided" and text_of(question, letter).strip(".,()").upper() in question.letters:
         return False
+    if family == "undecided" and any(_TWO_LETTERS.search(text) for text in question.choices):
+        return False  # "A and B" may be the option of that text
     if phrasing == "It is not {T}.":
         return all("not" not in text and text.casefold() != "no" for text in question.choices)
     return True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from p2r.cli.interrupt import stoppable
+from p2r.cli.interrupt import GRACE_S, stoppable
 from p2r.errors import ModelError, P2RError
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def exit_code(error: P2RError) -> int:
 
 
 @contextmanager
-def readable_errors(*, debug: bool, verbose: int = 0, afterwards: str = "") -> Iterator[None]:
+def readable_errors(
+    *, debug: bool, verbose: int = 0, afterwards: str = "", grace_s: float = GRACE_S
+) -> Iterator[None]:
     """Run a command: an error raised on purpose is one line and an exit code, and so is an interrupt.
 
     Args:
@@ -72,9 +74,10 @@ def readable_errors(*, debug: bool, verbose: int = 0, afterwards: str = "") -> I
         verbose: 1 logs what happens to stderr, 2 in more detail.
         afterwards: what the user can do after SIGINT or SIGTERM, which are handled (see `cli.interrupt`) if
             it is given.
+        grace_s: how long the command may take to stop then.
     """
     try:
-        with _logging(verbose), stoppable(_tell, afterwards) if afterwards else nullcontext():
+        with _logging(verbose), stoppable(_tell, afterwards, grace_s) if afterwards else nullcontext():
             yield
     except P2RError as error:
         if debug:

@@ -43,12 +43,13 @@ _stop = _Stop()
 
 
 @contextmanager
-def stoppable(tell: Callable[[str, str], None], afterwards: str) -> Iterator[None]:
+def stoppable(tell: Callable[[str, str], None], afterwards: str, grace_s: float = GRACE_S) -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP stop what runs inside, and end the process with code 128 + signal.
 
     Args:
         tell: shows a line, given its kind and its text.
         afterwards: what the user can do then.
+        grace_s: how long what runs inside may take to stop before the process ends all the same.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
@@ -61,7 +62,7 @@ def stoppable(tell: Callable[[str, str], None], afterwards: str) -> Iterator[Non
         with suppress(RuntimeError):  # the signal came in the middle of another line
             tell("stopping", f"what is on its way is cancelled; {afterwards}; Ctrl-C again ends at once")
         if _stop.cancel is None:
-            timer = threading.Timer(GRACE_S, leave)
+            timer = threading.Timer(grace_s, leave)
             timer.daemon = True
             timer.start()
             raise KeyboardInterrupt

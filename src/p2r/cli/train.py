@@ -19,6 +19,9 @@ EXAMPLES = examples(
     "p2r train recipes/nano.yaml --set training.steps=20 --set seed=1 --out runs/nano-1",
 )
 
+# Of the 30 s that batch systems give. The processes of a phase have 22, and a frozen vLLM has 5.
+_GRACE_S = 28.0
+
 
 def train(
     recipe: Annotated[
@@ -48,7 +51,7 @@ def train(
     Exit codes: 0 trained, or nothing wrong; 2 wrong usage or unreadable input; 3 calls failed.
     """
     afterwards = "" if check else "the same command goes on at the last checkpoint"
-    with readable_errors(debug=debug, verbose=verbose, afterwards=afterwards):
+    with readable_errors(debug=debug, verbose=verbose, afterwards=afterwards, grace_s=_GRACE_S):
         from p2r.doctor import require_extra
         from p2r.training.recipefile import load_recipe
 
