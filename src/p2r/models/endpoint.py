@@ -181,13 +181,12 @@ class EndpointModel:
         """The model's context window as the server's list of models says it; None where it does not."""
         line = await self._line()
 
-        async def ask() -> int | None:
-            data = json.loads((await line.client.models.with_raw_response.list()).content)
+        def read(data: object) -> int | None:
             names = [self._model_name] if self._model_name else read_model_names(data)
             return read_context_tokens(data, names[0]) if len(names) == 1 else None
 
         try:
-            return await self._with_retries(ask, self._deadline())
+            return await self._listed(line.client, read)
         except ModelError as error:
             if error.kind in ("unreachable", "timeout"):
                 raise
@@ -256,17 +255,21 @@ class EndpointModel:
         return await self._with_retries(attempt, deadline)
 
     async def _served(self, client: AsyncOpenAI) -> list[str]:
-        async def ask() -> list[str]:
-            reply = await client.models.with_raw_response.list()
-            return read_model_names(json.loads(reply.content))
-
         try:
-            return await self._with_retries(ask, self._deadline())
+            return await self._listed(client, read_model_names)
         except ModelError as error:
             if error.kind in ("unreachable", "timeout"):
                 raise
             # Not every server can list its models (`transformers serve` without a download cache cannot).
             raise ModelError(f"{error}; name the model: {self.base_url}#NAME", kind=error.kind) from error
+
+    async def _listed(self, client: AsyncOpenAI, read: Callable[[object], T]) -> T:
+        """What `read` finds in the server's list of models."""
+
+        async def ask() -> T:
+            return read(json.loads((await client.models.with_raw_response.list()).content))
+
+        return await self._with_retries(ask, self._deadline())
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._deadline_s

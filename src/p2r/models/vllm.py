@@ -154,7 +154,7 @@ class VLLMServer:
         return [*self._program, self._source, *options, *self._arguments]
 
     def _launch(self) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         handle, name = tempfile.mkstemp(prefix="p2r-vllm-", suffix=".log")
         self.log = Path(name)
         environment = {
@@ -316,7 +316,8 @@ def _find_program(python: str | None) -> list[str]:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

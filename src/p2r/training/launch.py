@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Self
 
+from p2r.models.vllm import free_port
 from p2r.training.folder import LOG
 from p2r.training.phase import END_WITH_STDIN, GRACE_S, STOPPED
 
@@ -52,15 +52,9 @@ def launch_commands(launch: Launch, folder: Path) -> list[tuple[list[str], dict[
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(launch.main_port or _free_port()),
+        "MASTER_PORT": str(launch.main_port or free_port()),
     }
     return [(command, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(count)]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _has_gpu() -> bool:
