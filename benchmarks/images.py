@@ -36,7 +36,7 @@ from rich.table import Table
 
 from p2r.evidence import build_evidence, crop_region, plain_overview
 from p2r.images import ImageSource, encode_all
-from p2r.pixels import plan_pixels
+from p2r.images.sizing import plan_pixels
 from p2r.settings import Settings
 from p2r.types import Box
 from pillow_pictures import pillow_encode, pillow_outlines

@@ -14,7 +14,7 @@ import PIL.ImageDraw
 
 from p2r.evidence import OUTLINE_COLOURS, crop_region, outline_width
 from p2r.images import PNG_MAX_PIXELS, Picture
-from p2r.pixels import plan_pixels
+from p2r.images.sizing import plan_pixels
 from p2r.types import Crop, Evidence
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from p2r.cli import app
 from p2r.cli.image import open_image
 from p2r.errors import InputError
-from p2r.limits import Limits
+from p2r.images.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -201,7 +201,7 @@ def test_no_layer_names_what_it_must_not_know() -> None:
         ("models/local.py", "import accelerate"),
         ("pipeline.py", "if TYPE_CHECKING:\n    from p2r.types import Sample"),
         ("evaluation/runner.py", "from trl import GRPOTrainer"),
-        ("images.py", "from p2r.cli.console import say"),
+        ("images/source.py", "from p2r.cli.console import say"),
         ("report/page.py", "from p2r.training.phase import run_phase"),
         ("report/page.py", "from p2r.training import folder, phase"),
         ("data/build.py", "from p2r.training.recipe import Recipe"),

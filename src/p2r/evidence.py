@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from p2r.images import Picture
-from p2r.pixels import PixelPlan, plan_pixels
+from p2r.images.sizing import PixelPlan, plan_pixels
 from p2r.types import Crop, Evidence
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from live_server import (
 )
 
 from p2r.errors import InputError
-from p2r.limits import Limits
+from p2r.images.limits import Limits
 from p2r.serving.config import ServingConfig, is_loopback
 from p2r.serving.keys import Keys, read_keys
 from pictures import encoded

@@ -12,7 +12,7 @@ import pytest
 from live_server import BOXES, KEY, PICTURE, LiveServer, both_roles, refused, wait_until
 
 from fake_model import FakeModel, StreamingFakeModel
-from p2r.limits import Limits
+from p2r.images.limits import Limits
 from p2r.serving.admission import Admission
 from p2r.serving.config import ServingConfig
 from p2r.serving.page.door import Door

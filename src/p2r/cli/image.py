@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from p2r import __version__
 from p2r.errors import InputError, file_problem
-from p2r.limits import Limits
 
 if TYPE_CHECKING:
-    from p2r.images import ImageSource
+    from p2r.images import ImageSource, Limits
 
 _LOG = logging.getLogger("p2r.cli")
 
@@ -29,18 +28,20 @@ MANY = (
 )
 
 
-def open_image(text: str, limits: Limits = Limits()) -> ImageSource:
+def open_image(text: str, limits: Limits | None = None) -> ImageSource:
     """Open the image that an argument names, and decode it once at a small size to find damage.
 
     Args:
         text: a path (`~` is the home folder), `-` for standard input, `http://…`, `https://…`, `file://…`, or
             a `data:` URI.
-        limits: what it may be at most.
+        limits: what it may be at most; None for the defaults.
 
     Raises:
         InputError: it cannot be fetched or read.
     """
-    from p2r.images import ImageSource
+    from p2r.images import ImageSource, Limits
+
+    limits = limits or Limits()
 
     if not text:
         raise InputError("the image is empty: give a file, a URL, a data: URI, or - for standard input")

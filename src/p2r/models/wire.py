@@ -18,8 +18,8 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.changes import merged
+from p2r.images.encoding import encode_all
 from p2r.models.base import Completion
-from p2r.picture import encode_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

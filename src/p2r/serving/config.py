@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from p2r.errors import InputError
-from p2r.limits import Limits
+from p2r.images.limits import Limits
 
 MIB = 1024 * 1024
 _ORIGIN = re.compile(r"(https?)://([^/?#@\s:*]+|\[[0-9a-f:]+\])(?::(\d{1,5}))?", re.IGNORECASE)

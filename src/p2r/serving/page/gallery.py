@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import p2r
 from p2r.images import ImageSource
-from p2r.pixels import fit_size
+from p2r.images.sizing import fit_size
 from p2r.samples import read_samples
 from p2r.serving.page.shelf import Shelf
 
 if TYPE_CHECKING:
     import PIL.Image
 
-    from p2r.limits import Limits
+    from p2r.images.limits import Limits
     from p2r.types import Sample
 
 MAX_BYTES = 512 * 1024 * 1024

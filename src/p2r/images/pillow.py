@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import PIL.Image
 
-from p2r.decoding import Whole
 from p2r.errors import InputError
-from p2r.limits import check_size
-from p2r.vips import crop, from_array
+from p2r.images._vips import crop, from_array
+from p2r.images.decoders import Whole
+from p2r.images.limits import check_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.limits import Limits
+    from p2r.images._vips import Size, VipsImage
+    from p2r.images.limits import Limits
     from p2r.types import RectPx
-    from p2r.vips import Size, VipsImage
 
 _BMP_MAX_PIXELS = 80_000_000  # Pillow warns above 89 million
 _EXIF_ORIENTATION = 0x0112

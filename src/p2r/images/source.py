@@ -20,20 +20,20 @@ import PIL.Image
 import pybase64
 import pyvips
 
-from p2r.decoding import Whole, is_bmp, read_encoded
 from p2r.errors import InputError
-from p2r.limits import Limits, check_bytes, read_file
-from p2r.picture import PNG_MAX_PIXELS, Picture, encode_all
-from p2r.pixels import fit_size
-from p2r.rasters import read_array, read_bmp, read_pil
-from p2r.vips import strips, vips_problem
+from p2r.images._vips import strips, vips_problem
+from p2r.images.decoders import Whole, is_bmp, read_encoded
+from p2r.images.encoding import PNG_MAX_PIXELS, Picture, encode_all
+from p2r.images.limits import Limits, check_bytes, read_file
+from p2r.images.pillow import read_array, read_bmp, read_pil
+from p2r.images.sizing import fit_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from p2r.decoding import Reader
+    from p2r.images._vips import Size, VipsImage
+    from p2r.images.decoders import Reader
     from p2r.types import RectPx
-    from p2r.vips import Size, VipsImage
 
 __all__ = ["PNG_MAX_PIXELS", "ImageInput", "ImageSource", "Limits", "Picture", "encode_all", "fit_size"]
 

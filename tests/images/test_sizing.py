@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2r.errors import InputError
-from p2r.pixels import MAX_ASPECT, fit_size, plan_pixels
+from p2r.images.sizing import MAX_ASPECT, fit_size, plan_pixels
 from p2r.settings import PixelBudget
 
 PAPER = {"max_pixels": 4_194_304, "min_pixels": 16 * 32 * 32, "factor": 32}

@@ -17,10 +17,9 @@ import pyvips
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2r import decoding, kept
 from p2r.errors import InputError
-from p2r.images import ImageSource, Limits, Picture, encode_all
-from p2r.vips import from_array
+from p2r.images import ImageSource, Limits, Picture, decoders, encode_all, kept
+from p2r.images._vips import from_array
 from pictures import difference, encoded, smooth
 
 if TYPE_CHECKING:
@@ -301,12 +300,12 @@ def test_a_huge_tiled_file_is_read_by_several_threads(
     alone = ImageSource.open(path)
     assert not alone._reader.whole(size).copies
     expected = alone.overview(size)
-    monkeypatch.setattr(decoding, "STREAMED_PIXELS", 1000)
+    monkeypatch.setattr(decoders, "STREAMED_PIXELS", 1000)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     together = ImageSource.open(path)
     assert len(together._reader.whole(size).copies) == 3
     assert difference(together.overview(size).pixels, expected.pixels) <= 1
-    monkeypatch.setattr(decoding, "MAX_TILE_BYTES", 2 * 3 * 1024 * 128 * 4)
+    monkeypatch.setattr(decoders, "MAX_TILE_BYTES", 2 * 3 * 1024 * 128 * 4)
     assert len(together._reader.whole(size).copies) == 2
 
     data = bytearray(path.read_bytes())

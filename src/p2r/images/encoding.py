@@ -12,7 +12,7 @@ import PIL.Image
 import pybase64
 
 from p2r.errors import InputError
-from p2r.vips import from_array
+from p2r.images._vips import from_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

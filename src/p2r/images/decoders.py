@@ -16,17 +16,17 @@ import numpy as np
 import pyvips
 
 from p2r.errors import InputError
-from p2r.kept import KeptPixels
-from p2r.limits import check_size
-from p2r.vips import crop, like, sample_type, strips, vips_problem
+from p2r.images._vips import crop, like, sample_type, strips, vips_problem
+from p2r.images.kept import KeptPixels
+from p2r.images.limits import check_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from p2r.limits import Limits
+    from p2r.images._vips import Size, VipsImage
+    from p2r.images.limits import Limits
     from p2r.types import RectPx
-    from p2r.vips import Size, VipsImage
 
 # What a file of each format begins with.
 _SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = (

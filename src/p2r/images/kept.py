@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyvips
 
-from p2r.vips import STRIP_ROWS, like, sample_type
+from p2r.images._vips import STRIP_ROWS, like, sample_type
 
 if TYPE_CHECKING:
-    from p2r.vips import VipsImage
+    from p2r.images._vips import VipsImage
 
 MAX_BYTES = 512 * 1024 * 1024  # of all pictures together
 MAX_BYTES_EACH = 128 * 1024 * 1024
