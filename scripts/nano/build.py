@@ -12,9 +12,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2r.nano.lessons import corpus
 from p2r.scenes import COLOURS, GROUNDS
 from p2r.settings import PixelBudget, Settings, TokenLimits
+from scripts.nano.lessons import corpus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +100,7 @@ def build_tokenizer(vocabulary: int) -> Any:
 
 
 def build_processor(vocabulary: int, settings: Settings = NANO_SETTINGS) -> Qwen3VLProcessor:
-    """Tokenizer, picture processor and chat template, with every size explicit."""
+    """Tokenizer, image processor and chat template, with every size explicit."""
     from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
     pixels = {

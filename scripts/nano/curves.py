@@ -1,6 +1,6 @@
 """Draws the learning curves of a pretraining run.
 
-python -m p2r.nano.curves runs/nano-base docs/images/nano-base-curves.png
+python -m scripts.nano.curves runs/nano-base docs/images/nano-base-curves.png
 """
 
 from __future__ import annotations

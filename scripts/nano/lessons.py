@@ -1,4 +1,4 @@
-"""Scenes → lessons: what nano is shown and what it should write, for each task.
+"""Scenes → examples: what nano is shown and what it should write, for each task.
 
 The prompts are the project's own (`p2r.prompts`), so nano learns the very messages that every door sends.
 """
@@ -35,7 +35,7 @@ def think_target(task: Task) -> str:
 
 
 def question_of(task: Task, image: Picture | str) -> Question:
-    """The task as a question; the picture is only carried along."""
+    """The task as a question; the image is only carried along."""
     return Question(image, task.text, task.choices, task.answer_type)  # type: ignore[arg-type]
 
 
@@ -46,7 +46,7 @@ def corpus(count: int = 1_500) -> Iterator[str]:
     for index in range(count):
         made = make_sample("train", index, seed=1)
         question = Question("unused.png", made.task.text, made.task.choices, made.task.answer_type)
-        blank = _NoPicture()
+        blank = _NoImage()
         crops = tuple(Crop(blank, box, (0, 0, 1, 1), ("red", "green")[k]) for k, box in enumerate(made.boxes))  # type: ignore[arg-type]
         for messages in (
             perceive_messages(pack, question, blank),  # type: ignore[arg-type]
@@ -65,5 +65,5 @@ def texts_of(messages: Sequence[Message]) -> str:
     return "".join(part for message in messages for part in message.content if isinstance(part, str))
 
 
-class _NoPicture:
-    """Stands where a picture would be when only the wording matters."""
+class _NoImage:
+    """Stands where an image would be when only the wording matters."""

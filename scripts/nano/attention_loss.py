@@ -1,9 +1,9 @@
 """Where the language model should look while it writes: a loss on attention, for warm-up only.
 
 From texts alone, a model this small needs thousands of steps before it finds out that the word *red* in the
-question and the token of the red tag in the picture belong together (docs/results.md). So heads of two layers
+question and the token of the red tag in the image belong together (docs/results.md). So heads of two layers
 are told: while a coordinate is written, one reads the colour that the question names, a later one the cell of
-the picture that holds that object; likewise for digits, results and options (`p2r.nano.pointing`). It teaches
+the image that holds that object; likewise for digits, results and options (`attention_targets`). It teaches
 where to look; what to write is left to the usual loss.
 """
 
@@ -18,16 +18,16 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# The layers whose first head is told: one reads the question's word, a later one the picture's cell.
+# The layers whose first head is told: one reads the question's word, a later one the image's cell.
 WORD_LAYER, CELL_LAYER = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class AttentionTarget:
     """What matters while the token at `position` is the newest.
 
     Attributes:
-        position, words, cell: positions in the lesson's token sequence. The heads of the first told layer
+        position, words, cell: positions in the example's token sequence. The heads of the first told layer
             look at `words`, one each; the first head of the second told layer looks at `cell`.
     """
 
@@ -61,19 +61,19 @@ def watched(language: Any) -> Iterator[dict[int, torch.Tensor]]:
             handle.remove()
 
 
-def gaze_loss(
-    seen: dict[int, torch.Tensor], glances: Sequence[Sequence[Glance]]
+def attention_loss(
+    seen: dict[int, torch.Tensor], attention: Sequence[Sequence[AttentionTarget]]
 ) -> tuple[torch.Tensor, float]:
     """How surprised the told heads are at where they should look.
 
     Args:
         seen: from `watched`.
-        glances: those of each row of the batch.
+        attention: those of each row of the batch.
 
     Returns:
         The mean cross-entropy of both heads, and the mean attention on the right cell.
     """
-    each = [(row, glance) for row, some in enumerate(glances) for glance in some]
+    each = [(row, aim) for row, some in enumerate(attention) for aim in some]
     if not each:
         return torch.zeros(()), float("nan")
     words = torch.tensor([(r, k, g.position, word) for r, g in each for k, word in enumerate(g.words)])

@@ -2,7 +2,7 @@
 
 Evidence is made by `p2r.evidence` from noisy gold boxes, so the language model learns on what the pipeline
 will show it. Pixels lie in one flat array; since each visual token covers 32×32 pixels, the tokens of all
-pictures lie in a second flat array at a 1,024th of the offset.
+images lie in a second flat array at a 1,024th of the offset.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 
 from p2r.evidence import crop_region, draw_boxes
 from p2r.images import Picture, fit_size
-from p2r.nano.charts import ground_window
 from p2r.scenes import SceneSample, make_sample, render
 from p2r.types import Box
+from scripts.nano.glyph_data import ground_window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,13 +34,13 @@ MISSING_EVIDENCE = 0.15
 
 @dataclass(frozen=True, slots=True)
 class ScenePack:
-    """Pictures of many scenes.
+    """Images of many scenes.
 
     Attributes:
-        pixels: uint8, flat; picture p is `pixels[starts[p]:starts[p + 1]]` as (height, width, 3).
-        starts: int64, (pictures + 1,).
-        sizes: int32, (pictures, 2): width, height.
-        firsts: int64, (scenes + 1,): the first picture of each scene: overview, annotated overview, crops.
+        pixels: uint8, flat; image p is `pixels[starts[p]:starts[p + 1]]` as (height, width, 3).
+        starts: int64, (images + 1,).
+        sizes: int32, (images, 2): width, height.
+        firsts: int64, (scenes + 1,): the first image of each scene: overview, annotated overview, crops.
         seed: the seed of the scenes.
     """
 
@@ -54,14 +54,14 @@ class ScenePack:
         """Scene `index` and its question."""
         return make_sample("train", index, seed=self.seed)
 
-    def picture(self, number: int) -> np.ndarray:
+    def image(self, number: int) -> np.ndarray:
         """Picture `number`: uint8, (height, width, 3)."""
         width, height = self.sizes[number]
         return self.pixels[self.starts[number] : self.starts[number + 1]].reshape(height, width, 3)
 
 
 def noisy(rng: random.Random, box: Box, deviation: float = CORNER_NOISE) -> Box:
-    """`box` with each corner moved by Gaussian noise, still a box within the picture."""
+    """`box` with each corner moved by Gaussian noise, still a box within the image."""
     x0, y0, x1, y1 = (min(1000.0, max(0.0, value + rng.gauss(0, deviation))) for value in box.as_tuple())
     if x1 - x0 < 10 or y1 - y0 < 10:
         return box
@@ -75,9 +75,9 @@ def draw_pack(count: int, settings: Settings, *, seed: int = 0, processes: int =
     sizes: list[tuple[int, int]] = []
     firsts = [0]
     with get_context("fork").Pool(processes) if processes > 1 else nullcontext() as pool:
-        for pictures in pool.imap(_draw, jobs, chunksize=32) if pool else map(_draw, jobs):
-            pixels.extend(picture.reshape(-1) for picture in pictures)
-            sizes.extend((picture.shape[1], picture.shape[0]) for picture in pictures)
+        for images in pool.imap(_draw, jobs, chunksize=32) if pool else map(_draw, jobs):
+            pixels.extend(image.reshape(-1) for image in images)
+            sizes.extend((image.shape[1], image.shape[0]) for image in images)
             firsts.append(len(sizes))
     starts = np.concatenate([[0], np.cumsum([part.size for part in pixels])])
     return ScenePack(np.concatenate(pixels), starts, np.array(sizes, np.int32), np.array(firsts), seed)
@@ -86,7 +86,7 @@ def draw_pack(count: int, settings: Settings, *, seed: int = 0, processes: int =
 def _draw(job: tuple[int, int, Settings]) -> list[np.ndarray]:
     index, seed, settings = job
     made = make_sample("train", index, seed=seed)
-    rng = random.Random(f"look-{seed}-{index}")
+    rng = random.Random(f"lookup-{seed}-{index}")
     return list(draw_pictures(made, drawn_boxes(made, seed, index), settings, rng))
 
 
@@ -96,7 +96,7 @@ def drawn_boxes(made: SceneSample, seed: int, index: int) -> list[Box]:
 
 
 def evidence_boxes(rng: random.Random, gold: Sequence[Box]) -> list[Box]:
-    """The boxes that a lesson's evidence is made from: noisy gold, sometimes without the second."""
+    """The boxes that an example's evidence is made from: noisy gold, sometimes without the second."""
     kept = gold[:1] if rng.random() < MISSING_EVIDENCE else gold
     return [noisy(rng, box) for box in kept]
 

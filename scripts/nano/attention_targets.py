@@ -1,4 +1,4 @@
-"""Where nano should look while it writes a word: at the question, a picture, or its own thinking.
+"""Where nano should look while it writes a word: at the question, an image, or its own thinking.
 
 Places are found by tokens that every tokenizer of nano has: colours, digits, capitals, coordinates and the
 words that answers turn on always stand alone (`build_tokenizer`); what lies between may be one token or many.
@@ -9,31 +9,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from p2r.evidence import crop_region
-from p2r.nano.build import number_tokens
-from p2r.nano.gaze import Glance
-from p2r.nano.tower import CELL
 from p2r.scenes.layout import DIGITS
+from scripts.nano.attention_loss import AttentionTarget
+from scripts.nano.build import number_tokens
+from scripts.nano.tower import CELL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from p2r.nano.scenepack import ScenePack
     from p2r.scenes import SceneSample, Task
     from p2r.scenes.layout import SceneObject
     from p2r.settings import Settings
     from p2r.types import Box
+    from scripts.nano.scenepack import ScenePack
 
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
-class Pointer:
-    """Finds the glances of lessons.
+class TargetFinder:
+    """Finds the attention targets of examples.
 
-    Every method takes a lesson's `prompt` and `target`, token ids; a glance's positions count from the start
-    of the prompt.
+    Every method takes an example's `prompt` and `target`, token ids. Positions count from the start of the
+    prompt.
 
     Args:
-        pack: the scenes' pictures.
+        pack: the scenes' images.
         tokenizer: nano's.
         settings: for the geometry of crops.
     """
@@ -44,15 +44,17 @@ class Pointer:
         self.digits = {self.token(digit) for digit in DIGITS}
         self.pad = self.token("<|image_pad|>")
 
-    def finding(self, made: SceneSample, prompt: list[int], target: list[int], picture: int) -> list[Glance]:
+    def finding(
+        self, made: SceneSample, prompt: list[int], target: list[int], image: int
+    ) -> list[AttentionTarget]:
         """While a box is written: the object's colour in the question, its cell in the overview."""
-        glances = []
+        attention = []
         for count, place in enumerate(self._located(target)):
             thing = made.task.targets[count // 4]
-            cell = prompt.index(self.pad) + self._cell(thing, _WHOLE, picture)
+            cell = prompt.index(self.pad) + self._cell(thing, _WHOLE, image)
             named = prompt.index(self.token(thing.colour))
-            glances.append(Glance(len(prompt) + place - 1, (named,), cell))
-        return glances
+            attention.append(AttentionTarget(len(prompt) + place - 1, (named,), cell))
+        return attention
 
     def reading(
         self,
@@ -60,29 +62,31 @@ class Pointer:
         boxes: Sequence[Box],
         prompt: list[int],
         target: list[int],
-        pictures: Sequence[int],
-    ) -> list[Glance]:
+        images: Sequence[int],
+    ) -> list[AttentionTarget]:
         """While a digit or letter is written: the colour just named, the object's cell in its crop."""
         if made.task.family == "position":
-            return self._locating(made.task, prompt, target, pictures[0])
+            return self._locating(made.task, prompt, target, images[0])
         (width, height), pads = made.size, [k for k, token in enumerate(prompt) if token == self.pad]
-        glances = []
-        start = self.count(pictures[0])
-        for thing, box, picture in zip(made.task.targets, boxes, pictures[1:], strict=False):
+        attention = []
+        start = self.count(images[0])
+        for thing, box, image in zip(made.task.targets, boxes, images[1:], strict=False):
             x0, y0, x1, y1 = crop_region(box, made.size, self.settings.geometry)
-            cell = start + self._cell(thing, (x0 / width, y0 / height, x1 / width, y1 / height), picture)
-            start += self.count(picture)
+            cell = start + self._cell(thing, (x0 / width, y0 / height, x1 / width, y1 / height), image)
+            start += self.count(image)
             named = place = target.index(self.token(thing.colour))
             for letter in thing.text:
                 place = target.index(self.token(letter), place + 1)
-                glances.append(Glance(len(prompt) + place - 1, (len(prompt) + named,), pads[cell]))
-        return glances
+                attention.append(AttentionTarget(len(prompt) + place - 1, (len(prompt) + named,), pads[cell]))
+        return attention
 
-    def _locating(self, task: Task, prompt: list[int], target: list[int], overview: int) -> list[Glance]:
+    def _locating(
+        self, task: Task, prompt: list[int], target: list[int], overview: int
+    ) -> list[AttentionTarget]:
         """While "at x = 310" is written: the colour just named, the tag's cell in the overview."""
         start, first = len(prompt), prompt.index(self.pad)
         return [
-            Glance(
+            AttentionTarget(
                 start + place - 1,
                 (start + target.index(self.token(thing.colour)),),
                 first + self._cell(thing, _WHOLE, overview),
@@ -94,7 +98,7 @@ class Pointer:
         """Where coordinates stand."""
         return [place for place, token in enumerate(target) if token in self.coordinates]
 
-    def concluding(self, task: Task, prompt: list[int], target: list[int]) -> list[Glance]:
+    def concluding(self, task: Task, prompt: list[int], target: list[int]) -> list[AttentionTarget]:
         """While a result, a relation or an option's letter is written: what it follows from."""
         start = len(prompt)
         if task.family == "arithmetic":
@@ -104,32 +108,32 @@ class Pointer:
         option = self.token(task.answer)
         # "\nB. red tag": the first word of the right option.
         shown = prompt.index(option) + 2
-        glances = []
+        attention = []
         if task.family == "position":
             # "The red tag is left": from both coordinates.
             first, second = (start + place for place in self._located(target))
             relation = start + target.index(prompt[shown])
-            glances.append(Glance(relation - 1, (first, second), shown))
+            attention.append(AttentionTarget(relation - 1, (first, second), shown))
         if task.family == "compare":
-            glances += self._compared(task, start, target, prompt[shown])
+            attention += self._compared(task, start, target, prompt[shown])
         letter = len(target) - 1 - target[::-1].index(option)
         written = [place for place, token in enumerate(target[:letter]) if token == prompt[shown]]
         if written:
-            glances.append(Glance(start + letter - 1, (start + written[-1],), shown))
-        return glances
+            attention.append(AttentionTarget(start + letter - 1, (start + written[-1],), shown))
+        return attention
 
-    def _computed(self, start: int, target: list[int]) -> Glance:
+    def _computed(self, start: int, target: list[int]) -> AttentionTarget:
         """The result of "7 + 2 = 9" follows from what stands three and one tokens before the equals sign."""
         equals = start + target.index(self.token(" = "))
-        return Glance(equals, (equals - 1, equals - 3), equals - 3)
+        return AttentionTarget(equals, (equals - 1, equals - 3), equals - 3)
 
-    def _compared(self, task: Task, start: int, target: list[int], word: int) -> Iterator[Glance]:
+    def _compared(self, task: Task, start: int, target: list[int], word: int) -> Iterator[AttentionTarget]:
         if task.text.startswith("Do "):
             # "8 - 3 = 5. So no": from the difference.
             computed = self._computed(start, target)
             yield computed
             result = computed.position + 1
-            yield Glance(start + target.index(word, result - start) - 1, (result,), result)
+            yield AttentionTarget(start + target.index(word, result - start) - 1, (result,), result)
             return
         # "The larger digit is 8, on the red tag": from both digits, then from the one to its colour.
         first, second = (
@@ -138,16 +142,16 @@ class Pointer:
         wanted = self.token("larger" if "larger" in task.text else "smaller")
         winner = self._digit(target, target.index(wanted))
         source = start + target.index(target[winner])
-        yield Glance(start + winner - 1, (start + first, start + second), source)
-        yield Glance(start + target.index(word, winner) - 1, (start + winner,), source)
+        yield AttentionTarget(start + winner - 1, (start + first, start + second), source)
+        yield AttentionTarget(start + target.index(word, winner) - 1, (start + winner,), source)
 
     def _digit(self, target: list[int], after: int) -> int:
         """Where the next digit stands."""
         return next(place for place in range(after, len(target)) if target[place] in self.digits)
 
-    def count(self, picture: int) -> int:
-        """How many visual tokens a picture has."""
-        width, height = self.pack.sizes[picture]
+    def count(self, image: int) -> int:
+        """How many visual tokens an image has."""
+        width, height = self.pack.sizes[image]
         return int(width * height) // CELL**2
 
     def token(self, text: str) -> int:
@@ -155,9 +159,9 @@ class Pointer:
         (token,) = self.tokenizer.encode(text, add_special_tokens=False)
         return int(token)
 
-    def _cell(self, thing: SceneObject, rect: tuple[float, float, float, float], picture: int) -> int:
-        """Which visual token of `picture`, a view of `rect`, holds the centre of `thing`."""
-        columns, rows = (int(side) // CELL for side in self.pack.sizes[picture])
+    def _cell(self, thing: SceneObject, rect: tuple[float, float, float, float], image: int) -> int:
+        """Which visual token of `image`, a view of `rect`, holds the centre of `thing`."""
+        columns, rows = (int(side) // CELL for side in self.pack.sizes[image])
         x0, y0, x1, y1 = rect
         across, down = (thing.x - x0) / (x1 - x0), (thing.y - y0) / (y1 - y0)
         column = min(columns - 1, max(0, int(across * columns)))

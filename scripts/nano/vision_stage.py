@@ -15,25 +15,25 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from p2r.nano.build import number_tokens
-from p2r.nano.charts import SIDE, SIZES, Charts
-from p2r.nano.tower import CELL, encode
 from p2r.scenes import COLOURS, GROUNDS
 from p2r.scenes.layout import CODE_LETTERS, DIGITS
+from scripts.nano.build import number_tokens
+from scripts.nano.glyph_data import SIDE, SIZES, GlyphImages
+from scripts.nano.tower import CELL, encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from p2r.nano.charts import Distance
+    from scripts.nano.glyph_data import Distance
 
 _SCALE = 25.0
 # Writing is learned last and matters most.
 _WEIGHTS = {"digit": 2.0, "letter1": 1.5, "letter2": 1.5}
-# The groups of one step: how far, how many pictures; each group has one size.
+# The groups of one step: how far, how many images; each group has one size.
 _GROUPS: tuple[tuple[Distance, int], ...] = (("near", 12), ("near", 12), ("far", 16))
 
 
-class SeeingHead(nn.Module):
+class GlyphHead(nn.Module):
     """Scores merged tokens against word embeddings; (tokens, hidden) → losses and hit rates."""
 
     def __init__(self, embeddings: nn.Embedding, tokenizer: Any) -> None:
@@ -73,7 +73,7 @@ class SeeingHead(nn.Module):
 
         Args:
             tokens: merged visual tokens.
-            names: int64, (n, 4), as `Charts.names`; colour −1 where the cell holds no centre.
+            names: int64, (n, 4), as `GlyphImages.names`; colour −1 where the cell holds no centre.
             places: float32, (n, 4), box corners 0–1000; NaN where it holds none.
             grounds: int64, (n,).
             near: bool, (n,): whether writing is readable.
@@ -97,7 +97,7 @@ class SeeingHead(nn.Module):
                 names[plate_near, 3],
             ),
         }
-        # A far picture has nothing to read, and a window may hold no plate.
+        # A far image has nothing to read, and a window may hold no plate.
         logits = {name: pair for name, pair in logits.items() if len(pair[1])}
         losses = {
             name: _WEIGHTS.get(name, 1.0) * functional.cross_entropy(*pair) for name, pair in logits.items()
@@ -117,24 +117,24 @@ class SeeingHead(nn.Module):
         return sum(losses.values(), torch.zeros(())), hits
 
 
-def see_step(
-    visual: nn.Module, head: SeeingHead, charts: Charts, rng: np.random.Generator
+def vision_step(
+    visual: nn.Module, head: GlyphHead, glyphs: GlyphImages, rng: np.random.Generator
 ) -> dict[str, float]:
     """Accumulate the gradients of one step; returns mean hit rates."""
     totals: dict[str, list[float]] = {}
-    for distance, pictures in _GROUPS:
+    for distance, images in _GROUPS:
         sizes = SIZES[distance]
         width, height = list(sizes)[rng.choice(len(sizes), p=list(sizes.values()))]
-        rows = rng.choice(np.flatnonzero(charts.near == (distance == "near")), pictures)
-        pixels, names, places = windows(charts, rows, (width, height), rng)
+        rows = rng.choice(np.flatnonzero(glyphs.near == (distance == "near")), images)
+        pixels, names, places = windows(glyphs, rows, (width, height), rng)
         tokens = encode(visual, [torch.from_numpy(pixels)])[0]
         cells = tokens.shape[1]
         loss, hits = head(
             tokens.flatten(0, 1),
             torch.from_numpy(names).view(-1, 4),
             torch.from_numpy(places).view(-1, 4),
-            torch.from_numpy(charts.grounds[rows].astype(np.int64)).repeat_interleave(cells),
-            torch.from_numpy(charts.near[rows]).repeat_interleave(cells),
+            torch.from_numpy(glyphs.grounds[rows].astype(np.int64)).repeat_interleave(cells),
+            torch.from_numpy(glyphs.near[rows]).repeat_interleave(cells),
         )
         (loss / len(_GROUPS)).backward()
         for name, value in {f"loss_{distance}": loss.item(), **hits}.items():
@@ -143,9 +143,9 @@ def see_step(
 
 
 def windows(
-    charts: Charts, rows: np.ndarray, size: tuple[int, int], rng: np.random.Generator
+    glyphs: GlyphImages, rows: np.ndarray, size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Random windows of charts and, for each of their cells, the thing whose centre it holds.
+    """Random windows of glyphs and, for each of their cells, the thing whose centre it holds.
 
     Returns:
         pixels: uint8, (n, height, width, 3).
@@ -160,14 +160,14 @@ def windows(
     places = np.full((len(rows), cells, 4), np.nan, np.float32)
     for position, row in enumerate(rows):
         left, top = rng.integers(0, SIDE - width + 1), rng.integers(0, SIDE - height + 1)
-        pixels[position] = charts.pixels[row, top : top + height, left : left + width]
-        boxes = charts.boxes[row] - np.array([left, top, left, top], np.float32)
+        pixels[position] = glyphs.pixels[row, top : top + height, left : left + width]
+        boxes = glyphs.boxes[row] - np.array([left, top, left, top], np.float32)
         centre_x, centre_y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
         for thing in np.flatnonzero(
             (centre_x >= 0) & (centre_x < width) & (centre_y >= 0) & (centre_y < height)
         ):
             cell = int(centre_y[thing] // CELL) * columns + int(centre_x[thing] // CELL)
-            names[position, cell] = charts.names[row, thing]
+            names[position, cell] = glyphs.names[row, thing]
             scale = np.array([1000 / width, 1000 / height] * 2, np.float32)
             places[position, cell] = np.clip(boxes[thing] * scale, 0, 1000)
     return pixels, names, places

@@ -1,4 +1,4 @@
-"""Visual tokens of a pack's pictures, encoded once for a frozen tower."""
+"""Visual tokens of a pack's images, encoded once for a frozen tower."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from p2r.nano.tower import CELL, encode
+from scripts.nano.tower import CELL, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from p2r.nano.scenepack import ScenePack
+    from scripts.nano.scenepack import ScenePack
 
-    # Numbers of a pack's pictures → their visual tokens, each (tokens, hidden).
-    Look = Callable[[Sequence[int]], list[torch.Tensor]]
+    # Numbers of a pack's images → their visual tokens, each (tokens, hidden).
+    TokenLookup = Callable[[Sequence[int]], list[torch.Tensor]]
 
 
 def encode_pack(visual: Any, pack: ScenePack, hidden: int) -> torch.Tensor:
-    """The visual tokens of every picture of a pack: float16, (all tokens, hidden)."""
+    """The visual tokens of every image of a pack: float16, (all tokens, hidden)."""
     tokens = torch.empty(int(pack.starts[-1]) // (3 * CELL**2), hidden, dtype=torch.float16)
     by_size: dict[tuple[int, int], list[int]] = {}
     for number, (width, height) in enumerate(pack.sizes.tolist()):
@@ -28,14 +28,14 @@ def encode_pack(visual: Any, pack: ScenePack, hidden: int) -> torch.Tensor:
         for numbers in by_size.values():
             for begin in range(0, len(numbers), 16):
                 chunk = numbers[begin : begin + 16]
-                stack = torch.from_numpy(np.stack([pack.picture(number) for number in chunk]))
+                stack = torch.from_numpy(np.stack([pack.image(number) for number in chunk]))
                 for number, row in zip(chunk, encode(visual, [stack])[0], strict=True):
                     start = int(pack.starts[number]) // (3 * CELL**2)
                     tokens[start : start + len(row)] = row.half()
     return tokens
 
 
-def remember(tokens: torch.Tensor, pack: ScenePack) -> Look:
-    """Looks pictures up in `tokens`, as `encode_pack` makes them."""
+def token_lookup(tokens: torch.Tensor, pack: ScenePack) -> TokenLookup:
+    """Looks images up in `tokens`, as `encode_pack` makes them."""
     starts = pack.starts // (3 * CELL**2)
     return lambda numbers: [tokens[int(starts[n]) : int(starts[n + 1])].float() for n in numbers]

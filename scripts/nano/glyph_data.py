@@ -1,8 +1,8 @@
-"""Charts: small pictures full of tags and plates, with a label for each, to teach the vision tower to see.
+"""Glyph images: small images full of tags and plates, each with a label: what the vision tower learns from.
 
-A scene's crop shows one or two glyphs, a chart eight, so the same minutes teach it to read sooner. `near`
-charts show things as large as crops do, `far` charts as small as overviews do (there only colour, kind and
-place are taught). A random window of the size that the model uses is cut at each use, so that glyphs meet the
+A scene's crop shows one or two glyphs, a glyph image eight, so that it learns to read sooner. `near` images
+show things as large as crops do, `far` images as small as overviews do (there only colour, kind and
+place are taught). A random window of the size that the model uses is cut at each use, so that they meet the
 patch grid at every offset.
 """
 
@@ -33,7 +33,7 @@ Distance = Literal["near", "far"]
 
 SIDE = 288
 PLACES = 8
-# The sizes in which the planner shows pictures at nano's budget, (width, height), and how often it does.
+# The sizes in which the planner shows images at nano's budget, (width, height), and how often it does.
 SIZES: dict[Distance, dict[tuple[int, int], float]] = {
     "near": {(256, 160): 0.34, (224, 192): 0.25, (192, 224): 0.2, (160, 256): 0.13, (224, 224): 0.08},
     "far": {
@@ -53,12 +53,12 @@ _COLOUR_NAMES, _GROUND_NAMES = tuple(COLOURS), tuple(GROUNDS)
 
 
 @dataclass(frozen=True, slots=True)
-class Charts:
-    """Charts and what is on them.
+class GlyphImages:
+    """GlyphImages and what is on them.
 
     Attributes:
         pixels: uint8, (n, 288, 288, 3).
-        boxes: float32, (n, 8, 4), pixels; NaN where a chart has fewer than eight things.
+        boxes: float32, (n, 8, 4), pixels; NaN where a glyph image has fewer than eight things.
         names: int16, (n, 8, 4): colour, kind (tag 0, plate 1), digit or first letter, second letter;
             −1 for none.
         grounds: int16, (n,).
@@ -72,19 +72,19 @@ class Charts:
     near: np.ndarray
 
 
-def draw_charts(count: int, *, seed: int, processes: int = 2) -> Charts:
-    """Draw `count` charts, half of them near."""
+def draw_glyphs(count: int, *, seed: int, processes: int = 2) -> GlyphImages:
+    """Draw `count` glyphs, half of them near."""
     jobs = [(seed, index) for index in range(count)]
     with get_context("fork").Pool(processes) as pool:
         return _stack(pool.imap(_chart, jobs, chunksize=32))
 
 
-def _stack(rows: Iterable[tuple[np.ndarray, ...]]) -> Charts:
-    return Charts(*(np.stack(column) for column in zip(*rows, strict=True)))
+def _stack(rows: Iterable[tuple[np.ndarray, ...]]) -> GlyphImages:
+    return GlyphImages(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
 def _chart(job: tuple[int, int]) -> tuple[np.ndarray, ...]:
-    rng = random.Random(f"chart-{job[0]}-{job[1]}")
+    rng = random.Random(f"glyph image-{job[0]}-{job[1]}")
     near = job[1] % 2 == 0
     ground = rng.choice(_GROUND_NAMES)
     things = _things(rng, "near" if near else "far")
@@ -171,10 +171,10 @@ def ground_window(
     ground: str, *, near: bool, rng: random.Random, size: tuple[int, int] = (SIDE, SIDE)
 ) -> np.ndarray:
     """A random window, perhaps mirrored, of a texture of `ground`: uint8, (height, width, 3)."""
-    look = rng.choice(_ground_pool(near)[ground])
-    side = look.shape[0]
+    lookup = rng.choice(_ground_pool(near)[ground])
+    side = lookup.shape[0]
     left, top = rng.randint(0, side - size[0]), rng.randint(0, side - size[1])
-    window = look[top : top + size[1], left : left + size[0]]
+    window = lookup[top : top + size[1], left : left + size[0]]
     if rng.random() < 0.5:
         window = window[:, ::-1]
     return np.ascontiguousarray(window)

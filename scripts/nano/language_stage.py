@@ -1,7 +1,7 @@
 """Stage `speak`: the language model learns both roles from the frozen tower's tokens.
 
-Each step holds a batch of perceive lessons, one of answers (reason with crops, think, direct) and, later, one
-of drills, so that lengths within a batch are alike. The losses cover the target only.
+Each step holds a batch of perceive examples, one of answers (reason with crops, think, direct) and, later,
+one of drills, so that lengths within a batch are alike. The losses cover the target only.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from p2r.nano.gaze import gaze_loss, watched
-from p2r.nano.tower import CELL
+from scripts.nano.attention_loss import attention_loss, watched
+from scripts.nano.tower import CELL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.nano.classroom import Classroom, Lesson, Task
-    from p2r.nano.looking import Look
-    from p2r.nano.loop import Metrics
+    from scripts.nano.loop import Metrics
+    from scripts.nano.sft_data import Example, ExampleBuilder, Task
+    from scripts.nano.token_cache import TokenLookup
 
-# Lessons of a step, up to a step: perceive lessons, answers, drills. Finding takes more of them at first,
+# Examples of a step, up to a step: perceive examples, answers, drills. Finding takes more of them at first,
 # concluding later.
 _MIXES: tuple[tuple[float, tuple[int, int, int]], ...] = (
     (1_300, (40, 14, 0)),
@@ -32,19 +32,19 @@ _MIXES: tuple[tuple[float, tuple[int, int, int]], ...] = (
     (2_600, (10, 40, 64)),
     (math.inf, (10, 40, 20)),
 )
-# What a drill weighs, where a lesson with pictures weighs one.
+# What a drill weighs, where an example with images weighs one.
 _DRILL = 0.3
 # The weight of the loss on attention.
-_GAZE = 0.5
+_ATTENTION = 0.5
 
 
-def place_ids(lesson: Lesson, sizes: np.ndarray, image_token: int) -> np.ndarray:
-    """Interleaved-MRoPE positions of a lesson: int64, (3, length); the same as transformers computes."""
-    ids = np.array(lesson.prompt + lesson.target)
+def place_ids(example: Example, sizes: np.ndarray, image_token: int) -> np.ndarray:
+    """Interleaved-MRoPE positions of an example: int64, (3, length); the same as transformers computes."""
+    ids = np.array(example.prompt + example.target)
     places = np.empty((3, len(ids)), np.int64)
     pads = np.flatnonzero(ids == image_token)
     cursor, position, used = 0, 0, 0
-    for number in lesson.pictures:
+    for number in example.images:
         columns, rows = (int(side) // CELL for side in sizes[number])
         begin = int(pads[used])
         places[:, cursor:begin] = position + np.arange(begin - cursor)
@@ -59,25 +59,27 @@ def place_ids(lesson: Lesson, sizes: np.ndarray, image_token: int) -> np.ndarray
     return places
 
 
-def study(model: Any, room: Classroom, look: Look, lessons: Sequence[Lesson], share: float) -> Metrics:
+def accumulate_gradients(
+    model: Any, builder: ExampleBuilder, lookup: TokenLookup, examples: Sequence[Example], share: float
+) -> Metrics:
     """Accumulate the gradients of one batch, weighted by `share`; returns its loss and hit rates."""
     config = model.config
-    length = max(len(lesson.prompt) + len(lesson.target) for lesson in lessons)
-    ids = torch.zeros(len(lessons), length, dtype=torch.long)
-    wanted = torch.full((len(lessons), length), -100)
-    places = torch.zeros(3, len(lessons), length, dtype=torch.long)
-    for row, lesson in enumerate(lessons):
-        both = lesson.prompt + lesson.target
+    length = max(len(example.prompt) + len(example.target) for example in examples)
+    ids = torch.zeros(len(examples), length, dtype=torch.long)
+    wanted = torch.full((len(examples), length), -100)
+    places = torch.zeros(3, len(examples), length, dtype=torch.long)
+    for row, example in enumerate(examples):
+        both = example.prompt + example.target
         ids[row, : len(both)] = torch.tensor(both)
         # Position t predicts token t + 1.
-        wanted[row, len(lesson.prompt) - 1 : len(both) - 1] = torch.tensor(lesson.target)
+        wanted[row, len(example.prompt) - 1 : len(both) - 1] = torch.tensor(example.target)
         places[:, row, : len(both)] = torch.from_numpy(
-            place_ids(lesson, room.pack.sizes, config.image_token_id)
+            place_ids(example, builder.pack.sizes, config.image_token_id)
         )
     words = model.model.language_model.embed_tokens
     embedded = words(ids)
-    if numbers := [number for lesson in lessons for number in lesson.pictures]:
-        visual = torch.cat(look(numbers))
+    if numbers := [number for example in examples for number in example.images]:
+        visual = torch.cat(lookup(numbers))
         embedded = embedded.masked_scatter((ids == config.image_token_id)[..., None], visual)
     # Padding stands on the right, where a causal model never looks back at it: no mask is needed.
     with watched(model.model.language_model) as seen:
@@ -86,41 +88,41 @@ def study(model: Any, room: Classroom, look: Look, lessons: Sequence[Lesson], sh
     logits = hidden[asked] @ words.weight.T
     gold = wanted[asked]
     loss = functional.cross_entropy(logits, gold)
-    gaze, hit = gaze_loss(seen, [lesson.glances for lesson in lessons])
-    (share * (loss + _GAZE * gaze)).backward()  # type: ignore[no-untyped-call]
+    attention, hit = attention_loss(seen, [example.attention for example in examples])
+    (share * (loss + _ATTENTION * attention)).backward()  # type: ignore[no-untyped-call]
     right = logits.argmax(-1) == gold
     owner = asked.nonzero()[:, 0]
-    wrong = torch.zeros(len(lessons)).index_add_(0, owner, (~right).float())
+    wrong = torch.zeros(len(examples)).index_add_(0, owner, (~right).float())
     names = {"perceive": "gaze_finding", "drill": "gaze_concluding"}
-    metrics: Metrics = {names.get(lessons[0].task, "gaze_reading"): hit}
-    for task in {lesson.task for lesson in lessons}:
-        rows = torch.tensor([lesson.task == task for lesson in lessons])
+    metrics: Metrics = {names.get(examples[0].task, "gaze_reading"): hit}
+    for task in {example.task for example in examples}:
+        rows = torch.tensor([example.task == task for example in examples])
         each = functional.cross_entropy(logits[rows[owner]], gold[rows[owner]]) if rows.any() else loss
         metrics[f"loss_{task}"] = float(each.detach())
         metrics[f"exact_{task}"] = float((wrong[rows] == 0).float().mean())
     return metrics
 
 
-def speak_step(model: Any, room: Classroom, look: Look, number: int) -> Metrics:
+def language_step(model: Any, builder: ExampleBuilder, lookup: TokenLookup, number: int) -> Metrics:
     """One step of the language model on a frozen tower.
 
     Args:
         model: nano.
-        room: the lessons.
-        look: the visual tokens of the room's pack.
-        number: the step, which seeds its lessons.
+        builder: the examples.
+        lookup: the visual tokens of the builder's pack.
+        number: the step, which seeds its examples.
     """
     finding, answering, drilled = next(mix for end, mix in _MIXES if number < end)
     rng = random.Random(f"speak-{number}")
     kinds: tuple[Task, ...] = (*("reason",) * 6, "think", "direct")
     batches = (
-        [room.lesson("perceive", rng.randrange(room.scenes), rng) for _ in range(finding)],
-        [room.lesson(rng.choice(kinds), room.answerable(rng), rng) for _ in range(answering)],
-        [room.drill(rng) for _ in range(drilled)],
+        [builder.example("perceive", rng.randrange(builder.scenes), rng) for _ in range(finding)],
+        [builder.example(rng.choice(kinds), builder.answerable(rng), rng) for _ in range(answering)],
+        [builder.drill(rng) for _ in range(drilled)],
     )
     weights = (finding, answering, _DRILL * drilled)
     metrics: Metrics = {}
-    for lessons, weight in zip(batches, weights, strict=True):
-        if lessons:
-            metrics |= study(model, room, look, lessons, weight / sum(weights))
+    for examples, weight in zip(batches, weights, strict=True):
+        if examples:
+            metrics |= accumulate_gradients(model, builder, lookup, examples, weight / sum(weights))
     return metrics

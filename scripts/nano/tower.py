@@ -1,8 +1,8 @@
-"""The vision tower on batches of pictures: the mathematics of transformers' forward, faster on a CPU.
+"""The vision tower on batches of images: the mathematics of transformers' forward, faster on a CPU.
 
 Two things are slow in the stock forward: the patch embedding as a `Conv3d` (its kernel is its stride, so
-it is a linear layer; and both frames of a still picture are equal, so their kernels add up), and attention
-called once for each picture (here: once for all pictures of one size). tests/nano/test_tower.py compares
+it is a linear layer; and both frames of a still image are equal, so their kernels add up), and attention
+called once for each image (here: once for all images of one size). tests/nano/test_tower.py compares
 the two forwards.
 """
 
@@ -21,23 +21,23 @@ PATCH = 16
 CELL = 32
 
 
-def patches_of(pictures: torch.Tensor) -> torch.Tensor:
-    """Cut pictures into patches in the order of 2×2 merge blocks.
+def patches_of(images: torch.Tensor) -> torch.Tensor:
+    """Cut images into patches in the order of 2×2 merge blocks.
 
     Args:
-        pictures: uint8, (n, height, width, 3), sides multiples of 32.
+        images: uint8, (n, height, width, 3), sides multiples of 32.
 
     Returns:
         float32 in −1…1, (n, patches, 768), each patch as (channel, row, column).
     """
-    count, height, width, _ = pictures.shape
-    blocks = pictures.view(count, height // CELL, 2, PATCH, width // CELL, 2, PATCH, 3)
+    count, height, width, _ = images.shape
+    blocks = images.view(count, height // CELL, 2, PATCH, width // CELL, 2, PATCH, 3)
     ordered = blocks.permute(0, 1, 4, 2, 5, 7, 3, 6).reshape(count, -1, 3 * PATCH * PATCH)
     return ordered.float().div_(127.5).sub_(1)
 
 
 def encode(visual: Any, groups: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Visual tokens of pictures grouped by size.
+    """Visual tokens of images grouped by size.
 
     Args:
         visual: the model's vision tower (`model.model.visual`).
@@ -98,7 +98,7 @@ def _rotate(x: torch.Tensor) -> torch.Tensor:
 
 
 def _positions(visual: Any, height: int, width: int) -> tuple[Any, torch.Tensor, torch.Tensor]:
-    """Position-embedding taps and rotations of one picture size (in patches)."""
+    """Position-embedding taps and rotations of one image size (in patches)."""
     indices, weights = _taps(visual.num_grid_per_side, height, width)
     cos, sin = visual.rotary_pos_emb(weights, _place(height, width))
     return (indices, weights), cos, sin
