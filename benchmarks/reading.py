@@ -25,8 +25,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p2r.answers import read_answer
 from p2r.evaluation.benchmarks import open_benchmark
+from p2r.parsing.answers import read_answer
 from p2r.types import LETTERS, Question
 
 if TYPE_CHECKING:

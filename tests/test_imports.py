@@ -16,8 +16,23 @@ import p2r
 
 SOURCE = Path(p2r.__file__).parent
 CORE = [
-    *("p2r.types", "p2r.errors", "p2r.settings", "p2r.prompts", "p2r.images", "p2r.evidence", "p2r.parse"),
-    *("p2r.answers", "p2r.scoring", "p2r.scoring.judge", "p2r.models.base", "p2r.pipeline", "p2r.progress"),
+    *(
+        "p2r.types",
+        "p2r.errors",
+        "p2r.settings",
+        "p2r.prompts",
+        "p2r.images",
+        "p2r.evidence",
+        "p2r.parsing.perception",
+    ),
+    *(
+        "p2r.parsing.answers",
+        "p2r.scoring",
+        "p2r.scoring.judge",
+        "p2r.models.base",
+        "p2r.pipeline",
+        "p2r.progress",
+    ),
     *("p2r.record", "p2r.samples", "p2r.doctor"),
 ]
 HEAVY = [
@@ -149,7 +164,16 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
             "p2r.types.Perception",
             "p2r.types.Score",
         ),
-        *("p2r.prompts", "p2r.parse", "p2r.answers", "p2r.evidence", "p2r.pipeline", "p2r.scoring", *DOORS),
+        *(
+            "p2r.prompts",
+            "p2r.parsing.perception",
+            "p2r.parsing.answers",
+            "p2r.parsing.options",
+            "p2r.evidence",
+            "p2r.pipeline",
+            "p2r.scoring",
+            *DOORS,
+        ),
     ),
     "pipeline.py": ("p2r.types.Sample", "p2r.samples", "p2r.scoring", *DOORS),
     "prompts.py": ("p2r.types.Sample", "p2r.pipeline", *DOORS),

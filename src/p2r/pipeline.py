@@ -14,13 +14,14 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from p2r.answers import read_answer
 from p2r.errors import InputError, ModelError
 from p2r.evidence import build_evidence, plain_overview
 from p2r.images import ImageSource, Limits
 from p2r.models import DEFAULT_MODEL
 from p2r.models.base import Sampling
-from p2r.parse import parse_perception, split_thinking
+from p2r.parsing.answers import read_answer
+from p2r.parsing.perception import parse_perception
+from p2r.parsing.thinking import split_thinking
 from p2r.private_loop import PrivateLoop
 from p2r.progress import Progress, complete
 from p2r.prompts import direct_messages, perceive_messages, reason_messages

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from p2r.answers import read_option
 from p2r.errors import InputError, file_problem
+from p2r.parsing.answers import read_option
+from p2r.parsing.options import split_options
 from p2r.scoring.number import Quantity, read_quantity
 from p2r.types import AnswerType, Box, Question, Sample
-from p2r.written_options import split_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ class _Row(BaseModel):
 def read_samples(path: Path) -> list[Sample]:
     """Read a JSON-lines file of samples.
 
-    Without `choices`, options that stand in the text of the question are read (see `p2r.written_options`),
+    Without `choices`, options that stand in the text of the question are read (see `p2r.parsing.options`),
     unless `choices` is empty or `answer_type` says that there are none.
     Without an `answer_type`, a question with choices is of type `choice`, one whose answer is a plain number
     of type `number`, any other of type `free`. The answer of a choice question may be the letter or the exact

@@ -10,7 +10,7 @@ from PIL import Image
 
 from p2r.evidence import build_evidence, plain_overview
 from p2r.images import ImageSource, Picture
-from p2r.parse import parse_perception
+from p2r.parsing.perception import parse_perception
 from p2r.prompts import perceive_messages, reason_messages
 from p2r.scenes import COLOURS, make_sample
 from p2r.types import Question

@@ -17,12 +17,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2r.answers import read_option
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks.rows import optional_text, text
+from p2r.parsing.answers import read_option
+from p2r.parsing.options import split_options
 from p2r.samples import infer_type
 from p2r.types import Question
-from p2r.written_options import split_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pybase64
 
 from p2r.errors import InputError
+from p2r.parsing.options import legal_choices, split_options, without_marks
 from p2r.types import LETTERS, Box
-from p2r.written_options import legal_choices, split_options, without_marks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

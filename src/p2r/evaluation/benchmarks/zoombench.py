@@ -19,8 +19,8 @@ from p2r.evaluation.benchmarks.rows import (
 )
 from p2r.evaluation.benchmarks.table import Table
 from p2r.evaluation.benchmarks.tabular import Tabular
+from p2r.parsing.options import split_options
 from p2r.types import Question, Sample
-from p2r.written_options import split_options
 
 if TYPE_CHECKING:
     from pathlib import Path

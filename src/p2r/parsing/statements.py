@@ -20,8 +20,8 @@ import itertools
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from p2r import statement_patterns as patterns
-from p2r.statement_patterns import ANSWER, CLAIM, CORRECT, LOOSE, MASK, NAMED
+from p2r.parsing import _statement_patterns as patterns
+from p2r.parsing._statement_patterns import ANSWER, CLAIM, CORRECT, LOOSE, MASK, NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

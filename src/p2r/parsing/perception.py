@@ -1,6 +1,6 @@
 """The perceiver's text → `Perception`. Total: a model's text is hostile input, and nothing here raises.
 
-What counts, and what is dropped or mended with a reason (each is shown in tests/test_parse.py):
+What counts, and what is dropped or mended with a reason (each is shown in tests/parsing/test_perception.py):
 
 - Boxes outside a <think> block, in any list or object, fenced or in prose, complete or cut off, and in the
   markup of grounding models (box_markup.py). A box whose coordinates are complete counts even if its label
@@ -27,11 +27,12 @@ import re
 from itertools import zip_longest
 from typing import NamedTuple
 
-from p2r.box_markup import MarkupReader
 from p2r.errors import InputError
-from p2r.loose_json import LooseList, Root, read_loose_json
+from p2r.parsing.box_markup import MarkupReader
+from p2r.parsing.boxes import BoxCollector, WrittenBox, two_points
+from p2r.parsing.lenient_json import LenientList, Root, read_lenient_json
+from p2r.parsing.thinking import split_thinking
 from p2r.types import BOX_FORMATS, Box, BoxFormat, Perception
-from p2r.written_boxes import BoxReader, WrittenBox, two_points
 
 MAX_BOXES = 32
 MAX_CHARS = 50_000
@@ -39,37 +40,7 @@ MIN_SIDE = 1.0  # 0–1000: 8 pixels of an 8K picture
 SAME_IOU = 0.9
 _TOLERANCE = 0.01  # how far beyond its range a coordinate may lie before another box format is suspected
 
-_THINK_TAG = re.compile(r"<(/?)think\s{0,8}>", re.IGNORECASE)
 _ESCAPED_JSON = re.compile(r'[\[{]\s{0,8}\\"')  # JSON that was encoded twice
-
-
-class ThinkingSplit(NamedTuple):
-    """A text split at its thinking.
-
-    Attributes:
-        before: what precedes the first <think>; empty without one.
-        thinking: from the first <think> (or the start, where the chat template opened it) to the last
-            </think>, or to the end.
-        after: what follows the thinking; None when the thinking never ends.
-    """
-
-    before: str
-    thinking: str
-    after: str | None
-
-
-def split_thinking(text: str) -> ThinkingSplit:
-    """Split a text at its <think> tags; without any, all of it is `after`."""
-    tags = list(_THINK_TAG.finditer(text))
-    if not tags:
-        return ThinkingSplit("", "", text)
-    first, last = tags[0], tags[-1]
-    opened = not first[1]
-    before = text[: first.start()] if opened else ""
-    start = first.end() if opened else 0
-    if not last[1]:
-        return ThinkingSplit(before, text[start:].strip(), None)
-    return ThinkingSplit(before, text[start : last.start()].strip(), text[last.end() :])
 
 
 def parse_perception(
@@ -93,7 +64,7 @@ def parse_perception(
     scale = _scale(box_format, size)
     before, thinking, after = split_thinking(text)
     visible = f"{before} {after or ''}".strip()
-    reader = BoxReader()
+    reader = BoxCollector()
     if len(visible) > MAX_CHARS:
         reader.say(f"only the first {MAX_CHARS} of {len(visible)} characters were read")
         visible = visible[:MAX_CHARS]
@@ -117,9 +88,9 @@ def parse_perception(
     return Perception("malformed", (), first + reader.reasons, text, (), warning)
 
 
-def _read(visible: str, reader: BoxReader) -> None:
+def _read(visible: str, reader: BoxCollector) -> None:
     """Collect what is written as boxes: in JSON, and in the text around it."""
-    found = read_loose_json(visible)
+    found = read_lenient_json(visible)
     for note in found.notes:
         reader.say(note)
     markup = MarkupReader(reader)
@@ -132,7 +103,7 @@ def _read(visible: str, reader: BoxReader) -> None:
             paired = False
         elif following and _are_corners(visible, root, following):
             paired = True
-            reader.visit(LooseList([root.node, following.node], closed=True), markup.label)
+            reader.visit(LenientList([root.node, following.node], closed=True), markup.label)
         else:
             reader.visit(root.node, markup.label)
     markup.read(visible[position:])
@@ -200,7 +171,7 @@ def _beyond(entry: WrittenBox, box_format: BoxFormat, size: tuple[int, int] | No
 
 
 def _place(
-    reader: BoxReader, box_format: BoxFormat, scale: _Scale
+    reader: BoxCollector, box_format: BoxFormat, scale: _Scale
 ) -> tuple[tuple[Box, ...], tuple[Box, ...]]:
     """The usable boxes, and those that repeat them."""
     written = reader.boxes
@@ -225,7 +196,7 @@ def _are_shares(written: list[WrittenBox]) -> bool:
     return all(0 <= value <= 1 for entry in written for value in entry.corners)
 
 
-def _place_one(entry: WrittenBox, reader: BoxReader, box_format: BoxFormat, scale: _Scale) -> Box | None:
+def _place_one(entry: WrittenBox, reader: BoxCollector, box_format: BoxFormat, scale: _Scale) -> Box | None:
     where = f"item {entry.number}"
     x0, y0, x1, y1 = _sides(entry, box_format)
     x0, x1 = x0 * (1000 / scale.width), x1 * (1000 / scale.width)

@@ -23,7 +23,7 @@ class Word(str):
 
 
 @dataclass(slots=True)
-class LooseList:
+class LenientList:
     """A list; `closed` is False when the text ended inside it."""
 
     items: list[Value] = field(default_factory=list)
@@ -31,14 +31,14 @@ class LooseList:
 
 
 @dataclass(slots=True)
-class LooseObject:
+class LenientObject:
     """An object, as pairs in the order written; a key may come twice."""
 
     pairs: list[tuple[str, Value]] = field(default_factory=list)
     closed: bool = False
 
 
-Value: TypeAlias = LooseList | LooseObject | Word | str | float | bool | None
+Value: TypeAlias = LenientList | LenientObject | Word | str | float | bool | None
 
 
 @dataclass(slots=True)
@@ -63,14 +63,14 @@ class Found:
 class Root:
     """An outermost list or object, and where it is: `text[start:end]`; to the end if it is cut off."""
 
-    node: LooseList | LooseObject
+    node: LenientList | LenientObject
     start: int
     end: int
 
 
 @dataclass(slots=True)
 class _Frame:
-    node: LooseList | LooseObject
+    node: LenientList | LenientObject
     ends_with: str
     key: str = ""
     wants_value: bool = False
@@ -112,7 +112,7 @@ _LITERALS: dict[str, float | bool | None] = {
 }
 
 
-def read_loose_json(text: str) -> Found:
+def read_lenient_json(text: str) -> Found:
     """Find the outermost lists and objects of a text; never raises."""
     found = Found()
     stack: list[_Frame] = []
@@ -162,7 +162,7 @@ def _skip_nested(text: str, position: int) -> int:
 
 
 def _open(bracket: str, stack: list[_Frame], found: Found, start: int, length: int) -> None:
-    node = LooseObject() if bracket == "{" else LooseList()
+    node = LenientObject() if bracket == "{" else LenientList()
     if stack:
         _add(stack[-1], node)
     else:
@@ -176,7 +176,7 @@ def _close(bracket: str, stack: list[_Frame], found: Found, end: int) -> None:
     while stack[-1].ends_with != bracket:
         node = stack.pop().node
         # What is empty and has the wrong end is not an empty list on purpose.
-        node.closed = bool(node.items if isinstance(node, LooseList) else node.pairs)
+        node.closed = bool(node.items if isinstance(node, LenientList) else node.pairs)
         found.note(f"a bracket closed by {bracket!r} was mended")
     stack.pop().node.closed = True
     if not stack:
@@ -185,14 +185,14 @@ def _close(bracket: str, stack: list[_Frame], found: Found, end: int) -> None:
 
 def _add(frame: _Frame, value: Value) -> None:
     node = frame.node
-    if isinstance(node, LooseList):
+    if isinstance(node, LenientList):
         node.items.append(value)
     elif frame.wants_value:
         node.pairs.append((frame.key, value))
         frame.key, frame.wants_value = "", False
     elif isinstance(value, str):
         frame.key = value
-    elif isinstance(value, LooseList | LooseObject):
+    elif isinstance(value, LenientList | LenientObject):
         node.pairs.append(("", value))
 
 

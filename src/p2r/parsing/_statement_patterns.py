@@ -1,4 +1,4 @@
-"""The words and signs by which a sentence names, asserts or denies an option. `p2r.statements` applies them.
+"""The words and signs by which a sentence names, asserts or denies an option. See `statements`.
 
 Every pattern that sees an option has one matching group: a letter, or a run of `MASK`, which stands for an
 option's text. Every repetition is bounded, so that reading takes time in proportion to the text.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from p2r.markup import BOX_CLOSE, BOX_OPEN, CJK
+from p2r.parsing._markup import BOX_CLOSE, BOX_OPEN, CJK
 
 # How strongly a mention asserts its option.
 LOOSE, NAMED, CLAIM, CORRECT, ANSWER = range(5)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2r.parse import MAX_CHARS, parse_perception
+from p2r.parsing.perception import MAX_CHARS, parse_perception
 from strategies import good_boxes
 
 

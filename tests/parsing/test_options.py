@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from p2r.types import LETTERS
-from p2r.written_options import (
+from p2r.parsing.options import (
     legal_choices,
     reply_format,
     split_options,
@@ -15,6 +14,7 @@ from p2r.written_options import (
     without_mark,
     without_marks,
 )
+from p2r.types import LETTERS
 
 HOW = "Answer with the option's letter from the given choices directly."
 

@@ -1,6 +1,6 @@
 """Hostile texts of both roles: nothing raises, no box leaves 0–1000, no crop is under the floor.
 
-The long run: `python tests/fuzz.py --n 500000`, or `pytest -m slow tests/test_fuzz.py`.
+The long run: `python tests/fuzz.py --n 500000`, or `pytest -m slow tests/parsing/test_fuzz.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The reasoner's text → `Answer`. Total: nothing here raises, and the model's text is all that is read.
 
 `read_answer` takes the last closed answer tag after the thinking. For a choice question `read_option` then
-reads the option: by its letter, by its exact text, or by a sentence that names one (`p2r.statements`). A text
+reads the option: by its letter, by its exact text, or by a sentence that names one (`statements`). A text
 that names two different options, or none, or says which one it is not, has no answer; the reason says which.
 """
 
@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from p2r.markup import boxed, mark_boxes, plain, without_tokens
-from p2r.parse import split_thinking
-from p2r.statements import options_equal_to, read_statement, stated_letters
+from p2r.parsing._markup import boxed, mark_boxes, plain, without_tokens
+from p2r.parsing.statements import options_equal_to, read_statement, stated_letters
+from p2r.parsing.thinking import split_thinking
 from p2r.types import Answer
 
 if TYPE_CHECKING:

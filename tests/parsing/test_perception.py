@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2r.errors import InputError
-from p2r.parse import MAX_BOXES, MAX_CHARS, SAME_IOU, parse_perception, split_thinking
+from p2r.parsing.boxes import MAX_LABEL_CHARS, MAX_REASONS
+from p2r.parsing.perception import MAX_BOXES, MAX_CHARS, SAME_IOU, parse_perception
+from p2r.parsing.thinking import split_thinking
 from p2r.types import Box
-from p2r.written_boxes import MAX_LABEL_CHARS, MAX_REASONS
 from strategies import good_boxes
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2r.answers import MAX_OPTION_CHARS, read_answer, read_option
+from p2r.parsing.answers import MAX_OPTION_CHARS, read_answer, read_option
 from p2r.types import LETTERS, Question
 
 COLOURS = Question("x.png", "Which colour?", ("red", "blue", "dark red", "green"))

@@ -1,7 +1,7 @@
-"""Loose JSON → boxes as a model wrote them: which shapes of lists and objects are boxes, and their labels.
+"""Lenient JSON → boxes as a model wrote them: which shapes of lists and objects are boxes, and their labels.
 
-Nothing is scaled or clamped here; parse.py does that. Every item that could have been a box and is not gets a
-reason.
+Nothing is scaled or clamped here; `perception` does that. Every item that could have been a box and is not gets
+a reason.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from p2r.loose_json import LooseList, LooseObject, Value, Word, read_number
+from p2r.parsing.lenient_json import LenientList, LenientObject, Value, Word, read_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ class WrittenBox(NamedTuple):
     named: bool = False
 
 
-class BoxReader:
+class BoxCollector:
     """Collects written boxes, and a reason for each item that is none.
 
     Its recursion is bounded by the depth that loose JSON allows.
@@ -96,12 +96,12 @@ class BoxReader:
         more = (f"and {self._unsaid} more",) if self._unsaid else ()
         return (*self._reasons, *more)
 
-    def visit(self, value: LooseList | LooseObject, label: str = "") -> None:
+    def visit(self, value: LenientList | LenientObject, label: str = "") -> None:
         """Read every box in a list or an object; `label` is for boxes that have none of their own."""
-        if isinstance(value, LooseObject):
+        if isinstance(value, LenientObject):
             self._visit_object(value, label)
             return
-        nested = [item for item in value.items if isinstance(item, LooseList | LooseObject)]
+        nested = [item for item in value.items if isinstance(item, LenientList | LenientObject)]
         if nested:
             self._visit_nested(value, nested, label)
         elif value.items:
@@ -109,7 +109,7 @@ class BoxReader:
         elif value.closed:
             self.empty_lists += 1
 
-    def _visit_scalars(self, node: LooseList, label: str) -> None:
+    def _visit_scalars(self, node: LenientList, label: str) -> None:
         if any(isinstance(item, Word) for item in node.items):
             if any(isinstance(item, float) for item in node.items):
                 self.say("words in brackets are no box")
@@ -130,24 +130,24 @@ class BoxReader:
         if not written:
             self.refuse(f"{_show(texts[0])} is no box")
 
-    def _visit_nested(self, node: LooseList, nested: list[LooseList | LooseObject], label: str) -> None:
+    def _visit_nested(self, node: LenientList, nested: list[LenientList | LenientObject], label: str) -> None:
         points = two_points(node.items)
         if points:
             self.accept(points, label, closed=node.closed)
             return
-        scalars = [item for item in node.items if not isinstance(item, LooseList | LooseObject | Word)]
+        scalars = [item for item in node.items if not isinstance(item, LenientList | LenientObject | Word)]
         if len(nested) == 1 and len(scalars) == 1 and isinstance(scalars[0], str):
             label = clean_label(scalars[0])  # [[x0, y0, x1, y1], "label"]
         else:
             for item in scalars:
                 self.refuse(f"{_show(item)} is no box")
         for part in nested:
-            if isinstance(part, LooseList) and part.closed and not part.items:
+            if isinstance(part, LenientList) and part.closed and not part.items:
                 self.refuse("an empty list is no box")
             else:
                 self.visit(part, label)
 
-    def _visit_object(self, node: LooseObject, label: str) -> None:
+    def _visit_object(self, node: LenientObject, label: str) -> None:
         pairs = [(_key(key), value) for key, value in node.pairs]
         boxes = [(key, value) for key, value in pairs if key in _BOX_KEYS | _LIST_KEYS]
         corners = _named_corners(dict(pairs))
@@ -163,22 +163,22 @@ class BoxReader:
         parts = [
             (key, value)
             for key, value in node.pairs
-            if isinstance(value, LooseList | LooseObject)
+            if isinstance(value, LenientList | LenientObject)
             and not (corners and _key(key) in _ALL_POINT_KEYS)
             and not _is_box_or_label(key, value)
         ]
         for key, value in parts:
             own = labels[0]
-            if not own and isinstance(value, LooseList) and _is_box(value.items) and not _is_place(key):
+            if not own and isinstance(value, LenientList) and _is_box(value.items) and not _is_place(key):
                 own = clean_label(key)  # {"bus": [x0, y0, x1, y1]}
             self.visit(value, own)
         if pairs and not (corners or boxes or parts):
             self.refuse("an object without a box" if node.closed else "an object cut off before its box")
 
     def _visit_box_value(self, key: str, value: Value, label: str) -> None:
-        if isinstance(value, LooseList) and value.closed and not value.items and key in _BOX_KEYS:
+        if isinstance(value, LenientList) and value.closed and not value.items and key in _BOX_KEYS:
             self.refuse("a box without coordinates")
-        elif isinstance(value, LooseList | LooseObject):
+        elif isinstance(value, LenientList | LenientObject):
             self.visit(value, label)
         elif isinstance(value, str):  # "100, 200, 300, 400"
             self.accept(box_numbers(value[:MAX_LABEL_CHARS]), label)
@@ -303,7 +303,7 @@ def _is_place(key: str) -> bool:
 
 
 def _is_nested(value: Value) -> bool:
-    return isinstance(value, LooseList | LooseObject)
+    return isinstance(value, LenientList | LenientObject)
 
 
 def _is_box_or_label(key: str, value: Value) -> bool:
@@ -321,14 +321,14 @@ def _is_box(values: Sequence[Value]) -> bool:
 
 def _texts(value: Value) -> list[str]:
     """A text, or a list of nothing but texts, as a list; empty for anything else."""
-    values = value.items if isinstance(value, LooseList) else [value]
+    values = value.items if isinstance(value, LenientList) else [value]
     texts = [one for one in values if isinstance(one, str) and not isinstance(one, Word)]
     return texts if len(texts) == len(values) else []
 
 
 def _parallel(value: Value, labels: list[str]) -> list[Value]:
     # {"bboxes": [[…], […]], "labels": ["…", "…"]}: the boxes, else nothing.
-    if not isinstance(value, LooseList) or len(labels) < 2 or len(value.items) != len(labels):
+    if not isinstance(value, LenientList) or len(labels) < 2 or len(value.items) != len(labels):
         return []
     return value.items if all(_is_nested(part) for part in value.items) else []
 
@@ -339,7 +339,7 @@ def two_points(items: Sequence[Value]) -> list[Value]:
         return []
     values: list[Value] = []
     for item in items:
-        if not isinstance(item, LooseList) or len(item.items) != 2:
+        if not isinstance(item, LenientList) or len(item.items) != 2:
             return []
         values += item.items
     return values if all(as_number(value) is not None for value in values) else []
@@ -364,16 +364,16 @@ def _named_corners(values: dict[str, Value]) -> list[Value]:
 
 def _named_point(value: Value) -> list[Value]:
     # {"x": …, "y": …}, or the pair [x, y].
-    if isinstance(value, LooseObject):
+    if isinstance(value, LenientObject):
         named = {_key(key): part for key, part in value.pairs}
         return [named["x"], named["y"]] if "x" in named and "y" in named else []
-    return value.items if isinstance(value, LooseList) else []
+    return value.items if isinstance(value, LenientList) else []
 
 
 def _show(value: Value) -> str:
-    if isinstance(value, LooseList):
+    if isinstance(value, LenientList):
         return "a list"
-    if isinstance(value, LooseObject):
+    if isinstance(value, LenientObject):
         return "an object"
     if value is None:
         return "null"

@@ -20,11 +20,11 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from p2r.loose_json import NUMBER
-from p2r.written_boxes import MAX_LABEL_CHARS, as_number, box_numbers, clean_label
+from p2r.parsing.boxes import MAX_LABEL_CHARS, as_number, box_numbers, clean_label
+from p2r.parsing.lenient_json import NUMBER
 
 if TYPE_CHECKING:
-    from p2r.written_boxes import BoxReader
+    from p2r.parsing.boxes import BoxCollector
 
 _BOX_TAGS = {"det", "rect", "rectangle", "region"}  # and every name with "box" in it
 _LABEL_TAGS = {"phrase", "label", "name", "object"}  # and every name with "ref" in it
@@ -60,7 +60,7 @@ class MarkupReader:
         label: of the last label tag, for boxes that have none of their own; JSON that follows included.
     """
 
-    def __init__(self, boxes: BoxReader) -> None:
+    def __init__(self, boxes: BoxCollector) -> None:
         self.label = ""
         self._boxes = boxes
         self._refused: set[str] = set()
