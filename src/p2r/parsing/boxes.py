@@ -1,7 +1,6 @@
 """Lenient JSON → boxes as a model wrote them: which shapes of lists and objects are boxes, and their labels.
 
-Nothing is scaled or clamped here; `perception` does that. Every item that could have been a box and is not gets
-a reason.
+`perception` scales and clamps them. Every item that could have been a box and is not has a reason.
 """
 
 from __future__ import annotations
