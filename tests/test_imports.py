@@ -15,14 +15,15 @@ import pytest
 import p2r
 
 SOURCE = Path(p2r.__file__).parent
-CORE = """
-    p2r.types p2r.errors p2r.settings p2r.prompts p2r.images p2r.evidence p2r.parsing p2r.scoring p2r.scoring.judge
-    p2r.models.base p2r.pipeline p2r.progress p2r.record p2r.samples p2r.doctor
-""".split()
-HEAVY = """
-    torch torchvision transformers trl accelerate peft datasets matplotlib pandas fastapi starlette uvicorn gradio
-    httpx openai math_verify sympy
-""".split()
+CORE = [
+    *("p2r.types", "p2r.errors", "p2r.settings", "p2r.prompts", "p2r.images", "p2r.evidence", "p2r.parsing"),
+    *("p2r.scoring", "p2r.scoring.judge", "p2r.models.base", "p2r.pipeline", "p2r.progress", "p2r.record"),
+    *("p2r.samples", "p2r.doctor"),
+]
+HEAVY = [
+    *("torch", "torchvision", "transformers", "trl", "accelerate", "peft", "datasets", "matplotlib"),
+    *("pandas", "fastapi", "starlette", "uvicorn", "gradio", "httpx", "openai", "math_verify", "sympy"),
+]
 
 
 # What importing loads.
