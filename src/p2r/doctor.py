@@ -134,7 +134,7 @@ def _bundled() -> Finding:
     if names:
         return Finding("bundled", "ok", names)
     detail = f"no weights of {' or '.join(NAMES)}: p2r demo and the default model need them"
-    cure = "name another model (--model), or make them: python -m p2r.nano.pretrain --help"
+    cure = "name another model (--model), or install the package again"
     return Finding("bundled", "warning", detail, cure)
 
 
