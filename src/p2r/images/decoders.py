@@ -63,12 +63,16 @@ class Whole:
 
 
 class Reader(Protocol):
-    """A picture as it is stored, before its orientation is applied; sizes and rectangles are stored ones."""
+    """A picture as it is stored, before its orientation is applied; sizes and rectangles are stored ones.
+
+    `bits`: of a sample: 8, 16, or 32 for floating-point ones.
+    """
 
     name: str
     width: int
     height: int
     orientation: int
+    bits: int
 
     def whole(self, size: Size) -> Whole:
         """The whole picture: `size` or larger, where the file has as much."""
@@ -138,6 +142,7 @@ class EncodedReader:
         self._tile_row_bytes = 0
         if self._tiled:
             self._tile_row_bytes = header.get("tile-height") * header.bands * sample_type(header)().itemsize
+        self.bits = 8 if header.format == "uchar" else 16
         whole = loader in ("webpload", "gifload", "heifload") or "interlaced" in fields
         check_size(name, self.width, self.height, limits, whole=whole)
         if header.format not in ("uchar", "ushort"):

@@ -23,6 +23,7 @@ import pyvips
 from p2r.errors import InputError
 from p2r.images._vips import strips, vips_problem
 from p2r.images.decoders import Whole, is_bmp, read_encoded
+from p2r.images.depth import StretchedReader
 from p2r.images.encoding import PNG_MAX_PIXELS, Picture, encode_all
 from p2r.images.limits import Limits, check_bytes, read_file
 from p2r.images.pillow import read_array, read_bmp, read_pil
@@ -57,6 +58,7 @@ class ImageSource:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self._stretched = StretchedReader(reader) if reader.bits > 8 else reader
         self.name = reader.name
         self.width, self.height = _turned((reader.width, reader.height), reader.orientation)
 
@@ -93,33 +95,51 @@ class ImageSource:
         """`(width, height)`, upright, in pixels."""
         return self.width, self.height
 
-    def overview(self, size: tuple[int, int]) -> Picture:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of an answer should know about the picture; complete once pixels were read."""
+        used = self._stretched.used if isinstance(self._stretched, StretchedReader) else None
+        return (used.note,) if used else ()
+
+    def _reads(self, *, stretch: bool) -> Reader:
+        # Floating-point samples have no range of their own in which they could be shown.
+        return self._stretched if stretch or self._reader.bits > 16 else self._reader
+
+    def overview(self, size: tuple[int, int], *, stretch: bool = True) -> Picture:
         """The whole picture, resized to exactly `size` = (width, height).
+
+        Args:
+            size: `(width, height)` of what is returned.
+            stretch: whether more than 8 bits that use a small part of their range are stretched to all of it.
 
         Raises:
             InputError: the picture turns out to be truncated or damaged.
         """
-        reader = self._reader
+        reader = self._reads(stretch=stretch)
         try:
             return self._finish(reader.whole(_turned(size, reader.orientation)), size)
         except pyvips.Error as error:
             raise InputError(f"{self.name}: {vips_problem(error)}") from error
 
-    def region(self, rect_px: RectPx, size: tuple[int, int]) -> Picture:
+    def region(self, rect_px: RectPx, size: tuple[int, int], *, stretch: bool = True) -> Picture:
         """A rectangle of the upright picture (half-open pixels), resized to exactly `size` = (width, height).
+
+        `stretch` is that of `overview`.
 
         Raises:
             InputError: the rectangle is empty or not inside the picture, or the picture is damaged there.
         """
-        return self.regions([rect_px], [size])[0]
+        return self.regions([rect_px], [size], stretch=stretch)[0]
 
-    def regions(self, rects_px: Sequence[RectPx], sizes: Sequence[tuple[int, int]]) -> list[Picture]:
+    def regions(
+        self, rects_px: Sequence[RectPx], sizes: Sequence[tuple[int, int]], *, stretch: bool = True
+    ) -> list[Picture]:
         """Several rectangles at once, each as by `region`: a file is read from the top once for all of them.
 
         Raises:
             InputError: as `region`.
         """
-        reader = self._reader
+        reader = self._reads(stretch=stretch)
         for x0, y0, x1, y1 in rects_px:
             if not (0 <= x0 < x1 <= self.width and 0 <= y0 < y1 <= self.height):
                 rect = (x0, y0, x1, y1)
