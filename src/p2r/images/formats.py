@@ -50,8 +50,8 @@ _UNPACK = "unpack it and give the image in it"
 _TRACK = rb"(?:hevc|hevx|msf1)"
 _BOM = rb"(?:\xef\xbb\xbf)?\s*"
 
-# The first whose signature matches decides. TIFF, ISO media (ftyp), RIFF, ZIP and XML are looked into: the narrower
-# signature comes first. No signature may need more than linear time on hostile bytes.
+# The first whose signature matches decides: narrower ones come first, for TIFF, ISO media (ftyp), RIFF, ZIP and
+# XML are looked into. None may need exponential time for hostile bytes.
 FORMATS: tuple[Format, ...] = (
     _read("JPEG", rb"\xff\xd8\xff", "jpegload"),
     _read("PNG", rb"\x89PNG\r\n\x1a\n", "pngload"),
