@@ -1,6 +1,6 @@
 """Draws rows from the sources, looks at their pictures, and writes one set of samples.
 
-OUT/samples.jsonl      the samples, in the format of `p2r.samples`
+OUT/samples.jsonl      the samples, in the format of `p2r.datasets.samples`
 OUT/images/SOURCE/     their pictures; equal ones once
 OUT/report.json        what is in it, what was left out and why, what it shares with benchmarks
 OUT/build.json         what decides the result: sources, counts, seed
@@ -20,12 +20,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from p2r.data.overlap import plain
-from p2r.data.pictures import PictureFiles, UnreachableError, look_at
-from p2r.data.sources import SOURCES, only_picture
+from p2r.datasets.cells import pixel_boxes
+from p2r.datasets.p2r10k.images import PictureFiles, UnreachableError, look_at
+from p2r.datasets.p2r10k.overlap import plain
+from p2r.datasets.p2r10k.sources import SOURCES, only_picture
+from p2r.datasets.tables import Table, require
 from p2r.errors import InputError, file_problem
-from p2r.evaluation.benchmarks.rows import pixel_boxes
-from p2r.evaluation.benchmarks.table import Table, require
 from p2r.journal import FolderLock, Journal, write_json
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-    from p2r.data.overlap import Reference
-    from p2r.data.pictures import Seen
-    from p2r.data.sources import Item, Source
+    from p2r.datasets.p2r10k.images import Seen
+    from p2r.datasets.p2r10k.overlap import Reference
+    from p2r.datasets.p2r10k.sources import Item, Source
 
 # The paper: 10,000 samples drawn at random.
 MIXTURE: dict[str, int] = {"deepeyes": 3_000, "visualprobe": 3_000, "zwz": 4_000}
