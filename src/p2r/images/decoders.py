@@ -7,7 +7,6 @@ header alone, so that nothing large is decoded before it is allowed.
 from __future__ import annotations
 
 import os
-import re
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -25,20 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from p2r.images._vips import Size, VipsImage
+    from p2r.images.formats import Format
     from p2r.images.limits import Limits
     from p2r.types import RectPx
-
-# What a file of each format begins with.
-_SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), "jpegload"),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "pngload"),
-    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "webpload"),
-    (re.compile(rb"II[*+]\0|MM\0[*+]"), "tiffload"),
-    (re.compile(rb"GIF8[79]a"), "gifload"),
-    (re.compile(rb".{4}ftyp(?:avi[fs]|hei[cxms]|hev[cmxs]|mif1|msf1)", re.DOTALL), "heifload"),
-)
-_BMP = re.compile(rb"BM.{4}\0{4}", re.DOTALL)
-_FORMATS = "JPEG, PNG, WebP, TIFF, GIF, AVIF or BMP"
 
 STREAMED_PIXELS = 32_000_000  # a larger rectangle is resized while it is read
 MAX_LEVELS = 24
@@ -83,22 +71,14 @@ class Reader(Protocol):
         ...
 
 
-def is_bmp(head: bytes) -> bool:
-    """Whether a file that begins so is a BMP, which libvips cannot read."""
-    return _BMP.match(head) is not None
-
-
-def read_encoded(name: str, origin: Path | bytes, head: bytes, limits: Limits) -> EncodedReader:
+def read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits) -> EncodedReader:
     """Open a file, or bytes, by its header.
 
     Raises:
-        InputError: not a picture that can be read, or a too large one.
+        InputError: it cannot be read, or is too large.
     """
-    loader = next((loader for signature, loader in _SIGNATURES if signature.match(head)), None)
-    if loader is None:
-        raise InputError(f"{name}: not a picture in a known format ({_FORMATS})")
     try:
-        return EncodedReader(name, loader, origin, limits)
+        return EncodedReader(name, kind.decoder, origin, limits)
     except pyvips.Error as error:
         raise InputError(f"{name}: {vips_problem(error)}") from error
 

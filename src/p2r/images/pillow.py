@@ -1,11 +1,8 @@
-"""Images that are already decoded: numpy arrays, PIL images, and BMP files (which Pillow decodes)."""
+"""Images that are already decoded: numpy arrays and PIL images."""
 
 from __future__ import annotations
 
-import io
-import struct
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
     from p2r.images.limits import Limits
     from p2r.types import RectPx
 
-_BMP_MAX_PIXELS = 80_000_000  # Pillow warns above 89 million
 _EXIF_ORIENTATION = 0x0112
 
 # PIL modes whose samples are converted by Pillow, and to what. Modes P, I and F are in `_pil_samples`.
@@ -191,22 +187,3 @@ def _orientation(image: PIL.Image.Image) -> int:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 - EXIF data that cannot be read has no orientation
         return 1
-
-
-def read_bmp(name: str, data: bytes, limits: Limits) -> RasterReader:
-    """Open the bytes of a BMP file.
-
-    Raises:
-        InputError: truncated, of a kind that Pillow cannot read, or too many pixels.
-    """
-    if len(data) < 26:
-        raise InputError(f"{name}: the file is truncated")
-    old = struct.unpack_from("<I", data, 14)[0] == 12
-    width, height = struct.unpack_from("<HH" if old else "<ii", data, 18)
-    whole = min(limits.max_whole_pixels, _BMP_MAX_PIXELS)
-    check_size(name, abs(width), abs(height), replace(limits, max_whole_pixels=whole), whole=True)
-    try:
-        image = PIL.Image.open(io.BytesIO(data), formats=["BMP"])
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{name}: {error}") from error
-    return read_pil(image, limits, name)

@@ -22,12 +22,14 @@ import pyvips
 
 from p2r.errors import InputError
 from p2r.images._vips import strips, vips_problem
-from p2r.images.decoders import Whole, is_bmp, read_encoded
+from p2r.images.decoders import Whole, read_encoded
 from p2r.images.depth import StretchedReader
 from p2r.images.encoding import PNG_MAX_PIXELS, Picture, encode_all
+from p2r.images.formats import HEAD_BYTES, identify
 from p2r.images.limits import Limits, check_bytes, read_file
-from p2r.images.pillow import read_array, read_bmp, read_pil
+from p2r.images.pillow import read_array, read_pil
 from p2r.images.sizing import fit_size
+from p2r.images.whole import read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -175,15 +177,17 @@ def _read_text(text: str, limits: Limits) -> Reader:
 
 def _read_path(path: Path, limits: Limits) -> Reader:
     name, head = read_file(path, limits)
-    if is_bmp(head):
-        check_bytes(name, path.stat().st_size, limits.max_bytes)  # the only format that is read whole
-        return read_bmp(name, path.read_bytes(), limits)
-    return read_encoded(name, path, head, limits)
+    kind = identify(name, head)
+    if kind.by_libvips:
+        return read_encoded(name, kind, path, limits)
+    check_bytes(name, path.stat().st_size, limits.max_bytes)
+    return read_whole(name, kind, path.read_bytes(), limits)
 
 
 def _read_bytes(name: str, data: bytes, limits: Limits) -> Reader:
     check_bytes(name, len(data), limits.max_bytes)
-    return read_bmp(name, data, limits) if is_bmp(data) else read_encoded(name, data, data[:32], limits)
+    kind = identify(name, data[:HEAD_BYTES])
+    return (read_encoded if kind.by_libvips else read_whole)(name, kind, data, limits)
 
 
 def _read_data_uri(uri: str, limits: Limits) -> Reader:
