@@ -32,7 +32,7 @@ HEAVY = [
         "matplotlib",
         "pandas",
     ),
-    *("fastapi", "starlette", "uvicorn", "gradio", "httpx", "openai", "math_verify", "sympy"),
+    *("fastapi", "starlette", "uvicorn", "gradio", "httpx", "openai", "sympy"),
 ]
 
 
