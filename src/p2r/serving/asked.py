@@ -10,12 +10,12 @@ from pydantic import BaseModel
 
 from p2r.errors import InputError
 from p2r.images import ImageSource
+from p2r.parsing.options import reply_format, split_options
 from p2r.serving.conversation import asks_nothing, extras, read_conversation
 from p2r.serving.failures import RequestFailed, refused
 from p2r.serving.protocol import MODEL_NAMES
 from p2r.serving.structured import forced_tool, read_form
 from p2r.types import Question
-from p2r.written_options import reply_format, split_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

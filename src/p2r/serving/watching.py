@@ -6,7 +6,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING
 
-from p2r.parse import split_thinking
+from p2r.parsing.thinking import split_thinking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from p2r.errors import InputError, ModelError
 from p2r.figure import figure
+from p2r.parsing.options import split_options, without_mark
 from p2r.record import prediction_record
 from p2r.serving.admission import done_before, ending
 from p2r.serving.failures import RequestFailed, from_model_error
@@ -21,7 +22,6 @@ from p2r.serving.page import markup
 from p2r.serving.page.shelf import Shelf
 from p2r.serving.watching import Thinking, watched
 from p2r.types import Question
-from p2r.written_options import split_options, without_mark
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
