@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.metadata
 import inspect
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,7 +25,7 @@ CORE = [
 ]
 HEAVY = [
     *("torch", "torchvision", "transformers", "trl", "accelerate", "peft", "datasets", "matplotlib"),
-    *("pandas", "fastapi", "starlette", "uvicorn", "gradio", "httpx", "openai", "math_verify", "sympy"),
+    *("pandas", "fastapi", "starlette", "uvicorn", "gradio", "httpx", "openai", "sympy"),
 ]
 
 
@@ -64,6 +67,30 @@ def test_help_loads_only_what_it_prints_with() -> None:
     light = ["numpy", "PIL", "pyvips", "asyncio", "rich"]
     assert help_loads(["--help"], [*HEAVY, *light, "pydantic"]) == []
     assert help_loads(["answer", "--help"], [*HEAVY, *light]) == []
+
+
+# What is imported is declared, and what is declared is imported.
+
+NOT_IMPORTED = {
+    "torchvision": "the image processors of transformers import it",
+}
+BROUGHT_BY_USERS = {"vllm": "its version goes with the machine; p2r train --check looks at it"}
+
+
+def third_party(root: Path) -> set[str]:
+    """The distributions whose modules are imported under `root`."""
+    modules = {name.split(".")[0] for file in root.rglob("*.py") for name in imports(file, root) if name}
+    modules -= {*sys.stdlib_module_names, "p2r", "pydantic_core", *BROUGHT_BY_USERS}
+    distributions = importlib.metadata.packages_distributions()
+    return {distributions[module][0].lower().replace("_", "-") for module in modules}
+
+
+def test_dependencies_are_what_is_imported() -> None:
+    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    written = [*project["dependencies"], *(entry for extra in extras for entry in extra)]
+    names = {re.match(r"[\w.-]+", entry)[0].lower() for entry in written} - {"perceive-to-reason"}
+    assert third_party(SOURCE) == names - set(NOT_IMPORTED)
 
 
 # Every public name is exported.

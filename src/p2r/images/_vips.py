@@ -53,9 +53,14 @@ def crop(image: VipsImage, rect: RectPx) -> VipsImage:
     return image.crop(x0, y0, x1 - x0, y1 - y0)
 
 
-def sample_type(image: VipsImage) -> type[np.uint8 | np.uint16]:
-    """The numpy type of an image's samples: the two that readers let through."""
-    return np.uint8 if image.format == "uchar" else np.uint16
+# libvips' name for a type of samples → numpy's: the types that readers let through.
+SampleType = type[np.uint8] | type[np.uint16] | type[np.float32]
+_SAMPLE_TYPES: dict[str, SampleType] = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
+
+
+def sample_type(image: VipsImage) -> SampleType:
+    """The numpy type of an image's samples."""
+    return _SAMPLE_TYPES[image.format]
 
 
 def strips(image: VipsImage, rect: RectPx) -> Iterator[tuple[int, np.ndarray]]:
@@ -73,9 +78,9 @@ def strips(image: VipsImage, rect: RectPx) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def from_array(pixels: np.ndarray, interpretation: str, profile: bytes | None) -> VipsImage:
-    """Pixels of shape (height, width, bands), uint8 or uint16, as an image of libvips; not copied."""
+    """Pixels of shape (height, width, bands), of a type in `_SAMPLE_TYPES`, for libvips; not copied."""
     height, width, bands = pixels.shape
-    kind = "uchar" if pixels.dtype == np.uint8 else "ushort"
+    kind = next(name for name, kind in _SAMPLE_TYPES.items() if kind == pixels.dtype)
     image = pyvips.Image.new_from_memory(pixels.data, width, height, bands, kind)
     image = image.copy(interpretation=interpretation)
     if profile:

@@ -7,7 +7,6 @@ header alone, so that nothing large is decoded before it is allowed.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import weakref
 from dataclasses import dataclass, field
@@ -26,20 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from p2r.images._vips import Size, VipsImage
+    from p2r.images.formats import Format
     from p2r.images.limits import Limits
     from p2r.types import RectPx
-
-# What a file of each format begins with.
-_SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), "jpegload"),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "pngload"),
-    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "webpload"),
-    (re.compile(rb"II[*+]\0|MM\0[*+]"), "tiffload"),
-    (re.compile(rb"GIF8[79]a"), "gifload"),
-    (re.compile(rb".{4}ftyp(?:avi[fs]|hei[cxms]|hev[cmxs]|mif1|msf1)", re.DOTALL), "heifload"),
-)
-_BMP = re.compile(rb"BM.{4}\0{4}", re.DOTALL)
-_FORMATS = "JPEG, PNG, WebP, TIFF, GIF, AVIF or BMP"
 
 STREAMED_PIXELS = 32_000_000  # a larger rectangle is resized while it is read
 MAX_LEVELS = 24
@@ -62,12 +50,16 @@ class Whole:
 
 
 class Reader(Protocol):
-    """A picture as it is stored, before its orientation is applied; sizes and rectangles are stored ones."""
+    """A picture as it is stored, before its orientation is applied; sizes and rectangles are stored ones.
+
+    `bits`: of a sample: 8, 16, or 32 for floating-point ones.
+    """
 
     name: str
     width: int
     height: int
     orientation: int
+    bits: int
 
     def whole(self, size: Size) -> Whole:
         """The whole picture: `size` or larger, where the file has as much."""
@@ -78,22 +70,14 @@ class Reader(Protocol):
         ...
 
 
-def is_bmp(head: bytes) -> bool:
-    """Whether a file that begins so is a BMP, which libvips cannot read."""
-    return _BMP.match(head) is not None
-
-
-def read_encoded(name: str, origin: Path | bytes, head: bytes, limits: Limits) -> EncodedReader:
+def read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits) -> EncodedReader:
     """Open a file, or bytes, by its header.
 
     Raises:
-        InputError: not a picture that can be read, or a too large one.
+        InputError: it cannot be read, or is too large.
     """
-    loader = next((loader for signature, loader in _SIGNATURES if signature.match(head)), None)
-    if loader is None:
-        raise InputError(f"{name}: not a picture in a known format ({_FORMATS})")
     try:
-        return EncodedReader(name, loader, origin, limits)
+        return EncodedReader(name, kind.decoder, origin, limits)
     except pyvips.Error as error:
         raise InputError(f"{name}: {vips_problem(error)}") from error
 
@@ -137,6 +121,7 @@ class EncodedReader:
         self._tile_row_bytes = 0
         if self._tiled:
             self._tile_row_bytes = header.get("tile-height") * header.bands * sample_type(header)().itemsize
+        self.bits = 8 if header.format == "uchar" else 16
         whole = loader in ("webpload", "gifload", "heifload") or "interlaced" in fields
         check_size(name, self.width, self.height, limits, whole=whole)
         if header.format not in ("uchar", "ushort"):
