@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,31 @@ Size = tuple[int, int]
 STRIP_ROWS = 32  # small enough that the memory of one strip is used again for the next
 
 
+class _Ear(logging.Handler):
+    """Keeps what libvips warns of in the thread that listens."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        heard = getattr(_listening, "heard", None)
+        if heard is not None and record.levelno >= logging.WARNING:
+            text = record.getMessage().removeprefix("VIPS: ")
+            heard.append("".join(letter if letter.isprintable() else " " for letter in text)[:200])
+
+
+_listening = threading.local()
+
+
+@contextmanager
+def heard_warnings() -> Iterator[list[str]]:
+    """What libvips warns of in this thread while it opens a file, each once, one line each."""
+    heard: list[str] = []
+    _listening.heard = heard
+    try:
+        yield heard
+    finally:
+        _listening.heard = None
+        heard[:] = dict.fromkeys(heard)
+
+
 def _set_up() -> None:
     # All other loaders (SVG, CSV, raw, libvips' own format, …) are not made for hostile files.
     pyvips.operation_block_set("VipsForeignLoad", True)
@@ -32,7 +59,7 @@ def _set_up() -> None:
         # Each pipeline holds buffers for each thread, and many pipelines run at a time.
         pyvips.concurrency_set(min(os.cpu_count() or 1, 8))
     # What libvips warns of is raised here or harmless; without a handler Python would print it.
-    logging.getLogger("pyvips").addHandler(logging.NullHandler())
+    logging.getLogger("pyvips").addHandler(_Ear())
 
 
 _set_up()
@@ -53,9 +80,15 @@ def crop(image: VipsImage, rect: RectPx) -> VipsImage:
     return image.crop(x0, y0, x1 - x0, y1 - y0)
 
 
-def sample_type(image: VipsImage) -> type[np.uint8 | np.uint16]:
-    """The numpy type of an image's samples: the two that readers let through."""
-    return np.uint8 if image.format == "uchar" else np.uint16
+_SAMPLE_TYPES = {"uchar": "u1", "char": "i1", "ushort": "u2", "short": "i2", "uint": "u4", "int": "i4"} | {
+    "float": "f4",
+    "double": "f8",
+}
+
+
+def sample_type(image: VipsImage) -> np.dtype[Any]:
+    """The numpy type of an image's samples."""
+    return np.dtype(_SAMPLE_TYPES[image.format])
 
 
 def strips(image: VipsImage, rect: RectPx) -> Iterator[tuple[int, np.ndarray]]:

@@ -41,10 +41,15 @@ class RasterReader:
         self.name = name
         self.height, self.width, bands = pixels.shape
         self.orientation = 1
+        self.notes: tuple[str, ...] = ()
         check_size(name, self.width, self.height, limits, whole=False)
         grey, colour = ("b-w", "srgb") if pixels.dtype == np.uint8 else ("grey16", "rgb16")
         interpretation = interpretation or (grey if bands < 3 else colour)
         self._image = from_array(np.ascontiguousarray(pixels), interpretation, profile)
+
+    def forget_levels(self) -> bool:
+        """See `Reader.forget_levels`."""
+        return False
 
     def whole(self, size: Size) -> Whole:  # noqa: ARG002 - all of it is at hand
         """See `Reader.whole`."""

@@ -12,8 +12,9 @@ import math
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, Union
 
 import numpy as np
 import PIL.Image
@@ -29,7 +30,7 @@ from p2r.images.pillow import read_array, read_bmp, read_pil
 from p2r.images.sizing import fit_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from p2r.images._vips import Size, VipsImage
     from p2r.images.decoders import Reader
@@ -37,12 +38,29 @@ if TYPE_CHECKING:
 
 __all__ = ["PNG_MAX_PIXELS", "ImageInput", "ImageSource", "Limits", "Picture", "encode_all", "fit_size"]
 
+T = TypeVar("T")
 ImageInput: TypeAlias = Union[str, "os.PathLike[str]", bytes, PIL.Image.Image, np.ndarray, "ImageSource"]
 
 BANDS = 12  # in how many parts an overview is resized while its source is decoded
 _QUARTER_TURNS = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
 
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*://|(?:file|https?|blob|ftp):)", re.IGNORECASE)
+
+
+@contextmanager
+def _boundary(name: str) -> Iterator[None]:
+    """Lets nothing out that a decoder may raise, but as `InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except pyvips.Error as error:
+        raise InputError(f"{name}: {vips_problem(error)}") from error
+    except MemoryError as error:
+        raise InputError(f"{name}: there is not enough memory to decode it") from error
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(f"{name}: it is truncated, damaged, or not supported ({said})") from error
 
 
 class ImageSource:
@@ -74,19 +92,14 @@ class ImageSource:
         """
         if isinstance(image, ImageSource):
             return image
-        if isinstance(image, str):
-            return cls(_read_text(image, limits))
-        if isinstance(image, os.PathLike):
-            return cls(_read_path(Path(image), limits))
-        if isinstance(image, bytes):
-            return cls(_read_bytes(name or f"picture of {len(image):,} bytes", image, limits))
-        if isinstance(image, PIL.Image.Image):
-            return cls(read_pil(image, limits))
-        if isinstance(image, np.ndarray):
-            return cls(read_array(image, limits))
-        raise InputError(
-            f"a picture is a path, bytes, data: URI, PIL image or numpy array, not {type(image).__name__}"
-        )
+        name = name or _called(image)
+        with _boundary(name):
+            return cls(_read(image, limits, name))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the answer should know about the file; may grow while it is read."""
+        return self._reader.notes
 
     @property
     def size(self) -> tuple[int, int]:
@@ -99,11 +112,8 @@ class ImageSource:
         Raises:
             InputError: the picture turns out to be truncated or damaged.
         """
-        reader = self._reader
-        try:
-            return self._finish(reader.whole(_turned(size, reader.orientation)), size)
-        except pyvips.Error as error:
-            raise InputError(f"{self.name}: {vips_problem(error)}") from error
+        stored = _turned(size, self._reader.orientation)
+        return self._tried(lambda: self._finish(self._reader.whole(stored), size))
 
     def region(self, rect_px: RectPx, size: tuple[int, int]) -> Picture:
         """A rectangle of the upright picture (half-open pixels), resized to exactly `size` = (width, height).
@@ -126,11 +136,22 @@ class ImageSource:
                 raise InputError(f"{self.name}: {rect} is not a rectangle inside {self.width}×{self.height}")
         stored = [_to_stored(rect, self.size, reader.orientation) for rect in rects_px]
         wanted = [_turned(size, reader.orientation) for size in sizes]
-        try:
+
+        def read() -> list[Picture]:
             pieces = reader.pieces(list(zip(stored, wanted, strict=True)))
             return [self._finish(Whole(piece), size) for piece, size in zip(pieces, sizes, strict=True)]
-        except pyvips.Error as error:
-            raise InputError(f"{self.name}: {vips_problem(error)}") from error
+
+        return self._tried(read)
+
+    def _tried(self, read: Callable[[], T]) -> T:
+        # A smaller level of a TIFF file that is damaged must not cost the image.
+        with _boundary(self.name):
+            try:
+                return read()
+            except pyvips.Error:
+                if not self._reader.forget_levels():
+                    raise
+                return read()
 
     def _finish(self, whole: Whole, size: Size) -> Picture:
         orientation = self._reader.orientation
@@ -143,6 +164,29 @@ class ImageSource:
         else:
             pixels = _pixels(_resize_to_rgb(whole.image, stored))
         return Picture(_to_upright(pixels, orientation))
+
+
+def _called(image: object) -> str:
+    if isinstance(image, (str, os.PathLike)):
+        text = str(image)
+        return text if len(text) <= 200 else f"{text[:100]}…"
+    return f"picture of {len(image):,} bytes" if isinstance(image, bytes) else f"{type(image).__name__} image"
+
+
+def _read(image: ImageInput, limits: Limits, name: str) -> Reader:
+    if isinstance(image, str):
+        return _read_text(image, limits)
+    if isinstance(image, os.PathLike):
+        return _read_path(Path(image), limits)
+    if isinstance(image, bytes):
+        return _read_bytes(name, image, limits)
+    if isinstance(image, PIL.Image.Image):
+        return read_pil(image, limits)
+    if isinstance(image, np.ndarray):
+        return read_array(image, limits)
+    raise InputError(
+        f"a picture is a path, bytes, data: URI, PIL image or numpy array, not {type(image).__name__}"
+    )
 
 
 def _read_text(text: str, limits: Limits) -> Reader:
