@@ -134,9 +134,9 @@ class _Progress:
         left = spent / (step - self.start) * (self.steps - step)
         row = {"stage": self.name, "step": step, "seconds": round(spent, 1), **means}
         shown = "  ".join(f"{key} {value:.3g}" for key, value in means.items())
-        print(f"{self.name} {step}/{self.steps}  {left / 60:.1f} min left  {shown}", flush=True)  # noqa: T201
+        print(f"{self.name} {step}/{self.steps}  {left / 60:.1f} min left  {shown}", flush=True)
         self.seen = {}
         return row
 
     def say(self, row: Mapping[str, Any]) -> None:
-        print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)  # noqa: T201
+        print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)

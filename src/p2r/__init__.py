@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from p2r.datasets.samples import read_samples as read_samples
     from p2r.errors import InputError as InputError
     from p2r.errors import MissingExtraError as MissingExtraError
     from p2r.errors import ModelError as ModelError
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from p2r.prompts import perceive_messages as perceive_messages
     from p2r.prompts import reason_messages as reason_messages
     from p2r.record import prediction_record as prediction_record
-    from p2r.samples import read_samples as read_samples
     from p2r.scoring import score as score
     from p2r.scoring.judge import Judge as Judge
     from p2r.settings import Geometry as Geometry
@@ -77,7 +77,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "p2r.progress": ("Observer",),
     "p2r.prompts": ("PromptPack", "direct_messages", "perceive_messages", "reason_messages"),
     "p2r.record": ("prediction_record",),
-    "p2r.samples": ("read_samples",),
+    "p2r.datasets.samples": ("read_samples",),
     "p2r.scoring": ("score",),
     "p2r.scoring.judge": ("Judge",),
     "p2r.settings": ("Geometry", "PixelBudget", "Settings", "TokenLimits"),

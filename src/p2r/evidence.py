@@ -146,7 +146,8 @@ def plain_overview(source: ImageSource, settings: Settings) -> Picture:
     Raises:
         InputError: the picture is damaged, or does not fit into the model's context.
     """
-    return source.overview(plan_pixels(source.size, (), settings.budget).overview)
+    size = plan_pixels(source.size, (), settings.budget).overview
+    return source.overview(size, stretch=settings.stretch_depth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +203,10 @@ def build_evidences(
     overviews = {} if overview is None else {overview.size: overview}
     for size in (plan.pixels.overview for plan in plans):
         if size not in overviews:
-            overviews[size] = source.overview(size)
+            overviews[size] = source.overview(size, stretch=settings.stretch_depth)
     cuts = list(dict.fromkeys(cut for plan in plans for cut in plan.cuts))
-    pictures = source.regions([region for region, _ in cuts], [size for _, size in cuts])
+    rects, sizes = [region for region, _ in cuts], [size for _, size in cuts]
+    pictures = source.regions(rects, sizes, stretch=settings.stretch_depth)
     cut_out = dict(zip(cuts, pictures, strict=True))
     return [
         Evidence(

@@ -65,12 +65,12 @@ def _set_up() -> None:
 _set_up()
 
 
-def vips_problem(error: pyvips.Error) -> str:
-    """What went wrong in libvips, on one line."""
-    # Its log is one for the whole process and keeps warnings too: the last line that says something is ours.
+def vips_problem(error: Exception) -> str:
+    """What went wrong in a decoder, on one line."""
+    # libvips' log is one for the process and keeps warnings too: the last line that says something is ours.
     lines = [line.strip() for line in str(error).splitlines()]
     lines = [line for line in lines if re.search("[a-z]", line) and "unable to " not in line]
-    said = f" ({lines[-1]})" if lines else ""
+    said = f" ({lines[-1][:200]})" if lines else ""
     return f"cannot be decoded: it is truncated, damaged, or of a kind that is not supported{said}"
 
 
@@ -80,15 +80,14 @@ def crop(image: VipsImage, rect: RectPx) -> VipsImage:
     return image.crop(x0, y0, x1 - x0, y1 - y0)
 
 
-_SAMPLE_TYPES = {"uchar": "u1", "char": "i1", "ushort": "u2", "short": "i2", "uint": "u4", "int": "i4"} | {
-    "float": "f4",
-    "double": "f8",
-}
+# libvips' name for a type of samples → numpy's: the types that readers let through.
+SampleType = type[np.uint8] | type[np.uint16] | type[np.float32]
+_SAMPLE_TYPES: dict[str, SampleType] = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 
 
-def sample_type(image: VipsImage) -> np.dtype[Any]:
+def sample_type(image: VipsImage) -> SampleType:
     """The numpy type of an image's samples."""
-    return np.dtype(_SAMPLE_TYPES[image.format])
+    return _SAMPLE_TYPES[image.format]
 
 
 def strips(image: VipsImage, rect: RectPx) -> Iterator[tuple[int, np.ndarray]]:
@@ -106,9 +105,9 @@ def strips(image: VipsImage, rect: RectPx) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def from_array(pixels: np.ndarray, interpretation: str, profile: bytes | None) -> VipsImage:
-    """Pixels of shape (height, width, bands), uint8 or uint16, as an image of libvips; not copied."""
+    """Pixels of shape (height, width, bands), of a type in `_SAMPLE_TYPES`, for libvips; not copied."""
     height, width, bands = pixels.shape
-    kind = "uchar" if pixels.dtype == np.uint8 else "ushort"
+    kind = next(name for name, kind in _SAMPLE_TYPES.items() if kind == pixels.dtype)
     image = pyvips.Image.new_from_memory(pixels.data, width, height, bands, kind)
     image = image.copy(interpretation=interpretation)
     if profile:

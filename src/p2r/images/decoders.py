@@ -7,7 +7,6 @@ header alone, so that nothing large is decoded before it is allowed.
 from __future__ import annotations
 
 import os
-import re
 import threading
 from dataclasses import dataclass
 from functools import partial
@@ -28,20 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from p2r.images._vips import Size, VipsImage
+    from p2r.images.formats import Format
     from p2r.images.limits import Limits
     from p2r.types import RectPx
-
-# What a file of each format begins with.
-_SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), "jpegload"),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "pngload"),
-    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "webpload"),
-    (re.compile(rb"II[*+]\0|MM\0[*+]"), "tiffload"),
-    (re.compile(rb"GIF8[79]a"), "gifload"),
-    (re.compile(rb".{4}ftyp(?:avi[fs]|hei[cxms]|hev[cmxs]|mif1|msf1)", re.DOTALL), "heifload"),
-)
-_BMP = re.compile(rb"BM.{4}\0{4}", re.DOTALL)
-_FORMATS = "JPEG, PNG, WebP, TIFF, GIF, AVIF or BMP"
 
 STREAMED_PIXELS = 32_000_000  # a larger rectangle is resized while it is read
 MAX_READERS = 8  # threads that read one tiled file
@@ -65,17 +53,16 @@ class Whole:
 
 
 class Reader(Protocol):
-    """A picture as it is stored, before its orientation is applied; sizes and rectangles are stored ones."""
+    """A picture as it is stored, before its orientation is applied; sizes and rectangles are stored ones.
+
+    `bits`: of a sample: 8, 16, or 32 for floating-point ones.
+    """
 
     name: str
     width: int
     height: int
     orientation: int
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader of the answer should know about the file, one sentence each; may grow."""
-        ...
+    bits: int
 
     def whole(self, size: Size) -> Whole:
         """The whole picture: `size` or larger, where the file has as much."""
@@ -85,26 +72,14 @@ class Reader(Protocol):
         """Rectangles of the picture, each at its size or larger, where the file has as much."""
         ...
 
-    def forget_levels(self) -> bool:
-        """Read smaller copies in the file no more, because one is damaged; False if there are none."""
-        ...
 
-
-def is_bmp(head: bytes) -> bool:
-    """Whether a file that begins so is a BMP, which libvips cannot read."""
-    return _BMP.match(head) is not None
-
-
-def read_encoded(name: str, origin: Path | bytes, head: bytes, limits: Limits) -> EncodedReader:
+def read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits) -> EncodedReader:
     """Open a file, or bytes, by its header.
 
     Raises:
-        InputError: not a picture that can be read, or a too large one.
+        InputError: it cannot be read, or is too large.
     """
-    loader = next((loader for signature, loader in _SIGNATURES if signature.match(head)), None)
-    if loader is None:
-        raise InputError(f"{name}: not a picture in a known format ({_FORMATS})")
-    return EncodedReader(name, loader, origin, limits)
+    return EncodedReader(name, kind.decoder, origin, limits)
 
 
 @dataclass(frozen=True)
@@ -149,6 +124,7 @@ class EncodedReader:
         check_size(self.name, self.width, self.height, limits, whole=False)
         self._tiled = bool(page.tile_height)
         self._tile_row_bytes = page.tile_height * page.samples * max(1, page.bits // 8)
+        self.bits = tiff.bits
         self._levels = [
             _Level(one.width, one.height, partial(tiff.open, one), keep=one is page and not self._tiled)
             for one in (page, *tiff.levels)
@@ -166,6 +142,7 @@ class EncodedReader:
             raise InputError(
                 f"{self.name}: samples of type {header.format}: save it with 8 or 16 bits a sample"
             )
+        self.bits = 8 if header.format == "uchar" else 16
         pages = header.get("n-pages") if header.get_typeof("n-pages") else 1
         if pages > 1:
             self._notes = (f"the file has {pages} images: the first was read",)
@@ -200,7 +177,7 @@ class EncodedReader:
         return (*self._notes, *self._tiff.notes) if self._tiff else self._notes
 
     def forget_levels(self) -> bool:
-        """See `Reader.forget_levels`."""
+        """Read smaller levels of the file no more, because one is damaged; False if there are none."""
         with self._lock:
             if self._tiff and len(self._levels) > 1:
                 del self._levels[1:]

@@ -23,11 +23,14 @@ import pyvips
 
 from p2r.errors import InputError
 from p2r.images._vips import strips, vips_problem
-from p2r.images.decoders import Whole, is_bmp, read_encoded
+from p2r.images.decoders import EncodedReader, Whole, read_encoded
+from p2r.images.depth import StretchedReader
 from p2r.images.encoding import PNG_MAX_PIXELS, Picture, encode_all
+from p2r.images.formats import HEAD_BYTES, identify
 from p2r.images.limits import Limits, check_bytes, read_file
-from p2r.images.pillow import read_array, read_bmp, read_pil
+from p2r.images.pillow import read_array, read_pil
 from p2r.images.sizing import fit_size
+from p2r.images.whole import read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -54,13 +57,10 @@ def _boundary(name: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except pyvips.Error as error:
-        raise InputError(f"{name}: {vips_problem(error)}") from error
     except MemoryError as error:
         raise InputError(f"{name}: there is not enough memory to decode it") from error
     except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise InputError(f"{name}: it is truncated, damaged, or not supported ({said})") from error
+        raise InputError(f"{name}: {vips_problem(error)}") from error
 
 
 class ImageSource:
@@ -75,6 +75,7 @@ class ImageSource:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self._stretched = StretchedReader(reader) if reader.bits > 8 else reader
         self.name = reader.name
         self.width, self.height = _turned((reader.width, reader.height), reader.orientation)
 
@@ -97,39 +98,53 @@ class ImageSource:
             return cls(_read(image, limits, name))
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader of the answer should know about the file; may grow while it is read."""
-        return self._reader.notes
-
-    @property
     def size(self) -> tuple[int, int]:
         """`(width, height)`, upright, in pixels."""
         return self.width, self.height
 
-    def overview(self, size: tuple[int, int]) -> Picture:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of an answer should know about the picture; complete once pixels were read."""
+        used = self._stretched.used if isinstance(self._stretched, StretchedReader) else None
+        of_file = self._reader.notes if isinstance(self._reader, EncodedReader) else ()
+        return (*of_file, *([used.note] if used else []))
+
+    def _reads(self, *, stretch: bool) -> Reader:
+        # Floating-point samples have no range of their own in which they could be shown.
+        return self._stretched if stretch or self._reader.bits > 16 else self._reader
+
+    def overview(self, size: tuple[int, int], *, stretch: bool = True) -> Picture:
         """The whole picture, resized to exactly `size` = (width, height).
+
+        Args:
+            size: `(width, height)` of what is returned.
+            stretch: whether more than 8 bits that use a small part of their range are stretched to all of it.
 
         Raises:
             InputError: the picture turns out to be truncated or damaged.
         """
-        stored = _turned(size, self._reader.orientation)
-        return self._tried(lambda: self._finish(self._reader.whole(stored), size))
+        reader, stored = self._reads(stretch=stretch), _turned(size, self._reader.orientation)
+        return self._tried(lambda: self._finish(reader.whole(stored), size))
 
-    def region(self, rect_px: RectPx, size: tuple[int, int]) -> Picture:
+    def region(self, rect_px: RectPx, size: tuple[int, int], *, stretch: bool = True) -> Picture:
         """A rectangle of the upright picture (half-open pixels), resized to exactly `size` = (width, height).
+
+        `stretch` is that of `overview`.
 
         Raises:
             InputError: the rectangle is empty or not inside the picture, or the picture is damaged there.
         """
-        return self.regions([rect_px], [size])[0]
+        return self.regions([rect_px], [size], stretch=stretch)[0]
 
-    def regions(self, rects_px: Sequence[RectPx], sizes: Sequence[tuple[int, int]]) -> list[Picture]:
+    def regions(
+        self, rects_px: Sequence[RectPx], sizes: Sequence[tuple[int, int]], *, stretch: bool = True
+    ) -> list[Picture]:
         """Several rectangles at once, each as by `region`: a file is read from the top once for all of them.
 
         Raises:
             InputError: as `region`.
         """
-        reader = self._reader
+        reader = self._reads(stretch=stretch)
         for x0, y0, x1, y1 in rects_px:
             if not (0 <= x0 < x1 <= self.width and 0 <= y0 < y1 <= self.height):
                 rect = (x0, y0, x1, y1)
@@ -149,7 +164,7 @@ class ImageSource:
             try:
                 return read()
             except pyvips.Error:
-                if not self._reader.forget_levels():
+                if not (isinstance(self._reader, EncodedReader) and self._reader.forget_levels()):
                     raise
                 return read()
 
@@ -199,15 +214,17 @@ def _read_text(text: str, limits: Limits) -> Reader:
 
 def _read_path(path: Path, limits: Limits) -> Reader:
     name, head = read_file(path, limits)
-    if is_bmp(head):
-        check_bytes(name, path.stat().st_size, limits.max_bytes)  # the only format that is read whole
-        return read_bmp(name, path.read_bytes(), limits)
-    return read_encoded(name, path, head, limits)
+    kind = identify(name, head)
+    if kind.by_libvips:
+        return read_encoded(name, kind, path, limits)
+    check_bytes(name, path.stat().st_size, limits.max_bytes)
+    return read_whole(name, kind, path.read_bytes(), limits)
 
 
 def _read_bytes(name: str, data: bytes, limits: Limits) -> Reader:
     check_bytes(name, len(data), limits.max_bytes)
-    return read_bmp(name, data, limits) if is_bmp(data) else read_encoded(name, data, data[:32], limits)
+    kind = identify(name, data[:HEAD_BYTES])
+    return (read_encoded if kind.by_libvips else read_whole)(name, kind, data, limits)
 
 
 def _read_data_uri(uri: str, limits: Limits) -> Reader:

@@ -12,16 +12,15 @@ import io
 import math
 import re
 import struct
-import threading
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
-import numpy as np
 import pyvips
 
 from p2r.errors import InputError
-from p2r.images._vips import heard_warnings, strips
+from p2r.images._vips import heard_warnings
+from p2r.images.formats import DEVELOP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -71,14 +70,9 @@ _SEPARATE = 2  # PlanarConfiguration
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
 _GREY, _LAB = (_WHITE_IS_0, _BLACK_IS_0), (_CIELAB, _ICCLAB)  # photometric interpretations
 _COLORS = {_WHITE_IS_0: 1, _BLACK_IS_0: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3}
-_RAW = {
-    32803: "of a camera's sensor",
-    34892: "of a camera's sensor",
-    32844: "of luminances",
-    32845: "of luminances",
-}
+_SENSOR = (32803, 34892)  # photometric interpretations: behind a color filter, and linear
 _JPEG = (6, 7)  # compressions
-_FLOAT = 3  # SampleFormat
+_UNSIGNED, _FLOAT = (1, 4), 3  # SampleFormat; 4: undefined
 _PACKED = 12  # bits of samples that libvips does not unpack
 _END = 2**62  # no file is longer
 _ASSOCIATED = 1  # ExtraSamples: transparency by which the colors are multiplied
@@ -317,8 +311,6 @@ class TiffFile:
     def __init__(self, name: str, origin: Path | bytes) -> None:
         self._name = name
         self._origin = origin
-        self._lock = threading.Lock()
-        self._scale: tuple[float, float] | None = None
         self._fail_on = "warning"
         with opened(origin) as file:
             try:
@@ -329,11 +321,11 @@ class TiffFile:
             first = pages[0]
             larger = (page for page in pages if page.is_page and first.has_shape_of(page))
             self.page = page = first if first.is_page else next(larger, first)
-            self.levels = [
-                level
-                for level in (*_sub_directories(numbers, file, page), *_followers(page, pages))
-                if level.is_level_of(page)
-            ][:MAX_LEVELS]
+            parts = list(_sub_directories(numbers, file, page))
+            levels = [one for one in (*parts, *_followers(page, pages)) if one.is_level_of(page)]
+            self.levels = levels[:MAX_LEVELS]
+        if any(one.photometric in _SENSOR for one in (*pages, *parts)):
+            raise InputError(f"{name}: this is a camera raw file: {DEVELOP}")
         self._check()
         self.notes: tuple[str, ...] = ()
         count = sum(one.is_page and one not in self.levels for one in pages)
@@ -354,12 +346,21 @@ class TiffFile:
         profile = header.get_typeof("icc-profile-data")
         self._profile: bytes | None = header.get("icc-profile-data") if profile else None
 
+    @property
+    def bits(self) -> int:
+        """Of a sample, as `open` gives it: 8, 16, or 32 for floating-point ones."""
+        page = self.page
+        plain = page.sample_format in _UNSIGNED and page.bits <= 16
+        if page.photometric in _LAB or (plain and page.bits <= 8):
+            return 8
+        return 16 if plain or page.range else 32
+
     def _check(self) -> None:
         page, way = self.page, "save it with 8 or 16 bits a sample"
         bits = (8, 12, 16, 32) if page.samples > 1 else (1, 2, 4, 8, 12, 16, 32)
         if page.photometric not in _COLORS:
-            kind = _RAW.get(page.photometric, f"of the photometric interpretation {page.photometric}")
-            raise InputError(f"{self._name}: a TIFF {kind} is not read: convert it to RGB, and {way}")
+            kind = f"the photometric interpretation {page.photometric}"
+            raise InputError(f"{self._name}: a TIFF of {kind} is not read: convert it to RGB, and {way}")
         if page.bits not in bits:
             raise InputError(f"{self._name}: samples of {page.bits} bits are not read: {way}")
         if page.planes and page.photometric in (_PALETTE, _YCBCR):
@@ -384,18 +385,17 @@ class TiffFile:
         return pyvips.Image.new_from_source(source, "", access=access, fail_on=self._fail_on)
 
     def open(self, page: Page, access: str = "sequential") -> VipsImage:
-        """The pixels of the page or of a level: 8 or 16 bits; grey, RGB or CMYK; then transparency, if any.
+        """The pixels of the page or of a level: grey, RGB or CMYK, and then transparency, if any.
 
         Raises:
             pyvips.Error: it is damaged.
-            InputError: no pixel holds anything.
         """
         image = self._decoded(page, access)
         if page.photometric in _LAB:
             return _from_lab(image, page)
         if image.format not in ("uchar", "ushort"):
             image = self._scaled(image)
-        grey, rgb = ("b-w", "srgb") if image.format == "uchar" else ("grey16", "rgb16")
+        grey, rgb = ("grey16", "rgb16") if image.format == "ushort" else ("b-w", "srgb")
         colors = image.bands - (page.alpha is not None)
         image = image.copy(interpretation={1: grey, 3: rgb, 4: "cmyk"}[colors])
         if self._profile and not image.get_typeof("icc-profile-data"):
@@ -418,35 +418,17 @@ class TiffFile:
         return image.extract_band(shown[0]).bandjoin([image.extract_band(band) for band in shown[1:]])
 
     def _scaled(self, image: VipsImage) -> VipsImage:
-        # Samples that are not of 8 or 16 bits without a sign, to 16 bits.
-        with self._lock:
-            self._scale = self._scale or self.page.range or self._used_range()
-        low, high = self._scale
-        image = (image == image).ifthenelse(image, low)  # where it is not a number
-        alpha = [] if self.page.alpha is None else [image.extract_band(image.bands - 1)]
-        colors = image.extract_band(0, n=image.bands - len(alpha))
-        colors = ((colors - low) * (65535 / (high - low))).rint().cast("ushort")
-        whole = 1 if self.page.sample_format == _FLOAT else 2**self.page.bits - 1
-        return colors.bandjoin([(band * (65535 / whole)).rint().cast("ushort") for band in alpha])
-
-    def _used_range(self) -> tuple[float, float]:
-        # Takes one pass over the page.
+        # Samples of other types: to 16 bits where their range is known, or else to floating-point ones; those
+        # without a value are no number then.
         page = self.page
-        image = self._decoded(page)
-        low, high = math.inf, -math.inf
-        for _, pixels in strips(image, (0, 0, image.width, image.height)):
-            colors = pixels[..., : image.bands - (page.alpha is not None)]
-            held = colors[np.isfinite(colors) & (colors != page.no_data)]
-            if held.size:
-                low, high = min(low, float(held.min())), max(high, float(held.max()))
-        if low > high:
-            raise InputError(f"{self._name}: no pixel holds a number")
-        if page.sample_format == _FLOAT and low >= 0 and high <= 1:
-            return 0.0, 1.0
-        self.notes += (
-            f"the samples have no known range: from {low:g} to {high:g} they are shown from black to white",
-        )
-        return low, high if high > low else low + 1
+        alpha = [] if page.alpha is None else [image.extract_band(image.bands - 1)]
+        colors = image.extract_band(0, n=image.bands - len(alpha)).cast("float")
+        most = 1 if page.sample_format == _FLOAT else 2**page.bits - 1
+        alpha = [(band * (65535 / most)).cast("float") for band in alpha]
+        if page.range is None:
+            return (colors == page.no_data).ifthenelse(math.nan, colors).bandjoin(alpha)
+        low, high = page.range
+        return ((colors - low) * (65535 / (high - low))).bandjoin(alpha).rint().cast("ushort")
 
 
 def opened(origin: Path | bytes) -> BinaryIO:

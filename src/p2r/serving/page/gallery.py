@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import p2r
+from p2r.datasets.samples import read_samples
 from p2r.images import ImageSource
 from p2r.images.sizing import fit_size
-from p2r.samples import read_samples
 from p2r.serving.page.shelf import Shelf
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2r.data.pictures import distance, look_of
+from p2r.datasets.p2r10k.images import distance, look_of
 from p2r.errors import InputError, file_problem
 from p2r.evaluation.benchmarks import Unreadable, open_benchmark
 from p2r.images import ImageSource

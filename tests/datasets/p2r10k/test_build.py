@@ -12,13 +12,13 @@ from sets import deepeyes, jpeg, pixels, released, visualprobe, zwz
 from typer.testing import CliRunner
 
 from p2r.cli import app
-from p2r.data.build import MIXTURE, Plan, build, scaled
-from p2r.data.overlap import read_reference
-from p2r.data.pictures import distance, look_at, look_of
-from p2r.data.report import report_of
+from p2r.datasets.p2r10k.build import MIXTURE, Plan, build, scaled
+from p2r.datasets.p2r10k.images import distance, look_at, look_of
+from p2r.datasets.p2r10k.overlap import read_reference
+from p2r.datasets.p2r10k.report import report_of
+from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
 from p2r.images import ImageSource
-from p2r.samples import read_samples
 from pictures import encoded
 
 
@@ -275,7 +275,7 @@ def test_wrong_usage_is_said(tmp_path, arguments, said):
 def test_nothing_heavy_is_loaded():
     heavy = ("torch", "transformers", "trl", "datasets", "pandas")
     code = (
-        "import sys\nimport p2r.cli.data, p2r.data.build, p2r.data.report\n"
+        "import sys\nimport p2r.cli.data, p2r.datasets.p2r10k.build, p2r.datasets.p2r10k.report\n"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

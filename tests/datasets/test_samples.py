@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
-from p2r.samples import read_samples
 from p2r.types import Box, Sample
 
 
@@ -62,7 +62,7 @@ def test_a_row_needs_image_question_and_answer_only(folder: Path) -> None:
 
 
 def test_the_row_of_the_guide_is_valid(folder: Path) -> None:
-    guide = (Path(__file__).parents[1] / "docs" / "scoring.md").read_text(encoding="utf-8")
+    guide = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text(encoding="utf-8")
     row = guide.partition("```json\n")[2].partition("```")[0].replace("\n", " ")
     (folder / "images" / "7.jpg").touch()
     (sample,) = read_samples(write(folder, row))
@@ -215,7 +215,7 @@ def test_a_file_that_cannot_be_read(folder: Path) -> None:
     with pytest.raises(InputError, match="the file is empty"):
         read_samples(write(folder, ""))
     (folder / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"binary\.jsonl: it is not a text file"):
+    with pytest.raises(InputError, match=r"binary\.jsonl, line 1: it is not a text file"):
         read_samples(folder / "binary.jsonl")
     with pytest.raises(InputError, match="it is a folder, not a file"):
         read_samples(folder)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.data.build import Drawn, Plan, Record
-    from p2r.data.overlap import Reference
+    from p2r.datasets.p2r10k.build import Drawn, Plan, Record
+    from p2r.datasets.p2r10k.overlap import Reference
 
 LISTED = 100  # ids that a report names of each kind
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from p2r.errors import InputError
-from p2r.evaluation.benchmarks.rows import (
+from p2r.datasets.cells import (
     letter,
     optional_text,
     options,
     picture,
     text,
 )
+from p2r.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Draws rows from the sources, looks at their pictures, and writes one set of samples.
 
-OUT/samples.jsonl      the samples, in the format of `p2r.samples`
+OUT/samples.jsonl      the samples, in the format of `p2r.datasets.samples`
 OUT/images/SOURCE/     their pictures; equal ones once
 OUT/report.json        what is in it, what was left out and why, what it shares with benchmarks
 OUT/build.json         what decides the result: sources, counts, seed
@@ -20,22 +20,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from p2r.data.overlap import plain
-from p2r.data.pictures import PictureFiles, UnreachableError, look_at
-from p2r.data.sources import SOURCES, only_picture
+from p2r.datasets.cells import pixel_boxes
+from p2r.datasets.p2r10k.images import PictureFiles, UnreachableError, look_at
+from p2r.datasets.p2r10k.overlap import plain
+from p2r.datasets.p2r10k.sources import SOURCES, only_picture
+from p2r.datasets.tables import Table, require
 from p2r.errors import InputError, file_problem
-from p2r.evaluation.benchmarks.rows import pixel_boxes
-from p2r.evaluation.benchmarks.table import Table, require
-from p2r.journal import FolderLock, Journal, write_json
+from p2r.journal import FolderLock, Journal, encode_json, write_file, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
-    from p2r.data.overlap import Reference
-    from p2r.data.pictures import Seen
-    from p2r.data.sources import Item, Source
+    from p2r.datasets.p2r10k.images import Seen
+    from p2r.datasets.p2r10k.overlap import Reference
+    from p2r.datasets.p2r10k.sources import Item, Source
 
 # The paper: 10,000 samples drawn at random.
 MIXTURE: dict[str, int] = {"deepeyes": 3_000, "visualprobe": 3_000, "zwz": 4_000}
@@ -293,10 +293,4 @@ def _write_samples(plan: Plan, drawn: Sequence[Drawn]) -> None:
         raise InputError(f"no row could be used; {plan.out / 'rows.jsonl'} says why for each")
     # Mixed, so that a training that takes them in order sees all sources from the first step on.
     lines.sort(key=lambda line: _lot(plan.seed, "order", line["id"]))
-    partial = plan.out / "samples.jsonl.part"
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        partial.replace(plan.out / "samples.jsonl")
-    except OSError as error:
-        raise InputError(f"cannot write {partial}: {error.strerror or error}") from error
+    write_file(plan.out / "samples.jsonl", b"".join(encode_json(line) + b"\n" for line in lines))

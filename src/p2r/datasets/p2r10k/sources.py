@@ -7,7 +7,7 @@ zwz                     a CSV whose lists are literals: `problem`, `original_ima
 p2r-10k                 parquet of the paper's authors: `prompt` [{role, content}], `images`,
                         `reward_model.ground_truth`, `data_source`, `extra_info.answer_form` and `.index`
 
-Only the last says of which form an answer is; for the others it is inferred (`p2r.samples.infer_type`).
+Only the last says of which form an answer is; for the others it is inferred (`infer_type`).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from p2r.datasets.cells import optional_text, text
+from p2r.datasets.samples import infer_type
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks.rows import optional_text, text
 from p2r.parsing.answers import read_option
 from p2r.parsing.options import split_options
-from p2r.samples import infer_type
 from p2r.types import Question
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Item:
 
     Attributes:
         id: the source's own name of the row; empty when it has none.
-        question, choices, answer, answer_type: as in `p2r.samples`; with choices, the answer is a letter.
+        question, choices, answer, answer_type: as in sample files; with choices, the answer is a letter.
         inferred: the source does not say of which type the answer is.
         category: what the source calls this kind of question.
     """
