@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -18,12 +19,12 @@ import pyvips
 from p2r.errors import InputError
 from p2r.images._vips import crop, like, sample_type, strips
 from p2r.images.headers import gif_frame, is_lossless_jpeg, png_orientation
-from p2r.images.kept import KeptPixels
 from p2r.images.limits import check_size
+from p2r.images.memory import kept
 from p2r.images.tiff import TiffFile, exif_orientation, xmp_orientation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from p2r.images._vips import Size, VipsImage
@@ -43,12 +44,10 @@ class Whole:
 
     Attributes:
         image: the pixels.
-        wait: waits until the first so many rows can be read; None when all can.
         copies: the same pixels, each read by a pipeline of its own, for so many threads.
     """
 
     image: VipsImage
-    wait: Callable[[int], None] | None = None
     copies: tuple[VipsImage, ...] = ()
 
 
@@ -68,7 +67,7 @@ class Reader(Protocol):
         """The whole picture: `size` or larger, where the file has as much."""
         ...
 
-    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
+    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> Iterable[VipsImage]:
         """Rectangles of the picture, each at its size or larger, where the file has as much."""
         ...
 
@@ -86,21 +85,21 @@ def read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits) 
 class _Level:
     """A size in which the file offers the picture, and how to open it (with `random` or `sequential` access).
 
-    `keep`: reading it costs so much that all pixels are better decoded once and kept for what comes next.
+    `margin`: how many times as large as what is wanted it must be.
     """
 
     width: int
     height: int
     open: Callable[[str], VipsImage]
-    keep: bool = False
+    margin: int = 1
 
 
 class EncodedReader:
     """A file or bytes in one of the known formats.
 
     Only a tiled file can be read at any place. The others are read from the top, once for all the
-    rectangles of a call. Where the overview needs most of the pixels anyway, they are kept as long as the
-    reader lives, within a bound for the process, so that one decoding serves the overview and the crops.
+    rectangles of a call. Where the overview needs all pixels anyway, and there is room for them, they are
+    kept as long as the reader lives: one decoding serves the overview and the crops.
     """
 
     def __init__(self, name: str, loader: str, origin: Path | bytes, limits: Limits) -> None:
@@ -109,7 +108,7 @@ class EncodedReader:
         self._tiff: TiffFile | None = None
         self._origin = origin
         self._loader = f"{loader}_buffer" if isinstance(origin, bytes) else loader
-        self._kept: KeptPixels | None = None
+        self._kept: VipsImage | None = None
         self._lock = threading.Lock()
         self._tile_row_bytes = 0
         if loader == "tiffload":
@@ -126,8 +125,7 @@ class EncodedReader:
         self._tile_row_bytes = page.tile_height * page.samples * max(1, page.bits // 8)
         self.bits = tiff.bits
         self._levels = [
-            _Level(one.width, one.height, partial(tiff.open, one), keep=one is page and not self._tiled)
-            for one in (page, *tiff.levels)
+            _Level(one.width, one.height, partial(tiff.open, one)) for one in (page, *tiff.levels)
         ]
 
     def _open_other(self, loader: str, limits: Limits) -> None:
@@ -146,7 +144,7 @@ class EncodedReader:
         pages = header.get("n-pages") if header.get_typeof("n-pages") else 1
         if pages > 1:
             self._notes = (f"the file has {pages} images: the first was read",)
-        self._levels = [_Level(self.width, self.height, self._open, keep=True)]
+        self._levels = [_Level(self.width, self.height, self._open)]
         if loader == "jpegload" and not is_lossless_jpeg(self._origin):
             self._levels += self._jpeg_levels()
 
@@ -187,25 +185,33 @@ class EncodedReader:
 
     def _jpeg_levels(self) -> Iterator[_Level]:
         for shrink in (2, 4, 8):
-            # libvips leaves out a last row or column that is not whole.
-            width, height = max(1, self.width // shrink), max(1, self.height // shrink)
-            yield _Level(width, height, partial(self._open, shrink=shrink), keep=shrink == 2)
+            # libvips leaves out a last row or column that is not whole, and the rest would be stretched.
+            if self.width % shrink == 0 == self.height % shrink:
+                # The decoder blurs what it shrinks: bicubic at twice the size and above makes it sharp.
+                size = self.width // shrink, self.height // shrink
+                yield _Level(*size, partial(self._open, shrink=shrink), margin=2)
 
     def _level_for(self, rect: RectPx, size: Size) -> _Level:
         shrink = max(1.0, min((rect[2] - rect[0]) / size[0], (rect[3] - rect[1]) / size[1]))
-        fine_enough = (level for level in self._levels if level.width * shrink >= self.width)
+        fine_enough = (level for level in self._levels if level.width * shrink >= self.width * level.margin)
         return min(fine_enough, key=lambda level: level.width)
 
     def whole(self, size: Size) -> Whole:
         """See `Reader.whole`."""
         level = self._level_for((0, 0, self.width, self.height), size)
-        if level.keep:
-            with self._lock:
-                self._kept = self._kept or KeptPixels.keep(self._levels[0].open("sequential"))
-        if self._kept:
-            return Whole(self._kept.image, self._kept.wait)
+        if level is self._levels[0] and not self._tiled and (image := self._keep()):
+            return Whole(image)
         copies = [level.open("random") for _ in range(self._readers(level))]
         return Whole(level.open("sequential"), copies=tuple(copies))
+
+    def _keep(self) -> VipsImage | None:
+        with self._lock:
+            image = self._levels[0].open("sequential")
+            nbytes = image.width * image.height * image.bands * sample_type(image)().itemsize
+            if self._kept is None and (room := kept.try_reserve(nbytes)):
+                weakref.finalize(self, room.release)
+                self._kept = image.copy_memory()
+            return self._kept
 
     def _readers(self, level: _Level) -> int:
         # How many threads read a level side by side. Those of libvips wait for each other's tiles.
@@ -214,33 +220,31 @@ class EncodedReader:
         each = TILE_ROWS_HELD * self._tile_row_bytes * level.width
         return min(os.cpu_count() or 1, MAX_READERS, MAX_TILE_BYTES // each)
 
-    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
+    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> Iterator[VipsImage]:
         """See `Reader.pieces`."""
-        if not wanted:
-            return []
         if self._kept:
-            self._kept.wait(max(rect[3] for rect, _ in wanted))
-            return [crop(self._kept.image, rect) for rect, _ in wanted]
+            yield from (crop(self._kept, rect) for rect, _ in wanted)
+            return
         levels = [self._level_for(rect, size) for rect, size in wanted]
         rects = [self._on_level(rect, level) for (rect, _), level in zip(wanted, levels, strict=True)]
+        copies = {} if self._tiled else self._copies(rects, levels)
         access = "random" if self._tiled else "sequential"
-        pieces = [crop(level.open(access), rect) for rect, level in zip(rects, levels, strict=True)]
-        if not self._tiled:
-            self._share(pieces, rects, levels)
-        return pieces
+        for index, (rect, level) in enumerate(zip(rects, levels, strict=True)):
+            yield copies.pop(index, None) or crop(level.open(access), rect)
 
-    def _share(self, pieces: list[VipsImage], rects: Sequence[RectPx], levels: Sequence[_Level]) -> None:
-        # Replace pieces that come from one level by copies that are made in one pass.
+    def _copies(self, rects: Sequence[RectPx], levels: Sequence[_Level]) -> dict[int, VipsImage]:
+        # Rectangles that are small enough to be held, read in one pass of each level.
+        copies: dict[int, VipsImage] = {}
         for level in self._levels:
             shared = [
                 index
-                for index, piece in enumerate(pieces)
-                if levels[index] is level and piece.width * piece.height <= STREAMED_PIXELS
+                for index, rect in enumerate(rects)
+                if levels[index] is level and (rect[2] - rect[0]) * (rect[3] - rect[1]) <= STREAMED_PIXELS
             ]
-            if len(shared) > 1:
-                copies = _read_together(level.open("sequential"), [rects[index] for index in shared])
-                for index, copy in zip(shared, copies, strict=True):
-                    pieces[index] = copy
+            if shared:
+                read = _read_together(level.open("sequential"), [rects[index] for index in shared])
+                copies.update(zip(shared, read, strict=True))
+        return copies
 
     def _on_level(self, rect: RectPx, level: _Level) -> RectPx:
         across, down = level.width / self.width, level.height / self.height
