@@ -201,7 +201,7 @@ def _read(image: ImageInput, limits: Limits, name: str) -> Reader:
 
 def _read_text(text: str, limits: Limits) -> Reader:
     if text[:5].lower() == "data:":
-        return _read_data_uri(text, limits)
+        return _read_bytes(*decode_data_uri(text, limits), limits)
     if match := _URL.match(text):
         raise InputError(f"{text[:80]}: {match[0]} is not read: give a path, or the bytes, or a data: URI")
     return _read_path(Path(text), limits)
@@ -222,17 +222,21 @@ def _read_bytes(name: str, data: bytes, limits: Limits) -> Reader:
     return (read_encoded if kind.by_libvips else read_whole)(name, kind, data, limits)
 
 
-def _read_data_uri(uri: str, limits: Limits) -> Reader:
+def decode_data_uri(uri: str, limits: Limits) -> tuple[str, bytes]:
+    """What errors call a `data:` URI, and the bytes in it.
+
+    Raises:
+        InputError: it holds no base64, or more bytes than the limit.
+    """
     head, comma, body = uri.partition(",")
     name = f"data URI {head[5:60]!r}"
     if not comma or not head.lower().endswith(";base64"):
         raise InputError(f"{name}: only base64 is read: data:image/png;base64,…")
     check_bytes(name, len(body) * 3 // 4 - 2, limits.max_bytes)
     try:
-        data = pybase64.b64decode(body, validate=True)
+        return name, pybase64.b64decode(body, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InputError(f"{name}: {error}") from error
-    return _read_bytes(name, data, limits)
 
 
 def _resize_to_rgb(image: VipsImage, size: Size) -> VipsImage:
