@@ -215,7 +215,7 @@ def build_evidences(
                 Crop(cut_out[cut], box, cut[0], OUTLINE_COLOURS[index % len(OUTLINE_COLOURS)][0])
                 for index, (box, cut) in enumerate(zip(plan.boxes, plan.cuts, strict=True))
             ),
-            plan.pixels.notes,
+            (*source.notes, *plan.pixels.notes),
         )
         for boxes, plan in zip(lists, plans, strict=True)
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,31 @@ Size = tuple[int, int]
 STRIP_ROWS = 32  # small enough that the memory of one strip is used again for the next
 
 
+class _Ear(logging.Handler):
+    """Keeps what libvips warns of in the thread that listens."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        heard = getattr(_listening, "heard", None)
+        if heard is not None and record.levelno >= logging.WARNING:
+            text = record.getMessage().removeprefix("VIPS: ")
+            heard.append("".join(letter if letter.isprintable() else " " for letter in text)[:200])
+
+
+_listening = threading.local()
+
+
+@contextmanager
+def heard_warnings() -> Iterator[list[str]]:
+    """What libvips warns of in this thread while it opens a file, each once, one line each."""
+    heard: list[str] = []
+    _listening.heard = heard
+    try:
+        yield heard
+    finally:
+        _listening.heard = None
+        heard[:] = dict.fromkeys(heard)
+
+
 def _set_up() -> None:
     # All other loaders (SVG, CSV, raw, libvips' own format, …) are not made for hostile files.
     pyvips.operation_block_set("VipsForeignLoad", True)
@@ -32,18 +59,18 @@ def _set_up() -> None:
         # Each pipeline holds buffers for each thread, and many pipelines run at a time.
         pyvips.concurrency_set(min(os.cpu_count() or 1, 8))
     # What libvips warns of is raised here or harmless; without a handler Python would print it.
-    logging.getLogger("pyvips").addHandler(logging.NullHandler())
+    logging.getLogger("pyvips").addHandler(_Ear())
 
 
 _set_up()
 
 
-def vips_problem(error: pyvips.Error) -> str:
-    """What went wrong in libvips, on one line."""
-    # Its log is one for the whole process and keeps warnings too: the last line that says something is ours.
+def vips_problem(error: Exception) -> str:
+    """What went wrong in a decoder, on one line."""
+    # libvips' log is one for the process and keeps warnings too: the last line that says something is ours.
     lines = [line.strip() for line in str(error).splitlines()]
     lines = [line for line in lines if re.search("[a-z]", line) and "unable to " not in line]
-    said = f" ({lines[-1]})" if lines else ""
+    said = f" ({lines[-1][:200]})" if lines else ""
     return f"cannot be decoded: it is truncated, damaged, or of a kind that is not supported{said}"
 
 

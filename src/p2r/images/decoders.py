@@ -9,19 +9,22 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyvips
 
 from p2r.errors import InputError
-from p2r.images._vips import crop, like, sample_type, strips, vips_problem
+from p2r.images._vips import crop, like, sample_type, strips
+from p2r.images.headers import gif_frame, is_lossless_jpeg, png_orientation
 from p2r.images.limits import check_size
 from p2r.images.memory import kept
+from p2r.images.tiff import TiffFile, exif_orientation, xmp_orientation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from p2r.images._vips import Size, VipsImage
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
     from p2r.types import RectPx
 
 STREAMED_PIXELS = 32_000_000  # a larger rectangle is resized while it is read
-MAX_LEVELS = 24
 MAX_READERS = 8  # threads that read one tiled file
 TILE_ROWS_HELD = 3  # rows of tiles that one of them keeps at most
 MAX_TILE_BYTES = 256 * 1024 * 1024  # that all of them keep
@@ -76,22 +78,19 @@ def read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits) 
     Raises:
         InputError: it cannot be read, or is too large.
     """
-    try:
-        return EncodedReader(name, kind.decoder, origin, limits)
-    except pyvips.Error as error:
-        raise InputError(f"{name}: {vips_problem(error)}") from error
+    return EncodedReader(name, kind.decoder, origin, limits)
 
 
 @dataclass(frozen=True)
 class _Level:
-    """A size in which the file offers the picture, and the loader's options that give it.
+    """A size in which the file offers the picture, and how to open it (with `random` or `sequential` access).
 
     `margin`: how many times as large as what is wanted it must be.
     """
 
     width: int
     height: int
-    options: Mapping[str, int] = field(default_factory=dict)
+    open: Callable[[str], VipsImage]
     margin: int = 1
 
 
@@ -105,37 +104,84 @@ class EncodedReader:
 
     def __init__(self, name: str, loader: str, origin: Path | bytes, limits: Limits) -> None:
         self.name = name
+        self._notes: tuple[str, ...] = ()
+        self._tiff: TiffFile | None = None
+        self._origin = origin
         self._loader = f"{loader}_buffer" if isinstance(origin, bytes) else loader
-        # A tile that cannot be decoded is a mere warning to libvips, and comes out black. For the other
-        # formats a warning is a blemish.
-        self._fail_on = "warning" if loader == "tiffload" else "truncated"
-        self._origin = origin if isinstance(origin, bytes) else os.fsencode(origin)
         self._kept: VipsImage | None = None
         self._lock = threading.Lock()
-        header = self._open({})
-        fields = set(header.get_fields())
-        self.width: int = header.width
-        self.height: int = header.height
-        self.orientation: int = header.get("orientation") if "orientation" in fields else 1
-        self._tiled = loader == "tiffload" and "tile-width" in fields
         self._tile_row_bytes = 0
-        if self._tiled:
-            self._tile_row_bytes = header.get("tile-height") * header.bands * sample_type(header)().itemsize
-        self.bits = 8 if header.format == "uchar" else 16
-        whole = loader in ("webpload", "gifload", "heifload") or "interlaced" in fields
-        check_size(name, self.width, self.height, limits, whole=whole)
-        if header.format not in ("uchar", "ushort"):
-            raise InputError(f"{name}: samples of type {header.format}: save it with 8 or 16 bits a sample")
-        self._levels = [_Level(self.width, self.height)]
-        if loader == "jpegload":
-            self._levels += self._jpeg_levels()
-        elif loader == "tiffload":
-            self._levels += self._tiff_levels(header, fields)
+        if loader == "tiffload":
+            self._open_tiff(limits)
+        else:
+            self._open_other(loader, limits)
 
-    def _open(self, options: Mapping[str, int], access: str = "sequential") -> VipsImage:
-        return pyvips.Operation.call(
-            self._loader, self._origin, access=access, fail_on=self._fail_on, **options
+    def _open_tiff(self, limits: Limits) -> None:
+        self._tiff = tiff = TiffFile(self.name, self._origin)
+        page = tiff.page
+        self.width, self.height, self.orientation = page.width, page.height, page.orientation or 1
+        check_size(self.name, self.width, self.height, limits, whole=False)
+        self._tiled = bool(page.tile_height)
+        self._tile_row_bytes = page.tile_height * page.samples * max(1, page.bits // 8)
+        self.bits = tiff.bits
+        self._levels = [
+            _Level(one.width, one.height, partial(tiff.open, one)) for one in (page, *tiff.levels)
+        ]
+
+    def _open_other(self, loader: str, limits: Limits) -> None:
+        self._frame = gif_frame(self._origin) if loader == "gifload" else None
+        header = self._open()
+        self.width, self.height = header.width, header.height
+        self.orientation = self._orientation(header, loader)
+        self._tiled = False
+        whole = loader in ("webpload", "gifload", "heifload") or header.get_typeof("interlaced") != 0
+        check_size(self.name, self.width, self.height, limits, whole=whole)
+        if header.format not in ("uchar", "ushort"):
+            raise InputError(
+                f"{self.name}: samples of type {header.format}: save it with 8 or 16 bits a sample"
+            )
+        self.bits = 8 if header.format == "uchar" else 16
+        pages = header.get("n-pages") if header.get_typeof("n-pages") else 1
+        if pages > 1:
+            self._notes = (f"the file has {pages} images: the first was read",)
+        self._levels = [_Level(self.width, self.height, self._open)]
+        if loader == "jpegload" and not is_lossless_jpeg(self._origin):
+            self._levels += self._jpeg_levels()
+
+    def _open(self, access: str = "sequential", **options: int) -> VipsImage:
+        origin = self._origin if isinstance(self._origin, bytes) else os.fsencode(self._origin)
+        image = pyvips.Operation.call(self._loader, origin, access=access, fail_on="truncated", **options)
+        if self._frame and self._frame != (0, 0, image.width, image.height):
+            # Nothing was drawn outside of the first frame of a GIF.
+            left, top, right, bottom = self._frame
+            frame = crop(image, (left, top, min(right, image.width), min(bottom, image.height)))
+            white = [255] * image.bands
+            image = frame.embed(left, top, image.width, image.height, extend="background", background=white)
+        return image
+
+    def _orientation(self, header: VipsImage, loader: str) -> int:
+        if loader == "heifload":
+            return 1  # it is upright already
+        if loader == "pngload":
+            return png_orientation(self._origin) or 1
+        exif, xmp = (
+            header.get(name) if header.get_typeof(name) else b"" for name in ("exif-data", "xmp-data")
         )
+        return exif_orientation(exif) or xmp_orientation(xmp) or 1
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the answer should know about the file."""
+        return (*self._notes, *self._tiff.notes) if self._tiff else self._notes
+
+    def forget_levels(self) -> bool:
+        """Read smaller levels of the file no more, because one is damaged; False if there are none."""
+        with self._lock:
+            if self._tiff and len(self._levels) > 1:
+                del self._levels[1:]
+                self._notes += ("a smaller level in the file is damaged: the image itself was read",)
+                return True
+        return False
 
     def _jpeg_levels(self) -> Iterator[_Level]:
         for shrink in (2, 4, 8):
@@ -143,22 +189,7 @@ class EncodedReader:
             if self.width % shrink == 0 == self.height % shrink:
                 # The decoder blurs what it shrinks: bicubic at twice the size and above makes it sharp.
                 size = self.width // shrink, self.height // shrink
-                yield _Level(*size, {"shrink": shrink}, margin=2)
-
-    def _tiff_levels(self, header: VipsImage, fields: set[str]) -> Iterator[_Level]:
-        # The levels of a pyramid are sub-directories of the first page, or the pages after it.
-        if "n-subifds" in fields:
-            candidates = [{"subifd": index} for index in range(header.get("n-subifds"))]
-        else:
-            pages = header.get("n-pages") if "n-pages" in fields else 1
-            candidates = [{"page": index} for index in range(1, pages)]
-        for options in candidates[:MAX_LEVELS]:
-            page = self._open(options)
-            shrink = self.width / page.width
-            # A page that is no smaller copy of the first is the next page of a document.
-            if shrink < 1.5 or abs(self.height / shrink - page.height) > 2 + page.height / 100:
-                return
-            yield _Level(page.width, page.height, options)
+                yield _Level(*size, partial(self._open, shrink=shrink), margin=2)
 
     def _level_for(self, rect: RectPx, size: Size) -> _Level:
         shrink = max(1.0, min((rect[2] - rect[0]) / size[0], (rect[3] - rect[1]) / size[1]))
@@ -170,12 +201,12 @@ class EncodedReader:
         level = self._level_for((0, 0, self.width, self.height), size)
         if level is self._levels[0] and not self._tiled and (image := self._keep()):
             return Whole(image)
-        copies = [self._open(level.options, "random") for _ in range(self._readers(level))]
-        return Whole(self._open(level.options), copies=tuple(copies))
+        copies = [level.open("random") for _ in range(self._readers(level))]
+        return Whole(level.open("sequential"), copies=tuple(copies))
 
     def _keep(self) -> VipsImage | None:
         with self._lock:
-            image = self._open({})
+            image = self._levels[0].open("sequential")
             nbytes = image.width * image.height * image.bands * sample_type(image)().itemsize
             if self._kept is None and (room := kept.try_reserve(nbytes)):
                 weakref.finalize(self, room.release)
@@ -199,7 +230,7 @@ class EncodedReader:
         copies = {} if self._tiled else self._copies(rects, levels)
         access = "random" if self._tiled else "sequential"
         for index, (rect, level) in enumerate(zip(rects, levels, strict=True)):
-            yield copies.pop(index, None) or crop(self._open(level.options, access), rect)
+            yield copies.pop(index, None) or crop(level.open(access), rect)
 
     def _copies(self, rects: Sequence[RectPx], levels: Sequence[_Level]) -> dict[int, VipsImage]:
         # Rectangles that are small enough to be held, read in one pass of each level.
@@ -211,7 +242,7 @@ class EncodedReader:
                 if levels[index] is level and (rect[2] - rect[0]) * (rect[3] - rect[1]) <= STREAMED_PIXELS
             ]
             if shared:
-                read = _read_together(self._open(level.options), [rects[index] for index in shared])
+                read = _read_together(level.open("sequential"), [rects[index] for index in shared])
                 copies.update(zip(shared, read, strict=True))
         return copies
 

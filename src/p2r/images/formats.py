@@ -44,7 +44,7 @@ def _not_read(name: str, signature: bytes, instead: str) -> Format:
 _TO_PNG = "save it as PNG"
 _BY_PILLOW = "save it as PNG, or give the PIL image: PIL.Image.open(path)"
 _TO_8_BIT = "map its values to 8 bits, and give the array or a PNG"
-_DEVELOP = "develop it first; rawpy.imread(path).postprocess() gives an array that is read"
+DEVELOP = "develop it first; rawpy.imread(path).postprocess() gives an array that is read"
 _FRAME = "take a frame of it: ffmpeg -i FILE -frames:v 1 frame.png"
 _UNPACK = "unpack it and give the image in it"
 _TRACK = rb"(?:hevc|hevx|msf1)"
@@ -56,20 +56,12 @@ FORMATS: tuple[Format, ...] = (
     _read("JPEG", rb"\xff\xd8\xff", "jpegload"),
     _read("PNG", rb"\x89PNG\r\n\x1a\n", "pngload"),
     _read("WebP", rb"RIFF.{4}WEBP", "webpload"),
-    # Canon's mark; a first directory that is a thumbnail; samples behind a color filter; the DNG version.
-    _not_read("a camera raw file", rb"II[*]\0.{4}CR", _DEVELOP),
-    _not_read("a camera raw file", rb"II[*]\0\x08\0\0\0..\xfe\0\x04\0\x01\0\0\0\x01\0\0\0", _DEVELOP),
-    _not_read("a camera raw file", rb"MM\0[*]\0\0\0\x08..\0\xfe\0\x04\0\0\0\x01\0\0\0\x01", _DEVELOP),
-    _not_read(
-        "a camera raw file",
-        rb"II[*]\0.*(?:\x06\x01\x03\0\x01\0\0\0\x23\x80|\x12\xc6\x01\0\x04\0\0\0)"
-        rb"|MM\0[*].*(?:\x01\x06\0\x03\0\0\0\x01\x80\x23|\xc6\x12\0\x01\0\0\0\x04)",
-        _DEVELOP,
-    ),
+    # Canon's mark. Other raw files that are TIFF files are told by their directories (`tiff`).
+    _not_read("a camera raw file", rb"II[*]\0.{4}CR", DEVELOP),
     _not_read(
         "a camera raw file",
         rb"IIU\0|IIR[OS]|MMOR|FUJIFILMCCD-RAW|FOVb|\0MRM|II.{4}HEAPCCDR|.{4}ftypcrx ",
-        _DEVELOP,
+        DEVELOP,
     ),
     _read("TIFF", rb"II[*+]\0|MM\0[*+]", "tiffload"),
     _read("GIF", rb"GIF8[79]a", "gifload"),

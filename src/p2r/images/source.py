@@ -11,8 +11,9 @@ import binascii
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, Union
 
 import numpy as np
 import PIL.Image
@@ -21,7 +22,7 @@ import pyvips
 
 from p2r.errors import InputError
 from p2r.images._vips import strips, vips_problem
-from p2r.images.decoders import Whole, read_encoded
+from p2r.images.decoders import EncodedReader, Whole, read_encoded
 from p2r.images.depth import StretchedReader
 from p2r.images.encoding import PNG_MAX_PIXELS, Picture, encode_all
 from p2r.images.formats import HEAD_BYTES, identify
@@ -31,7 +32,7 @@ from p2r.images.sizing import fit_size
 from p2r.images.whole import read_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from p2r.images._vips import Size, VipsImage
     from p2r.images.decoders import Reader
@@ -39,11 +40,25 @@ if TYPE_CHECKING:
 
 __all__ = ["PNG_MAX_PIXELS", "ImageInput", "ImageSource", "Limits", "Picture", "encode_all", "fit_size"]
 
+T = TypeVar("T")
 ImageInput: TypeAlias = Union[str, "os.PathLike[str]", bytes, PIL.Image.Image, np.ndarray, "ImageSource"]
 
 _QUARTER_TURNS = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
 
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*://|(?:file|https?|blob|ftp):)", re.IGNORECASE)
+
+
+@contextmanager
+def _boundary(name: str) -> Iterator[None]:
+    """Lets nothing out that a decoder may raise, but as `InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{name}: there is not enough memory to decode it") from error
+    except Exception as error:
+        raise InputError(f"{name}: {vips_problem(error)}") from error
 
 
 class ImageSource:
@@ -76,19 +91,9 @@ class ImageSource:
         """
         if isinstance(image, ImageSource):
             return image
-        if isinstance(image, str):
-            return cls(_read_text(image, limits))
-        if isinstance(image, os.PathLike):
-            return cls(_read_path(Path(image), limits))
-        if isinstance(image, bytes):
-            return cls(_read_bytes(name or f"picture of {len(image):,} bytes", image, limits))
-        if isinstance(image, PIL.Image.Image):
-            return cls(read_pil(image, limits))
-        if isinstance(image, np.ndarray):
-            return cls(read_array(image, limits))
-        raise InputError(
-            f"a picture is a path, bytes, data: URI, PIL image or numpy array, not {type(image).__name__}"
-        )
+        name = name or _called(image)
+        with _boundary(name):
+            return cls(_read(image, limits, name))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -99,7 +104,8 @@ class ImageSource:
     def notes(self) -> tuple[str, ...]:
         """What a reader of an answer should know about the picture; complete once pixels were read."""
         used = self._stretched.used if isinstance(self._stretched, StretchedReader) else None
-        return (used.note,) if used else ()
+        of_file = self._reader.notes if isinstance(self._reader, EncodedReader) else ()
+        return (*of_file, *([used.note] if used else []))
 
     def _reads(self, *, stretch: bool) -> Reader:
         # Floating-point samples have no range of their own in which they could be shown.
@@ -115,11 +121,8 @@ class ImageSource:
         Raises:
             InputError: the picture turns out to be truncated or damaged.
         """
-        reader = self._reads(stretch=stretch)
-        try:
-            return self._finish(reader.whole(_turned(size, reader.orientation)), size)
-        except pyvips.Error as error:
-            raise InputError(f"{self.name}: {vips_problem(error)}") from error
+        reader, stored = self._reads(stretch=stretch), _turned(size, self._reader.orientation)
+        return self._tried(lambda: self._finish(reader.whole(stored), size))
 
     def region(self, rect_px: RectPx, size: tuple[int, int], *, stretch: bool = True) -> Picture:
         """A rectangle of the upright picture (half-open pixels), resized to exactly `size` = (width, height).
@@ -146,11 +149,22 @@ class ImageSource:
                 raise InputError(f"{self.name}: {rect} is not a rectangle inside {self.width}×{self.height}")
         stored = [_to_stored(rect, self.size, reader.orientation) for rect in rects_px]
         wanted = [_turned(size, reader.orientation) for size in sizes]
-        try:
+
+        def read() -> list[Picture]:
             pieces = reader.pieces(list(zip(stored, wanted, strict=True)))
             return [self._finish(Whole(piece), size) for piece, size in zip(pieces, sizes, strict=True)]
-        except pyvips.Error as error:
-            raise InputError(f"{self.name}: {vips_problem(error)}") from error
+
+        return self._tried(read)
+
+    def _tried(self, read: Callable[[], T]) -> T:
+        # A smaller level of a TIFF file that is damaged must not cost the image.
+        with _boundary(self.name):
+            try:
+                return read()
+            except pyvips.Error:
+                if not (isinstance(self._reader, EncodedReader) and self._reader.forget_levels()):
+                    raise
+                return read()
 
     def _finish(self, whole: Whole, size: Size) -> Picture:
         orientation = self._reader.orientation
@@ -160,6 +174,29 @@ class ImageSource:
         else:
             pixels = _pixels(_resize_to_rgb(whole.image, stored))
         return Picture(_to_upright(_enlarged(pixels, stored), orientation))
+
+
+def _called(image: object) -> str:
+    if isinstance(image, (str, os.PathLike)):
+        text = str(image)
+        return text if len(text) <= 200 else f"{text[:100]}…"
+    return f"picture of {len(image):,} bytes" if isinstance(image, bytes) else f"{type(image).__name__} image"
+
+
+def _read(image: ImageInput, limits: Limits, name: str) -> Reader:
+    if isinstance(image, str):
+        return _read_text(image, limits)
+    if isinstance(image, os.PathLike):
+        return _read_path(Path(image), limits)
+    if isinstance(image, bytes):
+        return _read_bytes(name, image, limits)
+    if isinstance(image, PIL.Image.Image):
+        return read_pil(image, limits)
+    if isinstance(image, np.ndarray):
+        return read_array(image, limits)
+    raise InputError(
+        f"a picture is a path, bytes, data: URI, PIL image or numpy array, not {type(image).__name__}"
+    )
 
 
 def _read_text(text: str, limits: Limits) -> Reader:

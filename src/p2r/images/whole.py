@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import io
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 
-from p2r.errors import InputError
-from p2r.images._vips import vips_problem
 from p2r.images.heif import HeicImage
 from p2r.images.limits import check_size
 from p2r.images.pillow import RasterReader, read_pil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from p2r.images._vips import Size, VipsImage
     from p2r.images.decoders import Whole
@@ -61,10 +58,7 @@ def read_whole(name: str, kind: Format, data: bytes, limits: Limits) -> WholeRea
     Raises:
         InputError: it cannot be read, or is too large; pillow-heif is needed and not installed.
     """
-    with _problems(name):
-        size, bits, decode = (_heic if kind.decoder == "pillow-heif" else _by_pillow)(
-            name, kind, data, limits
-        )
+    size, bits, decode = (_heic if kind.decoder == "pillow-heif" else _by_pillow)(name, kind, data, limits)
     check_size(name, *size, limits, whole=True)
     return WholeReader(name, size, bits, decode)
 
@@ -73,8 +67,7 @@ def _heic(name: str, _: Format, data: bytes, limits: Limits) -> tuple[Size, int,
     image = HeicImage(name, data)
 
     def decode() -> RasterReader:
-        with _problems(name):
-            return RasterReader(name, image.decode(), limits, profile=image.profile())
+        return RasterReader(name, image.decode(), limits, profile=image.profile())
 
     return image.size, image.bits, decode
 
@@ -85,19 +78,7 @@ def _by_pillow(
     image = _PILLOW[kind.decoder](io.BytesIO(data))
 
     def decode() -> RasterReader:
-        with _problems(name):
-            image.load()
+        image.load()  # here, so that an error is one of the file
         return read_pil(image, limits, name)
 
     return image.size, {"I": 16, "F": 32}.get(image.mode[0], 8), decode
-
-
-@contextmanager
-def _problems(name: str) -> Iterator[None]:
-    # Both libraries raise whatever a damaged file makes them run into.
-    try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:
-        raise InputError(f"{name}: {vips_problem(error)}") from error
