@@ -52,7 +52,7 @@ class Journal:
         Raises:
             InputError: the disk is full or failed; the file still ends with its last whole line.
         """
-        line = memoryview(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        line = memoryview(encode_json(record) + b"\n")
         try:
             written = 0
             while written < len(line):
@@ -158,9 +158,23 @@ def write_json(path: Path, data: object) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    body = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_file(path, encode_json(data, indent=2) + b"\n")
+
+
+def encode_json(data: object, *, indent: int | None = None) -> bytes:
+    """JSON in UTF-8; half of a character, as in some file names, is escaped and can be read back."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=indent)
+    return text.encode(errors="backslashreplace")
+
+
+def write_file(path: Path, body: bytes | str) -> None:
+    """Write a file in one step: a reader sees the old one or the new one, never half of it.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     try:
-        _replace(path, body.encode())
+        _replace(path, body.encode(errors="backslashreplace") if isinstance(body, str) else body)
     except OSError as error:
         raise _refused(path, error) from error
 

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field
 
 from p2r.changes import checked, merged
 from p2r.errors import InputError, file_problem
+from p2r.journal import write_json
 from p2r.models.options import ModelOptions
 from p2r.prompts import PromptPack
 from p2r.types import BoxFormat  # noqa: TC001  (pydantic reads the annotation)
@@ -114,7 +115,7 @@ class Settings:
     def digest(self) -> str:
         """Twelve hex digits over all settings; equal digests mean equal inputs for equal questions."""
         canonical = json.dumps(self.canonical(), sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        return hashlib.sha256(canonical.encode(errors="backslashreplace")).hexdigest()[:12]
 
     def canonical(self) -> dict[str, Any]:
         """What the digest is over: plain data with the prompt as it is worded for the box format.
@@ -134,8 +135,7 @@ class Settings:
 
     def save(self, folder: Path) -> None:
         """Write `p2r.json` into a checkpoint folder."""
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
-        (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
+        write_json(folder / SETTINGS_FILE, self.to_dict())
 
     @classmethod
     def load(cls, path: Path) -> Settings:

@@ -12,6 +12,7 @@ import typer
 from p2r.cli.console import readable_errors, say, stderr
 from p2r.cli.options import DebugOption, VerboseOption, as_path, check_folder, examples
 from p2r.errors import InputError, file_problem
+from p2r.journal import write_file
 
 MADE_BY = '<meta name="generator" content="perceive-to-reason">'
 
@@ -83,11 +84,8 @@ def report(
             page = (_of_training if training else _of_evaluation)(runs, data, on_picture)
         name = f"report-against-{second.resolve().name}.html" if second else "report.html"
         target = out or run / name
-        try:
-            target.write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"cannot write {target}: {file_problem(error)}") from error
-        say("report", "dim", f"{target} ({len(page.encode()) / 1e6:.1f} MB)")
+        write_file(target, page)
+        say("report", "dim", f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
 
 
 def _check_writable(target: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from p2r.images._vips import strips
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from p2r.images._vips import Size, VipsImage
     from p2r.images.decoders import Reader, Whole
@@ -88,11 +88,11 @@ class StretchedReader:
             copies=tuple(self.used.stretch(copy) for copy in whole.copies),
         )
 
-    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
+    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> Iterator[VipsImage]:
         """See `Reader.pieces`."""
         self._find()
-        pieces = self._reader.pieces(wanted)
-        return pieces if self.used is None else [self.used.stretch(piece) for piece in pieces]
+        for piece in self._reader.pieces(wanted):
+            yield piece if self.used is None else self.used.stretch(piece)
 
     def _find(self) -> None:
         with self._finding:
@@ -123,8 +123,6 @@ def used_range(view: Whole, *, reduced: bool) -> UsedRange | None:
     least, most = (-np.inf, np.inf) if is_float else (0, FULL)
     low = darkest = np.inf
     high = lightest = -np.inf
-    if view.wait:
-        view.wait(image.height)
     for _, strip in strips(image, (0, 0, image.width, image.height)):
         dark = light = strip[:, :, :colors]
         if is_float or image.hasalpha():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from p2r.journal import Journal, read_lines, write_json
+from p2r.journal import Journal, encode_json, read_lines, write_file, write_json
 from p2r.training.folder import COMPLETE, METRICS, ROLLOUTS
 
 if TYPE_CHECKING:
@@ -155,13 +155,8 @@ def keep_until(path: Path, step: int) -> None:
     rows = read_lines(path)
     if not rows or all(row.get("step", 0) <= step for row in rows):
         return
-    partial = path.with_name(path.name + ".part")
-    partial.unlink(missing_ok=True)
-    with Journal(partial) as journal:
-        for row in rows:
-            if row.get("step", 0) <= step:
-                journal.append(row)
-    partial.replace(path)
+    kept = (row for row in rows if row.get("step", 0) <= step)
+    write_file(path, b"".join(encode_json(row) + b"\n" for row in kept))
 
 
 def take_random_state() -> dict[str, Any]:

@@ -6,16 +6,20 @@ phase at its last whole checkpoint, between phases at the next one.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from p2r.errors import InputError, ModelError
-from p2r.journal import FolderLock, read_lines, write_json
+from p2r.journal import FolderLock, read_lines, write_file, write_json
+from p2r.models.opening import LOGINS
 from p2r.models.options import split_spec
 from p2r.models.source import locate
-from p2r.provenance import environment, revision
+from p2r.provenance import environment as installed
+from p2r.provenance import revision
+from p2r.text import without_secrets
 from p2r.training.card import model_card
 from p2r.training.crash import exit_line, signal_name
 from p2r.training.dataset import prepare_data, settings_of
@@ -78,6 +82,7 @@ def train(
         InputError: the recipe, the data or the folder cannot be used, or the disk is full.
         ModelError: too many calls failed, or a server could not be started.
     """
+    recipe, logins = recipe.without_logins()
     make_folder(out)
     with FolderLock(out), Progress(console, rounds=recipe.rounds, phases=len(recipe.plan())) as progress:
         start, data = open_run(recipe, out, command=command, on_progress=progress.doing)
@@ -88,7 +93,7 @@ def train(
             folder = open_phase(recipe, out, number, start)
             folders.append(folder)
             if folder.state().status != "done":
-                _run_phase(recipe, folder, progress, start_phase)
+                _run_phase(recipe, folder, progress, start_phase, logins)
             start = folder.model
         return _finish(recipe, out, folders, progress)
 
@@ -147,11 +152,9 @@ def _begin(recipe: Recipe, out: Path, start: str, fingerprint: str, command: str
             raise InputError(
                 f"{out} was begun with another recipe: {'; '.join(differences)}; give --out another folder"
             )
-    run["sessions"].append({"started": time.time(), "command": command, **environment()})
+    run["sessions"].append({"started": time.time(), "command": without_secrets(command), **installed()})
     write_json(path, run)
-    partial = out / (RECIPE + ".part")
-    partial.write_text(dump_recipe(recipe), encoding="utf-8")
-    partial.replace(out / RECIPE)
+    write_file(out / RECIPE, dump_recipe(recipe))
 
 
 def _differences(before: Any, now: Any, where: str = "") -> list[str]:
@@ -185,7 +188,13 @@ def open_phase(recipe: Recipe, out: Path, number: int, start: Path) -> PhaseFold
     return folder
 
 
-def _run_phase(recipe: Recipe, folder: PhaseFolder, progress: Progress, start_phase: StartPhase) -> None:
+def _run_phase(
+    recipe: Recipe,
+    folder: PhaseFolder,
+    progress: Progress,
+    start_phase: StartPhase,
+    logins: Mapping[str, str],
+) -> None:
     state = folder.state()
     state.status, state.error = "running", ""
     state.sessions += 1
@@ -197,7 +206,8 @@ def _run_phase(recipe: Recipe, folder: PhaseFolder, progress: Progress, start_ph
         before = log.stat().st_size if log.exists() else 0
         with ExitStack() as stack:
             served = _serve_frozen(recipe, state, stack)
-            processes = stack.enter_context(start_phase(recipe.launch, folder.path, served))
+            environment = {**served, LOGINS: json.dumps(logins)} if logins else served
+            processes = stack.enter_context(start_phase(recipe.launch, folder.path, environment))
             try:
                 code = _watch(processes, folder, progress)
             except KeyboardInterrupt:

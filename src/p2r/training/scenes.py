@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
-from p2r.journal import FolderLock, write_json
+from p2r.journal import FolderLock, encode_json, write_file, write_json
 from p2r.scenes import make_sample
 from p2r.scenes.drawing import draw_files
 
@@ -46,10 +46,7 @@ def draw_scenes(folder: Path, scenes: Scenes, on_drawn: Callable[[int], None] | 
                     on_drawn(done)
             path = folder / f"samples-{scenes.count}.jsonl"
             if not path.exists():
-                partial = path.with_suffix(".part")
-                rows = [json.dumps(one.row(), ensure_ascii=False) for one in made]
-                partial.write_text("\n".join(rows) + "\n", encoding="utf-8")
-                partial.replace(path)
+                write_file(path, b"".join(encode_json(one.row()) + b"\n" for one in made))
     except OSError as error:
         raise InputError(f"cannot write scenes to {folder}: {error.strerror or error}") from error
     return path

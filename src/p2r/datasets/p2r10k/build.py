@@ -26,7 +26,7 @@ from p2r.datasets.p2r10k.overlap import plain
 from p2r.datasets.p2r10k.sources import SOURCES, only_picture
 from p2r.datasets.tables import Table, require
 from p2r.errors import InputError, file_problem
-from p2r.journal import FolderLock, Journal, write_json
+from p2r.journal import FolderLock, Journal, encode_json, write_file, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -293,10 +293,4 @@ def _write_samples(plan: Plan, drawn: Sequence[Drawn]) -> None:
         raise InputError(f"no row could be used; {plan.out / 'rows.jsonl'} says why for each")
     # Mixed, so that a training that takes them in order sees all sources from the first step on.
     lines.sort(key=lambda line: _lot(plan.seed, "order", line["id"]))
-    partial = plan.out / "samples.jsonl.part"
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        partial.replace(plan.out / "samples.jsonl")
-    except OSError as error:
-        raise InputError(f"cannot write {partial}: {error.strerror or error}") from error
+    write_file(plan.out / "samples.jsonl", b"".join(encode_json(line) + b"\n" for line in lines))
