@@ -13,8 +13,8 @@ file at a time under a bound of time and memory. The table has a row for each su
 
 Pillow's pixels are those of the file after `exif_transpose`, converted from its ICC profile to sRGB (relative
 colorimetric, black point compensation), with transparency flattened on white, and resized with its bicubic
-filter. A file that Pillow cannot read is not compared. The exit code is 1 after a foreign exception, a crash or
-a late file.
+filter. A file that Pillow cannot read is not compared. The exit code is 1 after a foreign exception, a crash
+or a late file.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ _FRAME = "take a frame of it: ffmpeg -i FILE -frames:v 1 frame.png"
 _UNPACK = "unpack it and give the image in it"
 _BOM = rb"(?:\xef\xbb\xbf)?\s*"
 
-# The first whose signature matches decides. TIFF, ISO media (ftyp), RIFF, ZIP and XML are looked into: there the
-# narrower kinds come first. None may need exponential time for hostile bytes.
+# The first whose signature matches decides. TIFF, ISO media (ftyp), RIFF, ZIP and XML are looked into: there
+# the narrower kinds come first. None may need exponential time for hostile bytes.
 FORMATS: tuple[Format, ...] = (
     _read("JPEG", rb"\xff\xd8\xff", "jpegload"),
     _read("PNG", rb"\x89PNG\r\n\x1a\n", "pngload"),
