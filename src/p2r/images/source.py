@@ -31,6 +31,7 @@ from p2r.images.formats import HEAD_BYTES, identify
 from p2r.images.limits import Limits, check_bytes, read_file
 from p2r.images.pillow import read_array, read_pil
 from p2r.images.sizing import fit_size
+from p2r.images.tiff import is_for_pillow
 from p2r.images.whole import read_whole
 
 if TYPE_CHECKING:
@@ -225,6 +226,8 @@ def _read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits)
     if kind.decoder == "heifload" and is_monochrome_avif(origin):
         # libheif takes the limited range of grey (16–235) for the full one.
         kind = replace(kind, decoder="AVIF")
+    if kind.decoder == "tiffload" and is_for_pillow(origin):
+        kind = replace(kind, decoder="TIFF")
     if kind.by_libvips:
         return read_encoded(name, kind, origin, limits)
     if isinstance(origin, Path):
