@@ -1,4 +1,4 @@
-"""Files that are decoded whole into memory: HEIC by pillow-heif; BMP, JPEG 2000, PNM, gray AVIF by Pillow."""
+"""Files that are decoded whole into memory: HEIC by pillow-heif; the others by Pillow."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from p2r.images.heif import HeicImage
 from p2r.images.limits import check_size
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
     from p2r.types import RectPx
 
 # Pillow's readers themselves: `PIL.Image.open` has a limit of its own, and plugins may change what it does.
-_PILLOW = {"AVIF": AvifImageFile, "BMP": BmpImageFile, "JPEG2000": Jpeg2KImageFile, "PPM": PpmImageFile}
+_PILLOW = {
+    "AVIF": AvifImageFile,
+    "BMP": BmpImageFile,
+    "JPEG2000": Jpeg2KImageFile,
+    "PPM": PpmImageFile,
+    "TIFF": TiffImageFile,
+}
 
 
 class WholeReader:
