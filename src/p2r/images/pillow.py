@@ -54,6 +54,7 @@ class RasterReader:
         self.height, self.width, bands = pixels.shape
         self.orientation = 1
         self.bits = 8 * pixels.dtype.itemsize
+        self.nbytes = pixels.nbytes
         check_size(name, self.width, self.height, limits, whole=False)
         gray, color = ("grey16", "rgb16") if pixels.dtype == np.uint16 else ("b-w", "srgb")
         interpretation = interpretation or (gray if bands < 3 else color)
@@ -137,7 +138,7 @@ def read_pil(image: PIL.Image.Image, limits: Limits, name: str = "") -> RasterRe
     try:
         with _decoding:
             pixels = _pil_samples(image)
-            orientation = _orientation(image)
+            orientation = exif_orientation(image)
     except Exception as error:  # plugins raise whatever their formats run into
         said = " ".join(str(error).split()) or "its file is closed"
         hint = "a PIL image must be undamaged, and decoded (image.load()) before its file is closed"
@@ -181,7 +182,8 @@ def _with_alpha(samples: np.ndarray, transparent: np.ndarray) -> np.ndarray:
     return np.concatenate([samples, alpha], axis=2)
 
 
-def _orientation(image: PIL.Image.Image) -> int:
+def exif_orientation(image: PIL.Image.Image) -> int:
+    """The EXIF orientation of a PIL image, 1 where it has none."""
     # After decoding: Pillow turns TIFF files upright then, and removes the tag.
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
