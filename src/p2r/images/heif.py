@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2r.errors import MissingExtraError
+from p2r.images._vips import from_array
 from p2r.images.pillow import RasterReader
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class HeicImage:
 
     Attributes:
         size: `(width, height)`, upright.
-        bits: 16 for high dynamic range and for gray of more than 8 bits, else 8.
+        bits: 16 for gray of more than 8 bits, else 8.
         notes: what a reader of the answer should know about the file.
 
     Raises:
@@ -63,7 +64,7 @@ class HeicImage:
             file = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
         self._image = _primary(file)
         self.size: Size = self._image.size
-        self.bits = 16 if "16" in self._image.mode else 8
+        self.bits = 16 if self._image.mode == "I;16" else 8
 
     def decode(self, limits: Limits) -> RasterReader:
         """Its pixels."""
@@ -75,7 +76,14 @@ class HeicImage:
             # Flattened on white: the color has been multiplied by the alpha already.
             alpha = pixels[:, :, 3:]
             pixels = np.minimum(pixels[:, :, :3], alpha) + (np.iinfo(pixels.dtype).max - alpha)
-        return RasterReader(self._name, pixels, limits, profile=self._profile())
+        profile = self._profile()
+        if pixels.dtype == np.uint16 and pixels.shape[2] > 1 and profile:
+            # High dynamic range is converted here, as a stretch of its range would be one before the profile.
+            color = from_array(np.ascontiguousarray(pixels[:, :, :3]), "rgb16", profile)
+            color = color.icc_transform("srgb", embedded=True, intent="relative", depth=8)
+            shown = np.frombuffer(color.write_to_memory(), np.uint8).reshape(*pixels.shape[:2], 3)
+            pixels, profile = np.dstack([shown, (pixels[:, :, 3:] >> 8).astype(np.uint8)]), None
+        return RasterReader(self._name, pixels, limits, profile=profile)
 
     def _profile(self) -> bytes | None:
         # That of the file, or one that says what its nclx profile says; None for sRGB.
