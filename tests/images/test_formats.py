@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -19,9 +19,6 @@ from p2r.errors import InputError
 from p2r.images import ImageSource, Limits
 from p2r.images.formats import FORMATS, HEAD_BYTES
 from pictures import difference, encoded, smooth
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 GRAY = PIL.Image.fromarray(smooth()[:, :, 0])
 
@@ -111,6 +108,16 @@ def ftyp(major: str, *others: str) -> bytes:
 )
 def test_files_that_are_not_read_are_named_with_what_to_do(data: bytes, expected: str) -> None:
     assert refusal(data).startswith(f"a.jpg: this is {expected}")
+
+
+def test_the_guide_names_what_is_read_and_what_is_not() -> None:
+    guide = (Path(__file__).parents[2] / "docs/pictures.md").read_text()
+    rows = [row.split(" | ") for row in guide.splitlines() if row.startswith("| ")]
+    for kind in FORMATS:
+        if kind.decoder:
+            assert kind.name in next(row[1] for row in rows if row[0].startswith("| path"))
+        else:
+            assert kind.name in next(row[0] for row in rows if row[1].removesuffix(" |") == kind.instead)
 
 
 @pytest.mark.parametrize(
