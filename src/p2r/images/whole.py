@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-import weakref
 from typing import TYPE_CHECKING
 
 from PIL.AvifImagePlugin import AvifImageFile
@@ -12,10 +11,11 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 
+from p2r.images._vips import resizing_bytes
 from p2r.images.heif import HeicImage
 from p2r.images.limits import check_size
-from p2r.images.memory import kept
-from p2r.images.pillow import RasterReader, exif_orientation, read_pil
+from p2r.images.memory import may_keep
+from p2r.images.pillow import PIXEL_BYTES, RasterReader, exif_orientation, read_pil
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Pillow's readers themselves: `PIL.Image.open` has a limit of its own, and plugins may change what it does.
 _PILLOW = {"AVIF": AvifImageFile, "BMP": BmpImageFile, "JPEG2000": Jpeg2KImageFile, "PPM": PpmImageFile}
+# What a pixel takes while it is decoded, with the copy that is read.
+_PIXEL_BYTES = {"AVIF": 20, "BMP": PIXEL_BYTES, "JPEG2000": 28, "PPM": PIXEL_BYTES, "pillow-heif": 20}
 
 
 class _PillowFile:
@@ -59,7 +61,8 @@ class WholeReader:
         header = self._open()
         self.width, self.height = header.size
         self.bits, self.orientation, self.notes = header.bits, header.orientation, header.notes
-        check_size(name, *header.size, limits, whole=True)
+        self._whole_bytes = self.width * self.height * _PIXEL_BYTES[kind.decoder]
+        check_size(name, *header.size, limits, whole_bytes=self._whole_bytes)
         self._kept: RasterReader | None = None
         self._lock = threading.Lock()
 
@@ -74,8 +77,7 @@ class WholeReader:
             if self._kept is not None:
                 return self._kept
             raster = self._open().decode(self._limits)
-            if room := kept.try_reserve(raster.nbytes):
-                weakref.finalize(self, room.release)
+            if may_keep(self, raster.nbytes):
                 self._kept = raster
             return raster
 
@@ -85,4 +87,11 @@ class WholeReader:
 
     def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
         """See `Reader.pieces`."""
-        return self._decoded().pieces(wanted)
+        return self._decoded().pieces(wanted) if wanted else []
+
+    def cost(self, wanted: Sequence[tuple[RectPx, Size]]) -> int:
+        """See `Reader.cost`."""
+        return self._whole_bytes + max(
+            resizing_bytes(x1 - x0, y1 - y0, self.bits // 2, max(1.0, (y1 - y0) / size[1]))
+            for (x0, y0, x1, y1), size in wanted
+        )
