@@ -3,22 +3,24 @@
     python benchmarks/image_files.py FOLDER
     python benchmarks/image_files.py FOLDER --every 10 --json out/image_files.json
 
-Each file is read by its path, and as the PIL image that `PIL.Image.open` gives. A worker process reads one file
-at a time under a bound of time and memory. The table has a row for each suffix:
+Each file is read by its path, and as the PIL image that `PIL.Image.open` gives. A worker process reads one
+file at a time under a bound of time and memory. The table has a row for each suffix:
 
 - `read`: an overview of at most 400 pixels a side, and a crop of at most 200 from the middle, were made;
 - `refused`: `InputError`; the reasons are listed below the table with how often they occurred;
 - `foreign`: an exception of another type; `crashed`: the process died; `late`: no answer within the bound;
-- `differ`: the mean of the absolute difference to Pillow's pixels is above 6 of 255 in the overview or the crop.
+- `differ`: the mean absolute difference to Pillow's pixels is above 6 of 255 in the overview or the crop.
 
 Pillow's pixels are those of the file after `exif_transpose`, converted from its ICC profile to sRGB (relative
-colorimetric, black point compensation), with transparency flattened on white, resized with its bicubic filter.
-A file that Pillow cannot read is not compared. Exit code 1 after a foreign exception, a crash or a late file.
+colorimetric, black point compensation), with transparency flattened on white, and resized with its bicubic
+filter. A file that Pillow cannot read is not compared. The exit code is 1 after a foreign exception, a crash
+or a late file.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import multiprocessing
@@ -61,7 +63,7 @@ def reference(path: Path) -> PIL.Image.Image:
     if image.mode not in ("RGB", "L", "CMYK"):
         image = image.convert("L" if image.mode in ("LA", "La", "1") else "RGB")
     if profile:
-        try:
+        with contextlib.suppress(PIL.ImageCms.PyCMSError):  # a profile that does not fit its image
             image = PIL.ImageCms.profileToProfile(
                 image,
                 PIL.ImageCms.ImageCmsProfile(io.BytesIO(profile)),
@@ -70,8 +72,6 @@ def reference(path: Path) -> PIL.Image.Image:
                 outputMode="RGB",
                 flags=PIL.ImageCms.Flags.BLACKPOINTCOMPENSATION,
             )
-        except PIL.ImageCms.PyCMSError:
-            pass  # a profile that does not fit its image
     image = image.convert("RGB")
     if alpha is not None:
         image = PIL.Image.composite(image, PIL.Image.new("RGB", image.size, "white"), alpha)
@@ -101,11 +101,11 @@ def read(way: str, path: Path) -> dict[str, Any]:
         if "\n" in line:
             return {"what": "foreign", "why": f"a refusal of several lines: {line!r}"}
         return {"what": "refused", "why": re.sub(r"\d[\d,×.]*", "N", line)[:160]}
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - this is what is looked for
         if way == "PIL" and not isinstance(error, MemoryError):
             try:
                 PIL.Image.open(path)
-            except Exception as unread:
+            except Exception as unread:  # noqa: BLE001 - Pillow raises anything
                 return {"what": "no PIL image", "why": type(unread).__name__}
         return {"what": "foreign", "why": f"{type(error).__name__}: {error}"[:200]}
     return {"what": "read", "why": "", "size": source.size, "pixels": (overview, crop)}
@@ -133,7 +133,7 @@ def peak_bytes() -> int:
 
 
 def work(connection: Connection) -> None:
-    """Read the files whose paths come through the connection: `(step, outcome)` for each step, None at its start."""
+    """Read the files whose paths come through the connection; send `(step, outcome)`, None at its start."""
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
     warnings.simplefilter("ignore")
     PIL.Image.MAX_IMAGE_PIXELS = None
@@ -155,7 +155,7 @@ def work(connection: Connection) -> None:
         differences = {}
         try:
             expected = reference(path)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - Pillow raises anything
             connection.send(("Pillow", f"{type(error).__name__}: {error}"))
             continue
         for way in WAYS:

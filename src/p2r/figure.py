@@ -108,7 +108,9 @@ def figure(
         exif = PIL.Image.Exif()
         exif[PIL.ExifTags.Base.Software] = MADE_BY
         try:
-            image.save(path, exif=exif, **FORMATS[path.suffix.lower()])
+            partial = path.with_name(f".{path.stem}.part{path.suffix}")
+            image.save(partial, exif=exif, **FORMATS[path.suffix.lower()])
+            partial.replace(path)  # of a link the link, not what it leads to
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     return image

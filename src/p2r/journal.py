@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import fnmatch
 import io
 import json
 import os
@@ -129,6 +130,26 @@ class FolderLock:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
+
+
+def claim(folder: Path, marker: str, names: Iterable[str]) -> None:
+    """Refuse a folder that holds something else under a name that will be written; nothing is made.
+
+    Args:
+        folder: where something is begun, or continued.
+        marker: the file that is written first; where it is, its writer looks at what it holds.
+        names: what else will be written, as globs.
+
+    Raises:
+        InputError: names what is in the way.
+    """
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []  # dangling links too
+    if marker not in there:
+        for name in there:
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in names):
+                raise InputError(
+                    f"{folder} holds {name}, and no {marker} that says it is ours; give another folder"
+                )
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

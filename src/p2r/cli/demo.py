@@ -76,9 +76,13 @@ async def _ask(model: str, reasoner: str | None, out: Path) -> list[_Show]:
     import asyncio
 
     from p2r.datasets.samples import read_samples
+    from p2r.figure import check_path
     from p2r.pipeline import P2R
 
     samples = read_samples(FOLDER / "samples.jsonl")
+    for file in (out / f"{sample.question.id}.png" for sample in samples):
+        if file.exists() or file.is_symlink():
+            check_path(file)
     shows, figures = [], []
     with stderr().status(f"loading {without_secrets(model)} …") as status:
         opened = await asyncio.to_thread(P2R, model, reasoner=reasoner)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -65,10 +64,10 @@ def report(
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="no report was written"):
         runs = [run, second] if second else [run]
-        if out:
-            _check_writable(out)
-        elif run.is_dir() and not os.access(run, os.W_OK):
-            raise InputError(f"{run}: no permission to write there; give --out FILE.html")
+        name = f"report-against-{second.resolve().name}.html" if second else "report.html"
+        target = out or run / name
+        if out or run.is_dir():
+            _check_writable(target)
         from p2r.training.folder import is_training_run
 
         training = [folder for folder in runs if is_training_run(folder)]
@@ -82,8 +81,6 @@ def report(
                 status.update(f"images: {done} of {total}")
 
             page = (_of_training if training else _of_evaluation)(runs, data, on_picture)
-        name = f"report-against-{second.resolve().name}.html" if second else "report.html"
-        target = out or run / name
         write_file(target, page)
         say("report", "dim", f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
 

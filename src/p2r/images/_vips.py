@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 import pyvips
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from p2r.types import RectPx
 
@@ -72,6 +75,26 @@ def vips_problem(error: Exception) -> str:
     lines = [line for line in lines if re.search("[a-z]", line) and "unable to " not in line]
     said = f" ({lines[-1][:200]})" if lines else ""
     return f"cannot be decoded: it is truncated, damaged, or of a kind that is not supported{said}"
+
+
+@dataclass(frozen=True)
+class Level:
+    """A size in which a file offers its image, and how to open it (with `random` or `sequential` access).
+
+    `margin`: how many times as large as what is wanted it must be.
+    """
+
+    width: int
+    height: int
+    open: Callable[[str], VipsImage]
+    margin: int = 1
+
+
+def opened(origin: Path | bytes) -> BinaryIO:
+    """A file, or bytes as one."""
+    return (
+        io.BytesIO(origin) if isinstance(origin, bytes) else cast("BinaryIO", origin.open("rb", buffering=0))
+    )
 
 
 def crop(image: VipsImage, rect: RectPx) -> VipsImage:

@@ -10,24 +10,21 @@ import os
 import threading
 import weakref
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import pyvips
 
-from p2r.errors import InputError
 from p2r.images._vips import crop, like, sample_type, strips
-from p2r.images.headers import gif_frame, is_lossless_jpeg, png_orientation
+from p2r.images.files import VipsFile
 from p2r.images.limits import check_size
 from p2r.images.memory import kept
-from p2r.images.tiff import TiffFile, exif_orientation, xmp_orientation
+from p2r.images.tiff import TiffFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from p2r.images._vips import Size, VipsImage
+    from p2r.images._vips import Level, Size, VipsImage
     from p2r.images.formats import Format
     from p2r.images.limits import Limits
     from p2r.types import RectPx
@@ -81,19 +78,6 @@ def read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits) 
     return EncodedReader(name, kind.decoder, origin, limits)
 
 
-@dataclass(frozen=True)
-class _Level:
-    """A size in which the file offers the picture, and how to open it (with `random` or `sequential` access).
-
-    `margin`: how many times as large as what is wanted it must be.
-    """
-
-    width: int
-    height: int
-    open: Callable[[str], VipsImage]
-    margin: int = 1
-
-
 class EncodedReader:
     """A file or bytes in one of the known formats.
 
@@ -103,95 +87,32 @@ class EncodedReader:
     """
 
     def __init__(self, name: str, loader: str, origin: Path | bytes, limits: Limits) -> None:
-        self.name = name
-        self._notes: tuple[str, ...] = ()
-        self._tiff: TiffFile | None = None
-        self._origin = origin
-        self._loader = f"{loader}_buffer" if isinstance(origin, bytes) else loader
+        self._file = TiffFile(name, origin) if loader == "tiffload" else VipsFile(name, loader, origin)
+        self.name, self.bits, self.orientation = name, self._file.bits, self._file.orientation
+        self._levels = self._file.levels()
+        self.width, self.height = self._levels[0].width, self._levels[0].height
+        self._tile_row_bytes = self._file.tile_row_bytes
+        self._tiled = self._tile_row_bytes > 0
+        self._damage: tuple[str, ...] = ()
         self._kept: VipsImage | None = None
         self._lock = threading.Lock()
-        self._tile_row_bytes = 0
-        if loader == "tiffload":
-            self._open_tiff(limits)
-        else:
-            self._open_other(loader, limits)
-
-    def _open_tiff(self, limits: Limits) -> None:
-        self._tiff = tiff = TiffFile(self.name, self._origin)
-        page = tiff.page
-        self.width, self.height, self.orientation = page.width, page.height, page.orientation or 1
-        check_size(self.name, self.width, self.height, limits, whole=False)
-        self._tiled = bool(page.tile_height)
-        self._tile_row_bytes = page.tile_height * page.samples * max(1, page.bits // 8)
-        self.bits = tiff.bits
-        self._levels = [
-            _Level(one.width, one.height, partial(tiff.open, one)) for one in (page, *tiff.levels)
-        ]
-
-    def _open_other(self, loader: str, limits: Limits) -> None:
-        self._frame = gif_frame(self._origin) if loader == "gifload" else None
-        header = self._open()
-        self.width, self.height = header.width, header.height
-        self.orientation = self._orientation(header, loader)
-        self._tiled = False
-        whole = loader in ("webpload", "gifload", "heifload") or header.get_typeof("interlaced") != 0
-        check_size(self.name, self.width, self.height, limits, whole=whole)
-        if header.format not in ("uchar", "ushort"):
-            raise InputError(
-                f"{self.name}: samples of type {header.format}: save it with 8 or 16 bits a sample"
-            )
-        self.bits = 8 if header.format == "uchar" else 16
-        pages = header.get("n-pages") if header.get_typeof("n-pages") else 1
-        if pages > 1:
-            self._notes = (f"the file has {pages} images: the first was read",)
-        self._levels = [_Level(self.width, self.height, self._open)]
-        if loader == "jpegload" and not is_lossless_jpeg(self._origin):
-            self._levels += self._jpeg_levels()
-
-    def _open(self, access: str = "sequential", **options: int) -> VipsImage:
-        origin = self._origin if isinstance(self._origin, bytes) else os.fsencode(self._origin)
-        image = pyvips.Operation.call(self._loader, origin, access=access, fail_on="truncated", **options)
-        if self._frame and self._frame != (0, 0, image.width, image.height):
-            # Nothing was drawn outside of the first frame of a GIF.
-            left, top, right, bottom = self._frame
-            frame = crop(image, (left, top, min(right, image.width), min(bottom, image.height)))
-            white = [255] * image.bands
-            image = frame.embed(left, top, image.width, image.height, extend="background", background=white)
-        return image
-
-    def _orientation(self, header: VipsImage, loader: str) -> int:
-        if loader == "heifload":
-            return 1  # it is upright already
-        if loader == "pngload":
-            return png_orientation(self._origin) or 1
-        exif, xmp = (
-            header.get(name) if header.get_typeof(name) else b"" for name in ("exif-data", "xmp-data")
-        )
-        return exif_orientation(exif) or xmp_orientation(xmp) or 1
+        check_size(name, self.width, self.height, limits, whole=self._file.is_decoded_whole)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the answer should know about the file."""
-        return (*self._notes, *self._tiff.notes) if self._tiff else self._notes
+        return (*self._file.notes, *self._damage)
 
     def forget_levels(self) -> bool:
-        """Read smaller levels of the file no more, because one is damaged; False if there are none."""
+        """Read the smaller copies in a TIFF file no more, as one is damaged; False if there are none."""
         with self._lock:
-            if self._tiff and len(self._levels) > 1:
-                del self._levels[1:]
-                self._notes += ("a smaller level in the file is damaged: the image itself was read",)
-                return True
-        return False
+            if len(self._levels) == 1 or not isinstance(self._file, TiffFile):
+                return False
+            self._levels = self._levels[:1]
+            self._damage = ("a smaller level in the file is damaged: the image itself was read",)
+            return True
 
-    def _jpeg_levels(self) -> Iterator[_Level]:
-        for shrink in (2, 4, 8):
-            # libvips leaves out a last row or column that is not whole, and the rest would be stretched.
-            if self.width % shrink == 0 == self.height % shrink:
-                # The decoder blurs what it shrinks: bicubic at twice the size and above makes it sharp.
-                size = self.width // shrink, self.height // shrink
-                yield _Level(*size, partial(self._open, shrink=shrink), margin=2)
-
-    def _level_for(self, rect: RectPx, size: Size) -> _Level:
+    def _level_for(self, rect: RectPx, size: Size) -> Level:
         shrink = max(1.0, min((rect[2] - rect[0]) / size[0], (rect[3] - rect[1]) / size[1]))
         fine_enough = (level for level in self._levels if level.width * shrink >= self.width * level.margin)
         return min(fine_enough, key=lambda level: level.width)
@@ -213,7 +134,7 @@ class EncodedReader:
                 self._kept = image.copy_memory()
             return self._kept
 
-    def _readers(self, level: _Level) -> int:
+    def _readers(self, level: Level) -> int:
         # How many threads read a level side by side. Those of libvips wait for each other's tiles.
         if not self._tiled or level.width * level.height <= STREAMED_PIXELS:
             return 0
@@ -232,7 +153,7 @@ class EncodedReader:
         for index, (rect, level) in enumerate(zip(rects, levels, strict=True)):
             yield copies.pop(index, None) or crop(level.open(access), rect)
 
-    def _copies(self, rects: Sequence[RectPx], levels: Sequence[_Level]) -> dict[int, VipsImage]:
+    def _copies(self, rects: Sequence[RectPx], levels: Sequence[Level]) -> dict[int, VipsImage]:
         # Rectangles that are small enough to be held, read in one pass of each level.
         copies: dict[int, VipsImage] = {}
         for level in self._levels:
@@ -246,7 +167,7 @@ class EncodedReader:
                 copies.update(zip(shared, read, strict=True))
         return copies
 
-    def _on_level(self, rect: RectPx, level: _Level) -> RectPx:
+    def _on_level(self, rect: RectPx, level: Level) -> RectPx:
         across, down = level.width / self.width, level.height / self.height
         left = min(round(rect[0] * across), level.width - 1)
         top = min(round(rect[1] * down), level.height - 1)

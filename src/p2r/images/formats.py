@@ -47,11 +47,10 @@ _TO_8_BIT = "map its values to 8 bits, and give the array or a PNG"
 DEVELOP = "develop it first; rawpy.imread(path).postprocess() gives an array that is read"
 _FRAME = "take a frame of it: ffmpeg -i FILE -frames:v 1 frame.png"
 _UNPACK = "unpack it and give the image in it"
-_TRACK = rb"(?:hevc|hevx|msf1)"
 _BOM = rb"(?:\xef\xbb\xbf)?\s*"
 
-# The first whose signature matches decides: narrower ones come first, for TIFF, ISO media (ftyp), RIFF, ZIP and
-# XML are looked into. None may need exponential time for hostile bytes.
+# The first whose signature matches decides. TIFF, ISO media (ftyp), RIFF, ZIP and XML are looked into: there
+# the narrower kinds come first. None may need exponential time for hostile bytes.
 FORMATS: tuple[Format, ...] = (
     _read("JPEG", rb"\xff\xd8\xff", "jpegload"),
     _read("PNG", rb"\x89PNG\r\n\x1a\n", "pngload"),
@@ -66,6 +65,11 @@ FORMATS: tuple[Format, ...] = (
     _read("TIFF", rb"II[*+]\0|MM\0[*+]", "tiffload"),
     _read("GIF", rb"GIF8[79]a", "gifload"),
     _read("AVIF", rb".{4}ftyp(?:.{4}){0,12}avi[fs]", "heifload"),
+    _not_read(
+        "a HEIF image sequence without a still image",
+        rb".{4}ftyp(?!(?:.{4}){0,12}(?:mif1|hei[cxmsf]))(?:.{4}){0,12}(?:msf1|hev[cmxs])",
+        _FRAME,
+    ),
     _read("HEIC", rb".{4}ftyp(?:.{4}){0,12}(?:hei[cxmsf]|hev[cmxs]|mi[af][123f]|msf1)", "pillow-heif"),
     _read("BMP", rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
     _read("JPEG 2000", rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG2000"),

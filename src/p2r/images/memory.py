@@ -107,5 +107,5 @@ decoding = MemoryBudget(DECODED_BYTES)
 that wait for decoding would otherwise hold what decoding waits for."""
 
 kept = MemoryBudget(KEPT_BYTES)
-"""Of decoded images that are kept for the crops that may follow. It is only tried, never waited for: who holds
-some of it may wait for `decoding`."""
+"""Of decoded images that are kept for the crops that may follow. It is only tried, never waited for, because
+who holds some of it may wait for `decoding`."""

@@ -12,6 +12,7 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, Union
 
@@ -25,6 +26,7 @@ from p2r.images._vips import strips, vips_problem
 from p2r.images.decoders import EncodedReader, Whole, read_encoded
 from p2r.images.depth import StretchedReader
 from p2r.images.encoding import PNG_MAX_PIXELS, Picture, encode_all
+from p2r.images.files import is_monochrome_avif
 from p2r.images.formats import HEAD_BYTES, identify
 from p2r.images.limits import Limits, check_bytes, read_file
 from p2r.images.pillow import read_array, read_pil
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from p2r.images._vips import Size, VipsImage
     from p2r.images.decoders import Reader
+    from p2r.images.formats import Format
     from p2r.types import RectPx
 
 __all__ = ["PNG_MAX_PIXELS", "ImageInput", "ImageSource", "Limits", "Picture", "encode_all", "fit_size"]
@@ -209,17 +212,24 @@ def _read_text(text: str, limits: Limits) -> Reader:
 
 def _read_path(path: Path, limits: Limits) -> Reader:
     name, head = read_file(path, limits)
-    kind = identify(name, head)
-    if kind.by_libvips:
-        return read_encoded(name, kind, path, limits)
-    check_bytes(name, path.stat().st_size, limits.max_bytes)
-    return read_whole(name, kind, path.read_bytes(), limits)
+    return _read_encoded(name, identify(name, head), path, limits)
 
 
 def _read_bytes(name: str, data: bytes, limits: Limits) -> Reader:
     check_bytes(name, len(data), limits.max_bytes)
-    kind = identify(name, data[:HEAD_BYTES])
-    return (read_encoded if kind.by_libvips else read_whole)(name, kind, data, limits)
+    return _read_encoded(name, identify(name, data[:HEAD_BYTES]), data, limits)
+
+
+def _read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits) -> Reader:
+    if kind.decoder == "heifload" and is_monochrome_avif(origin):
+        # libheif takes the limited range of grey (16–235) for the full one.
+        kind = replace(kind, decoder="AVIF")
+    if kind.by_libvips:
+        return read_encoded(name, kind, origin, limits)
+    if isinstance(origin, Path):
+        check_bytes(name, origin.stat().st_size, limits.max_bytes)
+        origin = origin.read_bytes()
+    return read_whole(name, kind, origin, limits)
 
 
 def decode_data_uri(uri: str, limits: Limits) -> tuple[str, bytes]:

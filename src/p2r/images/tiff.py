@@ -14,12 +14,13 @@ import re
 import struct
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import pyvips
 
 from p2r.errors import InputError
-from p2r.images._vips import heard_warnings
+from p2r.images._vips import Level, heard_warnings, opened
 from p2r.images.formats import DEVELOP
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 MAX_DIRECTORIES = 4096
 MAX_ENTRIES = 4096  # of a directory
+MAX_ALL_ENTRIES = 100_000
+MAX_XMP_BYTES = 1 << 20
 MAX_LEVELS = 24
 MAX_WARNINGS = 3  # that are repeated in the notes
 
@@ -136,17 +139,14 @@ class Page:
 
         self.subfile = value(_SUBFILE, int(value(_OLD_SUBFILE) == 2))
         self.sub_directories = self._values(file, _SUB_DIRECTORIES, MAX_LEVELS)
-        self.is_aperio = bytes(self._values(file, _DESCRIPTION, 6)) == b"Aperio"
+        self.is_aperio = self._text(file, _DESCRIPTION, 6) == b"Aperio"
         self.width, self.height, self.tile_height = value(_WIDTH), value(_HEIGHT), value(_TILE_HEIGHT)
-        self.orientation = value(_ORIENTATION)
-        if not 1 <= self.orientation <= 8:
-            self.orientation = xmp_orientation(bytes(self._values(file, _XMP, 1 << 20)))
         self.bits, self.samples, self.sample_format = value(_BITS, 1), value(_SAMPLES, 1), value(_FORMAT, 1)
         self.compression, self.photometric = value(_COMPRESSION, 1), value(_PHOTOMETRIC, _BLACK_IS_0)
         ends = (*self._values(file, _LEAST), *self._values(file, _MOST))
         known = len(ends) == 2 and -math.inf < ends[0] < ends[1] < math.inf
         self.range: tuple[float, float] | None = ends if known else None  # least and greatest value
-        self.no_data = _number(bytes(self._values(file, _NO_DATA, 32)))
+        self.no_data = _number(self._text(file, _NO_DATA, 32))
         # What the samples beyond the colors are.
         self.extra = max(0, self.samples - _COLORS.get(self.photometric, 1))
         kinds = (*self._values(file, _EXTRA, 64), *[0] * self.extra)[: self.extra]
@@ -185,6 +185,21 @@ class Page:
         data = file.read(self._numbers.size(letters))
         return self._numbers.unpack(letters, data) if len(data) == self._numbers.size(letters) else ()
 
+    def _text(self, file: BinaryIO, tag: int, most: int) -> bytes:
+        place = self._places.get(tag, _Place(1, 0, 0))
+        file.seek(min(place.offset, _END))
+        return file.read(min(place.values, most))
+
+    def orientation(self, file: BinaryIO) -> int:
+        """1 to 8, as the tag says, or else the XMP; 0 without both."""
+        (stored,) = self._values(file, _ORIENTATION) or (0,)
+        return int(stored) if 1 <= stored <= 8 else xmp_orientation(self._text(file, _XMP, MAX_XMP_BYTES))
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return len(self._entries)
+
     # Which directories are what.
 
     @property
@@ -202,8 +217,10 @@ class Page:
     def is_level_of(self, page: Page) -> bool:
         """Whether it has the shape of a page, and samples of the same kind."""
         kinds = [(one.samples, one.bits, one.sample_format, one.alpha) for one in (self, page)]
+        rgb = {self.photometric, page.photometric} <= {_RGB, _YCBCR}
         return (
             kinds[0] == kinds[1]
+            and (rgb or self.photometric == page.photometric)
             and self.has_shape_of(page)
             and bool(self.tile_height or not page.tile_height)
         )
@@ -289,8 +306,8 @@ def exif_orientation(exif: bytes) -> int:
     exif = exif.removeprefix(b"Exif\0\0")
     with suppress(ValueError, struct.error):
         numbers = _Numbers(exif[:4])
-        page = Page(numbers, io.BytesIO(exif), numbers.unpack("P", exif[numbers.pointer :])[0])
-        return page.orientation
+        file = io.BytesIO(exif)
+        return Page(numbers, file, numbers.unpack("P", exif[numbers.pointer :])[0]).orientation(file)
     return 0
 
 
@@ -298,15 +315,17 @@ class TiffFile:
     """A TIFF file, or its bytes: the page that is shown, its smaller levels, and their pixels.
 
     Attributes:
-        page: the first page of the file.
-        orientation: of the page, 1 to 8.
-        levels: smaller copies of the page: what the tag NewSubfileType calls so, its sub-directories, and the
-            tiled pages that Aperio writes.
-        notes: what was left out or done to the samples, and what libtiff warns of.
+        orientation: 1 to 8, as EXIF has it.
+        bits: of a sample: 8, 16, or 32 for floating-point ones.
+        is_decoded_whole: never.
+        tile_row_bytes: of a column of pixels as high as a tile; 0 for strips, which are read from the top only.
+        notes: what was left out, and what libtiff warns of.
 
     Raises:
         InputError: it is damaged, or has samples that cannot be shown.
     """
+
+    is_decoded_whole = False
 
     def __init__(self, name: str, origin: Path | bytes) -> None:
         self._name = name
@@ -320,24 +339,20 @@ class TiffFile:
                 raise InputError(f"{name}: it is truncated or damaged ({error})") from error
             first = pages[0]
             larger = (page for page in pages if page.is_page and first.has_shape_of(page))
-            self.page = page = first if first.is_page else next(larger, first)
+            self._page = page = first if first.is_page else next(larger, first)
             parts = list(_sub_directories(numbers, file, page))
-            levels = [one for one in (*parts, *_followers(page, pages)) if one.is_level_of(page)]
-            self.levels = levels[:MAX_LEVELS]
+            self.orientation = page.orientation(file) or 1
         if any(one.photometric in _SENSOR for one in (*pages, *parts)):
             raise InputError(f"{name}: this is a camera raw file: {DEVELOP}")
         self._check()
-        self.notes: tuple[str, ...] = ()
-        count = sum(one.is_page and one not in self.levels for one in pages)
-        if count > 1 and not page.is_aperio:
-            self.notes += (f"the file has {count} pages: the first was read",)
-        if page.is_multispectral:
-            self.notes += (
-                f"the file has {page.samples} channels: the first three are shown as red, green and blue",
-            )
-        with heard_warnings() as warnings, suppress(pyvips.Error):
-            self._load(page.patches(None))
-        self.notes += tuple(f"read in spite of a warning: {text}" for text in warnings[:MAX_WARNINGS])
+        smaller = [one for one in (*parts, *_followers(page, pages)) if one.is_level_of(page)][:MAX_LEVELS]
+        self._smaller = smaller
+        self.tile_row_bytes = page.tile_height * page.samples * -(-page.bits // 8)
+        plain = page.sample_format in _UNSIGNED and page.bits <= 16
+        self.bits = 8 if page.photometric in _LAB or (plain and page.bits <= 8) else 16
+        if not plain and not page.range:
+            self.bits = 32
+        self.notes = tuple(self._notes(sum(one.is_page and one not in smaller for one in pages)))
         with heard_warnings() as warnings:
             header = self._load(self._views(page)[0])
         if warnings and not page.tile_height:
@@ -346,17 +361,28 @@ class TiffFile:
         profile = header.get_typeof("icc-profile-data")
         self._profile: bytes | None = header.get("icc-profile-data") if profile else None
 
-    @property
-    def bits(self) -> int:
-        """Of a sample, as `open` gives it: 8, 16, or 32 for floating-point ones."""
-        page = self.page
-        plain = page.sample_format in _UNSIGNED and page.bits <= 16
-        if page.photometric in _LAB or (plain and page.bits <= 8):
-            return 8
-        return 16 if plain or page.range else 32
+    def levels(self) -> list[Level]:
+        """The page, and smaller copies of it.
+
+        They are what the tag NewSubfileType calls so, the sub-directories of the page, and the tiled pages that
+        Aperio writes.
+        """
+        pages = (self._page, *self._smaller)
+        return [Level(page.width, page.height, partial(self.open, page)) for page in pages]
+
+    def _notes(self, pages: int) -> Iterator[str]:
+        page = self._page
+        if pages > 1 and not page.is_aperio:
+            yield f"the file has {pages} pages: the first was read"
+        if page.is_multispectral:
+            yield f"the file has {page.samples} channels: the first three are shown as red, green and blue"
+        with heard_warnings() as warnings, suppress(pyvips.Error):
+            self._load(page.patches(None))
+        for text in warnings[:MAX_WARNINGS]:
+            yield f"read in spite of a warning: {text}"
 
     def _check(self) -> None:
-        page, way = self.page, "save it with 8 or 16 bits a sample"
+        page, way = self._page, "save it with 8 or 16 bits a sample"
         bits = (8, 12, 16, 32) if page.samples > 1 else (1, 2, 4, 8, 12, 16, 32)
         if page.photometric not in _COLORS:
             kind = f"the photometric interpretation {page.photometric}"
@@ -398,9 +424,11 @@ class TiffFile:
         grey, rgb = ("grey16", "rgb16") if image.format == "ushort" else ("b-w", "srgb")
         colors = image.bands - (page.alpha is not None)
         image = image.copy(interpretation={1: grey, 3: rgb, 4: "cmyk"}[colors])
-        if self._profile and not image.get_typeof("icc-profile-data"):
-            # A level that has none of its own shows the same colors.
-            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", self._profile)
+        if page is not self._page:
+            # A level shows the colors of its page, and seldom has a profile of its own.
+            image.remove("icc-profile-data")
+            if self._profile:
+                image.set_type(pyvips.GValue.blob_type, "icc-profile-data", self._profile)
         return image
 
     def _decoded(self, page: Page, access: str = "sequential") -> VipsImage:
@@ -420,7 +448,7 @@ class TiffFile:
     def _scaled(self, image: VipsImage) -> VipsImage:
         # Samples of other types: to 16 bits where their range is known, or else to floating-point ones; those
         # without a value are no number then.
-        page = self.page
+        page = self._page
         alpha = [] if page.alpha is None else [image.extract_band(image.bands - 1)]
         colors = image.extract_band(0, n=image.bands - len(alpha)).cast("float")
         most = 1 if page.sample_format == _FLOAT else 2**page.bits - 1
@@ -431,19 +459,13 @@ class TiffFile:
         return ((colors - low) * (65535 / (high - low))).bandjoin(alpha).rint().cast("ushort")
 
 
-def opened(origin: Path | bytes) -> BinaryIO:
-    """A file, or bytes as one."""
-    return (
-        io.BytesIO(origin) if isinstance(origin, bytes) else cast("BinaryIO", origin.open("rb", buffering=0))
-    )
-
-
 def _chain(numbers: _Numbers, file: BinaryIO) -> Iterator[Page]:
     # The directories that the first one leads to, up to one that is damaged.
     file.seek(numbers.pointer)
     (offset,) = numbers.unpack("P", file.read(numbers.pointer))
     seen: set[int] = set()
-    while offset not in seen and len(seen) < MAX_DIRECTORIES and (offset or not seen):
+    entries = 0
+    while offset not in seen and (offset or not seen):
         try:
             page = Page(numbers, file, offset)
         except (ValueError, struct.error):
@@ -452,6 +474,9 @@ def _chain(numbers: _Numbers, file: BinaryIO) -> Iterator[Page]:
             return
         yield page
         seen.add(offset)
+        entries += page.size
+        if len(seen) == MAX_DIRECTORIES or entries > MAX_ALL_ENTRIES:
+            return
         offset = page.next
 
 

@@ -1,4 +1,4 @@
-"""Files that are decoded whole into memory: HEIC by pillow-heif; BMP, JPEG 2000 and PNM by Pillow."""
+"""Files that are decoded whole into memory: HEIC by pillow-heif; BMP, JPEG 2000, PNM, gray AVIF by Pillow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import threading
 from typing import TYPE_CHECKING
 
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.PpmImagePlugin import PpmImageFile
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from p2r.types import RectPx
 
 # Pillow's readers themselves: `PIL.Image.open` has a limit of its own, and plugins may change what it does.
-_PILLOW = {"BMP": BmpImageFile, "JPEG2000": Jpeg2KImageFile, "PPM": PpmImageFile}
+_PILLOW = {"AVIF": AvifImageFile, "BMP": BmpImageFile, "JPEG2000": Jpeg2KImageFile, "PPM": PpmImageFile}
 
 
 class WholeReader:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import accumulate
 
 from p2r.scoring import expression
 from p2r.scoring.phrases import content_words, may_name, may_stand_before, may_stand_behind
@@ -148,14 +149,14 @@ def _statement(statement: list[Token]) -> tuple[Quantity, bool]:
         else:
             sides[-1].append(token)
     named = len(sides) > 1 and may_name([token.raw for token in sides[0]])
-    if named or (len(sides) > 1 and not sides[0]):
+    if named:
         sides = sides[1:]
-    is_equation = named or len(sides) > 1
+    is_equation = len(sides) > 1
     read = [_Side(side, is_equation=is_equation) for side in sides]
     for side in read[:-1]:
         if not same_quantity(side.quantity, read[-1].quantity):
             raise NotOneNumber("the sides of the equation differ")
-    return read[-1].quantity, read[-1].bare and not is_equation
+    return read[-1].quantity, read[-1].bare and not (named or is_equation)
 
 
 class _Side:
@@ -216,17 +217,19 @@ class _Side:
 
     def _quantity(self, *, is_equation: bool, after: str = "") -> Quantity:
         tokens = self._tokens
-        sign = tokens.accept("-", "+") if tokens.peek(1).text in CURRENCIES or self._word_follows() else None
+        sign = tokens.accept("-", "+")
         currency = tokens.accept(*CURRENCIES)
-        number = Fraction(0)
+        sign = sign or tokens.accept("-", "+")  # $-5
         code_like, plain = False, True
-        if (words := self._in_words_or_scaled()) is not None:
-            number = words
-        else:
+        number = self._in_words_or_scaled()
+        if number is None:
+            if sign and not currency:  # the sign of the first term
+                tokens.place -= 1
             read = expression.Expression(tokens)
             if read.range_like and not is_equation:
                 raise NotOneNumber("a range, a date or a difference")
             number, plain, code_like = read.value, read.plain, read.code_like
+            sign = sign if currency else None
         if currency and not plain:
             raise NotOneNumber(_SEVERAL)
         number = -number if sign and sign.text == "-" else number
@@ -236,15 +239,11 @@ class _Side:
         unit = "" if percent else self._unit(after)
         if currency and unit and UNITS[unit][0] != UNITS[currency.text][0]:
             raise NotOneNumber(_SEVERAL)
-        if (unit or percent) and not plain:
+        if ((unit or percent) and not plain) or (currency and percent):
             raise NotOneNumber("an expression with a unit")
         return Quantity(
             number, percent, unit or (currency.text if currency else ""), (), code_like or not plain
         )
-
-    def _word_follows(self) -> bool:
-        after = self._tokens.peek(1)
-        return after.kind == "word" and after.text in (*NUMBER_WORDS, "half", "point", "a")
 
     def _unit(self, after: str) -> str:
         """The unit at this place, if there is one. Takes ordinals and the x of "2x", too."""
@@ -407,23 +406,31 @@ class _Side:
 
     def _behind(self, quantity: Quantity) -> list[str]:
         tokens = self._tokens
-        words: list[str] = []
-        while tokens.peek().kind == "word" and tokens.peek().text not in NUMBER_WORDS:
-            words.append(tokens.take().raw)
-        rest = tokens.tokens[tokens.place :]
-        if any(token.kind == "number" or token.text in NUMBER_WORDS for token in rest[:1]):
+        words = self._words()
+        if tokens.peek().text == "(" and not tokens.peek().glued:
+            words += self._in_brackets(quantity) + self._words()
+        following = tokens.peek()
+        if following.kind == "number" or following.text in (*NUMBER_WORDS, ",", ":", "/"):
             raise NotOneNumber(_SEVERAL)
+        if following.kind != "end":
+            raise NotOneNumber(f"{following.raw!r} behind a number")
         if not may_stand_behind(words):
             raise NotOneNumber(f"{' '.join(words)[:40]!r} behind a number")
-        if rest and rest[0].text == "(" and rest[-1].text == ")" and not rest[0].glued:
-            return words + self._in_brackets(rest[1:-1], quantity)
-        if rest:
-            several = rest[0].text in ",:/"
-            raise NotOneNumber(_SEVERAL if several else f"{rest[0].raw!r} behind a number")
         return words
 
-    def _in_brackets(self, tokens: list[Token], quantity: Quantity) -> list[str]:
+    def _words(self) -> list[str]:
+        words: list[str] = []
+        while self._tokens.peek().kind == "word" and self._tokens.peek().text not in NUMBER_WORDS:
+            words.append(self._tokens.take().raw)
+        return words
+
+    def _in_brackets(self, quantity: Quantity) -> list[str]:
         """Behind a number, brackets hold what is counted, or the number in another form: "thirteen (13)"."""
+        start = self._tokens.place + 1
+        while (token := self._tokens.take()).text != ")":
+            if token.kind == "end":
+                raise NotOneNumber("an open bracket")
+        tokens = self._tokens.tokens[start : self._tokens.place - 1]
         words = [token.raw for token in tokens]
         if all(token.kind == "word" for token in tokens) and may_stand_behind(words):
             return words
@@ -435,8 +442,10 @@ class _Side:
 
 
 def _without_brackets(tokens: list[Token]) -> list[Token]:
-    while len(tokens) > 1 and (tokens[0].text, tokens[-1].text) == ("[", "]"):
+    """What brackets around all of it hold: `(13)`, `[13 cm]`."""
+    while len(tokens) > 2 and tokens[0].text + tokens[-1].text in ("()", "[]"):
+        depths = list(accumulate((token.text in "([") - (token.text in ")]") for token in tokens))
+        if tokens[1].is_pair or 0 in depths[:-1]:
+            break
         tokens = tokens[1:-1]
-        if tokens[0].is_pair:
-            raise NotOneNumber(_SEVERAL)
     return tokens

@@ -19,7 +19,8 @@ _CHANGES = {
     "denies": """no not non never none nobody nothing neither nor cannot without wrong wrongly incorrect
         incorrectly false falsely mistaken mistake mistakes error errors untrue invalid impossible
         except excepting excluding excluded but rejected denied refuted doubtful fake off instead
-        rather unlike opposite contrary misread
+        rather unlike opposite contrary misread nope nah aint lie lies fail fails gone out aside apart
+        exception exceptions previous former random another other others
         nicht kein keine keinen nein falsch pas sauf jamais faux nunca nada falso nie nem não geen
         niet inte ikke aldrig nessuno ningún""",
     "doubts": """about around roughly approximately approximate approx circa ca nearly almost maybe perhaps
@@ -28,21 +29,21 @@ _CHANGES = {
         estimated estimates estimation suppose supposing assume assuming think thinking believe feel
         unsure uncertain unclear unknown unreadable illegible doubt doubts dunno ish odd so or
         something somewhat whatever if unless whether when whenever until till range ranges depending
-        depends either hypothetically ballpark
+        depends either hypothetically ballpark some thereabouts tops nearby lets let's
         ungefähr etwa vielleicht zirka wahrscheinlich environ peut quizás quizá casi cerca quasi forse
         talvez wenn falls""",
     "compares": """more less fewer few greater smaller larger bigger higher lower over under above below
         beyond beneath exceeding exceeds exceed upward upwards onward onwards up down plus minus between
-        through thru to versus vs than
+        through thru to versus vs than before after inclusive exclusive
         mehr weniger über unter mindestens höchstens moins más menos mais meno più bis jusqu""",
     "joins": "and as well besides additionally otherwise alternatively oder und ou et eller",
     "calculates": """squared cubed halved doubled tripled quadrupled double twice thrice triple root factorial
         power divided multiplied modulo mod negative negated fold pair pairs couple couples dozens
         tens hundreds thousands millions billions trillions gross mille permille permil reversed
         backwards reverse inverse reciprocal hex hexadecimal binary octal lakh lakhs crore crores
-        myriad mil bn percentage""",
-    "dates": """am pm noon midnight clock bc bce january february march april june july august september
-        october november december jan feb mar apr jun jul aug sep sept oct nov dec monday tuesday
+        myriad mil mils bn percentage basis bps ppm ppb score scores hundredweight kilo mega itself factor""",
+    "dates": """am pm noon midnight clock oclock ago bc bce january february march april june july august
+        september october november december jan feb mar apr jun jul aug sep sept oct nov dec monday tuesday
         wednesday thursday friday saturday sunday""",
 }
 _KINDS = {
@@ -63,7 +64,7 @@ _KINDS = {
     "I": "in",
     "P": "of on at for with near beside behind inside per",
     "L": "final correct right answer total number count result value year",
-    "W": "visible shown seen present displayed depicted",
+    "W": "visible shown seen present displayed depicted pictured listed parked seated left",
     "K": "thus therefore hence then yes ok okay sure",
     "Y": "答案 答案是 答案为 答案為 最终答案 最终答案是 共 共有 一共 一共有 总共 总共有 總共",
     "Z": "个 個 人 位 名 只 隻 辆 輛 台 张 張 本 条 條 元 円 年 岁 歳 度",
@@ -75,16 +76,19 @@ _KIND |= dict.fromkeys((*NUMBER_WORDS, *FRACTIONS), "X")
 # "so 12", but not "12 or so"; "I count", "the count"; "I can see", but not "it can be".
 _AFTER = {"so": {"": "K", "K": "K", ",": "K"}, "count": {"Q": "V", "A": "V"}, "can": {"Q": "A"}}
 _NOUN = re.compile(r"[a-z\u00df-\u024f]{2,}(?:'s)?")  # one letter may be a code: "12 A"
+# Participles may stand before a noun ("parked cars"), but not for one ("13 eliminated"); adverbs may not.
+_PARTICIPLE = re.compile(r"[a-z]{3,}ed(?<!seed|reed|weed|heed|shed|sled|peed)")
+_ADVERB = re.compile(r"(?!famil|assemb|jell|monopo)[a-z]{3,}ly(?<!fly)")
 _ROMAN = re.compile(r"(?=[IVXLCDM]{2})M*(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
 
-_THING = r"[DE]?[NLRW]{1,5}(?:[PI][DE]?[NLRW]{1,3}){0,2}"
+_THING = r"[DE]?[NLRWT]{1,5}(?:[PI][DE]?[NLRWT]{1,3}){0,2}"
 _BEFORE = re.compile(
     rf"(?:K,?)*(?:(?:[QD]A?[BV]|S|{_THING}[BV])(?:EL+P)?|(?:EL+P)?|[DL]*|ID?L?|{_THING}(?=:)|Y):?A*"
 )
 _NAME = re.compile(rf"[DL]*|{_THING}|Q")
-_IN_WHAT = r"(?:[PI](?:[DE]?[NL]{1,3}|D?O))"
+_IN_WHAT = r"(?:[PI](?:[DE]?(?:[NL]|T(?=[NL])){1,3}|D?O))"
 _BEHIND = re.compile(
-    rf"(?:D(?=N))?[NL]{{0,4}}{_IN_WHAT}{{0,2}}(?:B(?:D?L+|[LW]|[QW]|W?{_IN_WHAT})+)?(?:[AL]|IL)?|Z"
+    rf"(?:D(?=[NT]))?(?:[NLW]|T(?=[NL])){{0,4}}{_IN_WHAT}{{0,2}}(?:B(?:D?L+|[LW]|[QW]|W?{_IN_WHAT})+)?(?:[AL]|IL)?|Z"
 )
 
 
@@ -107,7 +111,7 @@ def may_stand_behind(words: list[str]) -> bool:
 
 def content_words(words: list[str]) -> tuple[str, ...]:
     """The words in lower case without filler such as "the answer is"."""
-    return tuple(word.casefold() for word in words if _kinds([word]) in ("N", "R", "W"))
+    return tuple(word.casefold() for word in words if _kinds([word]) in ("N", "R", "T", "W"))
 
 
 def _kinds(words: list[str]) -> str:
@@ -116,7 +120,11 @@ def _kinds(words: list[str]) -> str:
     for raw in words:
         word = raw.casefold()
         kind = _AFTER.get(word, {}).get(kinds[-1:], _KIND.get(word))
-        if kind is None:
-            kind = "N" if _NOUN.fullmatch(word) and not _ROMAN.fullmatch(raw) and "n't" not in word else "X"
-        kinds += kind
+        kinds += kind or _open_kind(raw, word)
     return kinds
+
+
+def _open_kind(raw: str, word: str) -> str:
+    if not _NOUN.fullmatch(word) or _ROMAN.fullmatch(raw) or _ADVERB.fullmatch(word):
+        return "X"
+    return "T" if _PARTICIPLE.fullmatch(word) else "N"

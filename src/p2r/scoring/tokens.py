@@ -123,7 +123,7 @@ def _number(match: re.Match[str], raw: str, *, glued: bool) -> Token:
 def _plain(text: str) -> str:
     if _OVERRIDE.search(text):
         raise NotOneNumber("the direction of the text is overridden")
-    text = _SUPERSCRIPT.sub(_raised, _INVISIBLE.sub("", text))
+    text = _SUPERSCRIPT.sub(_raised, _BESIDE_FRACTION.sub(" ", _INVISIBLE.sub("", text)))
     text = unicodedata.normalize("NFC", "".join(_compatible(char) for char in text)).translate(_SIGNS)
     lines = (" ".join(line.split()) for line in text.replace("\\\\", "\n").splitlines())
     text = _without_wrappers("\n".join(line for line in lines if line))
@@ -149,7 +149,7 @@ def _compatible(char: str) -> str:
         return str(digit)
     plain = unicodedata.normalize("NFKC", char)
     if unicodedata.decomposition(char).startswith("<fraction>"):
-        return f" {plain}"  # 1½ is not 11/2
+        return plain
     if unicodedata.category(char) in ("No", "Nl") or plain[:1].isdecimal():
         return char
     return plain
@@ -168,14 +168,17 @@ def _without_wrappers(text: str) -> str:
             braces.append(edge[0] != "{")
             if edge[0] == "{":
                 continue
-        parts += (text[last : edge.start()], " ")
+        parts.append(text[last : edge.start()])
         last = edge.end()
+        if text[edge.start() - 1 : edge.start()].isalnum() or text[last : last + 1].isalnum():
+            parts.append(" ")
     return "".join((*parts, text[last:]))
 
 
 _OVERRIDE = re.compile("[\u202d\u202e]")
 _INVISIBLE = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202c\u2060-\u2064\u2066-\u2069\ufe0f\ufeff]")
 _SUPERSCRIPT = re.compile("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_BESIDE_FRACTION = re.compile(r"(?<=[\d¼-¾⅐-⅞])(?=[¼-¾⅐-⅞])|(?<=[¼-¾⅐-⅞])(?=\d)")  # 1½ is not 11/2
 _SIGNS = str.maketrans(
     {
         **dict.fromkeys("‘’‛′´", "'"),
@@ -201,12 +204,12 @@ _TEX_SPACE = re.compile(
     r"|(?<=[\d}])~(?=[a-zA-Z\\])"
 )
 _TEX_MATHS = re.compile(r"\${1,2}([^$]*)\${1,2}(?!\d)|\\\((.*?)\\\)|\\\[(.*?)\\\]", re.DOTALL)
-_EMPHASIS = re.compile(
-    r"(?<![\w*`])(?:\*{1,3}|_{1,3}|`{1,3})(?=[^\s*_`])([^*_`]*)(?<!\s)(?:\*+|_+|`+)(?![\w*`])"
-)
+_EMPHASIS = re.compile(r"(?<![\w*`])(?:\*{1,3}|_{1,3}|`{1,3})(?=[^\s*_`])([^*_`]*)(?:\*+|_+|`+)(?![\w*`])")
 _QUOTED = re.compile(r"(?<!\w)\"([^\"]*)\"(?!\w)|(?<![\w'])'([^']*)'(?!\w)")
 _REWRITTEN = (
     (re.compile("\ue000"), "$"),
+    (re.compile(rf"(?<=[{CJK}])(?=[\da-zA-Z(\\$€£¥+-])|(?<=\d)(?=[{CJK}])"), " "),
+    (re.compile(r" +(?=[.;!](?:\s|$))"), ""),
     (re.compile(r"^#{1,6} ?", re.MULTILINE), ""),
     (re.compile(r"\b[Nn]os?\. ?(?=\d)"), "number "),
     (re.compile(r"\b[Uu][Ss] ?(?=\$)"), ""),
@@ -222,12 +225,11 @@ _REWRITTEN = (
     (re.compile(r"\b(?:minus|negative) (?=[\w.$€£¥])", re.IGNORECASE), "-"),
     # "twenty-one" and "12-inch" are words beside one another; "B-12" is not.
     (re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])|(?<=\d)-(?=[^\W\d_]{2})"), " "),
-    (re.compile(rf"(?<=[{CJK}])(?=\d)|(?<=\d)(?=[{CJK}])"), " "),
 )
 _TOKEN = re.compile(
-    r"""(?P<digits>(?P<mantissa>[1-9]\d{0,2}(?:\ \d{3})+(?:[.,]\d+)?(?![\d.,'])(?!\ ?[/:-]\ ?\d)
+    r"""(?P<digits>(?P<mantissa>[1-9]\d{0,2}(?:\ \d{3})+(?:[.,]\d+)?(?![.,']?\d)(?!\ ?[/:-]\ ?\d)
             |(?:\d+|(?<![\d.])\.\d+)(?:[.,]\d+|'\d{3}(?!\d))*)
-         (?:[eE](?P<exponent>[-+]?\d{1,2})(?!\w))?)
+         (?:[eE](?P<exponent>[-+]?\d{1,2})(?!\d))?)
       |(?P<word>[^\W\d_]+(?:'[^\W\d_]+)*)
       |(?P<command>\\(?:[a-zA-Z]+|.))
       |(?P<sign>\*\*|[^\ ])""",
