@@ -163,6 +163,7 @@ def test_a_setting_turns_it_off() -> None:
     assert plain_overview(source, on).pixels.max() >= 254
     assert plain_overview(source, off).pixels.max() == 3980 >> 8
     assert build_evidence(source, box, on).crops[0].picture.pixels.max() >= 250
+    assert NOTE in build_evidence(source, box, on).notes
     assert build_evidence(source, box, off).crops[0].picture.pixels.max() == 3980 >> 8
 
 

@@ -167,6 +167,13 @@ def _pil_samples(image: PIL.Image.Image) -> np.ndarray:
     bands = samples.shape[2]
     if bands in (1, 3) and samples.dtype.kind == "u" and isinstance(transparent, (int, tuple)):
         samples = _with_alpha(samples, np.atleast_1d(transparent))
+    frame = getattr(image, "dispose_extent", None)
+    if frame and image.format == "GIF" and image.tell() == 0:
+        # Nothing was drawn outside of the first frame, and Pillow fills with some color of the palette.
+        x0, y0, x1, y1 = frame
+        white = np.full_like(samples, 255)
+        white[y0:y1, x0:x1] = samples[y0:y1, x0:x1]
+        return white
     return samples
 
 
