@@ -84,8 +84,6 @@ def ftyp(major: str, *others: str) -> bytes:
         (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
         (b"II\xbc\x01\x20\0\0\0", "JPEG XR"),
         (b"II*\0\x10\0\0\0CR\x02\0" + bytes(40), "a camera raw file: develop it"),
-        (tiff("<", (254, 4, 1, 1), (256, 4, 1, 160)), "a camera raw file"),
-        (tiff(">", (254, 4, 1, 1), (256, 4, 1, 160)), "a camera raw file"),
         (tiff("<", (254, 4, 1, 0), (262, 3, 1, 32803)), "a camera raw file"),
         (tiff(">", (256, 4, 1, 10), (50706, 1, 4, 0x01040000)), "a camera raw file"),
         (b"IIRO\x08\0\0\0", "a camera raw file"),

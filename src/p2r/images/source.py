@@ -46,6 +46,7 @@ __all__ = ["PNG_MAX_PIXELS", "ImageInput", "ImageSource", "Limits", "Picture", "
 T = TypeVar("T")
 ImageInput: TypeAlias = Union[str, "os.PathLike[str]", bytes, PIL.Image.Image, np.ndarray, "ImageSource"]
 
+GRAY_LEVELS = 2  # by which red, green and blue of a gray pixel may differ after compression
 _QUARTER_TURNS = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
 
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*://|(?:file|https?|blob|ftp):)", re.IGNORECASE)
@@ -301,6 +302,8 @@ def _pixels_side_by_side(copies: Sequence[VipsImage]) -> np.ndarray:
 
 def _to_srgb(image: VipsImage) -> VipsImage:
     if image.get_typeof("icc-profile-data"):
+        if image.bands == 3 and image.get("icc-profile-data")[16:20] == b"GRAY":
+            image = _gray_of(image)
         try:
             image = image.icc_transform(
                 "srgb", embedded=True, intent="relative", black_point_compensation=True
@@ -315,6 +318,14 @@ def _to_srgb(image: VipsImage) -> VipsImage:
             image.extract_band(0, n=3) if image.bands > 3 else image.extract_band(0).bandjoin([image[0]] * 2)
         )
     return image.cast("uchar")
+
+
+def _gray_of(image: VipsImage) -> VipsImage:
+    # WebP and palettes hold gray as RGB, which a profile of gray does not fit.
+    image = image.copy_memory()
+    red, green, blue = image.bandsplit()
+    is_gray = max((red - green).abs().max(), (blue - green).abs().max()) <= GRAY_LEVELS
+    return green.copy(interpretation="b-w") if is_gray and image.format == "uchar" else image
 
 
 def _turned(size: Size, orientation: int) -> Size:
