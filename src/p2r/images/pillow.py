@@ -133,11 +133,15 @@ def read_pil(image: PIL.Image.Image, limits: Limits, name: str = "") -> RasterRe
     )
     lazy = isinstance(image, PIL.ImageFile.ImageFile)
     check_size(name, image.width, image.height, limits, whole=lazy)
-    profile = None if image.mode == "LAB" else image.info.get("icc_profile")
+    profile = image.info.get("icc_profile")
+    if image.mode == "LAB" or not isinstance(profile, bytes):
+        profile = None
     try:
         with _decoding:
             pixels = _pil_samples(image)
             orientation = _orientation(image)
+    except MemoryError:
+        raise
     except Exception as error:  # plugins raise whatever their formats run into
         said = " ".join(str(error).split()) or "its file is closed"
         hint = "a PIL image must be undamaged, and decoded (image.load()) before its file is closed"
