@@ -324,7 +324,7 @@ class TiffFile:
         orientation: 1 to 8, as EXIF has it.
         bits: of a sample: 8, 16, or 32 for floating-point ones.
         is_decoded_whole: never.
-        tile_row_bytes: of a column of pixels as high as a tile; 0 for strips, which are only read in order.
+        tile_row_bytes: of a column of pixels as high as a tile; 0 for strips, read from the top only.
         notes: what was left out, and what libtiff warns of.
 
     Raises:
