@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from p2r.data.overlap import Reference
+    from p2r.datasets.p2r10k.overlap import Reference
 
 MIXED = "p2r-10k"
 RELEASED = "p2r-10k-released"
@@ -66,7 +67,7 @@ def data(
     verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> None:
-    """Build training data in the format of p2r.samples.
+    """Build training data in the format of p2r.datasets.samples.
 
     It is the paper's mixture of three sources (p2r-10k), one of them, or the set that its authors released.
     Writes OUT/samples.jsonl, OUT/images and OUT/report.json. The same command continues after any
@@ -77,23 +78,26 @@ def data(
     with readable_errors(debug=debug, verbose=verbose, afterwards="the same command continues"):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        from p2r.data.build import Plan, build
-        from p2r.data.report import report_of
-        from p2r.data.sources import SOURCES
-        from p2r.journal import write_json
+        from p2r.datasets.p2r10k import build as building
+        from p2r.datasets.p2r10k.report import report_of
+        from p2r.datasets.p2r10k.sources import SOURCES
+        from p2r.journal import FolderLock, write_json
 
         counts = _counts(name, n)
         check_folder(out)
+        building.check_folder(out)
         places = dict(_pairs(from_, "--from", list(SOURCES)))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = stderr()
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            references = [_reference(asked, out, bar) for asked in against]
+            with FolderLock(out) if against else nullcontext():
+                references = [_reference(asked, out, bar) for asked in against]
             tasks = {source: bar.add_task(source, total=count) for source, count in counts.items()}
-            plan = Plan(counts, out, places, seed, references, drop_overlap)
-            drawn = build(plan, lambda source, kept: bar.advance(tasks[source], int(kept)))
+            plan = building.Plan(counts, out, places, seed, references, drop_overlap)
+            drawn = building.build(plan, lambda source, kept: bar.advance(tasks[source], int(kept)))
         report = report_of(plan, drawn)
-        write_json(out / "report.json", report)
+        with FolderLock(out, wait=True):
+            write_json(out / "report.json", report)
         if json_output:
             typer.echo(json.dumps(report, ensure_ascii=False))
         else:
@@ -104,8 +108,8 @@ def data(
 
 
 def _counts(name: str, n: int | None) -> Mapping[str, int | None]:
-    from p2r.data.build import MIXTURE, scaled
-    from p2r.data.sources import SOURCES
+    from p2r.datasets.p2r10k.build import MIXTURE, scaled
+    from p2r.datasets.p2r10k.sources import SOURCES
 
     if name == MIXED:
         return dict(scaled(n) if n else MIXTURE)
@@ -126,7 +130,7 @@ def _pairs(given: Iterable[str], option: str, known: list[str]) -> Iterable[tupl
 
 
 def _reference(asked: str, out: Path, bar: Progress) -> Reference:
-    from p2r.data.overlap import read_reference
+    from p2r.datasets.p2r10k.overlap import read_reference
 
     name, _, place = asked.partition("=")
     task = bar.add_task(f"reading {name}", total=None)

@@ -14,12 +14,13 @@ thinking between one pair of `<think>` tags in front:
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.changes import merged
-from p2r.images.encoding import encode_all
+from p2r.images import encode_all
 from p2r.models.base import Completion
+from p2r.parsing.thinking import THINK_TAG
+from p2r.text import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,6 @@ _WITHHELD = {
     "blocklist",
 }
 _FAILED = {"error", "abort", "aborted", "cancelled", "network_error", "insufficient_system_resource"}
-_TAG = re.compile(r"<(/?)think\s{0,8}>", re.IGNORECASE)
 _OPEN = "<think>"
 _WORDS_IN = ("error", "message", "detail", "msg", "error_msg", "reason")
 _MOST_WORDS = 2_000
@@ -179,6 +179,7 @@ class StreamReader:
         self._reasoning: list[str] = []
         self._content: list[str] = []
         self._message: dict[str, Any] = {}
+        self._halves = ["", ""]  # of a character at the end of the thinking and of the content
         self._held: str | None = None  # the beginning of the content, while it may be an opening tag
         self._finish: Finish | None = None
         self._tokens = (0, 0)
@@ -195,13 +196,20 @@ class StreamReader:
             delta = (choice.get("delta") if "delta" in choice else choice.get("message")) or {}
             if not isinstance(delta, dict):
                 raise InvalidReplyError("a chunk of the reply has no delta")
-            reasoning, content = _texts(delta)
+            reasoning, content = map(self._whole, (0, 1), _texts(delta))
             self._finish = _finish(choice) or self._finish
             self._message.update((key, value) for key, value in delta.items() if value)
             piece = self._piece(reasoning, content)
         if any(tokens := _usage(data)):
             self._tokens = tokens
         return piece
+
+    def _whole(self, place: int, piece: str) -> str:
+        """A piece with the half of a character that the last one ended with, without the half at its end."""
+        text, self._halves[place] = self._halves[place] + piece, ""
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, self._halves[place] = text[:-1], text[-1]
+        return encodable(text)
 
     def _piece(self, reasoning: str, content: str) -> str:
         piece = ""
@@ -237,13 +245,14 @@ class StreamReader:
             InvalidReplyError: the stream ended before the reply did.
             NoTextError: it held no text, on purpose.
         """
+        last = self._piece(*map(encodable, self._halves))
         reasoning, content = "".join(self._reasoning), "".join(self._content)
         if self._finish is None and not (done and (reasoning or content)):
             raise InvalidReplyError("the stream ended in the middle of the reply")
         if not (reasoning or content):
             _check_for_text(self._message)
         finish = self._finish or "stop"
-        owed = f"</think>{self._held}" if self._held else ""
+        owed = last + (f"</think>{self._held}" if self._held else "")
         return owed, Completion(_joined(reasoning, content, finish), *self._tokens, finish)
 
 
@@ -252,10 +261,10 @@ def _joined(reasoning: str, content: str, finish: Finish) -> str:
     if not reasoning:
         return content
     if not content.strip():
-        if finish == "stop" or _TAG.search(reasoning):
+        if finish == "stop" or THINK_TAG.search(reasoning):
             return reasoning  # a parser of thinking took the whole text
         return f"{_OPEN}{reasoning}"  # cut in the middle of the thinking
-    tags = list(_TAG.finditer(content))
+    tags = list(THINK_TAG.finditer(content))
     if not tags:
         return f"{_OPEN}{reasoning}</think>{content}"
     # The model wrote thinking of its own as well, or the server sent the same twice.

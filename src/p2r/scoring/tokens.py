@@ -11,7 +11,7 @@ import unicodedata
 from fractions import Fraction
 from typing import NamedTuple
 
-from p2r.markup import CJK
+from p2r.parsing.markup import CJK
 from p2r.scoring.units import UNITS
 
 MAX_CHARS = 200

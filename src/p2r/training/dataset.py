@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
 from p2r.images import ImageSource
 from p2r.models.options import split_spec
-from p2r.samples import read_samples
 from p2r.settings import Settings
 from p2r.training.folder import DATA, read_json
 from p2r.training.scenes import draw_scenes
@@ -170,5 +170,5 @@ def _fingerprint(samples: Sequence[Sample], root: Path) -> str:
             # The folder may move; a picture that was replaced seldom keeps its size in bytes.
             image = f"{Path(image).relative_to(root) if Path(image).is_relative_to(root) else image}"
         parts = [question.id, question.text, *question.choices, sample.answer, *sample.aliases, image]
-        digest.update("\0".join(parts).encode() + b"\n")
+        digest.update("\0".join(parts).encode(errors="surrogateescape") + b"\n")
     return digest.hexdigest()[:12]
