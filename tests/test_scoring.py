@@ -228,6 +228,13 @@ def test_numbers_that_are_not(gold: str, given: str) -> None:
             ("7", "3 + 5 = 7"),
         ],
         *[("13", "1٣ or 2"), ("13", "①③"), ("13", "\u202e31"), ("5", "5M"), ("13", "12.9999"), ("0", "none")],
+        *[
+            ("10200", "one hundred two hundred"),
+            ("2", "2 in 3"),
+            ("13", "13 each"),
+            ("13", "{13, 14}"),
+            ("13", "13 in each"),
+        ],
     ],
 )
 def test_no_reward_for_what_does_not_say_it(gold: str, given: str, kind: AnswerType) -> None:

@@ -118,6 +118,7 @@ class Expression:
         if token.text in ("(", "{"):
             return self._group("}" if token.text == "{" else ")")
         if token.text == "\\frac":
+            self._computes = True  # no range or date is written with it
             above = self._argument()
             return _quotient(above, self._argument()) * self._irrational()
         if token.text in ROOTS:
