@@ -141,6 +141,8 @@ class Expression:
     def _number(self, token: Token) -> Fraction:
         if token.kind != "number":
             raise NotOneNumber("names no number")
+        if self._depth and token.is_pair:
+            raise NotOneNumber(_SEVERAL)
         self.code_like |= token.code_like
         return token.value
 
@@ -156,8 +158,6 @@ class Expression:
 
     def _group(self, close: str) -> Fraction:
         self._depth += 1
-        if self._tokens.peek().is_pair:
-            raise NotOneNumber(_SEVERAL)
         if self._depth > MAX_DEPTH:
             raise NotOneNumber("nested too deeply")
         value = self._sum()

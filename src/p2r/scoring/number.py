@@ -326,7 +326,9 @@ def _without_brackets(tokens: list[Token]) -> list[Token]:
     """What brackets around all of it hold: `(13)`, `[13 cm]`."""
     while len(tokens) > 2 and tokens[0].text + tokens[-1].text in ("()", "[]"):
         depths = list(accumulate((token.text in "([") - (token.text in ")]") for token in tokens))
-        if tokens[1].is_pair or 0 in depths[:-1]:
+        if 0 in depths[:-1]:
             break
+        if any(token.is_pair for token in tokens):
+            raise NotOneNumber(_SEVERAL)
         tokens = tokens[1:-1]
     return tokens

@@ -117,6 +117,7 @@ def _fraction(tokens: Tokens) -> Fraction | None:
         return None
     tokens.place += 2
     following = tokens.peek()
-    if following.kind == "word" and following.text not in {"of", *SCALES, *PERCENT, *UNITS}:
+    ends = {"of", "is", "are", "in", "on", *SCALES, *PERCENT, *UNITS}
+    if FRACTIONS[after.text] > 2 and following.kind == "word" and following.text not in ends:
         raise NotOneNumber("an ordinal, not a fraction")  # "a third car"
     return Fraction(_COUNTS[token.text], FRACTIONS[after.text])
