@@ -147,9 +147,7 @@ def claim(folder: Path, marker: str, names: Iterable[str]) -> None:
     if marker not in there:
         for name in there:
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in names):
-                raise InputError(
-                    f"{folder} holds {name}, and no {marker} that says it is ours; give another folder"
-                )
+                raise InputError(f"{folder} holds {name} but no {marker}; give another folder")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
