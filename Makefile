@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo test check slow bench constraints
+.PHONY: setup demo test check size slow bench constraints
 
 # The questions of the bundled demo, with figures in out/demo/.
 demo: $(INSTALLED)
@@ -17,10 +17,14 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Style and types.
-check: $(INSTALLED)
+check: $(INSTALLED) size
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Lines of the source by package; fails above a ceiling.
+size:
+	@$(PYTHON) scripts/size.py
 
 # The tests that take minutes or need another server (docs/testing.md).
 slow: $(INSTALLED)

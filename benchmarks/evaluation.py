@@ -36,16 +36,16 @@ from rich.console import Console
 from rich.table import Table
 
 from metered import Metered
-from p2r.answers import read_answer
+from p2r.datasets.samples import read_samples
 from p2r.evaluation.benchmarks import open_benchmark
 from p2r.evaluation.evaluate import Plan, evaluate
 from p2r.models.base import Sampling
 from p2r.models.opening import open_model, settings_for
 from p2r.models.vllm import VLLMServer
 from p2r.nano import bundled
-from p2r.parse import parse_perception
+from p2r.parsing.answers import read_answer
+from p2r.parsing.perception import parse_perception
 from p2r.prompts import perceive_messages, reason_messages
-from p2r.samples import read_samples
 from p2r.scenes import write_scenes
 from p2r.settings import Settings
 from pillow_pictures import pillow_evidence, pillow_overview

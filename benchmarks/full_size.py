@@ -62,7 +62,7 @@ def write_checkpoint(folder: Path, options: argparse.Namespace) -> Path:
     import torch
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-    from p2r.nano.build import SPECIAL_TOKENS, build_processor
+    from scripts.nano.build import SPECIAL_TOKENS, build_processor
 
     (hidden, layers, heads, shared, mlp), (vision, depth, vision_mlp) = SIZES[options.size]
     settings = budgets(options)

@@ -4,7 +4,7 @@
     python benchmarks/reading.py --benchmark treebench=TreeBench.tsv --benchmark vstar=vstar.parquet
     python benchmarks/reading.py --questions mmmu.jsonl --letters 3 --seed 1   # three options a question
 
-A file of `--questions` has one JSON object a line with `question` and `choices` (format of `p2r.samples`; no
+A file of `--questions` has one JSON object a line with `question` and `choices` (docs/scoring.md; no
 image is opened). Without either, only the questions of `HARD` below are used: options that hold letters,
 units, other options, denials and quoted answers.
 
@@ -25,8 +25,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p2r.answers import read_answer
 from p2r.evaluation.benchmarks import open_benchmark
+from p2r.parsing.answers import read_answer
 from p2r.types import LETTERS, Question
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ import time
 from collections import Counter
 from itertools import combinations
 
-from p2r.answers import read_answer
 from p2r.evidence import MIN_REGION_PX, crop_region, plan_pixels
-from p2r.parse import MAX_BOXES, SAME_IOU, parse_perception
+from p2r.parsing.answers import read_answer
+from p2r.parsing.perception import MAX_BOXES, SAME_IOU, parse_perception
 from p2r.scoring import score
 from p2r.scoring.expression import same_expression
 from p2r.settings import Geometry, PixelBudget

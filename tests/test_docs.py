@@ -22,7 +22,7 @@ def test_links_to_files_lead_somewhere(document: Path) -> None:
 
 
 def test_the_readme_shows_the_tree_as_it_is() -> None:
-    tree = (ROOT / "README.md").read_text(encoding="utf-8").split("\nsrc/p2r/\n")[1].split("\ntests/")[0]
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").split("\nsrc/p2r/\n")[1].split("\nscripts/")[0]
     shown = {line.split()[0].rstrip("/") for line in tree.splitlines()}
     found = {path.name for path in (ROOT / "src/p2r").iterdir() if path.is_dir() or path.suffix == ".py"}
     assert shown == {name for name in found if not name.startswith("__")}

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from fake_model import FakeModel, StreamingFakeModel, failure, said
+from p2r._sync import SyncRunner
 from p2r.errors import InputError, ModelError
 from p2r.models import DEFAULT_MODEL
 from p2r.models.base import Completion
@@ -574,6 +575,22 @@ def test_a_forgotten_pipeline_ends_its_thread_when_it_is_collected() -> None:
     import gc
 
     gc.collect()
+    assert "p2r-loop" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_pipeline_that_its_own_loop_collects_ends_its_thread_too() -> None:
+    runner = SyncRunner()
+    held = [runner]
+
+    async def drop() -> None:
+        held.clear()
+
+    future = runner.submit(drop)
+    del runner
+    future.result()
+    end = time.monotonic() + 10
+    while "p2r-loop" in {thread.name for thread in threading.enumerate()} and time.monotonic() < end:
+        time.sleep(0.01)
     assert "p2r-loop" not in {thread.name for thread in threading.enumerate()}
 
 

@@ -16,8 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from p2r.answers import read_answer as read_answer
-    from p2r.answers import read_option as read_option
+    from p2r.datasets.samples import read_samples as read_samples
     from p2r.errors import InputError as InputError
     from p2r.errors import MissingExtraError as MissingExtraError
     from p2r.errors import ModelError as ModelError
@@ -35,7 +34,9 @@ if TYPE_CHECKING:
     from p2r.models.base import StreamingModel as StreamingModel
     from p2r.models.opening import open_model as open_model
     from p2r.models.options import ModelOptions as ModelOptions
-    from p2r.parse import parse_perception as parse_perception
+    from p2r.parsing.answers import read_answer as read_answer
+    from p2r.parsing.answers import read_option as read_option
+    from p2r.parsing.perception import parse_perception as parse_perception
     from p2r.pipeline import P2R as P2R
     from p2r.pipeline import Look as Look
     from p2r.progress import Observer as Observer
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from p2r.prompts import perceive_messages as perceive_messages
     from p2r.prompts import reason_messages as reason_messages
     from p2r.record import prediction_record as prediction_record
-    from p2r.samples import read_samples as read_samples
     from p2r.scoring import score as score
     from p2r.scoring.judge import Judge as Judge
     from p2r.settings import Geometry as Geometry
@@ -65,19 +65,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES: dict[str, tuple[str, ...]] = {
-    "p2r.answers": ("read_answer", "read_option"),
+    "p2r.parsing.answers": ("read_answer", "read_option"),
     "p2r.errors": ("InputError", "MissingExtraError", "ModelError", "P2RError"),
     "p2r.evidence": ("build_evidence", "draw_boxes", "plan_pixels"),
     "p2r.images": ("ImageSource", "Limits", "Picture"),
     "p2r.models.base": ("Completion", "Message", "Model", "Sampling", "StreamingModel"),
     "p2r.models.opening": ("open_model",),
     "p2r.models.options": ("ModelOptions",),
-    "p2r.parse": ("parse_perception",),
+    "p2r.parsing.perception": ("parse_perception",),
     "p2r.pipeline": ("P2R", "Look"),
     "p2r.progress": ("Observer",),
     "p2r.prompts": ("PromptPack", "direct_messages", "perceive_messages", "reason_messages"),
     "p2r.record": ("prediction_record",),
-    "p2r.samples": ("read_samples",),
+    "p2r.datasets.samples": ("read_samples",),
     "p2r.scoring": ("score",),
     "p2r.scoring.judge": ("Judge",),
     "p2r.settings": ("Geometry", "PixelBudget", "Settings", "TokenLimits"),

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from p2r.evidence import crop_region
 from p2r.localization import localize
 from p2r.models.base import Sampling
-from p2r.parse import parse_perception, split_thinking
+from p2r.parsing.perception import parse_perception
+from p2r.parsing.thinking import split_thinking
 from p2r.prompts import perceive_messages
 from p2r.scenes import make_sample
 from p2r.types import BOX_FORMATS

@@ -29,7 +29,7 @@ State = Literal["ok", "warning", "failure"]
 # What each extra is for, and the packages that it brings (a test compares them with pyproject.toml).
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "local": ("models on this machine", ("torch", "torchvision", "transformers")),
-    "eval": ("p2r eval and p2r report", ("datasets", "matplotlib")),
+    "eval": ("benchmarks and p2r data", ("datasets", "huggingface-hub", "pyarrow")),
     "train": ("p2r train", ("trl", "accelerate", "peft", "pyyaml")),
     "serve": ("p2r serve", ("fastapi", "uvicorn", "gradio", "prometheus-client", "httpx")),
 }
@@ -139,7 +139,7 @@ def _bundled() -> Finding:
     if names:
         return Finding("bundled", "ok", names)
     detail = f"no weights of {' or '.join(NAMES)}: p2r demo and the default model need them"
-    cure = "name another model (--model), or make them: python -m p2r.nano.pretrain --help"
+    cure = "name another model (--model), or install the package again"
     return Finding("bundled", "warning", detail, cure)
 
 

@@ -14,14 +14,15 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from p2r.answers import read_answer
+from p2r._sync import SyncRunner
 from p2r.errors import InputError, ModelError
 from p2r.evidence import build_evidence, plain_overview
 from p2r.images import ImageSource, Limits
 from p2r.models import DEFAULT_MODEL
 from p2r.models.base import Sampling
-from p2r.parse import parse_perception, split_thinking
-from p2r.private_loop import PrivateLoop
+from p2r.parsing.answers import read_answer
+from p2r.parsing.perception import parse_perception
+from p2r.parsing.thinking import split_thinking
 from p2r.progress import Progress, complete
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
 from p2r.settings import Settings
@@ -80,7 +81,7 @@ class P2R:
         self.limits = limits or Limits()
         self.concurrency = concurrency
         self._opened: list[Model] = []
-        self._private_loop = PrivateLoop()
+        self._sync = SyncRunner()
         self.perceiver = self._open(model, settings)
         self.reasoner = self.perceiver
         if reasoner is not None and reasoner != model:
@@ -196,6 +197,7 @@ class P2R:
         question, mode, prompts = run.question, run.known.mode, self.settings.prompts
         with run.timed("image"):
             look = await self.look(question)
+        run.note(*look.source.notes)
         if mode == "direct":
             messages = direct_messages(prompts, question, look.overview)
         else:
@@ -255,7 +257,7 @@ class P2R:
             ModelError: a model call failed.
         """
         question = Question(image, text, tuple(choices), answer_type or "free")
-        return self._private_loop.run(self.predict(question, mode))
+        return self._sync.run(self.predict, question, mode)
 
     def answer_many(self, questions: Iterable[Question], mode: Mode = "p2r") -> Iterator[Prediction]:
         """Answer many questions, yielding predictions in order as they are ready.
@@ -264,7 +266,7 @@ class P2R:
         the one that is waited for, so that an endless iterable is fine. A failed call or an unreadable
         picture gives status `failed`; see `attempt`.
         """
-        return self._private_loop.map(
+        return self._sync.map(
             lambda question: self.attempt(question, mode), questions, concurrency=self.concurrency
         )
 
@@ -278,8 +280,8 @@ class P2R:
     def close(self) -> None:
         """Close the models that were opened here and the private loop. Safe to call twice."""
         if self._opened:
-            self._private_loop.run(self.aclose())
-        self._private_loop.close()
+            self._sync.run(self.aclose)
+        self._sync.close()
 
     def __enter__(self) -> Self:
         return self

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SETTINGS_FILE = "p2r.json"
 # Younger than old results: at their defaults they are left out, so that those keep their digests.
-_YOUNGER = ("options", "box_format")
+_YOUNGER = ("options", "box_format", "stretch_depth")
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
@@ -97,6 +97,8 @@ class Settings:
         geometry, budget, max_tokens, prompts, options: see their classes.
         box_format: how the perceiver writes a box. `qwen3`: x first, 0–1000. `pixels`: x first, pixels of
             the overview as it is sent. `gemini`: y first, 0–1000. `unit`: x first, 0–1.
+        stretch_depth: images of 16 bits a sample that use less than a quarter of that range (microscopes,
+            satellites, thermal cameras) are stretched to all of it.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -107,6 +109,7 @@ class Settings:
     prompts: PromptPack = field(default_factory=PromptPack)
     options: ModelOptions = field(default_factory=ModelOptions)
     box_format: BoxFormat = "qwen3"
+    stretch_depth: bool = True
 
     @property
     def digest(self) -> str:

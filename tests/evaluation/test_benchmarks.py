@@ -22,9 +22,9 @@ from releases import (
     zoombench,
 )
 
+from p2r.datasets.tables import text_rows
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks import BENCHMARKS, open_benchmark, select
-from p2r.evaluation.benchmarks.table import text_rows
 from p2r.images import ImageSource
 
 pytest.importorskip("pyarrow", reason="the eval extra is not installed")

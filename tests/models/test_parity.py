@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
 from p2r.models import VLLMModel, VLLMServer, open_model, settings_for
 from p2r.nano import bundled
 from p2r.pipeline import P2R
-from p2r.samples import read_samples
 from p2r.scenes import write_scenes
 
 if TYPE_CHECKING:

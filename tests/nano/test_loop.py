@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from p2r.nano.loop import Schedule, run_stage
+from scripts.nano.loop import Schedule, run_stage
 
 
 class _StopError(Exception):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
-from p2r.samples import read_samples
 from p2r.scenes import FAMILIES, SPLITS, make_sample, parse_size, render, write_scenes
 from p2r.scenes.dataset import stream
 from p2r.types import LETTERS

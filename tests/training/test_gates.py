@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2r.parse import parse_perception
+from p2r.parsing.perception import parse_perception
 from p2r.prompts import PromptPack
 from p2r.settings import Settings
 from p2r.training.gates import closed_gate, overlaps, placeholder_labels

@@ -15,7 +15,7 @@ from small_run import recipe, write_recipe, write_samples
 from typer.testing import CliRunner
 
 from p2r.cli import app
-from p2r.samples import read_samples
+from p2r.datasets.samples import read_samples
 from p2r.training.checkdata import check_answers, check_pictures
 from p2r.training.checkroom import check_memory
 from p2r.training.memory import (

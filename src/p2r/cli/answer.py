@@ -152,7 +152,7 @@ def _refuse_more(more: list[str]) -> None:
 def _question(image: str, text: str, choices: list[str], answer_type: AnswerType | None) -> Question:
     """The question, with its options read from its text where none are given apart."""
     if not choices and answer_type in (None, "choice"):
-        from p2r.written_options import split_options
+        from p2r.parsing.options import split_options
 
         text, found = split_options(text)
         choices = list(found)

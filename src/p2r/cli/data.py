@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from p2r.data.overlap import Reference
+    from p2r.datasets.p2r10k.overlap import Reference
 
 MIXED = "p2r-10k"
 RELEASED = "p2r-10k-released"
@@ -67,7 +67,7 @@ def data(
     verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> None:
-    """Build training data in the format of p2r.samples.
+    """Build training data in the format of p2r.datasets.samples.
 
     It is the paper's mixture of three sources (p2r-10k), one of them, or the set that its authors released.
     Writes OUT/samples.jsonl, OUT/images and OUT/report.json. The same command continues after any
@@ -78,9 +78,9 @@ def data(
     with readable_errors(debug=debug, verbose=verbose, afterwards="the same command continues"):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        from p2r.data import build as building
-        from p2r.data.report import report_of
-        from p2r.data.sources import SOURCES
+        from p2r.datasets.p2r10k import build as building
+        from p2r.datasets.p2r10k.report import report_of
+        from p2r.datasets.p2r10k.sources import SOURCES
         from p2r.journal import FolderLock, write_json
 
         counts = _counts(name, n)
@@ -108,8 +108,8 @@ def data(
 
 
 def _counts(name: str, n: int | None) -> Mapping[str, int | None]:
-    from p2r.data.build import MIXTURE, scaled
-    from p2r.data.sources import SOURCES
+    from p2r.datasets.p2r10k.build import MIXTURE, scaled
+    from p2r.datasets.p2r10k.sources import SOURCES
 
     if name == MIXED:
         return dict(scaled(n) if n else MIXTURE)
@@ -130,7 +130,7 @@ def _pairs(given: Iterable[str], option: str, known: list[str]) -> Iterable[tupl
 
 
 def _reference(asked: str, out: Path, bar: Progress) -> Reference:
-    from p2r.data.overlap import read_reference
+    from p2r.datasets.p2r10k.overlap import read_reference
 
     name, _, place = asked.partition("=")
     task = bar.add_task(f"reading {name}", total=None)

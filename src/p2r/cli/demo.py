@@ -75,9 +75,9 @@ async def _ask(model: str, reasoner: str | None, out: Path) -> list[_Show]:
     """Ask one question after the other, so that the seconds are those of one question."""
     import asyncio
 
+    from p2r.datasets.samples import read_samples
     from p2r.figure import check_path
     from p2r.pipeline import P2R
-    from p2r.samples import read_samples
 
     samples = read_samples(FOLDER / "samples.jsonl")
     for file in (out / f"{sample.question.id}.png" for sample in samples):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from p2r.evaluation.outcomes import OUTCOMES, located, outcome
 from p2r.evaluation.statistics import clustered_wilson, paired_difference, wilson
-from p2r.parse import split_thinking
+from p2r.parsing.thinking import split_thinking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -35,7 +35,7 @@ def locate(name: str, spec: str = "") -> Path | str:
         if name not in bundled():
             raise InputError(
                 f"model {spec}: this installation does not hold the weights of {name}; name another model "
-                "(--model), or make them: python -m p2r.nano.pretrain --help"
+                "(--model), or install the package again"
             )
         return bundled()[name]
     path = Path(name).expanduser()

@@ -14,12 +14,12 @@ thinking between one pair of `<think>` tags in front:
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.changes import merged
-from p2r.images.encoding import encode_all
+from p2r.images import encode_all
 from p2r.models.base import Completion
+from p2r.parsing.thinking import THINK_TAG
 from p2r.text import encodable
 
 if TYPE_CHECKING:
@@ -55,7 +55,6 @@ _WITHHELD = {
     "blocklist",
 }
 _FAILED = {"error", "abort", "aborted", "cancelled", "network_error", "insufficient_system_resource"}
-_TAG = re.compile(r"<(/?)think\s{0,8}>", re.IGNORECASE)
 _OPEN = "<think>"
 _WORDS_IN = ("error", "message", "detail", "msg", "error_msg", "reason")
 _MOST_WORDS = 2_000
@@ -262,10 +261,10 @@ def _joined(reasoning: str, content: str, finish: Finish) -> str:
     if not reasoning:
         return content
     if not content.strip():
-        if finish == "stop" or _TAG.search(reasoning):
+        if finish == "stop" or THINK_TAG.search(reasoning):
             return reasoning  # a parser of thinking took the whole text
         return f"{_OPEN}{reasoning}"  # cut in the middle of the thinking
-    tags = list(_TAG.finditer(content))
+    tags = list(THINK_TAG.finditer(content))
     if not tags:
         return f"{_OPEN}{reasoning}</think>{content}"
     # The model wrote thinking of its own as well, or the server sent the same twice.

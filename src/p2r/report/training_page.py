@@ -8,13 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
 from p2r.evaluation.tables import Grid
 from p2r.evidence import OUTLINE_COLOURS
 from p2r.report.curves import Band, Curve, curve_plot, ends_of, figure, running_mean
 from p2r.report.html import filled, in_script, shown, table
 from p2r.report.rollouts import embedded_groups, group_pictures
-from p2r.samples import read_samples
 from p2r.training.folder import ROLLOUTS
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Says nothing about anybody's questions. Orchestrators have no keys, and browsers send none for a manifest.
 _OPEN_PATHS = ("/healthz", "/readyz", "/openapi.json", "/manifest.json")
+_PIECE_BYTES = 64 * 1024
 
 
 class Guards:
@@ -51,6 +52,15 @@ class Guards:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = scope["state"]["request_id"]
                 headers["X-Content-Type-Options"] = "nosniff"
+            if message["type"] == "http.response.body":
+                # In pieces, each of which waits until the client has read most of the one before: so a reply
+                # is held once, and a client that does not read is noticed.
+                body = message.get("body", b"")
+                last = max(0, len(body) - 1) // _PIECE_BYTES * _PIECE_BYTES
+                for start in range(0, last, _PIECE_BYTES):
+                    piece = body[start : start + _PIECE_BYTES]
+                    await send({**message, "body": piece, "more_body": True})
+                message = {**message, "body": body[last:]}
             await send(message)
 
         refusal = self._refusal(scope)
@@ -61,6 +71,10 @@ class Guards:
 
     def _refusal(self, scope: Scope) -> RequestFailed | None:
         headers = dict(scope["headers"])
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            # Another server on the way may have read the other one, and taken the rest for a request.
+            why = "give a Content-Length or a Transfer-Encoding, not both"
+            return RequestFailed(400, why, code="ambiguous_length", headers={"Connection": "close"})
         if self._keys:
             page = self._ui and is_page(scope["path"])
             given = headers.get(b"authorization", b"")

@@ -14,10 +14,10 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from p2r.parsing.options import without_mark
 from p2r.scoring.number import read_quantity
 from p2r.serving.failures import RequestFailed, refused
 from p2r.types import LETTERS
-from p2r.written_options import without_mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
 from p2r.images import ImageSource
 from p2r.models.options import split_spec
-from p2r.samples import read_samples
 from p2r.settings import Settings
 from p2r.training.folder import DATA, read_json
 from p2r.training.scenes import draw_scenes

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.errors import InputError, ModelError
 from p2r.journal import Journal, read_lines
 from p2r.models.base import Sampling
-from p2r.parse import parse_perception
+from p2r.parsing.perception import parse_perception
 from p2r.prompts import perceive_messages
 from p2r.record import box_record
 from p2r.types import Box

@@ -43,7 +43,7 @@ class Data(_Part):
     """What is trained on: exactly one of `samples` and `scenes`.
 
     Attributes:
-        samples: a file in the format of `p2r.samples` (what `p2r data` and `p2r scenes` write); relative to
+        samples: a sample file (docs/scoring.md; what `p2r data` and `p2r scenes` write); relative to
             the recipe.
         scenes: synthetic scenes instead.
         limit: take so many samples, drawn by the recipe's seed.

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2r.answers import read_answer
 from p2r.errors import InputError, ModelError
 from p2r.evidence import build_evidences, crop_region
 from p2r.localization import localize
 from p2r.models.base import Sampling
+from p2r.parsing.answers import read_answer
 from p2r.prompts import reason_messages
 from p2r.record import box_record
 from p2r.scoring import score

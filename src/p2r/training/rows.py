@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.evidence import build_evidence, plain_overview
 from p2r.images import ImageSource
-from p2r.parse import parse_perception
+from p2r.parsing.perception import parse_perception
 from p2r.pipeline import Look
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
 from p2r.types import Evidence

@@ -15,14 +15,14 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from p2r.datasets.cells import letter, optional_text, picture, text
+from p2r.datasets.tables import Table
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks.base import Entry, Layout
-from p2r.evaluation.benchmarks.rows import letter, optional_text, picture, text
-from p2r.evaluation.benchmarks.table import Table
 from p2r.evaluation.benchmarks.tabular import Tabular
+from p2r.parsing.options import legal_choices
 from p2r.text import encodable
 from p2r.types import LETTERS, Question, Sample
-from p2r.written_options import legal_choices
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,6 +1,6 @@
 """Questions that need no download: generated scenes, folders of `p2r scenes`, and the user's own JSON lines.
 
-The JSON-lines format is that of `p2r.samples`: `id, image, question, choices, answer_type, answer, boxes,
+The JSON lines are those of sample files: `id, image, question, choices, answer_type, answer, boxes,
 family`, with pictures relative to the file.
 """
 
@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks.base import Entry, Layout
-from p2r.samples import read_samples
 from p2r.scenes import FAMILIES, make_sample
 
 if TYPE_CHECKING:

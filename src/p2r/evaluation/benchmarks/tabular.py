@@ -6,16 +6,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from p2r.datasets.tables import require
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks.base import Entry, Layout, Unreadable
-from p2r.evaluation.benchmarks.table import require
 from p2r.images import ImageSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from p2r.evaluation.benchmarks.table import Table
+    from p2r.datasets.tables import Table
     from p2r.types import Box, Sample
 
     Row = dict[str, Any]

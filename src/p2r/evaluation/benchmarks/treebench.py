@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from p2r.datasets.cells import letter, options, picture, pixel_boxes, text
+from p2r.datasets.tables import Table
 from p2r.evaluation.benchmarks.base import Entry, Layout
-from p2r.evaluation.benchmarks.rows import letter, options, picture, pixel_boxes, text
-from p2r.evaluation.benchmarks.table import Table
 from p2r.evaluation.benchmarks.tabular import Tabular
 from p2r.types import Question, Sample
 

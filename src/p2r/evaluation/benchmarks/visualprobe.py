@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2r.datasets.cells import text
+from p2r.datasets.tables import Table, local_or_fetched
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks.base import Entry
-from p2r.evaluation.benchmarks.rows import text
-from p2r.evaluation.benchmarks.table import Table, local_or_fetched
 from p2r.evaluation.benchmarks.tabular import Tabular
 from p2r.types import Question, Sample
 

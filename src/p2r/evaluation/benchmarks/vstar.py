@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from p2r.datasets.cells import letter, picture, pixel_boxes, text
+from p2r.datasets.tables import Table, local_or_fetched, read_json, require
 from p2r.errors import InputError, file_problem
 from p2r.evaluation.benchmarks.base import Entry, Layout, Unreadable
-from p2r.evaluation.benchmarks.rows import letter, picture, pixel_boxes, text
-from p2r.evaluation.benchmarks.table import Table, local_or_fetched, read_json, require
 from p2r.evaluation.benchmarks.tabular import Tabular
 from p2r.images import ImageSource
+from p2r.parsing.options import legal_choices, split_options
 from p2r.types import LETTERS, Question, Sample
-from p2r.written_options import legal_choices, split_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from p2r.evaluation.benchmarks.base import Entry
-from p2r.evaluation.benchmarks.rows import (
+from p2r.datasets.cells import (
     letter,
     optional_text,
     picture,
     pixel_boxes,
     text,
 )
-from p2r.evaluation.benchmarks.table import Table
+from p2r.datasets.tables import Table
+from p2r.evaluation.benchmarks.base import Entry
 from p2r.evaluation.benchmarks.tabular import Tabular
+from p2r.parsing.options import split_options
 from p2r.types import Question, Sample
-from p2r.written_options import split_options
 
 if TYPE_CHECKING:
     from pathlib import Path

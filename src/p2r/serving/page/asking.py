@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from p2r.errors import InputError, ModelError
 from p2r.figure import figure
+from p2r.images.abandoning import in_image_thread
+from p2r.parsing.options import split_options, without_mark
 from p2r.record import prediction_record
 from p2r.serving.admission import done_before, ending
 from p2r.serving.failures import RequestFailed, from_model_error
@@ -21,7 +23,6 @@ from p2r.serving.page import markup
 from p2r.serving.page.shelf import Shelf
 from p2r.serving.watching import Thinking, watched
 from p2r.types import Question
-from p2r.written_options import split_options, without_mark
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -87,7 +88,8 @@ class Asking:
             while True:
                 try:
                     # A tick also makes Gradio notice that the reader left.
-                    changes = await asyncio.wait_for(heard.get(), TICK_S)
+                    async with asyncio.timeout(TICK_S):
+                        changes = await heard.get()
                 except TimeoutError:
                     seconds = time.perf_counter() - begin_s
                     yield {"status": markup.status(f"{doing} … {seconds:.0f} s", busy=True)}
@@ -124,16 +126,17 @@ class Asking:
         self, name: str, picture: str, text: str, choices: str, *, compare: bool, tell: Tell
     ) -> None:
         service = self._service
-        async with service.admission.admitted(), asyncio.timeout(service.config.timeout_s):
-            source = await self._picture(picture)
-            question = _question(source, text, choices, name, service.config.max_text_chars)
-            async with service.admission.turn():
-                await self._answer(question, source, compare=compare, tell=tell)
+        with service.admission.admitted():
+            async with asyncio.timeout(service.config.timeout_s):
+                source = await self._picture(picture)
+                question = _question(source, text, choices, name, service.config.max_text_chars)
+                async with service.admission.turn():
+                    await self._answer(question, source, compare=compare, tell=tell)
 
     async def _picture(self, name: str) -> ImageSource:
         if not name:
             raise InputError("there is no picture: drop one, paste one, or take an example")
-        source = await asyncio.to_thread(self._gallery.open, name)
+        source = await in_image_thread(self._gallery.open, name)
         if source is None:
             raise InputError("the picture is not here any more: give it again")
         return source
@@ -149,7 +152,7 @@ class Asking:
             one_pass = await self._watched(question, source, "think", "one_pass", tell)
         seconds = time.perf_counter() - begin_s
         tell({"doing": "Answered; drawing the figure"})
-        result = await asyncio.to_thread(_result, question, source, looked, one_pass)
+        result = await in_image_thread(_result, question, source, looked, one_pass)
         name = self.results.put(result, len(result.figure) + len(result.record))
         tell({"links": markup.links(name), "status": markup.status(f"Answered in {seconds:.1f} s.")})
 
@@ -167,7 +170,7 @@ class Asking:
                             tell({part: markup.thinking(title, thought)})
                     elif isinstance(heard, tuple):
                         tell({"doing": "Thinking about what it saw"})
-                        tell({"evidence": await asyncio.to_thread(markup.evidence, source, *heard)})
+                        tell({"evidence": await in_image_thread(markup.evidence, source, *heard)})
                     elif heard is not None:
                         prediction = heard
                         tell({part: markup.answered(title, question, prediction)})

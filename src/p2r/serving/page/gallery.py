@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import p2r
+from p2r.datasets.samples import read_samples
 from p2r.images import ImageSource
 from p2r.images.sizing import fit_size
-from p2r.samples import read_samples
 from p2r.serving.page.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from p2r.images.limits import Limits
     from p2r.types import Sample
 
-MAX_BYTES = 512 * 1024 * 1024
+MAX_BYTES = 128 * 1024 * 1024
 PREVIEW_PIXELS = 1024 * 768
 THUMBNAIL_PIXELS = 320 * 180
 _SCENES = Path(p2r.__file__).parent / "demo"

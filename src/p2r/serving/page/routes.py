@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from p2r.errors import InputError
+from p2r.images.abandoning import in_image_thread
 from p2r.serving.body import read_body
 from p2r.serving.failures import RequestFailed
+from p2r.serving.memory import HeldMemory
 
 if TYPE_CHECKING:
     from p2r.serving.exchange import Service
@@ -33,11 +34,11 @@ def page_routes(service: Service, gallery: Gallery, asking: Asking) -> APIRouter
         # A page of another site cannot send this type without asking first.
         if request.headers.get("content-type") != "application/octet-stream":
             raise RequestFailed(415, "the Content-Type must be application/octet-stream")
-        async with service.admission.admitted():
+        with service.admission.admitted(), HeldMemory(service.memory) as held:
             config = service.config
-            data = bytes(await read_body(request, config, config.picture.max_bytes))
+            data = bytes(await read_body(request, config, held, config.picture.max_bytes))
             try:
-                name, source = await asyncio.to_thread(gallery.take, data)
+                name, source = await in_image_thread(gallery.take, data)
             except InputError as error:
                 raise RequestFailed(400, str(error), code="invalid_image") from None
         return JSONResponse({"name": name, "width": source.width, "height": source.height})
@@ -45,13 +46,13 @@ def page_routes(service: Service, gallery: Gallery, asking: Asking) -> APIRouter
     @router.get("/page/pictures/{name}")
     async def preview(name: str) -> Response:
         try:
-            return _jpeg(await asyncio.to_thread(gallery.preview, name))
+            return _jpeg(await in_image_thread(gallery.preview, name))
         except InputError as error:
             raise RequestFailed(400, str(error), code="invalid_image") from None
 
     @router.get("/page/thumbnails/{scene}")
     async def thumbnail(scene: str) -> Response:
-        return _jpeg(await asyncio.to_thread(gallery.thumbnail, scene))
+        return _jpeg(await in_image_thread(gallery.thumbnail, scene))
 
     @router.get("/page/results/{name}/{file}")
     async def result(name: str, file: str) -> Response:

@@ -1,0 +1,1 @@
+"""Programs that are run from a checkout and are not part of the wheel."""

@@ -1,0 +1,237 @@
+"""Builds an untrained nano: tokenizer, processor and a small `Qwen3VLForConditionalGeneration`.
+
+Three choices make it learnable in an hour on two CPU cores (docs/results.md has the figures):
+the tokenizer writes each number, colour and letter as one token and whole stock sentences as a few; number
+tokens start with embeddings that vary smoothly with their value; the vision tower's position embeddings start
+with two-dimensional sines instead of noise, so that the tower knows *where* from the first step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from p2r.scenes import COLOURS, GROUNDS
+from p2r.settings import PixelBudget, Settings, TokenLimits
+from scripts.nano.lessons import corpus
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+_ANSWER_WORDS = ("left", "right", "above", "below", "larger", "smaller", "yes", "no", "sum", "difference")
+# Line breaks stand inside expressions: the template language strips those that stand outside.
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{ '<|im_start|>' + message.role + '\n' }}"
+    "{%- if message.content is string -%}{{ message.content }}"
+    "{%- else -%}{%- for part in message.content -%}"
+    "{%- if part.type == 'text' -%}{{ part.text }}"
+    "{%- elif part.type in ('image', 'image_url') -%}{{ '<|vision_start|><|image_pad|><|vision_end|>' }}"
+    "{%- endif -%}{%- endfor -%}{%- endif -%}"
+    "{{ '<|im_end|>\n' }}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
+)
+NANO_SETTINGS = Settings(
+    budget=PixelBudget(
+        overview_max_pixels=25_600, crop_max_pixels=50_176, context_tokens=1_024, text_tokens=384
+    ),
+    max_tokens=TokenLimits(perceive=96, reason=96, direct=16),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of a nano; tests use smaller ones."""
+
+    hidden: int = 192
+    layers: int = 4
+    mlp: int = 512
+    vision_hidden: int = 144
+    vision_depth: int = 4
+    vision_mlp: int = 432
+    vocabulary: int = 1_100
+    context: int = 1_024
+
+
+def build_tokenizer(vocabulary: int) -> Any:
+    """A byte-level BPE trained on the project's own prompts and answers."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    names = "|".join((*COLOURS, *GROUNDS, *_ANSWER_WORDS))
+    tokenizer = Tokenizer(models.BPE())
+    # Numbers, single capitals and the words that answers turn on stand alone; all else may merge.
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(rf"[0-9]+|\b(?:{names})\b|[A-Z](?![a-z])"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus(), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",  # noqa: S106 (a token of the vocabulary, not a secret)
+        pad_token="<|endoftext|>",  # noqa: S106
+        model_max_length=1_024,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_processor(vocabulary: int, settings: Settings = NANO_SETTINGS) -> Qwen3VLProcessor:
+    """Tokenizer, image processor and chat template, with every size explicit."""
+    from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
+
+    pixels = {
+        "shortest_edge": settings.budget.min_pixels,
+        "longest_edge": max(settings.budget.overview_max_pixels, settings.budget.crop_max_pixels),
+    }
+    shared: dict[str, Any] = {
+        "patch_size": 16,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "size": pixels,
+    }
+    tokenizer = build_tokenizer(vocabulary)
+    return Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**shared),
+        tokenizer=tokenizer,
+        video_processor=Qwen3VLVideoProcessor(**shared),
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def build_model(
+    processor: Qwen3VLProcessor, shape: Shape, *, seed: int = 0
+) -> Qwen3VLForConditionalGeneration:
+    """An untrained model in float32 whose position and number embeddings start with content."""
+    import torch
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    tokenizer = processor.tokenizer
+    torch.manual_seed(seed)
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    config = Qwen3VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": shape.hidden,
+            "intermediate_size": shape.mlp,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": max(1, shape.hidden // 64),
+            "num_key_value_heads": max(1, shape.hidden // 64),
+            "head_dim": 64,
+            "max_position_embeddings": shape.context,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e5,
+                "mrope_section": [12, 10, 10],
+                "mrope_interleaved": True,
+            },
+            "tie_word_embeddings": True,
+            "bos_token_id": ids["<|im_start|>"],
+            "eos_token_id": ids["<|im_end|>"],
+            "pad_token_id": ids["<|endoftext|>"],
+        },
+        vision_config={
+            "depth": shape.vision_depth,
+            "hidden_size": shape.vision_hidden,
+            "intermediate_size": shape.vision_mlp,
+            "num_heads": max(1, shape.vision_hidden // 48),
+            "patch_size": 16,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "out_hidden_size": shape.hidden,
+            "num_position_embeddings": 256,
+            "deepstack_visual_indexes": [1],
+        },
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )
+    model = Qwen3VLForConditionalGeneration(config).float()
+    _start_with_content(model, tokenizer)
+    model.generation_config.eos_token_id = ids["<|im_end|>"]
+    model.generation_config.pad_token_id = ids["<|endoftext|>"]
+    return model
+
+
+def _start_with_content(model: Qwen3VLForConditionalGeneration, tokenizer: Any) -> None:
+    import torch
+
+    visual = model.model.visual
+    with torch.no_grad():
+        side = int(visual.pos_embed.num_embeddings**0.5)
+        place = torch.arange(side, dtype=torch.float32) / (side - 1)
+        waves = fourier(place, visual.pos_embed.embedding_dim // 2)
+        grid = torch.cat([waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)], dim=-1)
+        visual.pos_embed.weight.copy_(0.5 * grid.reshape(side * side, -1))
+        # Random deepstack features would be noise in the first layers of the language model.
+        for merger in visual.deepstack_merger_list:
+            torch.nn.init.zeros_(merger.linear_fc2.weight)
+            torch.nn.init.zeros_(merger.linear_fc2.bias)
+        words = model.model.language_model.embed_tokens.weight
+        words.normal_(std=0.04)
+        numbers = number_tokens(tokenizer)
+        values = torch.tensor(sorted(numbers), dtype=torch.float32) / 1000
+        smooth = (
+            fourier(values, words.shape[1]) @ torch.linalg.qr(torch.randn(words.shape[1], words.shape[1]))[0]
+        )
+        words[[numbers[value] for value in sorted(numbers)]] = 0.05 * smooth
+
+
+def fourier(values: torch.Tensor, width: int) -> torch.Tensor:
+    """Sines and cosines of `values` in 0–1, half a period to 16 periods: (n,) → (n, width)."""
+    import torch
+
+    rates = torch.logspace(math.log10(0.5), math.log10(16), width // 2)
+    angles = 2 * math.pi * values[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def number_tokens(tokenizer: Any) -> dict[int, int]:
+    """Value → token id for the coordinates 0, 10, …, 1000 that are one token."""
+    found = {}
+    for value in range(0, 1001, 10):
+        ids = tokenizer.encode(str(value), add_special_tokens=False)
+        if len(ids) == 1:
+            found[value] = ids[0]
+    return found
+
+
+def save(
+    model: Qwen3VLForConditionalGeneration, processor: Qwen3VLProcessor, settings: Settings, folder: Path
+) -> None:
+    """Write a checkpoint folder in bfloat16, with its settings beside it."""
+    import copy
+
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    settings.save(folder)

@@ -1,0 +1,189 @@
+"""The released data sets, each in its own schema: a row → question, gold answer, and where its picture is.
+
+deepeyes, visualprobe   a JSON list: `images` [path], `doc_id`, `problem` (starts with `<image>`), `solution`,
+                        `data_source`
+zwz                     a CSV whose lists are literals: `problem`, `original_images`, `crop_images`, `bbox`
+                        (x1, y1, x2, y2 in pixels), `answer`, `ability`, `data_source`
+p2r-10k                 parquet of the paper's authors: `prompt` [{role, content}], `images`,
+                        `reward_model.ground_truth`, `data_source`, `extra_info.answer_form` and `.index`
+
+Only the last says of which form an answer is; for the others it is inferred (`infer_type`).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from p2r.datasets.cells import optional_text, text
+from p2r.datasets.samples import infer_type
+from p2r.errors import InputError
+from p2r.parsing.answers import read_option
+from p2r.parsing.options import split_options
+from p2r.types import Question
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from p2r.types import AnswerType
+
+    Row = Mapping[str, Any]
+
+_FORMS: dict[str, AnswerType] = {"mca": "choice", "na": "number", "free_form": "free"}
+# The questions of ZwZ were asked about a picture with a box drawn on it; the picture that is kept has none.
+_ABOUT_THE_BOX = re.compile(
+    r"(?:only\s+)?focus\s+on\s+[^.\n]*\bred\s+bounding\s+box\b[^.\n]*\.?", re.IGNORECASE
+)
+_DRAWN_BOX = re.compile(r"\bred\s+bounding\s+box\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A row before its picture is looked at.
+
+    Attributes:
+        id: the source's own name of the row; empty when it has none.
+        question, choices, answer, answer_type: as in sample files; with choices, the answer is a letter.
+        inferred: the source does not say of which type the answer is.
+        category: what the source calls this kind of question.
+    """
+
+    id: str
+    question: str
+    choices: tuple[str, ...]
+    answer: str
+    answer_type: AnswerType
+    inferred: bool
+    category: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A released data set.
+
+    Attributes:
+        name: in options, ids and reports.
+        hub: where it is published.
+        patterns: its table, among the files of a folder or repository.
+        columns: which a row must have.
+        image: the column with the picture, or with a list of one.
+        embedded: pictures are in the table, so rows are first read without them.
+        boxes: the column with gold boxes in pixels; empty for none.
+        read: a row → an item; InputError says why the row cannot be used.
+    """
+
+    name: str
+    hub: str
+    patterns: tuple[str, ...]
+    columns: tuple[str, ...]
+    image: str
+    read: Callable[[Row], Item]
+    embedded: bool = False
+    boxes: str = ""
+
+
+def _listed(row: Row) -> Item:
+    return _item(row, text(row, "problem"), text(row, "solution"), optional_text(row, "doc_id"))
+
+
+def _zoomed(row: Row) -> Item:
+    problem = _ABOUT_THE_BOX.sub("", text(row, "problem"))
+    return _item(row, problem, text(row, "answer"), "", category=optional_text(row, "ability"))
+
+
+def _released(row: Row) -> Item:
+    prompt, reward, extra = row["prompt"], row["reward_model"] or {}, row.get("extra_info") or {}
+    asked = [turn for turn in prompt or () if turn.get("role") == "user"]
+    if not asked:
+        raise InputError("column 'prompt': no turn of the user")
+    form = extra.get("answer_form")
+    if form is not None and form not in _FORMS:
+        raise InputError(f"column 'extra_info': answer_form {form!r} is none of {', '.join(_FORMS)}")
+    return _item(
+        row,
+        text(asked[-1], "content"),
+        text(reward, "ground_truth"),
+        optional_text(extra, "index"),
+        form=_FORMS[form] if form else None,
+    )
+
+
+def _item(
+    row: Row, problem: str, answer: str, name: str, *, form: AnswerType | None = None, category: str = ""
+) -> Item:
+    problem = problem.replace("<image>", " ").strip()
+    if _DRAWN_BOX.search(problem):
+        raise InputError("the question speaks of a box that is drawn on the picture, and none is")
+    question, found = split_options(problem)
+    choices: tuple[str, ...] = ()
+    if found and form in (None, "choice"):
+        choices = found
+        letter, reason = read_option(answer, Question(b"", question, choices))
+        if letter is None:
+            raise InputError(f"the answer {answer[:60]!r} is none of the options: {reason}")
+        answer = letter
+    elif form == "choice":
+        raise InputError("a question of form mca without options in its text")
+    else:
+        question = problem
+    kind = form or infer_type(answer, choices)
+    # Born here, so that what no Question can hold is left out with its reason.
+    Question(b"", question, choices, kind)
+    category = category or optional_text(row, "data_source")
+    return Item(name, question, choices, answer, kind, form is None, category)
+
+
+_LIST_COLUMNS = ("images", "problem", "solution")
+_LIST_FILES = ("train.json", "**/train.json", "*.json", "*.jsonl", "**/*.parquet")
+
+SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (
+        Source("deepeyes", "Mini-o3/DeepEyes_train_4K", _LIST_FILES, _LIST_COLUMNS, "images", _listed),
+        Source("visualprobe", "Mini-o3/VisualProbe_train", _LIST_FILES, _LIST_COLUMNS, "images", _listed),
+        Source(
+            "zwz",
+            "muyuho/ZwZ-RL-VQA-mini",
+            ("train*.csv", "*.csv", "**/*.csv", "**/*.parquet"),
+            ("problem", "original_images", "answer"),
+            "original_images",
+            _zoomed,
+            boxes="bbox",
+        ),
+        Source(
+            "p2r-10k",
+            "hongxingli/P2R-10k",
+            ("**/train*.parquet", "**/*.parquet"),
+            ("prompt", "images", "reward_model"),
+            "images",
+            _released,
+            embedded=True,
+        ),
+    )
+}
+
+
+def only_picture(cell: Any) -> Any:
+    """The picture of a row: a path, bytes, or `{"bytes", "path"}`.
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+    if isinstance(cell, str) and cell.strip().startswith("["):
+        try:
+            cell = ast.literal_eval(cell.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            raise InputError(f"the pictures are no list: {cell[:60]!r}") from None
+    if isinstance(cell, list | tuple):
+        if len(cell) != 1:
+            raise InputError(f"{len(cell)} pictures; one is needed")
+        cell = cell[0]
+    if isinstance(cell, dict):
+        if "image" in cell and "bytes" not in cell:
+            return only_picture(cell["image"])
+        cell = cell.get("bytes") or cell.get("path")
+    if not cell or not isinstance(cell, str | bytes):
+        raise InputError("no picture")
+    return cell

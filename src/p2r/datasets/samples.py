@@ -1,0 +1,182 @@
+"""Questions with gold answers from a JSON-lines file, as `p2r scenes` writes and anyone can.
+
+{"image": "images/7.jpg", "question": "Which digit is on the door?", "choices": ["3", "8"], "answer": "B"}
+
+Needed: `image` (relative to the file, or a data: URI), `question`, `answer`. Optional: `id`, `choices`,
+`answer_type`, `boxes` ([[x0, y0, x1, y1], …] in 0–1000, or null when unknown), `family` (the category of the
+results), `aliases` (other right texts). Other keys are left alone, unless one looks like a misspelt key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from p2r.errors import InputError, file_problem
+from p2r.parsing.answers import read_option
+from p2r.parsing.options import split_options
+from p2r.scoring.number import Quantity, read_quantity
+from p2r.text import encodable
+from p2r.types import AnswerType, Box, Question, Sample
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _text(value: object) -> object:
+    # A number is as good as its text; true and false are not.
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return encodable(value) if isinstance(value, str) else value
+
+
+_Text = Annotated[str, BeforeValidator(_text)]
+_Words = Annotated[str, BeforeValidator(lambda value: encodable(value) if isinstance(value, str) else value)]
+_Corners = Annotated[list[float], "x0, y0, x1, y1 in 0–1000"]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    image: _Words
+    question: _Words
+    answer: _Text
+    id: _Text = ""
+    choices: list[_Text] | None = None
+    answer_type: AnswerType | None = None
+    boxes: list[_Corners] | None = None
+    family: _Words | None = None
+    aliases: list[_Text] | None = None
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """Read a JSON-lines file of samples.
+
+    Without `choices`, options that stand in the text of the question are read (see `p2r.parsing.options`),
+    unless `choices` is empty or `answer_type` says that there are none.
+    Without an `answer_type`, a question with choices is of type `choice`, one whose answer is a plain number
+    of type `number`, any other of type `free`. The answer of a choice question may be the letter or the exact
+    text of an option. Without an `id`, it is the number of the line.
+
+    Raises:
+        InputError: the file cannot be read or holds no sample, or a line is wrong; it names line and key.
+    """
+    samples: list[Sample] = []
+    lines: dict[str, int] = {}
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                where = f"{path}, line {number}"
+                try:
+                    sample = _sample(_row(line), number, path.parent)
+                except InputError as error:
+                    raise InputError(f"{where}: {error}") from error
+                name = sample.question.id
+                if name in lines:
+                    raise InputError(f"{where}: id {name!r} is taken by line {lines[name]}")
+                lines[name] = number
+                samples.append(sample)
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "p2r scenes FOLDER and p2r data NAME FOLDER make one, and docs/data.md has the format"
+        raise InputError(f"samples {path}: {file_problem(error, hint)}") from error
+    if not samples:
+        raise InputError(f"samples {path}: the file is empty")
+    return samples
+
+
+def _row(line: str) -> _Row:
+    try:
+        line.encode()
+        data = json.loads(line)
+    except UnicodeEncodeError as error:
+        raise InputError("it is not a text file (UTF-8)") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"an object is needed, not {type(data).__name__}")
+    _refuse_misspelt(data)
+    try:
+        return _Row.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if key == "answer" and first["type"] == "missing":
+            raise InputError(
+                "answer: is missing, and these questions are scored; without gold answers: P2R.answer_many"
+            ) from error
+        raise InputError(f"{key}: {first['msg']}") from error
+
+
+def _refuse_misspelt(data: dict[str, Any]) -> None:
+    missing = [key for key in _Row.model_fields if key not in data]
+    for key in data:
+        if key not in _Row.model_fields:
+            meant = difflib.get_close_matches(key, missing, n=1, cutoff=0.85)
+            if meant:
+                raise InputError(f"{key}: did you mean {meant[0]!r}? Rename the key if not")
+
+
+def _sample(row: _Row, number: int, folder: Path) -> Sample:
+    text, choices = row.question, tuple(row.choices or ())
+    if row.choices is None and row.answer_type in (None, "choice"):
+        body, written = split_options(text)
+        if body and written:
+            text, choices = body, written
+    question = Question(
+        image=_image(row.image, folder),
+        text=text,
+        choices=choices,
+        answer_type=row.answer_type or infer_type(row.answer, choices),
+        id=row.id or str(number),
+    )
+    boxes = None if row.boxes is None else tuple(_box(index, box) for index, box in enumerate(row.boxes))
+    answer = _letter(row.answer, question) if choices else row.answer.strip()
+    if not answer:
+        raise InputError("answer: is empty")
+    return Sample(question, answer, boxes, row.family or "", tuple(row.aliases or ()))
+
+
+def _image(image: str, folder: Path) -> str:
+    if image[:5].lower() == "data:":
+        return image
+    path = folder / image
+    try:
+        found = path.is_file()
+    except ValueError:  # a null character in the name
+        found = False
+    if not found:
+        raise InputError(f"image: no file {str(path)[:200]!r}")
+    return str(path)
+
+
+def infer_type(answer: str, choices: tuple[str, ...]) -> AnswerType:
+    """Of which type an answer is, where nobody says so: see `read_samples`."""
+    if choices:
+        return "choice"
+    quantity = read_quantity(answer)
+    plain = isinstance(quantity, Quantity) and not quantity.words and not quantity.code_like
+    return "number" if plain and any(char.isdecimal() for char in answer) else "free"
+
+
+def _letter(answer: str, question: Question) -> str:
+    letter, reason = read_option(answer, question)
+    if letter is None:
+        raise InputError(
+            f"answer: {answer!r} is neither a letter of {question.letters} nor an option: {reason}"
+        )
+    return letter
+
+
+def _box(index: int, corners: list[float]) -> Box:
+    if len(corners) != 4:
+        raise InputError(f"boxes.{index}: a box has 4 numbers, not {len(corners)}")
+    try:
+        x0, y0, x1, y1 = corners
+        return Box(x0, y0, x1, y1)
+    except InputError as error:
+        raise InputError(f"boxes.{index}: {error}") from error
