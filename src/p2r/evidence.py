@@ -198,7 +198,7 @@ def build_evidences(
         InputError: as `build_evidence`, for any of them.
     """
     plans = [_plan(source.size, boxes, settings) for boxes in lists]
-    # Before the crops: pixels that the overview decodes are kept for them.
+    # Before the crops: pixels that the overview decodes may be kept for them.
     overviews = {} if overview is None else {overview.size: overview}
     for size in (plan.pixels.overview for plan in plans):
         if size not in overviews:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,11 +18,11 @@ import pyvips
 
 from p2r.errors import InputError
 from p2r.images._vips import crop, like, sample_type, strips, vips_problem
-from p2r.images.kept import KeptPixels
 from p2r.images.limits import check_size
+from p2r.images.memory import kept
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from p2r.images._vips import Size, VipsImage
@@ -53,12 +54,10 @@ class Whole:
 
     Attributes:
         image: the pixels.
-        wait: waits until the first so many rows can be read; None when all can.
         copies: the same pixels, each read by a pipeline of its own, for so many threads.
     """
 
     image: VipsImage
-    wait: Callable[[int], None] | None = None
     copies: tuple[VipsImage, ...] = ()
 
 
@@ -74,7 +73,7 @@ class Reader(Protocol):
         """The whole picture: `size` or larger, where the file has as much."""
         ...
 
-    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
+    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> Iterable[VipsImage]:
         """Rectangles of the picture, each at its size or larger, where the file has as much."""
         ...
 
@@ -103,21 +102,21 @@ def read_encoded(name: str, origin: Path | bytes, head: bytes, limits: Limits) -
 class _Level:
     """A size in which the file offers the picture, and the loader's options that give it.
 
-    `keep`: reading it costs so much that all pixels are better decoded once and kept for what comes next.
+    `margin`: how many times as large as what is wanted it must be.
     """
 
     width: int
     height: int
     options: Mapping[str, int] = field(default_factory=dict)
-    keep: bool = False
+    margin: int = 1
 
 
 class EncodedReader:
     """A file or bytes in one of the known formats.
 
     Only a tiled file can be read at any place. The others are read from the top, once for all the
-    rectangles of a call. Where the overview needs most of the pixels anyway, they are kept as long as the
-    reader lives, within a bound for the process, so that one decoding serves the overview and the crops.
+    rectangles of a call. Where the overview needs all pixels anyway, and there is room for them, they are
+    kept as long as the reader lives: one decoding serves the overview and the crops.
     """
 
     def __init__(self, name: str, loader: str, origin: Path | bytes, limits: Limits) -> None:
@@ -127,7 +126,7 @@ class EncodedReader:
         # formats a warning is a blemish.
         self._fail_on = "warning" if loader == "tiffload" else "truncated"
         self._origin = origin if isinstance(origin, bytes) else os.fsencode(origin)
-        self._kept: KeptPixels | None = None
+        self._kept: VipsImage | None = None
         self._lock = threading.Lock()
         header = self._open({})
         fields = set(header.get_fields())
@@ -142,7 +141,7 @@ class EncodedReader:
         check_size(name, self.width, self.height, limits, whole=whole)
         if header.format not in ("uchar", "ushort"):
             raise InputError(f"{name}: samples of type {header.format}: save it with 8 or 16 bits a sample")
-        self._levels = [_Level(self.width, self.height, keep=not self._tiled)]
+        self._levels = [_Level(self.width, self.height)]
         if loader == "jpegload":
             self._levels += self._jpeg_levels()
         elif loader == "tiffload":
@@ -155,9 +154,11 @@ class EncodedReader:
 
     def _jpeg_levels(self) -> Iterator[_Level]:
         for shrink in (2, 4, 8):
-            # libvips leaves out a last row or column that is not whole.
-            width, height = max(1, self.width // shrink), max(1, self.height // shrink)
-            yield _Level(width, height, {"shrink": shrink}, keep=shrink == 2)
+            # libvips leaves out a last row or column that is not whole, and the rest would be stretched.
+            if self.width % shrink == 0 == self.height % shrink:
+                # The decoder blurs what it shrinks: bicubic at twice the size and above makes it sharp.
+                size = self.width // shrink, self.height // shrink
+                yield _Level(*size, {"shrink": shrink}, margin=2)
 
     def _tiff_levels(self, header: VipsImage, fields: set[str]) -> Iterator[_Level]:
         # The levels of a pyramid are sub-directories of the first page, or the pages after it.
@@ -176,19 +177,25 @@ class EncodedReader:
 
     def _level_for(self, rect: RectPx, size: Size) -> _Level:
         shrink = max(1.0, min((rect[2] - rect[0]) / size[0], (rect[3] - rect[1]) / size[1]))
-        fine_enough = (level for level in self._levels if level.width * shrink >= self.width)
+        fine_enough = (level for level in self._levels if level.width * shrink >= self.width * level.margin)
         return min(fine_enough, key=lambda level: level.width)
 
     def whole(self, size: Size) -> Whole:
         """See `Reader.whole`."""
         level = self._level_for((0, 0, self.width, self.height), size)
-        if level.keep:
-            with self._lock:
-                self._kept = self._kept or KeptPixels.keep(self._open({}))
-        if self._kept:
-            return Whole(self._kept.image, self._kept.wait)
+        if level is self._levels[0] and not self._tiled and (image := self._keep()):
+            return Whole(image)
         copies = [self._open(level.options, "random") for _ in range(self._readers(level))]
         return Whole(self._open(level.options), copies=tuple(copies))
+
+    def _keep(self) -> VipsImage | None:
+        with self._lock:
+            image = self._open({})
+            nbytes = image.width * image.height * image.bands * sample_type(image)().itemsize
+            if self._kept is None and (room := kept.try_reserve(nbytes)):
+                weakref.finalize(self, room.release)
+                self._kept = image.copy_memory()
+            return self._kept
 
     def _readers(self, level: _Level) -> int:
         # How many threads read a level side by side. Those of libvips wait for each other's tiles.
@@ -197,35 +204,31 @@ class EncodedReader:
         each = TILE_ROWS_HELD * self._tile_row_bytes * level.width
         return min(os.cpu_count() or 1, MAX_READERS, MAX_TILE_BYTES // each)
 
-    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
+    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> Iterator[VipsImage]:
         """See `Reader.pieces`."""
-        if not wanted:
-            return []
         if self._kept:
-            self._kept.wait(max(rect[3] for rect, _ in wanted))
-            return [crop(self._kept.image, rect) for rect, _ in wanted]
+            yield from (crop(self._kept, rect) for rect, _ in wanted)
+            return
         levels = [self._level_for(rect, size) for rect, size in wanted]
         rects = [self._on_level(rect, level) for (rect, _), level in zip(wanted, levels, strict=True)]
+        copies = {} if self._tiled else self._copies(rects, levels)
         access = "random" if self._tiled else "sequential"
-        pieces = [
-            crop(self._open(level.options, access), rect) for rect, level in zip(rects, levels, strict=True)
-        ]
-        if not self._tiled:
-            self._share(pieces, rects, levels)
-        return pieces
+        for index, (rect, level) in enumerate(zip(rects, levels, strict=True)):
+            yield copies.pop(index, None) or crop(self._open(level.options, access), rect)
 
-    def _share(self, pieces: list[VipsImage], rects: Sequence[RectPx], levels: Sequence[_Level]) -> None:
-        # Replace pieces that come from one level by copies that are made in one pass.
+    def _copies(self, rects: Sequence[RectPx], levels: Sequence[_Level]) -> dict[int, VipsImage]:
+        # Rectangles that are small enough to be held, read in one pass of each level.
+        copies: dict[int, VipsImage] = {}
         for level in self._levels:
             shared = [
                 index
-                for index, piece in enumerate(pieces)
-                if levels[index] is level and piece.width * piece.height <= STREAMED_PIXELS
+                for index, rect in enumerate(rects)
+                if levels[index] is level and (rect[2] - rect[0]) * (rect[3] - rect[1]) <= STREAMED_PIXELS
             ]
-            if len(shared) > 1:
-                copies = _read_together(self._open(level.options), [rects[index] for index in shared])
-                for index, copy in zip(shared, copies, strict=True):
-                    pieces[index] = copy
+            if shared:
+                read = _read_together(self._open(level.options), [rects[index] for index in shared])
+                copies.update(zip(shared, read, strict=True))
+        return copies
 
     def _on_level(self, rect: RectPx, level: _Level) -> RectPx:
         across, down = level.width / self.width, level.height / self.height

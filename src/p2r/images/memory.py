@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DECODED_BYTES = 1024 * 1024 * 1024
+KEPT_BYTES = 256 * 1024 * 1024
 _POLL_S = 0.1  # how often a thread that waits looks whether it was abandoned
 
 
@@ -104,3 +105,7 @@ class MemoryBudget:
 decoding = MemoryBudget(DECODED_BYTES)
 """Of the images that are being decoded in this process. Other uses have a budget of their own: request bodies
 that wait for decoding would otherwise hold what decoding waits for."""
+
+kept = MemoryBudget(KEPT_BYTES)
+"""Of decoded images that are kept for the crops that may follow. It is only tried, never waited for: who holds
+some of it may wait for `decoding`."""

@@ -8,7 +8,6 @@ levels of pyramidal TIFF files, `region` reads what it needs. What comes out is 
 from __future__ import annotations
 
 import binascii
-import math
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +28,7 @@ from p2r.images.pillow import read_array, read_bmp, read_pil
 from p2r.images.sizing import fit_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from p2r.images._vips import Size, VipsImage
     from p2r.images.decoders import Reader
@@ -39,7 +38,6 @@ __all__ = ["PNG_MAX_PIXELS", "ImageInput", "ImageSource", "Limits", "Picture", "
 
 ImageInput: TypeAlias = Union[str, "os.PathLike[str]", bytes, PIL.Image.Image, np.ndarray, "ImageSource"]
 
-BANDS = 12  # in how many parts an overview is resized while its source is decoded
 _QUARTER_TURNS = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
 
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*://|(?:file|https?|blob|ftp):)", re.IGNORECASE)
@@ -137,12 +135,9 @@ class ImageSource:
         stored = _turned(size, orientation)
         if whole.copies:
             pixels = _pixels_side_by_side([_resize_to_rgb(copy, stored) for copy in whole.copies])
-        elif whole.wait:
-            resized = _resize_to_rgb(whole.image, stored)
-            pixels = _pixels_as_they_come(resized, whole.image.height, whole.wait)
         else:
             pixels = _pixels(_resize_to_rgb(whole.image, stored))
-        return Picture(_to_upright(pixels, orientation))
+        return Picture(_to_upright(_enlarged(pixels, stored), orientation))
 
 
 def _read_text(text: str, limits: Limits) -> Reader:
@@ -195,30 +190,27 @@ def _resize_to_rgb(image: VipsImage, size: Size) -> VipsImage:
         image = image.flatten(background=[paper], max_alpha=65535 if image.format == "ushort" else 255)
     if interpretation == "multiband":
         image = image.copy(interpretation="srgb" if image.bands == 3 else "b-w")
-    if (image.width, image.height) != size:
+    # A side that grows is left to `_enlarged`, which works on the few pixels that come out here.
+    width, height = min(size[0], image.width), min(size[1], image.height)
+    if (image.width, image.height) != (width, height):
         # Bicubic over the whole footprint of a pixel, as the processors of Qwen-VL resize.
-        image = image.resize(size[0] / image.width, vscale=size[1] / image.height, kernel="cubic")
-    if (image.width, image.height) != size:
+        # With the default gap, libvips averages whole pixels before that at every factor above 4.
+        image = image.resize(width / image.width, vscale=height / image.height, kernel="cubic", gap=4)
+    if (image.width, image.height) != (width, height):
         # libvips rounds the sides; a pixel may be missing or too much.
-        image = image.gravity("north-west", *size, extend="copy")
+        image = image.gravity("north-west", width, height, extend="copy")
     return _to_srgb(image)
+
+
+def _enlarged(pixels: np.ndarray, size: Size) -> np.ndarray:
+    # libvips enlarges with a shift of half a pixel, and blurs. Pillow does what the processors of Qwen-VL do.
+    if pixels.shape[1::-1] == size:
+        return pixels
+    return np.asarray(PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.BICUBIC))
 
 
 def _pixels(image: VipsImage) -> np.ndarray:
     return np.frombuffer(image.write_to_memory(), np.uint8).reshape(image.height, image.width, 3)
-
-
-def _pixels_as_they_come(image: VipsImage, source_rows: int, wait: Callable[[int], None]) -> np.ndarray:
-    # Resize what is decoded already while the rest is still being decoded.
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    ratio = source_rows / image.height
-    step = max(64, -(-image.height // BANDS))
-    for top in range(0, image.height, step):
-        bottom = min(top + step, image.height)
-        # The bicubic filter reaches two pixels of the result, or of the source when that is coarser.
-        wait(min(source_rows, math.ceil((bottom + 4) * ratio) + 16))
-        pixels[top:bottom] = _pixels(image.crop(0, top, image.width, bottom - top))
-    return pixels
 
 
 def _pixels_side_by_side(copies: Sequence[VipsImage]) -> np.ndarray:
