@@ -674,7 +674,6 @@ async def measure(name: str, attack: Attack, within_s: float, target: Target) ->
     _staying.clear()
     peak, after = target.mib("VmHWM"), target.mib()
     held = peak < MOST_MIB and idle_s is not None and idle_s <= within_s and not set(others) - {"429"}
-    held = held and (bool(seconds) or bool(others))
     told = " ".join(f"{count}×{status}" for status, count in others.items()) or "-"
     times = f"{median(seconds):6.2f} {max(seconds):6.2f}" if seconds else f"{'-':>6} {'-':>6}"
     print(
