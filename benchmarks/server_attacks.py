@@ -476,7 +476,8 @@ async def odd_json(target: Target) -> None:
 
 async def extreme_sides(target: Target) -> None:
     """Four PNG files of 50,000,000 × 8 pixels and of 8 × 50,000,000."""
-    requests = [posted(asking(black_png(*size))) for size in ((50_000_000, 8), (8, 50_000_000))]
+    images = [await asyncio.to_thread(black_png, *size) for size in ((50_000_000, 8), (8, 50_000_000))]
+    requests = [posted(asking(image)) for image in images]
 
     async def one(client: Client, number: int) -> None:
         await client.send(requests[number % 2])
@@ -487,7 +488,7 @@ async def extreme_sides(target: Target) -> None:
 
 async def decode_and_leave(target: Target) -> None:
     """12 clients send a 16-bit PNG of 400 megapixels and leave a second later."""
-    request = memoryview(posted(asking(black_png(20_000, 19_999, 16))))
+    request = memoryview(posted(asking(await asyncio.to_thread(black_png, 20_000, 19_999, 16))))
 
     async def one(client: Client, number: int) -> None:  # noqa: ARG001
         await client.send(request)
@@ -499,7 +500,7 @@ async def decode_and_leave(target: Target) -> None:
 
 async def decoded_whole(target: Target) -> None:
     """24 clients send small WebP, AVIF and interlaced PNG files of 98 megapixels."""
-    requests = [posted(asking(image)) for image in bombs()]
+    requests = [posted(asking(image)) for image in await asyncio.to_thread(bombs)]
 
     async def one(client: Client, number: int) -> None:
         await client.send(requests[number % len(requests)])
