@@ -178,9 +178,7 @@ def test_extreme_shapes(size: tuple[int, int], kind: str) -> None:
 def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     text = tmp_path / "notes.jpg"
     text.write_text("I am no picture, whatever my name says.")
-    assert (
-        refusal(text) == f"{text}: not a picture in a known format (JPEG, PNG, WebP, TIFF, GIF, AVIF or BMP)"
-    )
+    assert refusal(text) == f"{text}: this is a text file: give the image itself"
     empty = tmp_path / "empty.png"
     empty.touch()
     assert refusal(empty) == f"{empty}: the file is empty (0 bytes)"
@@ -259,10 +257,12 @@ def tiff_header(width: int, height: int) -> bytes:
 def test_bombs_are_refused_by_their_header() -> None:
     assert "more than the limit of 1,500,000,000" in refusal(png_header(60_000, 60_000))
     assert "more than the limit of 1,500,000,000" in refusal(tiff_header(60_000, 60_000))
-    assert "decoded whole" in refusal(png_header(20_000, 20_000, interlace=1))
+    assert "a side of 50,000,000 pixels is more than the limit" in refusal(png_header(50_000_000, 8))
+    assert "a side of 2,000,000 pixels is more than the limit" in refusal(tiff_header(1, 2_000_000))
+    assert "takes 4,800,000,000 bytes" in refusal(png_header(40_000, 40_000, interlace=1), Limits(2**31))
     bmp = bytearray(encoded(smooth(), "BMP"))
     bmp[18:26] = struct.pack("<ii", 40_000, 30_000)
-    assert "decoded whole" in refusal(bytes(bmp))
+    assert "takes 12,000,000,000 bytes" in refusal(bytes(bmp))
     # Within the limits, but the pixels are not there.
     assert "truncated" in refusal(png_header(30_000, 30_000))
     assert "truncated" in refusal(tiff_header(30_000, 30_000))
@@ -279,15 +279,35 @@ def test_limits_can_be_set() -> None:
     assert ImageSource.open(data, exact).size == (96, 64)
     assert "96×64 pixels are more than the limit of 6,143" in refusal(data, Limits(max_pixels=96 * 64 - 1))
     assert "bytes are more than the limit of" in refusal(data, Limits(max_bytes=len(data) - 1))
-    small = Limits(max_whole_pixels=6143)
-    for whole in (
-        encoded(smooth(), "WEBP"),
-        encoded(smooth(), "JPEG", progressive=True),
-        encoded(smooth(), "GIF"),
-    ):
-        assert "must be decoded whole" in refusal(whole, small)
-    assert ImageSource.open(data, small).size == (96, 64)
-    assert ImageSource.open(encoded(smooth(), "JPEG"), small).size == (96, 64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "pixel_bytes"),
+    [
+        ("WEBP", {}, 8),
+        ("GIF", {}, 5),
+        ("AVIF", {}, 20),
+        ("BMP", {}, 10),
+        ("JPEG", {"progressive": True}, 6),
+    ],
+)
+def test_what_is_decoded_whole_is_bounded_by_what_that_takes(
+    kind: str, options: dict[str, object], pixel_bytes: int
+) -> None:
+    data, takes = encoded(smooth(), kind, **options), pixel_bytes * 96 * 64
+    said = refusal(data, Limits(max_decoded_bytes=takes - 1))
+    assert f"takes {takes:,} bytes, more than the limit of {takes - 1:,}: make it smaller" in said
+    assert ImageSource.open(data, Limits(max_decoded_bytes=takes)).size == (96, 64)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("JPEG", {}), ("TIFF", {})])
+def test_what_is_read_by_rows_is_bounded_before_it_is_read(kind: str, options: dict[str, object]) -> None:
+    small = Limits(max_decoded_bytes=40_000)
+    source = ImageSource.open(encoded(smooth(), kind, **options), small)
+    with pytest.raises(InputError, match="to decode 96×64 pixels of this kind takes"):
+        source.overview((96, 64))
+    with pytest.raises(InputError, match="to decode 96×64 pixels of this kind takes"):
+        source.region((0, 0, 96, 64), (960, 640))
 
 
 def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -299,23 +319,6 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     assert "bytes are more than the limit of 1,000" in refusal(path, Limits(max_bytes=1000))
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"<svg xmlns='http://www.w3.org/2000/svg' width='10' height='10'></svg>",
-        b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg' width='10' height='10'></svg>",
-        b"%PDF-1.4 ...",
-        b"P6 4 4 255 " + bytes(48),
-        b"push graphic-context\nviewbox 0 0 1 1\n",
-        b"1 2 3\n4 5 6\n",
-        b"\x08\xf2\xa6\xb6" + bytes(100),
-    ],
-    ids=["svg", "xml-svg", "pdf", "ppm", "mvg", "csv", "vips"],
-)
-def test_formats_that_are_not_for_strangers(data: bytes) -> None:
-    assert "not a picture in a known format" in refusal(data)
-
-
 def test_other_loaders_are_blocked_in_the_whole_process(tmp_path: Path) -> None:
     svg = b"<svg xmlns='http://www.w3.org/2000/svg' width='10' height='10'></svg>"
     with pytest.raises(pyvips.Error, match="blocked"):
@@ -324,11 +327,6 @@ def test_other_loaders_are_blocked_in_the_whole_process(tmp_path: Path) -> None:
     table.write_text("1,2\n3,4\n")
     with pytest.raises(pyvips.Error):
         pyvips.Image.new_from_file(str(table))
-
-
-def test_samples_without_a_known_range_are_refused() -> None:
-    assert "samples of type float: save it with 8 or 16 bits" in refusal(encoded(GREY.convert("F"), "TIFF"))
-    assert "samples of type" in refusal(encoded(GREY.convert("I"), "TIFF"))
 
 
 @settings(deadline=None)

@@ -11,8 +11,11 @@ import binascii
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, Union
 
 import numpy as np
 import PIL.Image
@@ -20,27 +23,50 @@ import pybase64
 import pyvips
 
 from p2r.errors import InputError
-from p2r.images._vips import strips, vips_problem
-from p2r.images.decoders import Whole, is_bmp, read_encoded
+from p2r.images._vips import as_array, strips, vips_problem
+from p2r.images.abandoning import raise_if_abandoned, stopped_if_abandoned
+from p2r.images.decoders import EncodedReader, Whole, read_encoded
+from p2r.images.depth import StretchedReader
 from p2r.images.encoding import PNG_MAX_PIXELS, Picture, encode_all
-from p2r.images.limits import Limits, check_bytes, read_file
-from p2r.images.pillow import read_array, read_bmp, read_pil
+from p2r.images.files import is_monochrome_avif
+from p2r.images.formats import HEAD_BYTES, identify
+from p2r.images.limits import Limits, check_bytes, check_decoding, read_file
+from p2r.images.memory import decoding
+from p2r.images.pillow import read_array, read_pil
 from p2r.images.sizing import fit_size
+from p2r.images.whole import read_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from p2r.images._vips import Size, VipsImage
     from p2r.images.decoders import Reader
+    from p2r.images.formats import Format
     from p2r.types import RectPx
 
 __all__ = ["PNG_MAX_PIXELS", "ImageInput", "ImageSource", "Limits", "Picture", "encode_all", "fit_size"]
 
+T = TypeVar("T")
 ImageInput: TypeAlias = Union[str, "os.PathLike[str]", bytes, PIL.Image.Image, np.ndarray, "ImageSource"]
 
+_MADE_BYTES = 9  # a pixel of what is made: resized, in other colors, turned
+GRAY_LEVELS = 2  # by which red, green and blue of a gray pixel may differ after compression
 _QUARTER_TURNS = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
 
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*://|(?:file|https?|blob|ftp):)", re.IGNORECASE)
+
+
+@contextmanager
+def _boundary(name: str) -> Iterator[None]:
+    """Lets nothing out that a decoder may raise, but as `InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{name}: there is not enough memory to decode it") from error
+    except Exception as error:
+        raise InputError(f"{name}: {vips_problem(error)}") from error
 
 
 class ImageSource:
@@ -53,8 +79,10 @@ class ImageSource:
         width, height: upright, in pixels.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, limits: Limits) -> None:
         self._reader = reader
+        self._limits = limits
+        self._stretched = StretchedReader(reader) if reader.bits > 8 else reader
         self.name = reader.name
         self.width, self.height = _turned((reader.width, reader.height), reader.orientation)
 
@@ -72,63 +100,88 @@ class ImageSource:
         """
         if isinstance(image, ImageSource):
             return image
-        if isinstance(image, str):
-            return cls(_read_text(image, limits))
-        if isinstance(image, os.PathLike):
-            return cls(_read_path(Path(image), limits))
-        if isinstance(image, bytes):
-            return cls(_read_bytes(name or f"picture of {len(image):,} bytes", image, limits))
-        if isinstance(image, PIL.Image.Image):
-            return cls(read_pil(image, limits))
-        if isinstance(image, np.ndarray):
-            return cls(read_array(image, limits))
-        raise InputError(
-            f"a picture is a path, bytes, data: URI, PIL image or numpy array, not {type(image).__name__}"
-        )
+        name = name or _called(image)
+        with _boundary(name):
+            return cls(_read(image, limits, name), limits)
 
     @property
     def size(self) -> tuple[int, int]:
         """`(width, height)`, upright, in pixels."""
         return self.width, self.height
 
-    def overview(self, size: tuple[int, int]) -> Picture:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of an answer should know about the picture; complete once pixels were read."""
+        used = self._stretched.used if isinstance(self._stretched, StretchedReader) else None
+        of_file = self._reader.notes if isinstance(self._reader, EncodedReader) else ()
+        return (*of_file, *([used.note] if used else []))
+
+    def _reads(self, *, stretch: bool) -> Reader:
+        # Floating-point samples have no range of their own in which they could be shown.
+        return self._stretched if stretch or self._reader.bits > 16 else self._reader
+
+    def overview(self, size: tuple[int, int], *, stretch: bool = True) -> Picture:
         """The whole picture, resized to exactly `size` = (width, height).
+
+        Args:
+            size: `(width, height)` of what is returned.
+            stretch: whether more than 8 bits that use a small part of their range are stretched to all of it.
 
         Raises:
             InputError: the picture turns out to be truncated or damaged.
         """
-        reader = self._reader
-        try:
-            return self._finish(reader.whole(_turned(size, reader.orientation)), size)
-        except pyvips.Error as error:
-            raise InputError(f"{self.name}: {vips_problem(error)}") from error
+        reader, stored = self._reads(stretch=stretch), _turned(size, self._reader.orientation)
+        wanted = [((0, 0, reader.width, reader.height), stored)]
+        return self._tried(lambda: self._finish(reader.whole(stored), size), reader, wanted)
 
-    def region(self, rect_px: RectPx, size: tuple[int, int]) -> Picture:
+    def region(self, rect_px: RectPx, size: tuple[int, int], *, stretch: bool = True) -> Picture:
         """A rectangle of the upright picture (half-open pixels), resized to exactly `size` = (width, height).
+
+        `stretch` is that of `overview`.
 
         Raises:
             InputError: the rectangle is empty or not inside the picture, or the picture is damaged there.
         """
-        return self.regions([rect_px], [size])[0]
+        return self.regions([rect_px], [size], stretch=stretch)[0]
 
-    def regions(self, rects_px: Sequence[RectPx], sizes: Sequence[tuple[int, int]]) -> list[Picture]:
+    def regions(
+        self, rects_px: Sequence[RectPx], sizes: Sequence[tuple[int, int]], *, stretch: bool = True
+    ) -> list[Picture]:
         """Several rectangles at once, each as by `region`: a file is read from the top once for all of them.
 
         Raises:
             InputError: as `region`.
         """
-        reader = self._reader
+        reader = self._reads(stretch=stretch)
         for x0, y0, x1, y1 in rects_px:
             if not (0 <= x0 < x1 <= self.width and 0 <= y0 < y1 <= self.height):
                 rect = (x0, y0, x1, y1)
                 raise InputError(f"{self.name}: {rect} is not a rectangle inside {self.width}×{self.height}")
         stored = [_to_stored(rect, self.size, reader.orientation) for rect in rects_px]
-        wanted = [_turned(size, reader.orientation) for size in sizes]
-        try:
-            pieces = reader.pieces(list(zip(stored, wanted, strict=True)))
+        wanted = [(rect, _turned(size, reader.orientation)) for rect, size in zip(stored, sizes, strict=True)]
+        if not wanted:
+            return []
+
+        def read() -> list[Picture]:
+            pieces = reader.pieces(wanted)
             return [self._finish(Whole(piece), size) for piece, size in zip(pieces, sizes, strict=True)]
-        except pyvips.Error as error:
-            raise InputError(f"{self.name}: {vips_problem(error)}") from error
+
+        return self._tried(read, reader, wanted)
+
+    def _tried(self, read: Callable[[], T], reader: Reader, wanted: Sequence[tuple[RectPx, Size]]) -> T:
+        # A smaller level of a TIFF file that is damaged must not cost the image.
+        raise_if_abandoned()
+        made = sum(_MADE_BYTES * width * height for _, (width, height) in wanted)
+        cost = reader.cost(wanted) + made
+        check_decoding(self.name, self.size, cost, self._limits)
+        with _boundary(self.name), decoding.reserve(cost):
+            try:
+                return read()
+            except pyvips.Error:
+                if not (isinstance(self._reader, EncodedReader) and self._reader.forget_levels()):
+                    raise
+                raise_if_abandoned()
+                return read()
 
     def _finish(self, whole: Whole, size: Size) -> Picture:
         orientation = self._reader.orientation
@@ -138,6 +191,29 @@ class ImageSource:
         else:
             pixels = _pixels(_resize_to_rgb(whole.image, stored))
         return Picture(_to_upright(_enlarged(pixels, stored), orientation))
+
+
+def _called(image: object) -> str:
+    if isinstance(image, (str, os.PathLike)):
+        text = str(image)
+        return text if len(text) <= 200 else f"{text[:100]}…"
+    return f"picture of {len(image):,} bytes" if isinstance(image, bytes) else f"{type(image).__name__} image"
+
+
+def _read(image: ImageInput, limits: Limits, name: str) -> Reader:
+    if isinstance(image, str):
+        return _read_text(image, limits)
+    if isinstance(image, os.PathLike):
+        return _read_path(Path(image), limits)
+    if isinstance(image, bytes):
+        return _read_bytes(name, image, limits)
+    if isinstance(image, PIL.Image.Image):
+        return read_pil(image, limits)
+    if isinstance(image, np.ndarray):
+        return read_array(image, limits)
+    raise InputError(
+        f"a picture is a path, bytes, data: URI, PIL image or numpy array, not {type(image).__name__}"
+    )
 
 
 def _read_text(text: str, limits: Limits) -> Reader:
@@ -150,15 +226,24 @@ def _read_text(text: str, limits: Limits) -> Reader:
 
 def _read_path(path: Path, limits: Limits) -> Reader:
     name, head = read_file(path, limits)
-    if is_bmp(head):
-        check_bytes(name, path.stat().st_size, limits.max_bytes)  # the only format that is read whole
-        return read_bmp(name, path.read_bytes(), limits)
-    return read_encoded(name, path, head, limits)
+    return _read_encoded(name, identify(name, head), path, limits)
 
 
 def _read_bytes(name: str, data: bytes, limits: Limits) -> Reader:
     check_bytes(name, len(data), limits.max_bytes)
-    return read_bmp(name, data, limits) if is_bmp(data) else read_encoded(name, data, data[:32], limits)
+    return _read_encoded(name, identify(name, data[:HEAD_BYTES]), data, limits)
+
+
+def _read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits) -> Reader:
+    if kind.decoder == "heifload" and is_monochrome_avif(origin):
+        # libheif takes the limited range of grey (16–235) for the full one.
+        kind = replace(kind, decoder="AVIF")
+    if kind.by_libvips:
+        return read_encoded(name, kind, origin, limits)
+    if isinstance(origin, Path):
+        check_bytes(name, origin.stat().st_size, limits.max_bytes)
+        origin = origin.read_bytes()
+    return read_whole(name, kind, origin, limits)
 
 
 def decode_data_uri(uri: str, limits: Limits) -> tuple[str, bytes]:
@@ -179,7 +264,13 @@ def decode_data_uri(uri: str, limits: Limits) -> tuple[str, bytes]:
 
 
 def _resize_to_rgb(image: VipsImage, size: Size) -> VipsImage:
-    # Flatten before resizing, so that hidden colours do not bleed; convert colours after it, on fewer pixels.
+    # A side that grows is left to `_enlarged`, which works on the few pixels that come out here.
+    width, height = min(size[0], image.width), min(size[1], image.height)
+    return _to_srgb(_shrunk(_opaque(image), (width, height)))
+
+
+def _opaque(image: VipsImage) -> VipsImage:
+    # Before resizing, so that hidden colours do not bleed.
     interpretation = image.interpretation
     colours = {"b-w": 1, "grey16": 1, "cmyk": 4}.get(interpretation, min(3, image.bands))
     if image.bands > colours + 1:
@@ -190,16 +281,19 @@ def _resize_to_rgb(image: VipsImage, size: Size) -> VipsImage:
         image = image.flatten(background=[paper], max_alpha=65535 if image.format == "ushort" else 255)
     if interpretation == "multiband":
         image = image.copy(interpretation="srgb" if image.bands == 3 else "b-w")
-    # A side that grows is left to `_enlarged`, which works on the few pixels that come out here.
-    width, height = min(size[0], image.width), min(size[1], image.height)
-    if (image.width, image.height) != (width, height):
-        # Bicubic over the whole footprint of a pixel, as the processors of Qwen-VL resize.
-        # With the default gap, libvips averages whole pixels before that at every factor above 4.
+    return image
+
+
+def _shrunk(image: VipsImage, size: Size) -> VipsImage:
+    # Bicubic over the whole footprint of a pixel, as the processors of Qwen-VL resize. With its default gap,
+    # libvips averages whole pixels before that at every factor above 4.
+    width, height = size
+    if (image.width, image.height) != size:
         image = image.resize(width / image.width, vscale=height / image.height, kernel="cubic", gap=4)
-    if (image.width, image.height) != (width, height):
+    if (image.width, image.height) != size:
         # libvips rounds the sides; a pixel may be missing or too much.
         image = image.gravity("north-west", width, height, extend="copy")
-    return _to_srgb(image)
+    return image
 
 
 def _enlarged(pixels: np.ndarray, size: Size) -> np.ndarray:
@@ -210,7 +304,8 @@ def _enlarged(pixels: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _pixels(image: VipsImage) -> np.ndarray:
-    return np.frombuffer(image.write_to_memory(), np.uint8).reshape(image.height, image.width, 3)
+    with stopped_if_abandoned(image):
+        return as_array(image)
 
 
 def _pixels_side_by_side(copies: Sequence[VipsImage]) -> np.ndarray:
@@ -224,12 +319,17 @@ def _pixels_side_by_side(copies: Sequence[VipsImage]) -> np.ndarray:
             pixels[y : y + len(strip)] = strip
 
     with ThreadPoolExecutor(len(copies)) as pool:
-        list(pool.map(fill, range(len(copies))))
+        # Each in a context of its own, in which it learns that the work is abandoned.
+        filled = [pool.submit(copy_context().run, fill, part) for part in range(len(copies))]
+    for part in filled:
+        part.result()
     return pixels
 
 
 def _to_srgb(image: VipsImage) -> VipsImage:
     if image.get_typeof("icc-profile-data"):
+        if image.bands == 3 and image.get("icc-profile-data")[16:20] == b"GRAY":
+            image = _gray_of(image)
         try:
             image = image.icc_transform(
                 "srgb", embedded=True, intent="relative", black_point_compensation=True
@@ -244,6 +344,14 @@ def _to_srgb(image: VipsImage) -> VipsImage:
             image.extract_band(0, n=3) if image.bands > 3 else image.extract_band(0).bandjoin([image[0]] * 2)
         )
     return image.cast("uchar")
+
+
+def _gray_of(image: VipsImage) -> VipsImage:
+    # WebP and palettes hold gray as RGB, which a profile of gray does not fit.
+    image = image.copy_memory()
+    red, green, blue = image.bandsplit()
+    is_gray = max((red - green).abs().max(), (blue - green).abs().max()) <= GRAY_LEVELS
+    return green.copy(interpretation="b-w") if is_gray and image.format == "uchar" else image
 
 
 def _turned(size: Size, orientation: int) -> Size:

@@ -9,9 +9,9 @@ import base64
 from html import escape
 from typing import TYPE_CHECKING
 
-from p2r.annotation import annotated, framed, shade
+from p2r.annotation import annotated, fitted, framed, inscribed, shade
 from p2r.lettering import Lettering, clean
-from p2r.serving.page.gallery import jpeg, shown_size
+from p2r.serving.page.gallery import jpeg
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from p2r.images import ImageSource
     from p2r.types import Evidence, Perception, Prediction, Question, RectPx, Sample
 
-PICTURE_PIXELS = 1280 * 960
-CROP_PIXELS = 420 * 320
+PICTURE_ROOM = (1280, 960)
+CROP_ROOM = (640, 480)
 
 _OUTCOMES = {
     "whole": "The model needs the whole picture: it named no region.",
@@ -52,7 +52,7 @@ def evidence(source: ImageSource, perception: Perception, found: Evidence) -> st
     """
     boxes = perception.boxes
     letters = Lettering([box.label for box in boxes])
-    picture = annotated(letters, source, boxes, shown_size(source, PICTURE_PIXELS))
+    picture = annotated(letters, source, boxes, fitted(source.size, PICTURE_ROOM))
     names = [f"{index} {clean(box.label)}".strip() for index, box in enumerate(boxes, 1)]
     if names:
         regions = "region" if len(names) == 1 else "regions"
@@ -73,10 +73,9 @@ def evidence(source: ImageSource, perception: Perception, found: Evidence) -> st
 
 def _crop(letters: Lettering, source: ImageSource, index: int, name: str, region_px: RectPx) -> str:
     x0, y0, x1, y1 = region_px
-    shape, area = (x1 - x0) / (y1 - y0), CROP_PIXELS
     # Enlarged where it is small: it is there to be read.
-    size = (max(48, min(640, round((area * shape) ** 0.5))), max(48, min(640, round((area / shape) ** 0.5))))
-    picture = framed(letters, source, region_px, index, size)
+    size = inscribed((x1 - x0, y1 - y0), CROP_ROOM)
+    picture = framed(letters, source, region_px, str(index + 1), index, size)
     place = f"{x1 - x0} × {y1 - y0} pixels of the original"
     colour = "rgb({},{},{})".format(*shade(index))
     caption = f'<span style="border-color: {colour}">{escape(name)}</span> <small>{place}</small>'
