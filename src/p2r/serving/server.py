@@ -53,8 +53,8 @@ class DrainingServer(uvicorn.Server):
                 log_level="warning",
                 h11_max_incomplete_event_size=16 * 1024,
                 timeout_keep_alive=IDLE_S,
-                # So many at most are accepted in one go, before anything is read: few enough that none of them
-                # is closed to make room for the others.
+                # At most so many are accepted in one go, before anything is read: few enough that none of
+                # them is closed to make room for the others.
                 backlog=128,
                 timeout_graceful_shutdown=int(config.drain_s) + _FORCED_AFTER_S,
                 **options,
