@@ -345,7 +345,7 @@ class TiffFile:
     Attributes:
         orientation: 1 to 8, as EXIF has it.
         bits: of a sample: 8, 16, or 32 for floating-point ones.
-        is_decoded_whole: never.
+        whole_bytes: 0; see `VipsFile`.
         tile_row_bytes: of a column of pixels as high as a tile; 0 for strips, which are only read in order.
         notes: what was left out, and what libtiff warns of.
 
@@ -353,7 +353,7 @@ class TiffFile:
         InputError: it is damaged, or has samples that cannot be shown.
     """
 
-    is_decoded_whole = False
+    whole_bytes = 0
 
     def __init__(self, name: str, origin: Path | bytes) -> None:
         self._name = name
