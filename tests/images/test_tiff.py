@@ -6,6 +6,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
+import PIL.features
 import PIL.Image
 import pytest
 import pyvips
@@ -394,6 +395,11 @@ def test_lab(photometric: int) -> None:
     [
         (Directory(plain((7,), 32, 32), {258: (3, [14])}), "samples of 14 bits"),
         (Directory(smooth() / 255), "samples of 64 bits"),
+        (
+            Directory(plain(GREEN, 32, 32), {259: (3, [34887])}),
+            "compressed by LERC is not read: save it with",
+        ),
+        (Directory(plain((1,) * 3, 32, 32), {277: (4, [300_000_000])}), "300000000 samples"),
         (Directory(plain(GREEN, 32, 32), {262: (3, [10])}), "photometric interpretation 10"),
         (Directory(plain((7,), 32, 32), {258: (3, [12])}, tile=16), "12 bits"),
         (Directory(plain((7,), 32, 32).astype(np.uint16), {259: (3, [31337])}), "not supported"),
@@ -422,6 +428,22 @@ SENSOR = Directory(plain((7,), 640, 480), {262: (3, [32803])})
 def test_a_camera_raw_file_is_named(pages: list[Directory], order: str) -> None:
     with pytest.raises(InputError, match="this is a camera raw file: develop it"):
         ImageSource.open(tiff(*pages, order=order))
+
+
+@pytest.mark.parametrize("compression", ["lzma", "zstd"])
+def test_what_only_pillow_decompresses(compression: str) -> None:
+    if not PIL.features.check("libtiff"):
+        pytest.skip("this Pillow has no libtiff")
+    image = ImageSource.open(encoded(PIL.Image.fromarray(smooth()), "TIFF", compression=compression))
+    assert difference(image.overview((96, 64)).pixels, smooth()) == 0
+
+
+def test_the_tag_that_says_what_the_samples_are_may_be_left_out() -> None:
+    for pixels in (smooth(), smooth()[:, :, :1]):
+        data = bytearray(tiff(Directory(pixels)))
+        data[data.index(b"\x06\x01\x03\0") + 1] = 0xF0  # a private tag instead
+        found = ImageSource.open(bytes(data)).overview((96, 64)).pixels
+        assert difference(found[:, :, : pixels.shape[2]], pixels) == 0
 
 
 def test_every_orientation_is_applied() -> None:

@@ -76,7 +76,10 @@ _GREY, _LAB = (_WHITE_IS_0, _BLACK_IS_0), (_CIELAB, _ICCLAB)  # photometric inte
 _COLORS = {_WHITE_IS_0: 1, _BLACK_IS_0: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3}
 _DNG_VERSION = 50706
 _SENSOR = (32803, 34892)  # photometric interpretations: behind a color filter, and linear
-_LZW, _JPEG, _BY_PILLOW = 5, (6, 7), (6, 34925)  # compressions; 6: JPEG of old, 34925: LZMA
+_LZW, _JPEG = 5, (6, 7)  # compressions
+_BY_PILLOW = (6, 34925, 50000)  # JPEG of old, LZMA, Zstandard
+_NOT_READ = {34712: "JPEG 2000", 50002: "JPEG XL", 52546: "JPEG XL", 34934: "JPEG XR", 22610: "JPEG XR"}
+_NOT_READ |= {34887: "LERC", 34933: "PNG"}
 _STRIPS = 273
 _UNSIGNED, _FLOAT = (1, 4), 3  # SampleFormat; 4: undefined
 _PACKED = 12  # bits of samples that libvips does not unpack
@@ -412,6 +415,11 @@ class TiffFile:
         if page.photometric not in _COLORS:
             kind = f"the photometric interpretation {page.photometric}"
             raise InputError(f"{self._name}: a TIFF of {kind} is not read: convert it to RGB, and {way}")
+        if page.compression in _NOT_READ:
+            kind = _NOT_READ[page.compression]
+            raise InputError(
+                f"{self._name}: a TIFF compressed by {kind} is not read: save it with Deflate or LZW"
+            )
         if page.bits not in bits:
             raise InputError(f"{self._name}: samples of {page.bits} bits are not read: {way}")
         if page.planes and page.photometric in (_PALETTE, _YCBCR):
