@@ -244,8 +244,8 @@ def test_a_closed_pil_image_is_refused_with_what_to_do(tmp_path: Path) -> None:
 
 def test_an_image_that_is_not_decoded_is_bounded_before_it_is() -> None:
     data = encoded(smooth(), "PNG")
-    limits = Limits(max_whole_pixels=1000)
-    with pytest.raises(InputError, match="more than the limit of 1,000"):
+    limits = Limits(max_decoded_bytes=10_000)
+    with pytest.raises(InputError, match="more than the limit of 10,000"):
         ImageSource.open(PIL.Image.open(io.BytesIO(data)), limits)
     assert ImageSource.open(PIL.Image.fromarray(smooth()), limits).size == (96, 64)
 

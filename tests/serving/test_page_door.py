@@ -33,7 +33,7 @@ BYTES = {"Content-Type": "application/octet-stream"}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LiveServer]:
-    limits = Limits(max_pixels=4_000_000, max_bytes=200_000, max_whole_pixels=1_000_000)
+    limits = Limits(max_pixels=4_000_000, max_bytes=200_000, max_decoded_bytes=30_000_000)
     model = both_roles(kind=StreamingFakeModel)
     with LiveServer(model, ui=True, picture=limits, body_timeout_s=0.5) as running:
         yield running

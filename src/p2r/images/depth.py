@@ -96,6 +96,10 @@ class StretchedReader:
         for piece in self._reader.pieces(wanted):
             yield piece if self.used is None else self.used.stretch(piece)
 
+    def cost(self, wanted: Sequence[tuple[RectPx, Size]]) -> int:
+        """See `Reader.cost`."""
+        return self._reader.cost(wanted)
+
     def _find(self) -> None:
         with self._finding:
             if not self._known:
