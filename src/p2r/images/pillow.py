@@ -150,7 +150,7 @@ def read_pil(image: PIL.Image.Image, limits: Limits, name: str = "") -> RasterRe
     try:
         with _decoding:
             pixels = _pil_samples(image)
-            orientation = _orientation(image)
+            orientation = exif_orientation(image)
     except MemoryError:
         raise
     except Exception as error:  # plugins raise whatever their formats run into
@@ -203,7 +203,8 @@ def _with_alpha(samples: np.ndarray, transparent: np.ndarray) -> np.ndarray:
     return np.concatenate([samples, alpha], axis=2)
 
 
-def _orientation(image: PIL.Image.Image) -> int:
+def exif_orientation(image: PIL.Image.Image) -> int:
+    """The EXIF orientation of a PIL image, 1 where it has none."""
     # After decoding: Pillow turns TIFF files upright then, and removes the tag.
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))

@@ -35,7 +35,7 @@ from p2r.images.memory import decoding
 from p2r.images.pillow import read_array, read_pil
 from p2r.images.sizing import fit_size
 from p2r.images.tiff import is_for_pillow
-from p2r.images.whole import read_whole
+from p2r.images.whole import WholeReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -114,7 +114,7 @@ class ImageSource:
     def notes(self) -> tuple[str, ...]:
         """What a reader of an answer should know about the picture; complete once pixels were read."""
         used = self._stretched.used if isinstance(self._stretched, StretchedReader) else None
-        of_file = self._reader.notes if isinstance(self._reader, EncodedReader) else ()
+        of_file = self._reader.notes if isinstance(self._reader, (EncodedReader, WholeReader)) else ()
         return (*of_file, *([used.note] if used else []))
 
     def _reads(self, *, stretch: bool) -> Reader:
@@ -246,7 +246,7 @@ def _read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits)
     if isinstance(origin, Path):
         check_bytes(name, origin.stat().st_size, limits.max_bytes)
         origin = origin.read_bytes()
-    return read_whole(name, kind, origin, limits)
+    return WholeReader(name, kind, origin, limits)
 
 
 def decode_data_uri(uri: str, limits: Limits) -> tuple[str, bytes]:
