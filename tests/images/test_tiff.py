@@ -394,7 +394,6 @@ def test_lab(photometric: int) -> None:
     [
         (Directory(plain((7,), 32, 32), {258: (3, [14])}), "samples of 14 bits"),
         (Directory(smooth() / 255), "samples of 64 bits"),
-        (Directory(plain((7,), 32, 32), {262: (3, [32803])}), "camera raw file: develop it"),
         (Directory(plain(GREEN, 32, 32), {262: (3, [10])}), "photometric interpretation 10"),
         (Directory(plain((7,), 32, 32), {258: (3, [12])}, tile=16), "12 bits"),
         (Directory(plain((7,), 32, 32).astype(np.uint16), {259: (3, [31337])}), "not supported"),
@@ -403,6 +402,26 @@ def test_lab(photometric: int) -> None:
 def test_what_cannot_be_shown_is_refused(page: Directory, message: str) -> None:
     with pytest.raises(InputError, match=message):
         ImageSource.open(tiff(page)).overview((32, 32))
+
+
+SENSOR = Directory(plain((7,), 640, 480), {262: (3, [32803])})
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [SENSOR],
+        [Directory(plain(GREEN, 160, 120), REDUCED, children=[SENSOR])],
+        [Directory(plain(GREEN, 160, 120), children=[Directory(plain((7,), 640, 480), {262: (3, [34892])})])],
+        [Directory(plain(GREEN, 160, 120), REDUCED), SENSOR],
+        [Directory(plain(GREEN, 160, 120), {50706: (1, [1, 4, 0, 0])})],
+    ],
+    ids=["first", "behind its preview", "linear", "the page after its preview", "DNG"],
+)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_camera_raw_file_is_named(pages: list[Directory], order: str) -> None:
+    with pytest.raises(InputError, match="this is a camera raw file: develop it"):
+        ImageSource.open(tiff(*pages, order=order))
 
 
 def test_every_orientation_is_applied() -> None:

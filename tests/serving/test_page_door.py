@@ -13,6 +13,7 @@ from live_server import BOXES, KEY, PICTURE, LiveServer, both_roles, refused, wa
 
 from fake_model import FakeModel, StreamingFakeModel
 from p2r.images.limits import Limits
+from p2r.images.memory import MemoryBudget
 from p2r.serving.admission import Admission
 from p2r.serving.config import ServingConfig
 from p2r.serving.page.door import Door
@@ -33,7 +34,7 @@ BYTES = {"Content-Type": "application/octet-stream"}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LiveServer]:
-    limits = Limits(max_pixels=4_000_000, max_bytes=200_000, max_whole_pixels=1_000_000)
+    limits = Limits(max_pixels=4_000_000, max_bytes=200_000, max_decoded_bytes=30_000_000)
     model = both_roles(kind=StreamingFakeModel)
     with LiveServer(model, ui=True, picture=limits, body_timeout_s=0.5) as running:
         yield running
@@ -291,7 +292,7 @@ def test_an_open_page_is_told_the_end_of_its_reply() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    door = Door(page, page, ServingConfig(), admission)
+    door = Door(page, page, ServingConfig(), admission, MemoryBudget(1_000_000))
     scope = {"type": "http", "method": "GET", "path": "/gradio_api/heartbeat/abc123", "query_string": b""}
     asyncio.run(door({**scope, "headers": []}, None, send))
     assert [message.get("body") for message in sent] == [None, b"listening", b""]

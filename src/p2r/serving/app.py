@@ -212,7 +212,9 @@ def _add_page(app: FastAPI, service: Service) -> None:
     app.include_router(page_routes(service, gallery, asking))
     page = page_app(service.p2r, gallery, asking)
     app.router.lifespan_context = page.router.lifespan_context
-    app.add_middleware(Door, page=page, service=service)
+    app.add_middleware(
+        Door, page=page, config=service.config, admission=service.admission, memory=service.memory
+    )
 
 
 def _body(model: str, example: dict[str, Any]) -> dict[str, Any]:

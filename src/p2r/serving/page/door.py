@@ -24,7 +24,9 @@ from p2r.serving.memory import HeldMemory
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from p2r.serving.exchange import Service
+    from p2r.images.memory import MemoryBudget
+    from p2r.serving.admission import Admission
+    from p2r.serving.config import ServingConfig
 
 _ASK = "/gradio_api/queue/join"
 _HEAR = "/gradio_api/queue/data"
@@ -55,13 +57,22 @@ class Door:
     Args:
         app: the application.
         page: Gradio's.
-        service: what all requests share.
+        config, admission, memory: of the server.
     """
 
-    def __init__(self, app: ASGIApp, page: ASGIApp, service: Service) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        page: ASGIApp,
+        config: ServingConfig,
+        admission: Admission,
+        memory: MemoryBudget,
+    ) -> None:
         self._app = app
         self._page = page
-        self._service = service
+        self._config = config
+        self._admission = admission
+        self._memory = memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -84,9 +95,9 @@ class Door:
             if _PAGE.fullmatch(scope["path"]):
                 await self._app(scope, receive, send_guarded)
             elif scope["path"] == _ASK:
-                with HeldMemory(self._service.memory) as held:
-                    request, config = Request(scope, receive), self._service.config
-                    body = _plain(bytes(await read_body(request, config, held, self._most())))
+                with HeldMemory(self._memory) as held:
+                    request = Request(scope, receive)
+                    body = _plain(bytes(await read_body(request, self._config, held, self._most())))
                 await self._page(_with_length(scope, body), _replayed(body, receive), send_guarded)
             else:
                 scope = {**scope, "query_string": _session_only(scope)}
@@ -97,7 +108,7 @@ class Door:
             return
 
     def _most(self) -> int:
-        return 6 * self._service.config.max_text_chars + 4_096
+        return 6 * self._config.max_text_chars + 4_096
 
     async def _until_the_end(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Open pages listen for as long as they are open; a server that ends must not wait for them."""
@@ -113,9 +124,9 @@ class Door:
             await send({"type": "http.response.body", "body": b""})
 
     async def _end(self, path: str) -> None:
-        await self._service.admission.draining.wait()
+        await self._admission.draining.wait()
         if path == _HEAR:
-            await self._service.admission.idle.wait()
+            await self._admission.idle.wait()
             await asyncio.sleep(_LAST_WORDS_S)
 
 
