@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import servers
 from p2r.cli import app
 from p2r.errors import InputError
+from p2r.journal import FolderLock
 from p2r.models import open_model
 
 if TYPE_CHECKING:
@@ -109,3 +110,17 @@ def test_a_key_among_the_options_is_refused_because_they_are_written_down(option
     with pytest.raises(InputError, match="a key must not be: set P2R_API_KEY") as caught:
         open_model(f"http://host/v1#m,{option}")
     assert "abcdef" not in str(caught.value)
+
+
+def test_a_run_that_another_process_writes_is_left_as_it_is(tmp_path: Path, small_images: Path) -> None:
+    questions, out = write_questions(tmp_path / "data", 3), tmp_path / "run"
+    with servers.Server([servers.reply("<answer>A</answer>")]) as server:
+        asked = ("eval", "-b", "jsonl", "--data", questions, "--out", out, "--mode", "direct")
+        asked = (*asked, "--model", f"{server.url}#served", "--settings", small_images)
+        assert p2r(*asked).exit_code == 0
+        before = {path.name: path.read_bytes() for path in out.iterdir()}
+        with FolderLock(out):
+            refused = p2r(*asked, "--mode", "think")
+    assert refused.exit_code == 2
+    assert "another process is writing this run" in refused.stderr
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
