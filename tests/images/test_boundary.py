@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MUTATIONS = 100  # of each file
-LIMITS = Limits(max_pixels=200_000, max_decoded_bytes=8_000_000)
+LIMITS = Limits(max_pixels=200_000)
 SMALL = smooth(48, 32)
 EXIF = PIL.Image.Exif()
 EXIF[0x0112] = 6

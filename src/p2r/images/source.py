@@ -24,7 +24,7 @@ import pyvips
 
 from p2r.errors import InputError
 from p2r.images._vips import as_array, strips, vips_problem
-from p2r.images.abandoning import raise_if_abandoned, stopped_if_abandoned
+from p2r.images.abandoning import Abandoned, raise_if_abandoned, stopped_if_abandoned
 from p2r.images.decoders import EncodedReader, Whole, read_encoded
 from p2r.images.depth import StretchedReader
 from p2r.images.encoding import PNG_MAX_PIXELS, Picture, encode_all
@@ -62,7 +62,7 @@ def _boundary(name: str) -> Iterator[None]:
     """Lets nothing out that a decoder may raise, but as `InputError`."""
     try:
         yield
-    except InputError:
+    except (InputError, Abandoned):
         raise
     except MemoryError as error:
         raise InputError(f"{name}: there is not enough memory to decode it") from error
