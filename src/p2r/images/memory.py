@@ -16,8 +16,8 @@ from p2r.images.abandoning import raise_if_abandoned
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DECODED_BYTES = 768 * 1024 * 1024
-KEPT_BYTES = 256 * 1024 * 1024
+DECODED_BYTES = 512 * 1024 * 1024
+KEPT_BYTES = 192 * 1024 * 1024
 _POLL_S = 0.1  # how often a thread that waits looks whether it was abandoned
 
 
