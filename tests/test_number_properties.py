@@ -51,7 +51,7 @@ def test_right_answers(pairs: list[tuple[str, str]]) -> None:
 
 
 @given(wrong_answers())
-@examples(80)
+@examples(200)
 def test_wrong_answers(pairs: list[tuple[str, str]]) -> None:
     assert wrongly_scored(pairs, ["number", "free"], right=False) == []
 

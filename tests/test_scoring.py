@@ -235,6 +235,13 @@ def test_numbers_that_are_not(gold: str, given: str) -> None:
             ("13", "{13, 14}"),
             ("13", "13 in each"),
         ],
+        *[
+            ("7", "+3 +4"),
+            ("6", "six (6)xseven"),
+            ("10200", "one hundred two hundred"),
+            ("2", "2 in 3"),
+            ("13", "13 each"),
+        ],
     ],
 )
 def test_no_reward_for_what_does_not_say_it(gold: str, given: str, kind: AnswerType) -> None:

@@ -50,6 +50,8 @@ class Expression:
     def _sum(self) -> Fraction:
         value = self._product()
         while operator := self._tokens.accept("+", "-"):
+            if not operator.glued and self._tokens.peek().glued:  # "+3 +4": two numbers with their signs
+                raise NotOneNumber(_SEVERAL)
             if operator.text == "-":
                 self._differs, self.plain = True, False
                 value -= self._product()

@@ -289,7 +289,10 @@ class _Side:
         tokens = self._tokens
         words = self._words()
         if tokens.peek().text == "(" and not tokens.peek().glued:
-            words += self._in_brackets(quantity) + self._words()
+            words += self._in_brackets(quantity)
+            if tokens.peek().glued:
+                raise NotOneNumber(f"{tokens.peek().raw[:20]!r} behind a number")
+            words += self._words()
         following = tokens.peek()
         if following.kind == "number" or following.text in (*NUMBER_WORDS, ",", ":", "/"):
             raise NotOneNumber(_SEVERAL)
