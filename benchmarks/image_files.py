@@ -13,8 +13,8 @@ file at a time under a bound of time and memory. The table has a row for each su
 
 Pillow's pixels are those of the file after `exif_transpose`, converted from its ICC profile to sRGB (relative
 colorimetric, black point compensation), with transparency flattened on white, and resized with its bicubic
-filter. A file that Pillow cannot read is not compared. The exit code is 1 after a foreign exception, a crash
-or a late file.
+filter. A file that Pillow cannot read is not compared. Ctrl-C prints the table of the files that were read by
+then. The exit code is 1 after a foreign exception, a crash or a late file.
 """
 
 from __future__ import annotations
@@ -228,12 +228,13 @@ def read_all(paths: list[Path], workers: int) -> dict[str, dict[str, Any]]:
             if index and index % 1000 == 0:
                 print(f"{index:,} of {len(paths):,} files", flush=True)
 
-    threads = [threading.Thread(target=run) for _ in range(workers)]
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(workers)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
-    return results
+    with contextlib.suppress(KeyboardInterrupt):
+        for thread in threads:
+            thread.join()
+    return dict(results)
 
 
 def table(results: dict[str, dict[str, Any]]) -> None:

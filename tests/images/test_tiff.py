@@ -434,8 +434,11 @@ def test_a_camera_raw_file_is_named(pages: list[Directory], order: str) -> None:
 def test_what_only_pillow_decompresses(compression: str) -> None:
     if not PIL.features.check("libtiff"):
         pytest.skip("this Pillow has no libtiff")
-    image = ImageSource.open(encoded(PIL.Image.fromarray(smooth()), "TIFF", compression=compression))
-    assert difference(image.overview((96, 64)).pixels, smooth()) == 0
+    for orientation, expected in ((1, smooth()), (6, np.rot90(smooth(), -1))):
+        tags = {"compression": compression, "tiffinfo": {274: orientation}}
+        image = ImageSource.open(encoded(PIL.Image.fromarray(smooth()), "TIFF", **tags))
+        assert image.size == expected.shape[1::-1]
+        assert difference(image.overview(image.size).pixels, expected) == 0
 
 
 def test_the_tag_that_says_what_the_samples_are_may_be_left_out() -> None:

@@ -56,7 +56,8 @@ class _PillowFile:
         self._image = _PILLOW[kind.decoder](io.BytesIO(data))
         self.size = self._image.size
         self.bits = {"I": 16, "F": 32}.get(self._image.mode[0], 8)
-        self.orientation = exif_orientation(self._image)
+        # Pillow turns TIFF files upright when it decodes them, and says their upright size before.
+        self.orientation = 1 if kind.decoder == "TIFF" else exif_orientation(self._image)
 
     def decode(self, limits: Limits) -> RasterReader:
         self._image.load()  # here, so that an error is one of the file
