@@ -96,7 +96,7 @@ def ftyp(major: str, *others: str) -> bytes:
         (b"RIFF\x10\0\0\0AVI LIST", "an AVI video"),
         (zipped("[Content_Types].xml", "word/document.xml"), "an Office document: export"),
         (zipped("scan.png"), "an archive: unpack it"),
-        (gzip.compress(b"x"), "a compressed file: unpack it"),
+        (gzip.compress(b"x", mtime=0), "a compressed file: unpack it"),
         (b"<!DOCTYPE html>\n<html><body><svg></svg>404", "an HTML page: it may be the error page"),
         (b"\n<!-- a --><!-- b -->\n<HTML>", "an HTML page"),
         (b'{"error": "not found"}', "JSON"),

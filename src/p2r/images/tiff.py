@@ -73,7 +73,6 @@ _SEPARATE = 2  # PlanarConfiguration
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
 _GREY, _LAB = (_WHITE_IS_0, _BLACK_IS_0), (_CIELAB, _ICCLAB)  # photometric interpretations
 _COLORS = {_WHITE_IS_0: 1, _BLACK_IS_0: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3}
-_DNG_VERSION = 50706
 _SENSOR = (32803, 34892)  # photometric interpretations: behind a color filter, and linear
 _JPEG = (6, 7)  # compressions
 _UNSIGNED, _FLOAT = (1, 4), 3  # SampleFormat; 4: undefined
@@ -226,11 +225,6 @@ class Page:
             and bool(self.tile_height or not page.tile_height)
         )
 
-    @property
-    def is_raw(self) -> bool:
-        """Whether it belongs to a camera's raw file."""
-        return self.photometric in _SENSOR or _DNG_VERSION in self._places
-
     # Which samples are shown.
 
     @property
@@ -323,15 +317,15 @@ class TiffFile:
     Attributes:
         orientation: 1 to 8, as EXIF has it.
         bits: of a sample: 8, 16, or 32 for floating-point ones.
-        whole_bytes: 0; see `VipsFile`.
-        tile_row_bytes: of a column of pixels as high as a tile; 0 for strips, which are only read in order.
+        is_decoded_whole: never.
+        tile_row_bytes: of a column of pixels as high as a tile; 0 for strips, read from the top only.
         notes: what was left out, and what libtiff warns of.
 
     Raises:
         InputError: it is damaged, or has samples that cannot be shown.
     """
 
-    whole_bytes = 0
+    is_decoded_whole = False
 
     def __init__(self, name: str, origin: Path | bytes) -> None:
         self._name = name
@@ -348,7 +342,7 @@ class TiffFile:
             self._page = page = first if first.is_page else next(larger, first)
             parts = list(_sub_directories(numbers, file, page))
             self.orientation = page.orientation(file) or 1
-        if any(one.is_raw for one in (*pages, *parts)):
+        if any(one.photometric in _SENSOR for one in (*pages, *parts)):
             raise InputError(f"{name}: this is a camera raw file: {DEVELOP}")
         self._check()
         smaller = [one for one in (*parts, *_followers(page, pages)) if one.is_level_of(page)][:MAX_LEVELS]
@@ -370,8 +364,8 @@ class TiffFile:
     def levels(self) -> list[Level]:
         """The page, and smaller copies of it.
 
-        They are what the tag NewSubfileType calls so, the sub-directories of the page, and the tiled pages of
-        Aperio.
+        They are what the tag NewSubfileType calls so, the sub-directories of the page, and the tiled pages that
+        Aperio writes.
         """
         pages = (self._page, *self._smaller)
         return [Level(page.width, page.height, partial(self.open, page)) for page in pages]
