@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from warm import Warm
 
 Small = dict[str, str]
-CHANGES = ["training.steps=3", "training.freeze_vision=true", "training.trainer.save_total_limit=9"]
+CHANGES = ["training.steps=3", "training.freeze_vision=true"]
 
 
 def cut(path: Path) -> None:

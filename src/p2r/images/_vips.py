@@ -140,8 +140,8 @@ def as_array(image: VipsImage) -> np.ndarray:
 def resizing_bytes(width: int, height: int, pixel_bytes: int, shrink: float) -> int:
     """What libvips holds of an image of this size while it is read from the top and shrunk by a factor.
 
-    Measured (docs/pictures.md): rows of the image, more with every thread, up to several copies of it. A factor
-    above five is taken in steps.
+    Measured (docs/pictures.md): rows of the image, more with every thread, up to several copies of it. A
+    factor above five is taken in steps.
     """
     threads = pyvips.concurrency_get()
     rows = min(height * (2 + threads / 2), 500 + min(shrink, 5) * (200 + 100 * threads))

@@ -144,11 +144,15 @@ def read_pil(image: PIL.Image.Image, limits: Limits, name: str = "") -> RasterRe
     lazy = isinstance(image, PIL.ImageFile.ImageFile)
     whole_bytes = PIXEL_BYTES * image.width * image.height if lazy else 0
     check_size(name, image.width, image.height, limits, whole_bytes=whole_bytes)
-    profile = None if image.mode == "LAB" else image.info.get("icc_profile")
+    profile = image.info.get("icc_profile")
+    if image.mode == "LAB" or not isinstance(profile, bytes):
+        profile = None
     try:
         with _decoding:
             pixels = _pil_samples(image)
-            orientation = _orientation(image)
+            orientation = exif_orientation(image)
+    except MemoryError:
+        raise
     except Exception as error:  # plugins raise whatever their formats run into
         said = " ".join(str(error).split()) or "its file is closed"
         hint = "a PIL image must be undamaged, and decoded (image.load()) before its file is closed"
@@ -178,6 +182,13 @@ def _pil_samples(image: PIL.Image.Image) -> np.ndarray:
     bands = samples.shape[2]
     if bands in (1, 3) and samples.dtype.kind == "u" and isinstance(transparent, (int, tuple)):
         samples = _with_alpha(samples, np.atleast_1d(transparent))
+    frame = getattr(image, "dispose_extent", None)
+    if frame and image.format == "GIF" and image.tell() == 0:
+        # Nothing was drawn outside of the first frame, and Pillow fills with some color of the palette.
+        x0, y0, x1, y1 = frame
+        white = np.full_like(samples, 255)
+        white[y0:y1, x0:x1] = samples[y0:y1, x0:x1]
+        return white
     return samples
 
 
@@ -192,7 +203,8 @@ def _with_alpha(samples: np.ndarray, transparent: np.ndarray) -> np.ndarray:
     return np.concatenate([samples, alpha], axis=2)
 
 
-def _orientation(image: PIL.Image.Image) -> int:
+def exif_orientation(image: PIL.Image.Image) -> int:
+    """The EXIF orientation of a PIL image, 1 where it has none."""
     # After decoding: Pillow turns TIFF files upright then, and removes the tag.
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))

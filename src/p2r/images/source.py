@@ -34,7 +34,8 @@ from p2r.images.limits import Limits, check_bytes, check_decoding, read_file
 from p2r.images.memory import decoding
 from p2r.images.pillow import read_array, read_pil
 from p2r.images.sizing import fit_size
-from p2r.images.whole import read_whole
+from p2r.images.tiff import is_for_pillow
+from p2r.images.whole import WholeReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -113,7 +114,7 @@ class ImageSource:
     def notes(self) -> tuple[str, ...]:
         """What a reader of an answer should know about the picture; complete once pixels were read."""
         used = self._stretched.used if isinstance(self._stretched, StretchedReader) else None
-        of_file = self._reader.notes if isinstance(self._reader, EncodedReader) else ()
+        of_file = self._reader.notes if isinstance(self._reader, (EncodedReader, WholeReader)) else ()
         return (*of_file, *([used.note] if used else []))
 
     def _reads(self, *, stretch: bool) -> Reader:
@@ -238,12 +239,14 @@ def _read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits)
     if kind.decoder == "heifload" and is_monochrome_avif(origin):
         # libheif takes the limited range of grey (16–235) for the full one.
         kind = replace(kind, decoder="AVIF")
+    if kind.decoder == "tiffload" and is_for_pillow(origin):
+        kind = replace(kind, decoder="TIFF")
     if kind.by_libvips:
         return read_encoded(name, kind, origin, limits)
     if isinstance(origin, Path):
         check_bytes(name, origin.stat().st_size, limits.max_bytes)
         origin = origin.read_bytes()
-    return read_whole(name, kind, origin, limits)
+    return WholeReader(name, kind, origin, limits)
 
 
 def decode_data_uri(uri: str, limits: Limits) -> tuple[str, bytes]:
