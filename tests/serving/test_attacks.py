@@ -276,3 +276,11 @@ def test_two_lengths_of_a_body_are_refused_and_the_connection_is_closed() -> Non
     assert b"400 Bad Request" in data
     assert b"ambiguous_length" in data
     assert data.count(b"HTTP/1.1") == 1
+
+
+def test_a_deadline_ends_a_stream_and_frees_its_slot() -> None:
+    model = Talkative()
+    with LiveServer(model, concurrency=1, timeout_s=1.5) as server:
+        with closing(connected(server, request(stream=True))) as client:
+            read_until(client, b'"code": "deadline"')
+        wait_until(lambda: idle(server) and model.streams == 0, 5)
