@@ -130,6 +130,26 @@ def test_a_file_of_an_unknown_kind_names_what_is_read(data: bytes) -> None:
     assert refusal(data) == f"a.jpg: not an image in a known format ({known})"
 
 
+@pytest.mark.parametrize("rest", [b"", bytes(3000)], ids=["nothing", "zeros"])
+@pytest.mark.parametrize(
+    "signature",
+    [
+        b"\xff\xd8\xff",
+        b"\x89PNG\r\n\x1a\n",
+        b"RIFF\x10\0\0\0WEBP",
+        b"II*\0",
+        b"GIF89a",
+        ftyp("avif", "mif1"),
+        b"BM" + bytes(12) + b"\x28\0\0\0",
+        b"\0\0\0\x0cjP  \r\n\x87\n",
+        b"\xff\x4f\xff\x51",
+        b"P6\n",
+    ],
+)
+def test_a_file_that_ends_after_its_signature(signature: bytes, rest: bytes) -> None:
+    assert "truncated" in refusal(signature + rest)
+
+
 def test_a_tiff_with_small_later_pages_is_no_camera_raw() -> None:
     file = io.BytesIO()
     pages = [PIL.Image.fromarray(smooth(48, 32)) for _ in range(2)]
