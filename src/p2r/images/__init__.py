@@ -2,7 +2,7 @@
 
 - `source`: `ImageSource`, an opened image: the whole of it or a rectangle of it, at a size.
 - `formats`: what a file is, by its first bytes, and which decoder reads it.
-- `decoders`, `files`, `tiff`: readers of files through libvips; `depth` stretches samples of more than 8 bits.
+- `decoders`, `files`, `tiff`: files through libvips; `depth` stretches samples of more than 8 bits.
 - `whole`, `heif`, `pillow`: files that are decoded whole, HEIC, PIL images and numpy arrays.
 - `limits`, `memory`, `abandoning`: what an image may have at most, what is decoded at a time, when that ends.
 - `sizing`: the sizes at which models are shown images.
