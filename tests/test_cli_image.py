@@ -82,7 +82,7 @@ def test_an_address_is_fetched(web: str, path: str) -> None:
     ("path", "says"),
     [
         ("/missing.jpg", "404"),
-        ("/page", "(text/html): not a"),
+        ("/page", "(text/html): this is an HTML page"),
         ("/empty", "0 bytes"),
         ("/loop", "302 (redirects without end)"),
     ],

@@ -296,5 +296,5 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, questions):
 def test_predictions_without_their_config_are_not_continued(tmp_path, questions):
     run(questions, tmp_path / "run")
     (tmp_path / "run" / "config.json").unlink()
-    with pytest.raises(InputError, match=r"holds predictions-p2r\.jsonl but no config\.json"):
+    with pytest.raises(InputError, match=r"holds failures-p2r\.jsonl but no config\.json"):
         run(questions, tmp_path / "run")

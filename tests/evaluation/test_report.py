@@ -213,7 +213,7 @@ def test_a_browser_shows_it(opened, theme, width):
     tab.locator("#list .row").nth(1).click()
     detail = tab.locator(".detail")
     assert detail.locator(".picture img").evaluate("image => image.naturalWidth") > 0
-    assert detail.locator(".picture rect.gold").count() == 1
+    assert detail.locator(".picture .gold").count() == 1
     assert detail.locator(".crop img").count() == 1
     detail.get_by_role("tab", name="direct").click()
     assert detail.locator(".crop img").count() == 0

@@ -80,10 +80,12 @@ def test_a_comma_without_an_option_is_part_of_the_name() -> None:
         (",thinking.x=1", "thinking: Input should be a valid boolean"),
     ],
 )
-def test_a_wrong_option_is_refused_in_one_line_with_the_spec(written: str, says: str) -> None:
+def test_a_wrong_option_is_refused_in_one_line_with_the_model(written: str, says: str) -> None:
     with pytest.raises(InputError) as caught:
         open_model(f"{URL}#name{written}")
-    assert f"{URL}#name{written}: {says}" in str(caught.value)
+    # Where options could be read, they are left out: one may hold a secret.
+    assert str(caught.value).startswith(f"model {URL}#name")
+    assert f": {says}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -304,7 +304,7 @@ def tiff_header(side: int) -> bytes:
         png_header(40_000, 40_000),
         tiff_header(40_000),
         encoded(grey(3_000, 3_000), "PNG"),  # 9 megapixels of grey in a few kilobytes
-        encoded(grey(1_200, 1_200), "WEBP"),
+        encoded(grey(1_990, 1_990), "WEBP"),  # 4 megapixels, at 8 bytes each
         PICTURE + b"x" * 200_000,
         PICTURE[:200],
     ],

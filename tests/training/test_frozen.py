@@ -138,6 +138,11 @@ def test_a_call_that_always_fails_stops_the_phase_and_keeps_the_rest(tmp_path: P
 # A server that dies.
 
 
+def crops(messages: Sequence[Message]) -> int:
+    """How many images beside the overview a model is shown."""
+    return sum(not isinstance(part, str) for message in messages for part in message.content) - 1
+
+
 def test_a_reasoner_that_dies_stops_the_phase_with_the_cause(tmp_path: Path) -> None:
     asked = samples(1)
     rows = Rows("perceiver", asked, SETTINGS, Looks(asked, SETTINGS, 2))
@@ -156,14 +161,16 @@ def test_a_reasoner_that_dies_stops_the_phase_with_the_cause(tmp_path: Path) -> 
         )
 
     alive = FakeModel(lambda _: "<answer>A</answer>")
-    dead = FakeModel(lambda _: failure())
+    failing = FakeModel(lambda messages: failure() if crops(messages) else "<answer>A</answer>")
     assert answer(alive, [BOX, "[]", "nothing"]) == [1.0, 1.0, 0.0]
     assert logged["failed"] == 0
     assert [json.loads(record)["reward"] for record in logged["record"]] == [1.0, 1.0, 0.0]
-    assert answer(dead, [BOX, BOX]) == [None, None]
-    assert logged["failed"] == 1
+    assert answer(failing, [BOX, "[]"]) == [None, 1.0]
+    assert logged["failed"] == 0.5
+    with pytest.raises(ModelError, match="none of the 1 completions of a step has a reward"):
+        answer(failing, [BOX])
     with pytest.raises(
         ModelError, match=r"3 of the last 5 attempts failed, all of them: .*same command again"
     ):
-        answer(dead, [BOX])
+        answer(failing, [BOX, "[]"])
     rewards.close()
