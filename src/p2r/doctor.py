@@ -30,7 +30,7 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "local": ("models on this machine", ("torch", "torchvision", "transformers")),
     "eval": ("benchmarks and p2r data", ("datasets", "huggingface-hub", "pyarrow")),
     "train": ("p2r train", ("trl", "accelerate", "peft", "pyyaml")),
-    "serve": ("p2r serve", ("fastapi", "uvicorn", "gradio", "prometheus-client", "httpx")),
+    "serve": ("p2r serve", ("fastapi", "uvicorn", "prometheus-client", "httpx")),
 }
 _NATIVE = ("numpy", "PIL", "pyvips", "pydantic_core")
 _LARGE = (7680, 4320)

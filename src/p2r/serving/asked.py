@@ -13,14 +13,16 @@ from p2r.images import ImageSource
 from p2r.parsing.options import reply_format, split_options
 from p2r.serving.conversation import asks_nothing, extras, read_conversation
 from p2r.serving.failures import RequestFailed, refused
+from p2r.serving.page.store import SCHEME
 from p2r.serving.protocol import MODEL_NAMES
 from p2r.serving.structured import forced_tool, read_form
-from p2r.types import Question
+from p2r.types import Box, Question
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from p2r.serving.config import ServingConfig
+    from p2r.serving.page.store import Store, Upload
     from p2r.serving.pictures import PictureFetcher
     from p2r.serving.protocol import AskRequest, ModelName, Options
     from p2r.serving.structured import Form
@@ -54,7 +56,9 @@ class Asked:
         max_tokens: of the answer.
         stop: texts at which the answer ends.
         stream, include_usage: whether it is sent in pieces, and with the usage at their end.
+        boxes: evidence that the request gives; None asks the perceiver.
         source: the picture, when it was in the request and is open.
+        upload: the picture, when it was uploaded on the page.
     """
 
     model: ModelName
@@ -74,14 +78,20 @@ class Asked:
     stop: tuple[str, ...]
     stream: bool
     include_usage: bool
+    boxes: tuple[Box, ...] | None = None
     source: ImageSource | None = None
+    upload: Upload | None = None
 
-    def opened(self, config: ServingConfig) -> Asked:
+    def opened(self, config: ServingConfig, uploads: Store) -> Asked:
         """With the picture open, if it is in the request.
 
         Raises:
             RequestFailed: the picture cannot be used; names the field.
         """
+        if self.picture.startswith(SCHEME):
+            if not (upload := uploads.image(self.picture.removeprefix(SCHEME))):
+                raise self.unusable_image(InputError("the image is not here any more: upload it again"))
+            return replace(self, upload=upload, source=upload.source)
         # Never a plain text: the pipeline takes one for a path.
         within = self.picture[:5].lower() == "data:"
         return replace(self, source=self._open(self.picture, config)) if within else self
@@ -144,6 +154,7 @@ def understand(request: AskRequest, settings: Settings, config: ServingConfig) -
         )
     if choices and options.answer_type:
         raise refused("p2r.answer_type", "the question has options: its answer is one of them")
+    mode = _mode(model, options)
     return Asked(
         model=model,
         text=text,
@@ -151,7 +162,7 @@ def understand(request: AskRequest, settings: Settings, config: ServingConfig) -
         answer_type="choice" if choices else _answer_type(form, options),
         picture=talk.image,
         picture_param=talk.image_path,
-        mode=_mode(model, options),
+        mode=mode,
         settings=_settings(settings, options, config, talk.system),
         ignored=(*ignored, *(["stop"] if form and request.stops else [])),
         options=options,
@@ -162,6 +173,7 @@ def understand(request: AskRequest, settings: Settings, config: ServingConfig) -
         stop=() if form else request.stops,
         stream=bool(request.stream),
         include_usage=bool(request.stream_usage),
+        boxes=_boxes(options, mode),
     )
 
 
@@ -240,6 +252,17 @@ def _mode(model: ModelName, options: Options) -> Mode:
             "p2r.include_images", f"mode {mode} looks at the plain picture: there is nothing to send"
         )
     return mode
+
+
+def _boxes(options: Options, mode: Mode) -> tuple[Box, ...] | None:
+    if options.boxes is None:
+        return None
+    if mode != "p2r":
+        raise refused("p2r.boxes", f"mode {mode} looks at the plain picture: leave them out")
+    try:
+        return tuple(Box(*given.box, given.label) for given in options.boxes)
+    except InputError as error:
+        raise refused("p2r.boxes", str(error)) from None
 
 
 def _settings(settings: Settings, options: Options, config: ServingConfig, system: Sequence[str]) -> Settings:

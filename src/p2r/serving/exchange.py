@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from p2r.serving.asked import Asked
     from p2r.serving.config import ServingConfig
     from p2r.serving.metrics import Metrics
+    from p2r.serving.page.store import Store
     from p2r.serving.pictures import PictureFetcher
     from p2r.serving.protocol import AskRequest
     from p2r.serving.replies import Outcome
@@ -51,6 +52,7 @@ class Service:
     admission: Admission
     metrics: Metrics
     fetcher: PictureFetcher
+    uploads: Store
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Exchange(Response):
 
     def _understood(self, request: AskRequest) -> Asked:
         config = self._service.config
-        return understand(request, self._service.p2r.settings, config).opened(config)
+        return understand(request, self._service.p2r.settings, config).opened(config, self._service.uploads)
 
     async def _answer(self, asked: Asked, request: Request, send: Send) -> None:
         service = self._service
@@ -149,7 +151,7 @@ class Exchange(Response):
 
     async def _whole(self, p2r: P2R, asked: Asked, question: Question) -> Response:
         watcher = Watcher() if asked.options.include_images else None
-        prediction = await p2r.predict(question, asked.mode, observer=watcher)
+        prediction = await p2r.predict(question, asked.mode, asked.boxes, watcher)
         self._predicted(asked, prediction)
         evidence = watcher.evidence if watcher else None
         return JSONResponse(self._endpoint.reply(await outcome_of(asked, question, prediction, evidence)))

@@ -147,7 +147,6 @@ async def serve(p2r: P2R, config: ServingConfig, sockets: list[socket.socket] | 
 
     Raises:
         InputError: the address cannot be listened on.
-        MissingExtraError: there is to be a page, and no Gradio.
     """
     try:
         server = DrainingServer(create_app(p2r, config), config)

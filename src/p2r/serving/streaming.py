@@ -62,7 +62,7 @@ async def stream_reply(
         InputError, ModelError: as `P2R.predict`; events may have been yielded before.
     """
     thinking = Thinking()
-    async with aclosing(watched(p2r, question, asked.mode, HEARTBEAT_S)) as happening:
+    async with aclosing(watched(p2r, question, asked.mode, asked.boxes, HEARTBEAT_S)) as happening:
         for made in events.start():
             yield made
         async for heard in happening:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from p2r.parsing.thinking import split_thinking
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from p2r.pipeline import P2R
-    from p2r.types import Evidence, Mode, Perception, Prediction, Question
+    from p2r.types import Box, Evidence, Mode, Perception, Prediction, Question
 
     Perceived = tuple[Perception, Evidence]
 
@@ -42,7 +42,11 @@ class Watcher:
 
 
 async def watched(
-    p2r: P2R, question: Question, mode: Mode, beat_s: float | None = None
+    p2r: P2R,
+    question: Question,
+    mode: Mode,
+    boxes: Sequence[Box] | None = None,
+    beat_s: float | None = None,
 ) -> AsyncGenerator[Perceived | str | Prediction | None]:
     """Answer a question and yield what happens: perception with evidence, pieces of text, the prediction.
 
@@ -52,7 +56,7 @@ async def watched(
         InputError, ModelError: as `P2R.predict`; something may have been yielded before.
     """
     watcher = Watcher()
-    work = asyncio.create_task(p2r.predict(question, mode, observer=watcher))
+    work = asyncio.create_task(p2r.predict(question, mode, boxes, watcher))
     work.add_done_callback(lambda _: watcher.heard.put_nowait(None))
     try:
         while True:

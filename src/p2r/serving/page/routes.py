@@ -1,74 +1,166 @@
-"""Takes pictures of the page and hands out previews and results. Not part of the protocol."""
+"""The routes of the page: its files, uploads, regions of images, and results. Not part of the protocol."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
+import json
+import mimetypes
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from p2r.errors import InputError
+import p2r
+from p2r.datasets.samples import read_samples
+from p2r.images import ImageSource
+from p2r.nano import NAMES
 from p2r.serving.body import read_body
 from p2r.serving.failures import RequestFailed
+from p2r.serving.page.store import HeldImage
+from p2r.serving.protocol import MODEL_NAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from p2r.serving.exchange import Service
-    from p2r.serving.page.asking import Asking
-    from p2r.serving.page.gallery import Gallery
 
-_KEPT = {"Cache-Control": "private, max-age=3600"}
+MAX_REGION_PIXELS = 10_000_000
+_PACE_BYTES = 8 * 1024 * 1024  # of an upload; each gets as many seconds as the body of a request
+_STATIC = Path(__file__).parent / "static"
+_SCENES = Path(p2r.__file__).parent / "demo" / "samples.jsonl"
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    ),
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_UNCHANGING = {"Cache-Control": "private, max-age=3600, immutable"}
 
 
-def page_routes(service: Service, gallery: Gallery, asking: Asking) -> APIRouter:
-    """The routes under `/page`, and the manifest that Gradio's page asks for."""
-    router = APIRouter(include_in_schema=False)
+class Page:
+    """What the page asks for beside the protocol. The bundled scenes are images that are always there."""
 
-    @router.get("/manifest.json")
-    async def manifest() -> dict[str, str]:
-        return {"name": "perceive-to-reason", "display": "browser"}
+    def __init__(self, service: Service) -> None:
+        self._service, self._store = service, service.uploads
+        self._files = {file.name: file.read_bytes() for file in _STATIC.iterdir() if file.is_file()}
+        self._scenes = [sample.question for sample in read_samples(_SCENES)]
+        for each in self._scenes:
+            source = ImageSource.open(each.image)
+            self._store.pinned[each.id] = HeldImage(each.id, Path(source.name).name, source)
+        # Whoever pans asks for many regions; questions must go on meanwhile.
+        self._reading = asyncio.Semaphore(os.cpu_count() or 1)
 
-    @router.post("/page/pictures")
-    async def give(request: Request) -> Response:
-        # A page of another site cannot send this type without asking first.
-        if request.headers.get("content-type") != "application/octet-stream":
-            raise RequestFailed(415, "the Content-Type must be application/octet-stream")
-        async with service.admission.admitted():
-            config = service.config
-            data = bytes(await read_body(request, config, config.picture.max_bytes))
-            try:
-                name, source = await asyncio.to_thread(gallery.take, data)
-            except InputError as error:
-                raise RequestFailed(400, str(error), code="invalid_image") from None
-        return JSONResponse({"name": name, "width": source.width, "height": source.height})
+    def router(self) -> APIRouter:
+        """The front page at `/`, and the routes under `/page`."""
+        router = APIRouter(include_in_schema=False)
+        for path in ("/", "/page/static/{name}"):
+            router.get(path)(self.static)
+        router.get("/page/config")(self.config)
+        router.post("/page/images")(self.upload)
+        router.get("/page/images")(self.held)
+        router.get("/page/images/{name}/region")(self.region)
+        router.get("/page/results/{name}.{kind}")(self.result)
+        return router
 
-    @router.get("/page/pictures/{name}")
-    async def preview(name: str) -> Response:
+    async def static(self, request: Request, name: str = "index.html") -> Response:
+        """A file of the page."""
+        data = self._files.get(name)
+        if data is None:
+            raise _missing()
+        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()[:20]}"', "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=_HEADERS | headers)
+        return _reply(data, mimetypes.types_map[Path(name).suffix], headers)
+
+    async def config(self) -> Response:
+        """What the page must know about the server."""
+        config, p2r = self._service.config, self._service.p2r
+        scenes = [
+            {"question": each.text, "choices": each.choices, "image": self._store.pinned[each.id].record()}
+            for each in self._scenes
+        ]
+        about = {
+            **{"models": MODEL_NAMES, "perceiver": p2r.perceiver.name, "reasoner": p2r.reasoner.name},
+            **{"scenes_only": p2r.reasoner.name in NAMES, "fetches": bool(config.image_hosts)},
+            **{"max_evidence": p2r.settings.geometry.max_crops, "most_evidence": config.max_evidence},
+            **{"budget": asdict(p2r.settings.budget), "examples": scenes},
+        }
+        return _json(about)
+
+    async def upload(self, request: Request, name: str = "", url: str = "") -> Response:
+        """Take an image: its bytes, or an address from which the server gets it."""
+        size, config = request.headers.get("content-length", ""), self._service.config
+        if request.headers.get("content-type") != "application/octet-stream" or not size.isdecimal():
+            # A page of another site cannot send this type without asking first.
+            raise RequestFailed(415, "send application/octet-stream, with its Content-Length")
+        nbytes = min(int(size[:20]), config.upload.max_bytes)
+        patient = replace(config, body_timeout_s=config.body_timeout_s * (1 + nbytes / _PACE_BYTES))
+        async with self._service.admission.admitted():
+            with self._store.receiving(nbytes):
+                data = bytes(await read_body(request, patient, config.upload.max_bytes))
+            data = await self._service.fetcher.fetch(url) if url else data
+            return _json((await asyncio.to_thread(self._store.add, data, name)).record())
+
+    async def held(self, ids: str = "") -> Response:
+        """Which of some images are here."""
+        found = map(self._store.image, ids.split(",")[:100])
+        return _json([image.record() for image in found if image])
+
+    async def region(self, name: str, rect: str = "", size: str = "") -> Response:
+        """A rectangle `x0,y0,x1,y1` of an image in pixels, at a size `width,height`, as a JPEG."""
+        if not (image := self._store.image(name)):
+            raise _missing()
         try:
-            return _jpeg(await asyncio.to_thread(gallery.preview, name))
-        except InputError as error:
-            raise RequestFailed(400, str(error), code="invalid_image") from None
+            x0, y0, x1, y1 = map(int, rect.split(","))
+            width, height = map(int, size.split(","))
+        except ValueError:
+            raise RequestFailed(400, "a region is rect=x0,y0,x1,y1&size=width,height") from None
+        if not (0 < width <= x1 - x0 and 0 < height <= y1 - y0 and width * height <= MAX_REGION_PIXELS):
+            raise RequestFailed(
+                400, f"a region has at most {MAX_REGION_PIXELS:,} pixels, none of them made up"
+            )
 
-    @router.get("/page/thumbnails/{scene}")
-    async def thumbnail(scene: str) -> Response:
-        return _jpeg(await asyncio.to_thread(gallery.thumbnail, scene))
+        def read(file: io.BytesIO) -> None:
+            image.source.region((x0, y0, x1, y1), (width, height)).to_pil().save(file, "JPEG", quality=90)
 
-    @router.get("/page/results/{name}/{file}")
-    async def result(name: str, file: str) -> Response:
-        kept = asking.results.get(name)
-        if kept and file == "figure.png":
-            return Response(kept.figure, media_type="image/png", headers=_KEPT)
-        if kept and file == "result.json":
-            return Response(kept.record, media_type="application/json", headers=_KEPT)
-        raise _missing()
+        return await self._drawn(read, "image/jpeg")
 
-    return router
+    async def result(self, name: str, kind: str) -> Response:
+        """A result as data, or as a figure."""
+        found = self._store.result(name)
+        if found and kind == "json":
+            return _json(found.record(), **_UNCHANGING)
+        if not found or kind != "png":
+            raise _missing()
+        from p2r.figure import figure
+
+        def draw(file: io.BytesIO) -> None:
+            figure(found.image.source, found.prediction, found.question).save(file, "PNG")
+
+        return await self._drawn(draw, "image/png")
+
+    async def _drawn(self, draw: Callable[[io.BytesIO], None], kind: str) -> Response:
+        file = io.BytesIO()
+        async with self._reading:
+            await asyncio.to_thread(draw, file)
+        return _reply(file.getvalue(), kind, _UNCHANGING)
 
 
-def _jpeg(data: bytes | None) -> Response:
-    if data is None:
-        raise _missing()
-    return Response(data, media_type="image/jpeg", headers=_KEPT)
+def _json(data: object, **headers: str) -> Response:
+    return _reply(json.dumps(data, ensure_ascii=False).encode(), "application/json", headers)
+
+
+def _reply(data: bytes, kind: str, headers: dict[str, str]) -> Response:
+    return Response(data, headers={"Cache-Control": "no-store", **_HEADERS, **headers}, media_type=kind)
 
 
 def _missing() -> RequestFailed:

@@ -1,0 +1,125 @@
+"""What the page holds for a while, in memory and within a bound: images, and the results about each of them."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict, deque
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from p2r.errors import InputError
+from p2r.images import ImageSource
+from p2r.record import prediction_record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from p2r.images.limits import Limits
+    from p2r.types import Prediction, Question
+
+SCHEME = "p2r-image:"  # before the id of an image, in the `image_url` of a question
+MAX_RESULTS = 50  # about one image
+RESULTS_BYTES = 1024 * 1024  # what they count for
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class HeldImage:
+    """An image under an id that nobody can guess, with the newest results about it."""
+
+    id: str
+    name: str
+    source: ImageSource
+    nbytes: int = 0
+    results: deque[Result] = field(default_factory=lambda: deque(maxlen=MAX_RESULTS))
+
+    def keep(self, question: Question, prediction: Prediction, model: str) -> str:
+        """Hold a result for as long as the image is held; its id."""
+        name = f"{self.id}~{secrets.token_urlsafe(18)}"
+        self.results.append(Result(name, self, question, prediction, model, time.time()))
+        return name
+
+    def record(self) -> dict[str, Any]:
+        """What the page knows about it."""
+        return {"id": self.id, "name": self.name, "width": self.source.width, "height": self.source.height}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Result:
+    """A question about an image that is held, and what came of it."""
+
+    id: str
+    image: HeldImage
+    question: Question
+    prediction: Prediction
+    model: str
+    created_s: float
+
+    def record(self) -> dict[str, Any]:
+        """Everything, as data that `json.dumps` takes."""
+        about = {"id": self.id, "created": round(self.created_s), "image": self.image.record()}
+        asked = {"model": self.model, "question": self.question.text, "choices": self.question.choices}
+        return {**about, **asked, "prediction": prediction_record(self.prediction)}
+
+
+class Store:
+    """Holds images; the one that was unused for longest goes first. Safe to use from several threads.
+
+    Args:
+        max_bytes: of all encoded images, those included that are still being received.
+        limits: what an image may be at most.
+    """
+
+    def __init__(self, max_bytes: int, limits: Limits) -> None:
+        self.pinned: dict[str, HeldImage] = {}
+        self._max_bytes, self._limits = max_bytes, limits
+        self._images: OrderedDict[str, HeldImage] = OrderedDict()
+        self._held = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def receiving(self, nbytes: int) -> Iterator[None]:
+        """Make room for bytes that will arrive.
+
+        Raises:
+            InputError: others that are being received now leave no room.
+        """
+        with self._lock:
+            while self._held + nbytes > self._max_bytes and self._images:
+                self._held -= self._images.popitem(last=False)[1].nbytes
+            if self._held + nbytes > self._max_bytes:
+                raise InputError("there is no memory for another image now: try again later")
+            self._held += nbytes
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held -= nbytes
+
+    def add(self, data: bytes, name: str) -> HeldImage:
+        """Hold an image.
+
+        Raises:
+            InputError: it cannot be read, or is over a limit.
+        """
+        name = "".join(char for char in name if char.isprintable())[:200] or "image"
+        source = ImageSource.open(data, self._limits, name=name)
+        image = HeldImage(secrets.token_urlsafe(18), name, source, len(data) + RESULTS_BYTES)
+        with self.receiving(image.nbytes), self._lock:
+            self._images[image.id] = image
+            self._held += image.nbytes
+        return image
+
+    def image(self, name: str) -> HeldImage | None:
+        """The image with this id; None when it is not here, or not any more."""
+        with self._lock:
+            if name in self._images:
+                self._images.move_to_end(name)
+            return self._images.get(name) or self.pinned.get(name)
+
+    def result(self, name: str) -> Result | None:
+        """The result with this id; None when it is not here, or not any more."""
+        image = self.image(name.partition("~")[0])
+        return next((each for each in image.results if each.id == name), None) if image else None
