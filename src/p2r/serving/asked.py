@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from p2r.serving.config import ServingConfig
-    from p2r.serving.page.store import Store, Upload
+    from p2r.serving.page.store import HeldImage, Store
     from p2r.serving.pictures import PictureFetcher
     from p2r.serving.protocol import AskRequest, ModelName, Options
     from p2r.serving.structured import Form
@@ -80,7 +80,7 @@ class Asked:
     include_usage: bool
     boxes: tuple[Box, ...] | None = None
     source: ImageSource | None = None
-    upload: Upload | None = None
+    upload: HeldImage | None = None
 
     def opened(self, config: ServingConfig, uploads: Store) -> Asked:
         """With the picture open, if it is in the request.

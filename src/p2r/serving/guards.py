@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 # Says nothing about anybody's questions. Orchestrators have no keys.
 _OPEN_PATHS = ("/healthz", "/readyz", "/openapi.json")
 
+# Of the page and of all that it loads: nothing from elsewhere, nothing within other pages, no text run as code.
+_PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    ),
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
 
 class Guards:
     """Checks the bearer key; without keys, that the request was meant for this machine.
@@ -51,6 +63,9 @@ class Guards:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = scope["state"]["request_id"]
                 headers["X-Content-Type-Options"] = "nosniff"
+                if self._is_page(scope):
+                    headers.update(_PAGE_HEADERS)
+                    headers.setdefault("Cache-Control", "no-cache")
             await send(message)
 
         refusal = self._refusal(scope)
@@ -59,9 +74,12 @@ class Guards:
         else:
             await self._app(scope, receive, send_named)
 
+    def _is_page(self, scope: Scope) -> bool:
+        return self._ui and (scope["path"] == "/" or scope["path"].startswith("/page/"))
+
     def _refusal(self, scope: Scope) -> RequestFailed | None:
         headers = dict(scope["headers"])
-        page = self._ui and (scope["path"] == "/" or scope["path"].startswith("/page/"))
+        page = self._is_page(scope)
         origin, host = headers.get(b"origin"), headers.get(b"host", b"")
         own = origin is not None and origin.partition(b"://")[2] == host
         if page and scope["method"] != "GET" and origin is not None and not own:

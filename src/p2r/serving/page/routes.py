@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import io
-import json
-import mimetypes
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
+from starlette.staticfiles import StaticFiles
 
 import p2r
 from p2r.datasets.samples import read_samples
@@ -31,18 +29,7 @@ if TYPE_CHECKING:
 
 MAX_REGION_PIXELS = 10_000_000
 _PACE_BYTES = 8 * 1024 * 1024  # of an upload; each gets as many seconds as the body of a request
-_STATIC = Path(__file__).parent / "static"
 _SCENES = Path(p2r.__file__).parent / "demo" / "samples.jsonl"
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
-    ),
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
 _UNCHANGING = {"Cache-Control": "private, max-age=3600, immutable"}
 
 
@@ -51,7 +38,7 @@ class Page:
 
     def __init__(self, service: Service) -> None:
         self._service, self._store = service, service.uploads
-        self._files = {file.name: file.read_bytes() for file in _STATIC.iterdir() if file.is_file()}
+        self._static = StaticFiles(directory=Path(__file__).parent / "static")
         self._scenes = [sample.question for sample in read_samples(_SCENES)]
         for each in self._scenes:
             source = ImageSource.open(each.image)
@@ -62,8 +49,8 @@ class Page:
     def router(self) -> APIRouter:
         """The front page at `/`, and the routes under `/page`."""
         router = APIRouter(include_in_schema=False)
-        for path in ("/", "/page/static/{name}"):
-            router.get(path)(self.static)
+        router.get("/")(self.front)
+        router.mount("/page/static", self._static)
         router.get("/page/config")(self.config)
         router.post("/page/images")(self.upload)
         router.get("/page/images")(self.held)
@@ -71,15 +58,9 @@ class Page:
         router.get("/page/results/{name}.{kind}")(self.result)
         return router
 
-    async def static(self, request: Request, name: str = "index.html") -> Response:
-        """A file of the page."""
-        data = self._files.get(name)
-        if data is None:
-            raise _missing()
-        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()[:20]}"', "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=_HEADERS | headers)
-        return _reply(data, mimetypes.types_map[Path(name).suffix], headers)
+    async def front(self, request: Request) -> Response:
+        """The page itself."""
+        return await self._static.get_response("index.html", request.scope)
 
     async def config(self) -> Response:
         """What the page must know about the server."""
@@ -89,12 +70,15 @@ class Page:
             for each in self._scenes
         ]
         about = {
-            **{"models": MODEL_NAMES, "perceiver": p2r.perceiver.name, "reasoner": p2r.reasoner.name},
-            **{"scenes_only": p2r.reasoner.name in NAMES, "fetches": bool(config.image_hosts)},
-            **{"max_evidence": p2r.settings.geometry.max_crops, "most_evidence": config.max_evidence},
-            **{"budget": asdict(p2r.settings.budget), "examples": scenes},
+            "models": MODEL_NAMES,
+            "names": (p2r.perceiver.name, p2r.reasoner.name),
+            "scenes_only": p2r.reasoner.name in NAMES,
+            "fetches": bool(config.image_hosts),
+            "evidence": (p2r.settings.geometry.max_crops, config.max_evidence),
+            "budget": asdict(p2r.settings.budget),
+            "examples": scenes,
         }
-        return _json(about)
+        return JSONResponse(about)
 
     async def upload(self, request: Request, name: str = "", url: str = "") -> Response:
         """Take an image: its bytes, or an address from which the server gets it."""
@@ -108,12 +92,12 @@ class Page:
             with self._store.receiving(nbytes):
                 data = bytes(await read_body(request, patient, config.upload.max_bytes))
             data = await self._service.fetcher.fetch(url) if url else data
-            return _json((await asyncio.to_thread(self._store.add, data, name)).record())
+            return JSONResponse((await asyncio.to_thread(self._store.add, data, name)).record())
 
     async def held(self, ids: str = "") -> Response:
         """Which of some images are here."""
         found = map(self._store.image, ids.split(",")[:100])
-        return _json([image.record() for image in found if image])
+        return JSONResponse([image.record() for image in found if image])
 
     async def region(self, name: str, rect: str = "", size: str = "") -> Response:
         """A rectangle `x0,y0,x1,y1` of an image in pixels, at a size `width,height`, as a JPEG."""
@@ -138,7 +122,7 @@ class Page:
         """A result as data, or as a figure."""
         found = self._store.result(name)
         if found and kind == "json":
-            return _json(found.record(), **_UNCHANGING)
+            return JSONResponse(found.record(), headers=_UNCHANGING)
         if not found or kind != "png":
             raise _missing()
         from p2r.figure import figure
@@ -152,15 +136,7 @@ class Page:
         file = io.BytesIO()
         async with self._reading:
             await asyncio.to_thread(draw, file)
-        return _reply(file.getvalue(), kind, _UNCHANGING)
-
-
-def _json(data: object, **headers: str) -> Response:
-    return _reply(json.dumps(data, ensure_ascii=False).encode(), "application/json", headers)
-
-
-def _reply(data: bytes, kind: str, headers: dict[str, str]) -> Response:
-    return Response(data, headers={"Cache-Control": "no-store", **_HEADERS, **headers}, media_type=kind)
+        return Response(file.getvalue(), headers=_UNCHANGING, media_type=kind)
 
 
 def _missing() -> RequestFailed:

@@ -1,4 +1,4 @@
-"""What the page holds for a while, in memory and within a bound: images, and the results about each of them."""
+"""What the page holds for a while, in memory and within a bound: images, and results about them."""
 
 from __future__ import annotations
 

@@ -8,26 +8,21 @@ async function checked(response) {
   throw new Refused(told?.error?.message ?? `the server answered with status ${response.status}`);
 }
 
-export const json = async (url, options) => (await checked(await fetch(url, options))).json();
+export const json = async (url) => (await checked(await fetch(url))).json();
 
-// Sends a file and tells how much of it is there, 0–1.
+// Sends a file, or the address from which the server gets one, and tells how much of it is there (0–1).
 export function upload(file, onprogress) {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    request.open("POST", `page/images?name=${encodeURIComponent(file.name || "pasted image")}`);
-    request.setRequestHeader("Content-Type", "application/octet-stream");
-    request.responseType = "json";
-    request.upload.onprogress = (event) => onprogress(event.loaded / event.total);
-    request.onload = () => request.status === 200 ? resolve(request.response)
-      : reject(new Refused(request.response?.error?.message ?? `status ${request.status}`));
-    request.onerror = () => reject(new TypeError("the server cannot be reached"));
-    request.send(file);
-  });
+  const { promise, resolve, reject } = Promise.withResolvers(), request = new XMLHttpRequest();
+  request.open("POST", `page/images?${new URLSearchParams({ name: file.name || "pasted image", url: file.url ?? "" })}`);
+  request.setRequestHeader("Content-Type", "application/octet-stream");
+  request.responseType = "json";
+  request.upload.onprogress = (event) => onprogress(event.loaded / event.total);
+  request.onload = () => request.status === 200 ? resolve(request.response)
+    : reject(new Refused(request.response?.error?.message ?? `the server answered with status ${request.status}`));
+  request.onerror = () => reject(new TypeError("no connection"));
+  request.send(file.url ? "" : file);
+  return promise;
 }
-
-// An image that the server gets itself: from an address, or one of its examples.
-export const named = (what) => json("page/images", {
-  method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(what) });
 
 export const regionUrl = (id, rect, size) => `page/images/${id}/region?rect=${rect.join()}&size=${size.join()}`;
 
@@ -36,28 +31,21 @@ export async function region(id, rect, size, signal) {
   return createImageBitmap(await response.blob());
 }
 
-// The events of an answer: `{stage}`, `{seen}`, `{thinking}`, and at the end `{result}`, the id of the result.
+// The events of an answer: `begun`, `seen`, `thinking`, and at the end `result`, under which the server holds it.
 export async function* answer(body, signal) {
-  const response = await checked(await fetch("v1/chat/completions", {
-    method: "POST", signal, headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ ...body, stream: true }) }));
+  const response = await checked(await fetch("v1/chat/completions", { method: "POST", signal,
+    headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ...body, stream: true }) }));
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let text = "", end; ;) {
+  for (let text = ""; ;) {
     const { value, done } = await reader.read();
     if (done) throw new Refused("the server ended before the answer was there");
-    text += value;
-    while ((end = text.indexOf("\n\n")) >= 0) {
-      const line = text.slice(0, end);
-      text = text.slice(end + 2);
+    const lines = (text + value).split("\n\n");
+    text = lines.pop();
+    for (const line of lines.filter((each) => each.startsWith("data: "))) {
       if (line === "data: [DONE]") return;
-      if (!line.startsWith("data: ")) continue;
-      const event = JSON.parse(line.slice(6));
-      if (event.error) throw new Refused(event.error.message);
-      const delta = event.choices?.[0]?.delta ?? {};
-      if (delta.role) yield { begun: true };
-      if (event.p2r) yield { seen: event.p2r };
-      if (delta.reasoning_content) yield { thinking: delta.reasoning_content };
-      if (delta.p2r) yield { result: delta.p2r.result };
+      const { error, choices, p2r: seen } = JSON.parse(line.slice(6)), delta = choices?.[0]?.delta ?? {};
+      if (error) throw new Refused(error.message);
+      yield { begun: delta.role, seen, thinking: delta.reasoning_content ?? "", result: delta.p2r?.result };
     }
   }
 }

@@ -18,6 +18,7 @@ export class Viewer extends EventTarget {
   #pointers = new Map();
   #loading = null;
   #flight = 0;
+  #goal = null; // where a flight ends
 
   constructor(root) {
     super();
@@ -30,17 +31,17 @@ export class Viewer extends EventTarget {
     root.addEventListener("pointermove", (event) => this.#move(event));
     for (const kind of ["pointerup", "pointercancel"]) root.addEventListener(kind, (event) => this.#up(event));
     root.addEventListener("dblclick", (event) => {
-      if (!event.target.closest("button")) this.zoom(2.5, this.#at(event), true);
+      if (!event.target.closest("button")) this.zoom(2.5, this.#at(event));
     });
     root.addEventListener("keydown", (event) => this.#key(event));
   }
 
   open(image, bitmap) {
-    this.image = image;
+    this.image = image?.width ? image : null;
     this.#loading?.abort();
     this.#loading = null;
     this.#layers = [];
-    if (!image) return this.#draw();
+    if (!this.image) return this.#draw();
     if (bitmap) this.#add([0, 0, image.width, image.height], bitmap);
     this.fit(false);
   }
@@ -59,42 +60,40 @@ export class Viewer extends EventTarget {
   }
 
   // Show a rectangle of the image as large as it fits, at most and at least at some scale.
-  fly(rect, { smooth = true, most = Infinity, least = 0 } = {}) {
+  fly([x0, y0, x1, y1], { smooth = true, most = Infinity, least = 0 } = {}) {
     if (!this.image) return;
-    const { inside, centre } = this.fitted, [x0, y0, x1, y1] = rect;
+    const { inside, centre } = this.fitted;
     const scale = this.#bounded(Math.max(least, Math.min(most, inside[0] / (x1 - x0), inside[1] / (y1 - y0))));
-    const to = { scale, x: (x0 + x1) / 2 - centre[0] / scale, y: (y0 + y1) / 2 - centre[1] / scale };
-    const from = { ...this.view }, begin = performance.now(), flight = ++this.#flight;
-    if (!smooth || calm.matches) return this.#show(to);
+    this.#go({ scale, x: (x0 + x1) / 2 - centre[0] / scale, y: (y0 + y1) / 2 - centre[1] / scale }, smooth);
+  }
+
+  zoom(factor, at = this.fitted.centre, smooth = true) {
+    if (!this.image) return;
+    const scale = this.#bounded((this.#goal ?? this.view).scale * factor), [x, y] = this.toImage(at);
+    this.#go({ scale, x: x - at[0] / scale, y: y - at[1] / scale }, smooth);
+  }
+
+  own() { this.zoom(1 / this.view.scale / devicePixelRatio); }
+
+  #go(to, smooth) {
+    const from = { ...this.view }, begin = performance.now(), flight = ++this.#flight, ratio = to.scale / from.scale;
+    this.#goal = smooth && !calm.matches ? to : null;
+    if (!this.#goal) return this.#show(to);
     this.#want(to);
     const step = (now) => {
       if (flight !== this.#flight) return;
-      const t = Math.min(1, Math.max(0, now - begin) / FLIGHT_MS), eased = 1 - (1 - t) ** 3;
-      const at = from.scale * (to.scale / from.scale) ** eased;
-      const share = Math.abs(to.scale / from.scale - 1) < 1e-3 ? eased // as if the centre moved along a line
-        : (1 / from.scale - 1 / at) / (1 / from.scale - 1 / to.scale);
-      const view = { scale: at, x: from.x + (to.x - from.x) * share, y: from.y + (to.y - from.y) * share };
-      this.#show(t < 1 ? view : to, t < 1);
+      const t = Math.min(1, Math.max(0, now - begin) / FLIGHT_MS), scale = from.scale * ratio ** (1 - (1 - t) ** 3);
+      // As much of the way as of the change of size, so that the point around which it zooms stays where it is.
+      const share = Math.abs(ratio - 1) < 1e-3 ? 1 - (1 - t) ** 3 : (1 / from.scale - 1 / scale) / (1 / from.scale - 1 / to.scale);
+      if (t === 1) this.#goal = null;
+      this.#show(t < 1 ? { scale, x: from.x + (to.x - from.x) * share, y: from.y + (to.y - from.y) * share } : to, t < 1);
       if (t < 1) requestAnimationFrame(step);
     };
     requestAnimationFrame(step);
   }
 
-  zoom(factor, at = this.fitted.centre, smooth = false) {
-    if (!this.image) return;
-    const scale = this.#bounded(this.view.scale * factor), to = this.toImage(at), points = this.fitted;
-    if (smooth) {
-      const half = [points.inside[0] / scale / 2, points.inside[1] / scale / 2];
-      const x = to[0] - (at[0] - points.centre[0]) / scale, y = to[1] - (at[1] - points.centre[1]) / scale;
-      return this.fly([x - half[0], y - half[1], x + half[0], y + half[1]]);
-    }
-    this.#flight++;
-    this.#show({ scale, x: to[0] - at[0] / scale, y: to[1] - at[1] / scale });
-  }
-
   pan(dx, dy) {
-    this.#flight++;
-    this.#show({ ...this.view, x: this.view.x - dx / this.view.scale, y: this.view.y - dy / this.view.scale });
+    if (this.image) this.#go({ ...this.view, x: this.view.x - dx / this.view.scale, y: this.view.y - dy / this.view.scale }, false);
   }
 
   toImage([x, y]) { return [this.view.x + x / this.view.scale, this.view.y + y / this.view.scale]; }
@@ -204,7 +203,7 @@ export class Viewer extends EventTarget {
     event.preventDefault();
     const lines = event.deltaMode === 1 ? 30 : event.deltaMode === 2 ? 400 : 1;
     this.zoom(Math.exp(-Math.max(-300, Math.min(300, event.deltaY * lines)) * (event.ctrlKey ? 0.01 : 0.002)),
-      this.#at(event));
+      this.#at(event), false);
   }
 
   #down(event) {
@@ -224,7 +223,7 @@ export class Viewer extends EventTarget {
     if (!other) return this.pan(dx, dy);
     const apart = (point) => Math.hypot(point[0] - other[0], point[1] - other[1]) || 1;
     this.pan(dx / 2, dy / 2);
-    this.zoom(apart(now) / apart(before), [(now[0] + other[0]) / 2, (now[1] + other[1]) / 2]);
+    this.zoom(apart(now) / apart(before), [(now[0] + other[0]) / 2, (now[1] + other[1]) / 2], false);
   }
 
   #up(event) { this.#pointers.delete(event.pointerId); }
@@ -233,13 +232,11 @@ export class Viewer extends EventTarget {
     if (event.target !== this.root || event.ctrlKey || event.metaKey || event.altKey) return;
     const step = { ArrowLeft: [80, 0], ArrowRight: [-80, 0], ArrowUp: [0, 80], ArrowDown: [0, -80] }[event.key];
     if (step) this.pan(...step);
-    else if (event.key === "+" || event.key === "=") this.zoom(1.5, undefined, true);
-    else if (event.key === "-") this.zoom(1 / 1.5, undefined, true);
+    else if (event.key === "+" || event.key === "=") this.zoom(1.5);
+    else if (event.key === "-") this.zoom(1 / 1.5);
     else if (event.key === "0") this.fit();
     else if (event.key === "1") this.own();
     else return;
     event.preventDefault();
   }
-
-  own() { this.zoom(1 / this.view.scale / devicePixelRatio, undefined, true); }
 }
