@@ -49,8 +49,8 @@ class Page:
     def router(self) -> APIRouter:
         """The front page at `/`, and the routes under `/page`."""
         router = APIRouter(include_in_schema=False)
-        router.get("/")(self.front)
-        router.mount("/page/static", self._static)
+        for path in ("/", "/page/static/{name}"):
+            router.get(path)(self.static)
         router.get("/page/config")(self.config)
         router.post("/page/images")(self.upload)
         router.get("/page/images")(self.held)
@@ -58,9 +58,9 @@ class Page:
         router.get("/page/results/{name}.{kind}")(self.result)
         return router
 
-    async def front(self, request: Request) -> Response:
-        """The page itself."""
-        return await self._static.get_response("index.html", request.scope)
+    async def static(self, request: Request, name: str = "index.html") -> Response:
+        """A file of the page."""
+        return await self._static.get_response(name, request.scope)
 
     async def config(self) -> Response:
         """What the page must know about the server."""
