@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2r.annotation import SHADES, annotated, shade
+from p2r.annotation import SHADES, annotated, fitted, framed, shade
 from p2r.errors import InputError
 from p2r.evidence import OUTLINE_COLOURS, box_px, crop_region
 from p2r.figure import GREEN, PALE, RED, WIDTH, figure
@@ -191,12 +191,120 @@ def test_many_and_long_options_wrap() -> None:
     assert (np.asarray(image)[:, -40:] == 255).all()
 
 
-def test_no_outline_or_tag_covers_a_box() -> None:
-    source = grey(1000, 600)
-    box = Box(400, 400, 500, 600, "a sign with a rather long name that needs room")
-    picture = annotated(Lettering([box.label]), source, [box], (1000, 600))
+def shown(source: ImageSource, boxes: list[Box], room: tuple[int, int] = (1000, 800)) -> np.ndarray:
+    letters = Lettering(box.label for box in boxes)
+    return np.asarray(annotated(letters, source, boxes, fitted(source.size, room)))
+
+
+def luminance(color: object) -> float:
+    return float(np.dot(np.asarray(color, float), (0.299, 0.587, 0.114)))
+
+
+@pytest.mark.parametrize("index", range(8))
+@pytest.mark.parametrize("ground", ["its own color", "white", "black"])
+def test_an_outline_is_seen_on_any_ground(index: int, ground: str) -> None:
+    # Across an outline there is both a light and a dark step, on a ground of its very color too.
+    color = {"white": (255, 255, 255), "black": (0, 0, 0)}.get(ground, shade(index))
+    source = ImageSource.open(np.full((600, 800, 3), color, np.uint8))
+    boxes = [Box(10 * i, 10, 10 * i + 5, 15) for i in range(index)] + [Box(500, 500, 700, 800)]
+    pixels = shown(source, boxes, (800, 600))
+    across = [luminance(pixel) for pixel in pixels[390, 380:400]]  # from the outside to the inside
+    assert max(across) - min(across) > 120
+    assert tuple(pixels[390, 394]) == shade(index)
+    assert (pixels[310:470, 405:555] == color).all()
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        Box(400, 400, 500, 600, "a sign with a rather long name that needs room"),
+        Box(0, 0, 30, 30, "a small thing in a corner"),
+        Box(970, 960, 1000, 1000, "a small thing in another corner"),
+        Box(0, 0, 1000, 300, "a wide thing"),
+        Box(300, 0, 400, 1000, "a high thing"),
+        Box(500, 500, 520, 520, "small"),
+    ],
+    ids=["middle", "top-left", "bottom-right", "wide", "high", "small"],
+)
+def test_no_outline_or_tag_covers_a_box(box: Box) -> None:
+    pixels = shown(grey(1000, 600), [box], (1000, 600))
     x0, y0, x1, y1 = box_px(box, (1000, 600))
-    assert (np.asarray(picture)[y0:y1, x0:x1] == 90).all()
+    assert (pixels[y0:y1, x0:x1] == 90).all()
+    assert has(PIL.Image.fromarray(pixels), shade(0))
+
+
+def test_the_tag_of_a_box_that_is_the_whole_image_is_inside() -> None:
+    pixels = shown(grey(1000, 600), [Box(0, 0, 1000, 1000, "all")], (1000, 600))
+    assert has(PIL.Image.fromarray(pixels), shade(0))
+    assert (pixels[100:500, 200:800] == 90).all()
+
+
+def test_no_tag_of_a_crowd_covers_a_box_or_a_tag() -> None:
+    boxes = [
+        Box(400 + 40 * (i % 4), 400 + 60 * (i // 4), 420 + 40 * (i % 4), 430 + 60 * (i // 4), f"thing {i}")
+        for i in range(8)
+    ]
+    pixels = shown(grey(1000, 600), boxes, (1000, 600))
+    for box in boxes:
+        x0, y0, x1, y1 = box_px(box, (1000, 600))
+        assert (pixels[y0:y1, x0:x1] == 90).all()
+    for index in range(8):
+        alone = (shown(grey(1000, 600), [*boxes[:index], boxes[index]]) == shade(index)).all(axis=2).sum()
+        assert (pixels == shade(index)).all(axis=2).sum() > 0.7 * alone
+
+
+def test_an_image_smaller_than_a_tag_has_none() -> None:
+    pixels = np.asarray(annotated(Lettering(["x"]), grey(20, 20), [Box(300, 300, 700, 700, "x")], (20, 20)))
+    assert (pixels[6:14, 6:14] == 90).all()
+
+
+@pytest.mark.parametrize("size", [(20000, 200), (200, 20000), (3000, 40), (40, 3000), (100_000, 8)])
+def test_a_strip_is_cut_into_parts_that_fill_the_room(size: tuple[int, int]) -> None:
+    boxes = [Box(505, 400, 515, 600, "a") if size[0] > size[1] else Box(400, 505, 600, 515, "a")]
+    pixels = shown(grey(*size), boxes, (1400, 900))
+    assert pixels.shape[0] <= 900
+    assert pixels.shape[1] <= 1400
+    assert (pixels == 90).all(axis=2).sum() > 0.3 * 1400 * 900 or max(size) == 100_000
+    assert has(PIL.Image.fromarray(pixels), shade(0))
+
+
+def test_the_parts_of_a_strip_are_in_order() -> None:
+    ramp = np.repeat(np.linspace(0, 240, 8000)[None, :, None], 80, axis=0).repeat(3, axis=2).astype(np.uint8)
+    for pixels in (ramp, ramp.swapaxes(0, 1)):
+        image = shown(ImageSource.open(pixels), [], (1000, 1000))
+        image = image if pixels is ramp else image.swapaxes(0, 1)
+        kept = image[(image[:, :, 0] < 250).all(axis=1)][:, :, 0].astype(int)
+        assert (np.diff(kept, axis=1) >= 0).all()
+        assert (np.diff(kept[:, 0]) >= 0).all()
+        assert kept.min() <= 3
+        assert kept.max() >= 237
+
+
+@pytest.mark.parametrize(
+    ("size", "share"),
+    [
+        ((20000, 200), 0.35),
+        ((200, 20000), 0.35),
+        ((1200, 2000), 0.45),
+        ((40, 40), 0.6),
+        ((3000, 2000), 0.45),
+        ((4000, 1000), 0.6),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_figure_is_not_blank(size: tuple[int, int], share: float, count: int) -> None:
+    source = grey(*size)
+    pixels = np.asarray(figure(source, predicted(source, count), QUESTION))
+    held = (pixels != 255).any(axis=2)[160:-250]  # between the question and the answer
+    assert held.mean() > share
+
+
+def test_a_crop_is_whole_within_its_frame_and_as_large_as_need_be() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (700, 900, 3), np.uint8)
+    source = ImageSource.open(picture)
+    image = np.asarray(framed(Lettering(["1 sign"]), source, (100, 100, 400, 300), "1 sign", 0, (300, 200)))
+    assert (image[32:232, 5:305] == picture[100:300, 100:400]).all()
+    assert has(PIL.Image.fromarray(image), shade(0))
 
 
 def test_tags_do_not_hide_each_other() -> None:

@@ -25,7 +25,7 @@ CORE = [
 ]
 HEAVY = [
     *("torch", "torchvision", "transformers", "trl", "accelerate", "peft", "datasets", "matplotlib"),
-    *("pandas", "fastapi", "starlette", "uvicorn", "gradio", "httpx", "openai", "math_verify", "sympy"),
+    *("pandas", "fastapi", "starlette", "uvicorn", "gradio", "httpx", "openai", "sympy"),
 ]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from p2r.errors import InputError, MissingExtraError, ModelError, P2RError
+from p2r.text import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +65,10 @@ class Finding:
     detail: str
     cure: str = ""
     of_model: bool = False
+
+    def __post_init__(self) -> None:
+        for part in ("name", "detail", "cure"):
+            object.__setattr__(self, part, without_secrets(getattr(self, part)))
 
 
 def look_at_installation() -> Iterator[Finding]:

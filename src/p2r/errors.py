@@ -10,13 +10,18 @@ from __future__ import annotations
 import json
 from typing import Literal
 
+from p2r.text import encodable, without_secrets
+
 ModelErrorKind = Literal[
     "unreachable", "timeout", "rejected", "overloaded", "server", "invalid_reply", "internal"
 ]
 
 
 class P2RError(Exception):
-    """The base of every error raised on purpose; its text is one readable line."""
+    """The base of every error raised on purpose; its text is one readable line, without passwords of URLs."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_secrets(encodable(message)))
 
 
 class InputError(P2RError, ValueError):

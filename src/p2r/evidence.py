@@ -146,7 +146,8 @@ def plain_overview(source: ImageSource, settings: Settings) -> Picture:
     Raises:
         InputError: the picture is damaged, or does not fit into the model's context.
     """
-    return source.overview(plan_pixels(source.size, (), settings.budget).overview)
+    size = plan_pixels(source.size, (), settings.budget).overview
+    return source.overview(size, stretch=settings.stretch_depth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +199,14 @@ def build_evidences(
         InputError: as `build_evidence`, for any of them.
     """
     plans = [_plan(source.size, boxes, settings) for boxes in lists]
-    # Before the crops: pixels that the overview decodes are kept for them.
+    # Before the crops: pixels that the overview decodes may be kept for them.
     overviews = {} if overview is None else {overview.size: overview}
     for size in (plan.pixels.overview for plan in plans):
         if size not in overviews:
-            overviews[size] = source.overview(size)
+            overviews[size] = source.overview(size, stretch=settings.stretch_depth)
     cuts = list(dict.fromkeys(cut for plan in plans for cut in plan.cuts))
-    pictures = source.regions([region for region, _ in cuts], [size for _, size in cuts])
+    rects, sizes = [region for region, _ in cuts], [size for _, size in cuts]
+    pictures = source.regions(rects, sizes, stretch=settings.stretch_depth)
     cut_out = dict(zip(cuts, pictures, strict=True))
     return [
         Evidence(
@@ -213,7 +215,7 @@ def build_evidences(
                 Crop(cut_out[cut], box, cut[0], OUTLINE_COLOURS[index % len(OUTLINE_COLOURS)][0])
                 for index, (box, cut) in enumerate(zip(plan.boxes, plan.cuts, strict=True))
             ),
-            plan.pixels.notes,
+            (*source.notes, *plan.pixels.notes),
         )
         for boxes, plan in zip(lists, plans, strict=True)
     ]

@@ -5,6 +5,7 @@ It is drawn from the original at a size for people; what the models saw is small
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import PIL.ExifTags
 import PIL.Image
 
-from p2r.annotation import annotated, framed
+from p2r.annotation import FRAME, HEAD, annotated, fitted, framed, inscribed
 from p2r.errors import InputError
 from p2r.lettering import RGB, Lettering, clean, rounded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from p2r.images import ImageSource
@@ -37,7 +38,9 @@ WIDTH = 1600
 MARGIN = 56
 GAP = 28
 INNER = WIDTH - 2 * MARGIN
-MAX_HEIGHT = 860  # of the overview
+MAX_HEIGHT = 1000  # of the overview and the crops
+MIN_CROP = 40  # the least side of a crop's place
+MIN_SHOWN = 400 * 300  # pixels to which a small crop is enlarged, where there is room
 CHIP = 44
 PANEL = 28
 
@@ -94,7 +97,7 @@ def figure(
     letters = Lettering(texts)
     blocks = [
         _heading(letters, question, prediction, gold),
-        _pictures(letters, source, prediction),
+        _images(letters, source, prediction),
         _verdict(letters, question, prediction, gold),
         _footer(letters, prediction),
     ]
@@ -105,7 +108,9 @@ def figure(
         exif = PIL.Image.Exif()
         exif[PIL.ExifTags.Base.Software] = MADE_BY
         try:
-            image.save(path, exif=exif, **FORMATS[path.suffix.lower()])
+            partial = path.with_name(f".{path.stem}.part{path.suffix}")
+            image.save(partial, exif=exif, **FORMATS[path.suffix.lower()])
+            partial.replace(path)  # of a link the link, not what it leads to
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     return image
@@ -197,52 +202,71 @@ def _chip_colours(letter: str, answer: str | None, gold: str | None) -> tuple[RG
     return PALE, INK
 
 
-# --- pictures --------------------------------------------------------------------------------------------
+# --- images ----------------------------------------------------------------------------------------------
 
 
-def _pictures(letters: Lettering, source: ImageSource, prediction: Prediction) -> _Block:
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Sizes of the overview and of the crops (without their frames), and how the crops stand."""
+
+    overview: tuple[int, int]
+    crops: list[tuple[int, int]]
+    columns: int
+    beside: bool  # the overview, or below it
+
+    score: float  # larger is better
+
+
+def _images(letters: Lettering, source: ImageSource, prediction: Prediction) -> _Block:
     regions = prediction.crops_px
-    shape = source.width / source.height
-    shapes = [(x1 - x0) / (y1 - y0) for x0, y0, x1, y1 in regions]
-
-    def overview(size: tuple[int, int]) -> _Block:
-        return _picture(annotated(letters, source, prediction.boxes, size))
-
-    def crops(width: int, height: int) -> list[_Block]:
-        sizes = [_fitted(each, width, height) for each in shapes]
-        return [
-            _picture(framed(letters, source, region, index, size))
-            for index, (region, size) in enumerate(zip(regions, sizes, strict=True))
-        ]
-
-    count = len(regions)
-    if not count:
-        return overview(_fitted(shape, INNER, MAX_HEIGHT))
-    if shape > 2.4:  # wide: the crops below, in a row
-        width = (INNER - GAP * (count - 1)) // max(2, count)
-        return _column([overview(_fitted(shape, INNER, MAX_HEIGHT)), _row(crops(width, 360))])
-    if shape < 0.5:  # tall: the crops beside, in a row
-        size = _fitted(shape, INNER // 3, MAX_HEIGHT)
-        return _row([overview(size), *crops((INNER - size[0] - GAP * count) // count, size[1])])
-    # Otherwise beside, in a column as high as the overview; together they fill the width.
-    share = 0.6 if count == 1 else 1 / count
-    spare = GAP * (count - 1) / count
-    height = int((INNER - GAP + spare * max(shapes)) / (shape + share * max(shapes)))
-    size = _fitted(shape, INNER, min(height, MAX_HEIGHT))
-    return _row([overview(size), _column(crops(INNER // 2, int(share * size[1] - spare)))])
+    if not regions:
+        size = fitted(source.size, (INNER, MAX_HEIGHT))
+        return _image(annotated(letters, source, prediction.boxes, size))
+    layout = _layout(source.size, [(x1 - x0, y1 - y0) for x0, y0, x1, y1 in regions])
+    overview = _image(annotated(letters, source, prediction.boxes, layout.overview))
+    crops = [
+        _image(framed(letters, source, region, _title(prediction, index), index, size))
+        for index, (region, size) in enumerate(zip(regions, layout.crops, strict=True))
+    ]
+    step = layout.columns
+    grid = _column([_row(crops[at : at + step]) for at in range(0, len(crops), step)])
+    return _row([overview, grid]) if layout.beside else _column([overview, grid])
 
 
-def _picture(picture: PIL.Image.Image) -> _Block:
+def _title(prediction: Prediction, index: int) -> str:
+    label = prediction.boxes[index].label if index < len(prediction.boxes) else ""
+    return f"{index + 1} {clean(label)}".strip()
+
+
+def _layout(size: tuple[int, int], regions: Sequence[tuple[int, int]]) -> _Layout:
+    # All ways to set the crops beside or below an overview of some height are tried. Better is what shows
+    # everything larger, the overview above all, and the crops up to their own size.
+    wanted = [max(MIN_SHOWN, width * height) for width, height in regions]
+    found: list[_Layout] = []
+    for height in range(120, MAX_HEIGHT + 1, 20):
+        overview = fitted(size, (INNER, height))
+        room_beside = (INNER - overview[0] - GAP, overview[1])
+        room_below = (INNER, MAX_HEIGHT - overview[1] - GAP)
+        for beside, room in ((True, room_beside), (False, room_below)):
+            for columns in range(1, len(regions) + 1):
+                rows = -(-len(regions) // columns)
+                across = (room[0] - GAP * (columns - 1)) // columns - 2 * FRAME
+                down = (room[1] - GAP * (rows - 1)) // rows - FRAME - HEAD
+                if min(across, down) < MIN_CROP:
+                    continue
+                crops = [inscribed(region, (across, down)) for region in regions]
+                areas = [min(most, crop[0] * crop[1]) for most, crop in zip(wanted, crops, strict=True)]
+                score = 2 * math.log(overview[0] * overview[1])
+                score += sum(map(math.log, areas)) / len(areas)
+                found.append(_Layout(overview, crops, columns, beside, score))
+    return max(found, key=lambda layout: layout.score)
+
+
+def _image(drawn: PIL.Image.Image) -> _Block:
     def draw(image: PIL.Image.Image, x: int, y: int) -> None:
-        image.paste(picture, (x, y))
+        image.paste(drawn, (x, y))
 
-    return _Block(*picture.size, draw)
-
-
-def _fitted(shape: float, width: int, height: int) -> tuple[int, int]:
-    # The largest size within width × height of a shape (width over height); thin ones keep 40 pixels.
-    across, down = min(width, round(height * shape)), min(height, round(width / shape))
-    return max(40, across), max(40, down)
+    return _Block(*drawn.size, draw)
 
 
 # --- answer, thinking, cost ------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import fnmatch
 import io
 import json
 import os
@@ -52,7 +53,7 @@ class Journal:
         Raises:
             InputError: the disk is full or failed; the file still ends with its last whole line.
         """
-        line = memoryview(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        line = memoryview(encode_json(record) + b"\n")
         try:
             written = 0
             while written < len(line):
@@ -131,6 +132,26 @@ class FolderLock:
         os.close(self._file)
 
 
+def claim(folder: Path, marker: str, names: Iterable[str]) -> None:
+    """Refuse a folder that holds something else under a name that will be written; nothing is made.
+
+    Args:
+        folder: where something is begun, or continued.
+        marker: the file that is written first; where it is, its writer looks at what it holds.
+        names: what else will be written, as globs.
+
+    Raises:
+        InputError: names what is in the way.
+    """
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []  # dangling links too
+    if marker not in there:
+        for name in there:
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in names):
+                raise InputError(
+                    f"{folder} holds {name}, and no {marker} that says it is ours; give another folder"
+                )
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole records of a file of JSON lines, without mending it; empty when there is no file.
 
@@ -158,9 +179,23 @@ def write_json(path: Path, data: object) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    body = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_file(path, encode_json(data, indent=2) + b"\n")
+
+
+def encode_json(data: object, *, indent: int | None = None) -> bytes:
+    """JSON in UTF-8; half of a character, as in some file names, is escaped and can be read back."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=indent)
+    return text.encode(errors="backslashreplace")
+
+
+def write_file(path: Path, body: bytes | str) -> None:
+    """Write a file in one step: a reader sees the old one or the new one, never half of it.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     try:
-        _replace(path, body.encode())
+        _replace(path, body.encode(errors="backslashreplace") if isinstance(body, str) else body)
     except OSError as error:
         raise _refused(path, error) from error
 

@@ -197,6 +197,7 @@ class P2R:
         question, mode, prompts = run.question, run.known.mode, self.settings.prompts
         with run.timed("image"):
             look = await self.look(question)
+        run.note(*look.source.notes)
         if mode == "direct":
             messages = direct_messages(prompts, question, look.overview)
         else:

@@ -16,7 +16,7 @@ from p2r.errors import InputError
 from p2r.models.options import split_spec
 from p2r.models.source import locate
 
-PACKAGES = ("torch", "transformers", "vllm", "openai", "pyvips", "pillow", "numpy", "math-verify", "datasets")
+PACKAGES = ("torch", "transformers", "vllm", "openai", "pyvips", "pillow", "numpy", "datasets")
 _SAMPLE_BYTES = 1 << 20
 
 

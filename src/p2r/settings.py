@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field
 
 from p2r.changes import checked, merged
 from p2r.errors import InputError, file_problem
+from p2r.journal import write_json
 from p2r.models.options import ModelOptions
 from p2r.prompts import PromptPack
 from p2r.types import BoxFormat  # noqa: TC001  (pydantic reads the annotation)
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 SETTINGS_FILE = "p2r.json"
 # Younger than old results: at their defaults they are left out, so that those keep their digests.
-_YOUNGER = ("options", "box_format")
+_YOUNGER = ("options", "box_format", "stretch_depth")
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
@@ -96,6 +97,8 @@ class Settings:
         geometry, budget, max_tokens, prompts, options: see their classes.
         box_format: how the perceiver writes a box. `qwen3`: x first, 0–1000. `pixels`: x first, pixels of
             the overview as it is sent. `gemini`: y first, 0–1000. `unit`: x first, 0–1.
+        stretch_depth: images of 16 bits a sample that use less than a quarter of that range (microscopes,
+            satellites, thermal cameras) are stretched to all of it.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -106,12 +109,13 @@ class Settings:
     prompts: PromptPack = field(default_factory=PromptPack)
     options: ModelOptions = field(default_factory=ModelOptions)
     box_format: BoxFormat = "qwen3"
+    stretch_depth: bool = True
 
     @property
     def digest(self) -> str:
         """Twelve hex digits over all settings; equal digests mean equal inputs for equal questions."""
         canonical = json.dumps(self.canonical(), sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        return hashlib.sha256(canonical.encode(errors="backslashreplace")).hexdigest()[:12]
 
     def canonical(self) -> dict[str, Any]:
         """What the digest is over: plain data with the prompt as it is worded for the box format.
@@ -131,8 +135,7 @@ class Settings:
 
     def save(self, folder: Path) -> None:
         """Write `p2r.json` into a checkpoint folder."""
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
-        (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
+        write_json(folder / SETTINGS_FILE, self.to_dict())
 
     @classmethod
     def load(cls, path: Path) -> Settings:

@@ -2,6 +2,7 @@
 
 Boxes are `(x0, y0, x1, y1)` in 0–1000, origin top left, relative to the picture's width and height.
 Rectangles in pixels carry `_px` in their name and are half-open: `x1` and `y1` are outside.
+Texts of questions, samples and boxes can be written anywhere (`p2r.text.encodable`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from p2r.errors import InputError
+from p2r.text import encodable
 
 if TYPE_CHECKING:
     from p2r.images import ImageInput, Picture
@@ -43,6 +45,7 @@ class Box:
     label: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "label", encodable(self.label))
         # Written so that NaN fails too.
         if not (0 <= self.x0 < self.x1 <= 1000 and 0 <= self.y0 < self.y1 <= 1000):
             raise InputError(f"box {self.as_tuple()} is not x0 < x1, y0 < y1 within 0–1000")
@@ -96,7 +99,9 @@ class Question:
     def __post_init__(self) -> None:
         if not self.text.strip():
             raise InputError("the question is empty")
-        choices = tuple(choice.strip() for choice in self.choices)
+        choices = tuple(encodable(choice.strip()) for choice in self.choices)
+        object.__setattr__(self, "text", encodable(self.text))
+        object.__setattr__(self, "id", encodable(self.id))
         object.__setattr__(self, "choices", choices)
         if choices:
             self._check_choices(choices)
@@ -145,6 +150,11 @@ class Sample:
     category: str = ""
     aliases: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "answer", encodable(self.answer))
+        object.__setattr__(self, "category", encodable(self.category))
+        object.__setattr__(self, "aliases", tuple(map(encodable, self.aliases)))
+
 
 @dataclass(frozen=True, slots=True)
 class Perception:
@@ -166,6 +176,10 @@ class Perception:
     text: str = ""
     repeats: tuple[Box, ...] = ()
     warning: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dropped", tuple(map(encodable, self.dropped)))
+        object.__setattr__(self, "text", encodable(self.text))
 
 
 @dataclass(frozen=True, slots=True)

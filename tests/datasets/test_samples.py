@@ -215,7 +215,7 @@ def test_a_file_that_cannot_be_read(folder: Path) -> None:
     with pytest.raises(InputError, match="the file is empty"):
         read_samples(write(folder, ""))
     (folder / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"binary\.jsonl: it is not a text file"):
+    with pytest.raises(InputError, match=r"binary\.jsonl, line 1: it is not a text file"):
         read_samples(folder / "binary.jsonl")
     with pytest.raises(InputError, match="it is a folder, not a file"):
         read_samples(folder)

@@ -178,9 +178,7 @@ def test_extreme_shapes(size: tuple[int, int], kind: str) -> None:
 def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     text = tmp_path / "notes.jpg"
     text.write_text("I am no picture, whatever my name says.")
-    assert (
-        refusal(text) == f"{text}: not a picture in a known format (JPEG, PNG, WebP, TIFF, GIF, AVIF or BMP)"
-    )
+    assert refusal(text) == f"{text}: this is a text file: give the image itself"
     empty = tmp_path / "empty.png"
     empty.touch()
     assert refusal(empty) == f"{empty}: the file is empty (0 bytes)"
@@ -299,23 +297,6 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     assert "bytes are more than the limit of 1,000" in refusal(path, Limits(max_bytes=1000))
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"<svg xmlns='http://www.w3.org/2000/svg' width='10' height='10'></svg>",
-        b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg' width='10' height='10'></svg>",
-        b"%PDF-1.4 ...",
-        b"P6 4 4 255 " + bytes(48),
-        b"push graphic-context\nviewbox 0 0 1 1\n",
-        b"1 2 3\n4 5 6\n",
-        b"\x08\xf2\xa6\xb6" + bytes(100),
-    ],
-    ids=["svg", "xml-svg", "pdf", "ppm", "mvg", "csv", "vips"],
-)
-def test_formats_that_are_not_for_strangers(data: bytes) -> None:
-    assert "not a picture in a known format" in refusal(data)
-
-
 def test_other_loaders_are_blocked_in_the_whole_process(tmp_path: Path) -> None:
     svg = b"<svg xmlns='http://www.w3.org/2000/svg' width='10' height='10'></svg>"
     with pytest.raises(pyvips.Error, match="blocked"):
@@ -324,11 +305,6 @@ def test_other_loaders_are_blocked_in_the_whole_process(tmp_path: Path) -> None:
     table.write_text("1,2\n3,4\n")
     with pytest.raises(pyvips.Error):
         pyvips.Image.new_from_file(str(table))
-
-
-def test_samples_without_a_known_range_are_refused() -> None:
-    assert "samples of type float: save it with 8 or 16 bits" in refusal(encoded(GREY.convert("F"), "TIFF"))
-    assert "samples of type" in refusal(encoded(GREY.convert("I"), "TIFF"))
 
 
 @settings(deadline=None)

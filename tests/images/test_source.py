@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import gc
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2r.errors import InputError
-from p2r.images import ImageSource, Limits, Picture, decoders, encode_all, kept
+from p2r.images import ImageSource, Limits, Picture, decoders, encode_all
 from p2r.images._vips import from_array
+from p2r.images.memory import kept
 from pictures import difference, encoded, smooth
 
 if TYPE_CHECKING:
@@ -173,27 +173,12 @@ def test_pixels_are_not_kept_for_a_small_overview(tmp_path: Path) -> None:
 
 
 def test_kept_pixels_are_given_back_with_their_source() -> None:
-    gc.collect()
-    before = kept.room.free
+    before = kept.held
     source = ImageSource.open(encoded(smooth(640, 480), "PNG"))
     source.overview((512, 384))
-    assert kept.room.free == before - 640 * 480 * 3
+    assert kept.held == before + 640 * 480 * 3
     del source
-    gc.collect()
-    assert kept.room.free == before
-
-
-@pytest.mark.parametrize("size", [(512, 384), (640, 480), (608, 704), (33, 480), (1280, 961)])
-@pytest.mark.parametrize("source_size", [(640, 480), (500, 1999), (1333, 77)])
-def test_what_is_resized_while_it_is_decoded_is_the_same(
-    size: tuple[int, int], source_size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (source_size[1], source_size[0], 3), np.uint8)
-    data = encoded(noise, "PNG", compress_level=1)
-    as_it_comes = ImageSource.open(data).overview(size).pixels
-    monkeypatch.setattr(kept, "MAX_BYTES_EACH", 1000)
-    # libvips rounds differently where the pieces of a picture meet.
-    assert difference(ImageSource.open(data).overview(size).pixels, as_it_comes) <= 2
+    assert kept.held == before
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
@@ -204,69 +189,24 @@ def test_no_regions_are_no_pictures_whether_pixels_are_kept_or_not(kind: str) ->
     assert source.regions([], []) == []
 
 
-def test_memory_is_used_again_once_nobody_refers_to_it() -> None:
-    room = kept._Room(10_000)
-    first = room.take(3000)
-    second = room.take(2500)
-    assert first is not None
-    assert second is not None
-    assert room.take(5000) is None, "5,500 of 10,000 bytes are taken"
-    place, view = first.ctypes.data, first.view(np.uint16).reshape(30, 50)[3:]
-    del first
-    assert room.free == 4500, "a view still refers to it"
-    del view
-    assert room.free == 7500
-    small, large = room.take(1400), room.take(2000)
-    assert small is not None
-    assert large is not None
-    assert small.ctypes.data != place, "more than twice as much would lie idle"
-    assert (large.ctypes.data, large.size) == (place, 2000)
-
-
-def test_only_the_last_memory_waits_to_be_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "MAX_SPARE_BYTES", 5000)
-    room = kept._Room(10_000)
-    lent = [room.take(size) for size in (2000, 2100, 2200)]
-    while lent:
-        del lent[0]
-    assert [spare.size for spare in room._spare] == [2100, 2200]
-
-
-def test_when_no_room_is_left_pictures_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "MAX_BYTES_EACH", 1000)
+def test_when_no_room_is_left_images_are_read_again() -> None:
     source = ImageSource.open(encoded(smooth(640, 480), "PNG"))
-    source.overview((512, 384))
-    crops = source.regions([(0, 0, 32, 32), (600, 400, 632, 432)], [(32, 32)] * 2)
+    room = kept.try_reserve(kept.most - kept.held)
+    assert room is not None
+    with room:
+        source.overview((512, 384))
+        crops = source.regions([(0, 0, 32, 32), (600, 400, 632, 432)], [(32, 32)] * 2)
     assert (crops[1].pixels == smooth(640, 480)[400:432, 600:632]).all()
 
 
-def test_a_pyramid_is_read_at_the_level_that_is_needed(tmp_path: Path) -> None:
-    # The half-size page is red, so that it shows where the pixels come from.
-    red = np.zeros((300, 400, 3), np.uint8)
-    red[:, :, 0] = 255
-    pages = [PIL.Image.fromarray(smooth(800, 600)), PIL.Image.fromarray(red)]
-    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
-    source = ImageSource.open(data)
-    assert (source.overview((400, 300)).pixels == red).all()
-    assert (source.overview((200, 150)).pixels == (255, 0, 0)).all()
-    assert (source.region((0, 0, 400, 400), (100, 100)).pixels == (255, 0, 0)).all()
-    assert difference(source.overview((800, 600)).pixels, smooth(800, 600)) == 0
-    assert difference(source.region((0, 0, 400, 400), (400, 400)).pixels, smooth(800, 600)[:400, :400]) == 0
-
-
-def test_sub_directories_are_levels_too(tmp_path: Path) -> None:
-    path = tiff(
-        smooth(1024, 768), tmp_path / "p.tif", tile=True, pyramid=True, subifd=True, compression="deflate"
-    )
+@pytest.mark.parametrize("subifd", [False, True])
+def test_the_pyramids_of_libvips_have_levels(tmp_path: Path, subifd: bool) -> None:
+    options = {"tile": True, "tile_width": 128, "tile_height": 128, "compression": "deflate"}
+    path = tiff(smooth(1024, 768), tmp_path / "p.tif", pyramid=True, subifd=subifd, **options)
     source = ImageSource.open(path)
-    assert len(source._reader._levels) > 2
+    assert [level.width for level in source._reader._levels] == [1024, 512, 256, 128]
+    assert source.notes == ()
     assert difference(source.overview((256, 192)).pixels, smooth(256, 192)) <= 4
-
-
-def test_the_pages_of_a_document_are_no_pyramid() -> None:
-    second = PIL.Image.new("RGB", (500, 100), "red")
-    data = encoded(PIL.Image.fromarray(smooth(800, 600)), "TIFF", save_all=True, append_images=[second])
-    assert difference(ImageSource.open(data).overview((80, 60)).pixels, smooth(80, 60)) <= 5
 
 
 def test_a_region_of_a_tiled_file_reads_only_its_tiles(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_a_browser_shows_it(browser, page, tmp_path, theme, width):
     tab.keyboard.press("Enter")
     group = tab.locator(".group")
     assert group.locator(".rollout").count() == 4
-    assert group.locator(".rollout .picture rect.gold").count() >= 4
+    assert group.locator(".rollout .picture .gold").count() >= 4
     assert group.locator(".picture img").first.evaluate("image => image.naturalWidth") > 0
     assert "alert(1)" in group.locator(".trouble").inner_text()
     tab.get_by_label("Phase", exact=True).select_option("1")

@@ -58,7 +58,7 @@ def test_beyond_the_queue_requests_are_sent_away_and_it_recovers_at_once() -> No
     model = Gate()
     with ThreadPoolExecutor(5) as pool, LiveServer(model, concurrency=2, queue=3) as server:
         waiting = asked(pool, server, 5)
-        wait_until(lambda: server.app.state.admission.accepted == 5)
+        wait_until(lambda: server.app.state.admission.queued == 3)
         wait_until(lambda: model.in_flight == 2)
         reply = server.ask(THINK)
         refused(reply, 429, code="queue_full")

@@ -197,5 +197,39 @@ def test_too_many_bytes_compressed_ones_and_errors_are_refused() -> None:
 
 
 def test_public_addresses_are_public() -> None:
-    assert all(map(is_public, [PUBLIC, "8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8"]))
+    assert all(
+        map(is_public, [PUBLIC, "8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"])
+    )
     assert not is_public("no address")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("fec0::1", "feff::1", "fc00::1", "fe80::1%eth0", "ff0e::1", "::", "::1", "5f00::1", "100::1"),
+        *("2001:db8::1", "3fff::1", "2001:2::1", "2001:10::1", "2001:0:7f00:1::", "2002:808:808::1"),
+        *("64:ff9b::10.0.0.1", "64:ff9b:1::8.8.8.8", "::ffff:10.0.0.1", "::8.8.8.8", "::ffff:0:8.8.8.8"),
+        *("2a00:1450:4001::5efe:10.0.0.1", "2a00:1450:4001::200:5efe:10.0.0.1", "4000::1"),
+        *("192.88.99.1", "192.0.0.9", "198.18.0.1", "198.51.100.1", "100.64.0.1", "240.0.0.1", "224.0.0.1"),
+        *("0.0.0.0", "255.255.255.255", "169.254.169.254"),
+    ],
+)
+def test_special_addresses_are_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+def test_the_caller_hears_of_the_bytes_and_may_end_the_fetch() -> None:
+    heard: list[int] = []
+
+    def on_bytes(count: int) -> None:
+        heard.append(count)
+        if count > 5_000:
+            raise RuntimeError("no memory")
+
+    web = Web({"one.example": [PUBLIC]}, lambda _: found(b"x" * 20_000))
+    fetcher = PictureFetcher(
+        ["one.example"], 10**6, resolver=web.resolve, transport=httpx.MockTransport(web.handle)
+    )
+    with pytest.raises(RuntimeError, match="no memory"):
+        asyncio.run(fetcher.fetch("http://one.example/", on_bytes))
+    assert heard == [1_000, 2_000, 3_000, 4_000, 5_000, 6_000]

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 COMMAND = [sys.executable, "-m", "p2r", "serve", "--port", "0", "--no-ui"]
 
 
-def test_it_serves_and_on_ctrl_c_says_so_and_finishes_what_it_accepted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGHUP])
+def test_it_serves_and_on_a_signal_says_so_and_finishes_what_it_accepted(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
     log = tmp_path / "log"
     keys = tmp_path / "keys"
     keys.write_text(KEY)
@@ -49,7 +52,7 @@ def test_it_serves_and_on_ctrl_c_says_so_and_finishes_what_it_accepted(tmp_path:
                 wait_until(lambda: len(behind.requests) == 2, 60)
                 # What is printed for people is the port that was taken.
                 assert f"the base URL of clients is http://127.0.0.1:{port}/v1" in log.read_text()
-                process.send_signal(signal.SIGINT)
+                process.send_signal(sent)
                 wait_until(lambda: "stopping: up to 30 s for 1 request;" in log.read_text(), 0.9)
                 assert not asked.done()
                 answered = asked.result()

@@ -31,6 +31,7 @@ from p2r.cli.options import (
 from p2r.errors import InputError, P2RError
 from p2r.models import DEFAULT_MODEL
 from p2r.nano import NAMES
+from p2r.text import without_secrets
 from p2r.types import AnswerType, Mode, Prediction, Question
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def answer(
             prediction = run(_predict(asked, model, reasoner, chosen, mode, quiet=json_output))
         except P2RError as error:
             if json_output:
-                _print_json(Prediction("", mode, "failed", model=model, error=str(error)))
+                _print_json(Prediction("", mode, "failed", model=without_secrets(model), error=str(error)))
             raise
         if json_output:
             _print_json(prediction)
@@ -174,7 +175,7 @@ async def _predict(
 
     from p2r.pipeline import P2R
 
-    with stderr(quiet=quiet).status(f"loading {model} …") as status:
+    with stderr(quiet=quiet).status(f"loading {without_secrets(model)} …") as status:
         # In a thread, so that an interrupt need not wait for the weights.
         start_s = time.perf_counter()
         opened = await asyncio.to_thread(P2R, model, reasoner=reasoner, settings=settings)

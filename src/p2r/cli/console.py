@@ -13,6 +13,7 @@ import typer
 
 from p2r.cli.interrupt import GRACE_S, stoppable
 from p2r.errors import ModelError, P2RError
+from p2r.text import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -54,7 +55,7 @@ def say(kind: str, style: str, message: str) -> None:
     """One line on stderr: `kind: message`. Markup in the message is not interpreted, nothing is wrapped."""
     from rich.text import Text
 
-    line = Text.assemble((f"{kind}: ", style), printable(message))
+    line = Text.assemble((f"{kind}: ", style), printable(without_secrets(message)))
     stderr().print(line, soft_wrap=True)
 
 
@@ -107,7 +108,8 @@ def _logging(verbose: int) -> Iterator[None]:
         """Prints through the one console, so that a spinner is not written into."""
 
         def emit(self, record: logging.LogRecord) -> None:
-            stderr().print(Text(printable(self.format(record)), style="dim"), soft_wrap=True)
+            line = printable(without_secrets(self.format(record)))
+            stderr().print(Text(line, style="dim"), soft_wrap=True)
 
     handler = Lines()
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,23 +78,26 @@ def data(
     with readable_errors(debug=debug, verbose=verbose, afterwards="the same command continues"):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        from p2r.datasets.p2r10k.build import Plan, build
+        from p2r.datasets.p2r10k import build as building
         from p2r.datasets.p2r10k.report import report_of
         from p2r.datasets.p2r10k.sources import SOURCES
-        from p2r.journal import write_json
+        from p2r.journal import FolderLock, write_json
 
         counts = _counts(name, n)
         check_folder(out)
+        building.check_folder(out)
         places = dict(_pairs(from_, "--from", list(SOURCES)))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = stderr()
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            references = [_reference(asked, out, bar) for asked in against]
+            with FolderLock(out) if against else nullcontext():
+                references = [_reference(asked, out, bar) for asked in against]
             tasks = {source: bar.add_task(source, total=count) for source, count in counts.items()}
-            plan = Plan(counts, out, places, seed, references, drop_overlap)
-            drawn = build(plan, lambda source, kept: bar.advance(tasks[source], int(kept)))
+            plan = building.Plan(counts, out, places, seed, references, drop_overlap)
+            drawn = building.build(plan, lambda source, kept: bar.advance(tasks[source], int(kept)))
         report = report_of(plan, drawn)
-        write_json(out / "report.json", report)
+        with FolderLock(out, wait=True):
+            write_json(out / "report.json", report)
         if json_output:
             typer.echo(json.dumps(report, ensure_ascii=False))
         else:

@@ -23,6 +23,7 @@ from p2r.cli.options import (
 )
 from p2r.errors import InputError
 from p2r.models import DEFAULT_MODEL
+from p2r.text import without_secrets
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -75,11 +76,15 @@ async def _ask(model: str, reasoner: str | None, out: Path) -> list[_Show]:
     import asyncio
 
     from p2r.datasets.samples import read_samples
+    from p2r.figure import check_path
     from p2r.pipeline import P2R
 
     samples = read_samples(FOLDER / "samples.jsonl")
+    for file in (out / f"{sample.question.id}.png" for sample in samples):
+        if file.exists() or file.is_symlink():
+            check_path(file)
     shows, figures = [], []
-    with stderr().status(f"loading {model} …") as status:
+    with stderr().status(f"loading {without_secrets(model)} …") as status:
         opened = await asyncio.to_thread(P2R, model, reasoner=reasoner)
         async with opened as p2r:
             for number, sample in enumerate(samples, 1):

@@ -18,6 +18,7 @@ from p2r.cli.options import (
     examples,
     settings_changes,
 )
+from p2r.text import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,5 +77,5 @@ def _look(
 
     yield from look_at_installation()
     for spec in models:
-        tell(f"asking {spec}")
+        tell(f"asking {without_secrets(spec)}")
         yield from asyncio.run(look_at_model(spec, changed(settings_of(spec))))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from p2r import __version__
 from p2r.errors import InputError, file_problem
+from p2r.text import without_secrets
 
 if TYPE_CHECKING:
     from p2r.images import ImageSource, Limits
@@ -106,7 +107,7 @@ def _fetched(url: str, limits: Limits) -> tuple[str, bytes]:
         # A URLError has its cause as its reason.
         cause = getattr(error, "reason", None) or error
         problem = file_problem(cause) if isinstance(cause, OSError) else str(cause) or type(cause).__name__
-        raise InputError(f"{_without_password(url)}: cannot be fetched: {problem}") from error
+        raise InputError(f"{url}: cannot be fetched: {problem}") from error
     if len(data) > limits.max_bytes:
         raise InputError(f"{name}: more than the limit of {limits.max_bytes:,} bytes")
     return f"{name} ({kind})" if kind else name, data
@@ -125,10 +126,4 @@ def _request(url: str) -> tuple[str, urllib.request.Request]:
     if at:
         key = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
         request.add_unredirected_header("Authorization", f"Basic {key}")
-    return _without_password(url), request
-
-
-def _without_password(url: str) -> str:
-    scheme, slashes, rest = url.partition("//")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"
+    return without_secrets(url), request

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ import typer
 from p2r.cli.console import readable_errors, say, stderr
 from p2r.cli.options import DebugOption, VerboseOption, as_path, check_folder, examples
 from p2r.errors import InputError, file_problem
+from p2r.journal import write_file
 
 MADE_BY = '<meta name="generator" content="perceive-to-reason">'
 
@@ -64,10 +64,10 @@ def report(
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="no report was written"):
         runs = [run, second] if second else [run]
-        if out:
-            _check_writable(out)
-        elif run.is_dir() and not os.access(run, os.W_OK):
-            raise InputError(f"{run}: no permission to write there; give --out FILE.html")
+        name = f"report-against-{second.resolve().name}.html" if second else "report.html"
+        target = out or run / name
+        if out or run.is_dir():
+            _check_writable(target)
         from p2r.training.folder import is_training_run
 
         training = [folder for folder in runs if is_training_run(folder)]
@@ -81,13 +81,8 @@ def report(
                 status.update(f"images: {done} of {total}")
 
             page = (_of_training if training else _of_evaluation)(runs, data, on_picture)
-        name = f"report-against-{second.resolve().name}.html" if second else "report.html"
-        target = out or run / name
-        try:
-            target.write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"cannot write {target}: {file_problem(error)}") from error
-        say("report", "dim", f"{target} ({len(page.encode()) / 1e6:.1f} MB)")
+        write_file(target, page)
+        say("report", "dim", f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
 
 
 def _check_writable(target: Path) -> None:

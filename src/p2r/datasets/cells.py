@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import binascii
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import pybase64
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from p2r.images import ImageInput
 
+_NO_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of other bytes
+
 
 def text(row: Mapping[str, Any], column: str) -> str:
     """A cell that holds a text or a number, stripped, never empty."""
@@ -27,13 +30,16 @@ def text(row: Mapping[str, Any], column: str) -> str:
         value = int(value)
     if value is None or isinstance(value, bool | list | dict) or not str(value).strip():
         raise InputError(f"column {column!r}: expected a text, found {_shown(value)}")
-    return str(value).strip()
+    return optional_text({column: value}, column)
 
 
 def optional_text(row: Mapping[str, Any], column: str) -> str:
     """A cell that may be missing or empty."""
     value = row.get(column)
-    return "" if value is None else str(value).strip()
+    written = "" if value is None else str(value).strip()
+    if _NO_UTF8.search(written):
+        raise InputError(f"column {column!r}: it holds bytes that are not UTF-8")
+    return written
 
 
 def letter(row: Mapping[str, Any], column: str, choices: Sequence[str]) -> str:

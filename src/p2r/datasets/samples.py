@@ -19,6 +19,7 @@ from p2r.errors import InputError, file_problem
 from p2r.parsing.answers import read_option
 from p2r.parsing.options import split_options
 from p2r.scoring.number import Quantity, read_quantity
+from p2r.text import encodable
 from p2r.types import AnswerType, Box, Question, Sample
 
 if TYPE_CHECKING:
@@ -27,24 +28,27 @@ if TYPE_CHECKING:
 
 def _text(value: object) -> object:
     # A number is as good as its text; true and false are not.
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return encodable(value) if isinstance(value, str) else value
 
 
 _Text = Annotated[str, BeforeValidator(_text)]
+_Words = Annotated[str, BeforeValidator(lambda value: encodable(value) if isinstance(value, str) else value)]
 _Corners = Annotated[list[float], "x0, y0, x1, y1 in 0–1000"]
 
 
 class _Row(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    image: str
-    question: str
+    image: _Words
+    question: _Words
     answer: _Text
     id: _Text = ""
     choices: list[_Text] | None = None
     answer_type: AnswerType | None = None
     boxes: list[_Corners] | None = None
-    family: str | None = None
+    family: _Words | None = None
     aliases: list[_Text] | None = None
 
 
@@ -63,7 +67,7 @@ def read_samples(path: Path) -> list[Sample]:
     samples: list[Sample] = []
     lines: dict[str, int] = {}
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
@@ -87,7 +91,10 @@ def read_samples(path: Path) -> list[Sample]:
 
 def _row(line: str) -> _Row:
     try:
+        line.encode()
         data = json.loads(line)
+    except UnicodeEncodeError as error:
+        raise InputError("it is not a text file (UTF-8)") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"not JSON: {error}") from error
     if not isinstance(data, dict):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet", ".tsv", ".csv", ".json", ".jsonl")
 _HUB_SCHEME = "hf://"
 _ROWS_AT_ONCE = 4
+_BROKEN = "surrogateescape"  # a cell with bytes that are not UTF-8 is refused when it is read (`rows.text`)
 
 
 class Table:
@@ -93,11 +94,12 @@ def read_json(file: Path) -> list[dict[str, Any]]:
         InputError: the file cannot be read, or holds something else.
     """
     try:
-        body = file.read_text(encoding="utf-8-sig")
+        body = file.read_text(encoding="utf-8-sig", errors=_BROKEN)
         try:
             rows = json.loads(body)
         except json.JSONDecodeError:
-            rows = [json.loads(line) for line in body.splitlines() if line.strip()]
+            # Not `splitlines`: texts may hold other separators than the end of a line.
+            rows = [json.loads(line) for line in body.split("\n") if line.strip()]
     except RecursionError as error:
         raise InputError(f"{file}: nested too deeply") from error
     except (OSError, ValueError) as error:
@@ -118,7 +120,7 @@ def text_rows(file: Path) -> Iterator[dict[str, Any]]:
     # The standard library's limit of 128 KB a field is for the whole process; pictures are far larger.
     csv.field_size_limit(sys.maxsize)
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
+        with file.open(encoding="utf-8-sig", errors=_BROKEN, newline="") as lines:
             reader = csv.DictReader(lines, delimiter=delimiter, restkey="")
             for row in reader:
                 if row.get(""):
@@ -165,7 +167,7 @@ def _parquet_rows(file: str, without: Collection[str]) -> Iterator[dict[str, Any
             kept = [column for column in table.schema_arrow.names if column not in without]
             for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=kept):
                 yield from batch.to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(_unreadable(file, error)) from error
 
 

@@ -21,6 +21,7 @@ from p2r.models.base import Message, Sampling
 from p2r.pipeline import P2R, settings_of
 from p2r.provenance import environment, revision
 from p2r.scoring.judge import Judge
+from p2r.text import without_secrets
 from p2r.types import MODES
 
 if TYPE_CHECKING:
@@ -126,8 +127,8 @@ def write_summary(out: Path) -> dict[str, Any]:
 async def _ask(
     plan: Plan, selection: Selection, pipeline: P2R, judge: Judge | None, console: Console
 ) -> dict[str, Any]:
-    session = {"started": time.time(), "command": plan.command, "modes": list(plan.modes), **environment()}
-    session["concurrency"] = plan.concurrency
+    session = {"started": time.time(), "command": without_secrets(plan.command), **environment()}
+    session |= {"modes": list(plan.modes), "concurrency": plan.concurrency}
     details = {
         "source": plan.benchmark.source,
         "rows": selection.total,
@@ -195,7 +196,9 @@ def identity(plan: Plan, selection: Selection, settings: Settings) -> dict[str, 
 
 
 def _spec(model: str | Model | None) -> str | None:
-    return model if isinstance(model, str) or model is None else model.name
+    if model is None:
+        return None
+    return without_secrets(model) if isinstance(model, str) else model.name
 
 
 def _revision(model: str | Model | None) -> str | None:

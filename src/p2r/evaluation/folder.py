@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError, file_problem
-from p2r.journal import FolderLock, read_lines, write_json
+from p2r.journal import FolderLock, claim, read_lines, write_json
 from p2r.types import MODES
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def check(out: Path, identity: dict[str, Any], selection: Selection) -> None:
     Raises:
         InputError: as `begin`, or another process is writing the run.
     """
+    _config(out, identity, selection)  # first: a folder that is not ours gets no lock either
     with FolderLock(out) if (out / CONFIG).exists() else nullcontext():
         _config(out, identity, selection)
 
@@ -74,9 +75,8 @@ def check(out: Path, identity: dict[str, Any], selection: Selection) -> None:
 def _config(out: Path, identity: dict[str, Any], selection: Selection) -> dict[str, Any]:
     """The run in the folder with its settings as they are now, or a new one."""
     identity = json.loads(json.dumps(identity))  # compared as they will be read back
+    claim(out, CONFIG, ("predictions-*.jsonl", "failures-*.jsonl", SUMMARY))
     if not (out / CONFIG).exists():
-        if taken := [*out.glob("predictions-*.jsonl"), *out.glob(SUMMARY)]:
-            raise InputError(f"{out} holds {taken[0].name} but no {CONFIG}; give --out another folder")
         return {"identity": identity, "sessions": []}
     config = read_config(out)
     before = config["identity"]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, Any
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 import pyvips
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from p2r.types import RectPx
 
@@ -19,6 +24,31 @@ VipsImage = Any  # pyvips ships no types
 Size = tuple[int, int]
 
 STRIP_ROWS = 32  # small enough that the memory of one strip is used again for the next
+
+
+class _Ear(logging.Handler):
+    """Keeps what libvips warns of in the thread that listens."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        heard = getattr(_listening, "heard", None)
+        if heard is not None and record.levelno >= logging.WARNING:
+            text = record.getMessage().removeprefix("VIPS: ")
+            heard.append("".join(letter if letter.isprintable() else " " for letter in text)[:200])
+
+
+_listening = threading.local()
+
+
+@contextmanager
+def heard_warnings() -> Iterator[list[str]]:
+    """What libvips warns of in this thread while it opens a file, each once, one line each."""
+    heard: list[str] = []
+    _listening.heard = heard
+    try:
+        yield heard
+    finally:
+        _listening.heard = None
+        heard[:] = dict.fromkeys(heard)
 
 
 def _set_up() -> None:
@@ -32,19 +62,39 @@ def _set_up() -> None:
         # Each pipeline holds buffers for each thread, and many pipelines run at a time.
         pyvips.concurrency_set(min(os.cpu_count() or 1, 8))
     # What libvips warns of is raised here or harmless; without a handler Python would print it.
-    logging.getLogger("pyvips").addHandler(logging.NullHandler())
+    logging.getLogger("pyvips").addHandler(_Ear())
 
 
 _set_up()
 
 
-def vips_problem(error: pyvips.Error) -> str:
-    """What went wrong in libvips, on one line."""
-    # Its log is one for the whole process and keeps warnings too: the last line that says something is ours.
+def vips_problem(error: Exception) -> str:
+    """What went wrong in a decoder, on one line."""
+    # libvips' log is one for the process and keeps warnings too: the last line that says something is ours.
     lines = [line.strip() for line in str(error).splitlines()]
     lines = [line for line in lines if re.search("[a-z]", line) and "unable to " not in line]
-    said = f" ({lines[-1]})" if lines else ""
+    said = f" ({lines[-1][:200]})" if lines else ""
     return f"cannot be decoded: it is truncated, damaged, or of a kind that is not supported{said}"
+
+
+@dataclass(frozen=True)
+class Level:
+    """A size in which a file offers its image, and how to open it (with `random` or `sequential` access).
+
+    `margin`: how many times as large as what is wanted it must be.
+    """
+
+    width: int
+    height: int
+    open: Callable[[str], VipsImage]
+    margin: int = 1
+
+
+def opened(origin: Path | bytes) -> BinaryIO:
+    """A file, or bytes as one."""
+    return (
+        io.BytesIO(origin) if isinstance(origin, bytes) else cast("BinaryIO", origin.open("rb", buffering=0))
+    )
 
 
 def crop(image: VipsImage, rect: RectPx) -> VipsImage:
@@ -53,9 +103,14 @@ def crop(image: VipsImage, rect: RectPx) -> VipsImage:
     return image.crop(x0, y0, x1 - x0, y1 - y0)
 
 
-def sample_type(image: VipsImage) -> type[np.uint8 | np.uint16]:
-    """The numpy type of an image's samples: the two that readers let through."""
-    return np.uint8 if image.format == "uchar" else np.uint16
+# libvips' name for a type of samples → numpy's: the types that readers let through.
+SampleType = type[np.uint8] | type[np.uint16] | type[np.float32]
+_SAMPLE_TYPES: dict[str, SampleType] = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
+
+
+def sample_type(image: VipsImage) -> SampleType:
+    """The numpy type of an image's samples."""
+    return _SAMPLE_TYPES[image.format]
 
 
 def strips(image: VipsImage, rect: RectPx) -> Iterator[tuple[int, np.ndarray]]:
@@ -73,9 +128,9 @@ def strips(image: VipsImage, rect: RectPx) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def from_array(pixels: np.ndarray, interpretation: str, profile: bytes | None) -> VipsImage:
-    """Pixels of shape (height, width, bands), uint8 or uint16, as an image of libvips; not copied."""
+    """Pixels of shape (height, width, bands), of a type in `_SAMPLE_TYPES`, for libvips; not copied."""
     height, width, bands = pixels.shape
-    kind = "uchar" if pixels.dtype == np.uint8 else "ushort"
+    kind = next(name for name, kind in _SAMPLE_TYPES.items() if kind == pixels.dtype)
     image = pyvips.Image.new_from_memory(pixels.data, width, height, bands, kind)
     image = image.copy(interpretation=interpretation)
     if profile:

@@ -7,41 +7,29 @@ header alone, so that nothing large is decoded before it is allowed.
 from __future__ import annotations
 
 import os
-import re
 import threading
-from dataclasses import dataclass, field
+import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import pyvips
 
-from p2r.errors import InputError
-from p2r.images._vips import crop, like, sample_type, strips, vips_problem
-from p2r.images.kept import KeptPixels
+from p2r.images._vips import crop, like, sample_type, strips
+from p2r.images.files import VipsFile
 from p2r.images.limits import check_size
+from p2r.images.memory import kept
+from p2r.images.tiff import TiffFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from p2r.images._vips import Size, VipsImage
+    from p2r.images._vips import Level, Size, VipsImage
+    from p2r.images.formats import Format
     from p2r.images.limits import Limits
     from p2r.types import RectPx
 
-# What a file of each format begins with.
-_SIGNATURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), "jpegload"),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "pngload"),
-    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "webpload"),
-    (re.compile(rb"II[*+]\0|MM\0[*+]"), "tiffload"),
-    (re.compile(rb"GIF8[79]a"), "gifload"),
-    (re.compile(rb".{4}ftyp(?:avi[fs]|hei[cxms]|hev[cmxs]|mif1|msf1)", re.DOTALL), "heifload"),
-)
-_BMP = re.compile(rb"BM.{4}\0{4}", re.DOTALL)
-_FORMATS = "JPEG, PNG, WebP, TIFF, GIF, AVIF or BMP"
-
 STREAMED_PIXELS = 32_000_000  # a larger rectangle is resized while it is read
-MAX_LEVELS = 24
 MAX_READERS = 8  # threads that read one tiled file
 TILE_ROWS_HELD = 3  # rows of tiles that one of them keeps at most
 MAX_TILE_BYTES = 256 * 1024 * 1024  # that all of them keep
@@ -53,181 +41,133 @@ class Whole:
 
     Attributes:
         image: the pixels.
-        wait: waits until the first so many rows can be read; None when all can.
         copies: the same pixels, each read by a pipeline of its own, for so many threads.
     """
 
     image: VipsImage
-    wait: Callable[[int], None] | None = None
     copies: tuple[VipsImage, ...] = ()
 
 
 class Reader(Protocol):
-    """A picture as it is stored, before its orientation is applied; sizes and rectangles are stored ones."""
+    """A picture as it is stored, before its orientation is applied; sizes and rectangles are stored ones.
+
+    `bits`: of a sample: 8, 16, or 32 for floating-point ones.
+    """
 
     name: str
     width: int
     height: int
     orientation: int
+    bits: int
 
     def whole(self, size: Size) -> Whole:
         """The whole picture: `size` or larger, where the file has as much."""
         ...
 
-    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
+    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> Iterable[VipsImage]:
         """Rectangles of the picture, each at its size or larger, where the file has as much."""
         ...
 
 
-def is_bmp(head: bytes) -> bool:
-    """Whether a file that begins so is a BMP, which libvips cannot read."""
-    return _BMP.match(head) is not None
-
-
-def read_encoded(name: str, origin: Path | bytes, head: bytes, limits: Limits) -> EncodedReader:
+def read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits) -> EncodedReader:
     """Open a file, or bytes, by its header.
 
     Raises:
-        InputError: not a picture that can be read, or a too large one.
+        InputError: it cannot be read, or is too large.
     """
-    loader = next((loader for signature, loader in _SIGNATURES if signature.match(head)), None)
-    if loader is None:
-        raise InputError(f"{name}: not a picture in a known format ({_FORMATS})")
-    try:
-        return EncodedReader(name, loader, origin, limits)
-    except pyvips.Error as error:
-        raise InputError(f"{name}: {vips_problem(error)}") from error
-
-
-@dataclass(frozen=True)
-class _Level:
-    """A size in which the file offers the picture, and the loader's options that give it.
-
-    `keep`: reading it costs so much that all pixels are better decoded once and kept for what comes next.
-    """
-
-    width: int
-    height: int
-    options: Mapping[str, int] = field(default_factory=dict)
-    keep: bool = False
+    return EncodedReader(name, kind.decoder, origin, limits)
 
 
 class EncodedReader:
     """A file or bytes in one of the known formats.
 
     Only a tiled file can be read at any place. The others are read from the top, once for all the
-    rectangles of a call. Where the overview needs most of the pixels anyway, they are kept as long as the
-    reader lives, within a bound for the process, so that one decoding serves the overview and the crops.
+    rectangles of a call. Where the overview needs all pixels anyway, and there is room for them, they are
+    kept as long as the reader lives: one decoding serves the overview and the crops.
     """
 
     def __init__(self, name: str, loader: str, origin: Path | bytes, limits: Limits) -> None:
-        self.name = name
-        self._loader = f"{loader}_buffer" if isinstance(origin, bytes) else loader
-        # A tile that cannot be decoded is a mere warning to libvips, and comes out black. For the other
-        # formats a warning is a blemish.
-        self._fail_on = "warning" if loader == "tiffload" else "truncated"
-        self._origin = origin if isinstance(origin, bytes) else os.fsencode(origin)
-        self._kept: KeptPixels | None = None
+        self._file = TiffFile(name, origin) if loader == "tiffload" else VipsFile(name, loader, origin)
+        self.name, self.bits, self.orientation = name, self._file.bits, self._file.orientation
+        self._levels = self._file.levels()
+        self.width, self.height = self._levels[0].width, self._levels[0].height
+        self._tile_row_bytes = self._file.tile_row_bytes
+        self._tiled = self._tile_row_bytes > 0
+        self._damage: tuple[str, ...] = ()
+        self._kept: VipsImage | None = None
         self._lock = threading.Lock()
-        header = self._open({})
-        fields = set(header.get_fields())
-        self.width: int = header.width
-        self.height: int = header.height
-        self.orientation: int = header.get("orientation") if "orientation" in fields else 1
-        self._tiled = loader == "tiffload" and "tile-width" in fields
-        self._tile_row_bytes = 0
-        if self._tiled:
-            self._tile_row_bytes = header.get("tile-height") * header.bands * sample_type(header)().itemsize
-        whole = loader in ("webpload", "gifload", "heifload") or "interlaced" in fields
-        check_size(name, self.width, self.height, limits, whole=whole)
-        if header.format not in ("uchar", "ushort"):
-            raise InputError(f"{name}: samples of type {header.format}: save it with 8 or 16 bits a sample")
-        self._levels = [_Level(self.width, self.height, keep=not self._tiled)]
-        if loader == "jpegload":
-            self._levels += self._jpeg_levels()
-        elif loader == "tiffload":
-            self._levels += self._tiff_levels(header, fields)
+        check_size(name, self.width, self.height, limits, whole=self._file.is_decoded_whole)
 
-    def _open(self, options: Mapping[str, int], access: str = "sequential") -> VipsImage:
-        return pyvips.Operation.call(
-            self._loader, self._origin, access=access, fail_on=self._fail_on, **options
-        )
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the answer should know about the file."""
+        return (*self._file.notes, *self._damage)
 
-    def _jpeg_levels(self) -> Iterator[_Level]:
-        for shrink in (2, 4, 8):
-            # libvips leaves out a last row or column that is not whole.
-            width, height = max(1, self.width // shrink), max(1, self.height // shrink)
-            yield _Level(width, height, {"shrink": shrink}, keep=shrink == 2)
+    def forget_levels(self) -> bool:
+        """Read the smaller copies in a TIFF file no more, as one is damaged; False if there are none."""
+        with self._lock:
+            if len(self._levels) == 1 or not isinstance(self._file, TiffFile):
+                return False
+            self._levels = self._levels[:1]
+            self._damage = ("a smaller level in the file is damaged: the image itself was read",)
+            return True
 
-    def _tiff_levels(self, header: VipsImage, fields: set[str]) -> Iterator[_Level]:
-        # The levels of a pyramid are sub-directories of the first page, or the pages after it.
-        if "n-subifds" in fields:
-            candidates = [{"subifd": index} for index in range(header.get("n-subifds"))]
-        else:
-            pages = header.get("n-pages") if "n-pages" in fields else 1
-            candidates = [{"page": index} for index in range(1, pages)]
-        for options in candidates[:MAX_LEVELS]:
-            page = self._open(options)
-            shrink = self.width / page.width
-            # A page that is no smaller copy of the first is the next page of a document.
-            if shrink < 1.5 or abs(self.height / shrink - page.height) > 2 + page.height / 100:
-                return
-            yield _Level(page.width, page.height, options)
-
-    def _level_for(self, rect: RectPx, size: Size) -> _Level:
+    def _level_for(self, rect: RectPx, size: Size) -> Level:
         shrink = max(1.0, min((rect[2] - rect[0]) / size[0], (rect[3] - rect[1]) / size[1]))
-        fine_enough = (level for level in self._levels if level.width * shrink >= self.width)
+        fine_enough = (level for level in self._levels if level.width * shrink >= self.width * level.margin)
         return min(fine_enough, key=lambda level: level.width)
 
     def whole(self, size: Size) -> Whole:
         """See `Reader.whole`."""
         level = self._level_for((0, 0, self.width, self.height), size)
-        if level.keep:
-            with self._lock:
-                self._kept = self._kept or KeptPixels.keep(self._open({}))
-        if self._kept:
-            return Whole(self._kept.image, self._kept.wait)
-        copies = [self._open(level.options, "random") for _ in range(self._readers(level))]
-        return Whole(self._open(level.options), copies=tuple(copies))
+        if level is self._levels[0] and not self._tiled and (image := self._keep()):
+            return Whole(image)
+        copies = [level.open("random") for _ in range(self._readers(level))]
+        return Whole(level.open("sequential"), copies=tuple(copies))
 
-    def _readers(self, level: _Level) -> int:
+    def _keep(self) -> VipsImage | None:
+        with self._lock:
+            image = self._levels[0].open("sequential")
+            nbytes = image.width * image.height * image.bands * sample_type(image)().itemsize
+            if self._kept is None and (room := kept.try_reserve(nbytes)):
+                weakref.finalize(self, room.release)
+                self._kept = image.copy_memory()
+            return self._kept
+
+    def _readers(self, level: Level) -> int:
         # How many threads read a level side by side. Those of libvips wait for each other's tiles.
         if not self._tiled or level.width * level.height <= STREAMED_PIXELS:
             return 0
         each = TILE_ROWS_HELD * self._tile_row_bytes * level.width
         return min(os.cpu_count() or 1, MAX_READERS, MAX_TILE_BYTES // each)
 
-    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
+    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> Iterator[VipsImage]:
         """See `Reader.pieces`."""
-        if not wanted:
-            return []
         if self._kept:
-            self._kept.wait(max(rect[3] for rect, _ in wanted))
-            return [crop(self._kept.image, rect) for rect, _ in wanted]
+            yield from (crop(self._kept, rect) for rect, _ in wanted)
+            return
         levels = [self._level_for(rect, size) for rect, size in wanted]
         rects = [self._on_level(rect, level) for (rect, _), level in zip(wanted, levels, strict=True)]
+        copies = {} if self._tiled else self._copies(rects, levels)
         access = "random" if self._tiled else "sequential"
-        pieces = [
-            crop(self._open(level.options, access), rect) for rect, level in zip(rects, levels, strict=True)
-        ]
-        if not self._tiled:
-            self._share(pieces, rects, levels)
-        return pieces
+        for index, (rect, level) in enumerate(zip(rects, levels, strict=True)):
+            yield copies.pop(index, None) or crop(level.open(access), rect)
 
-    def _share(self, pieces: list[VipsImage], rects: Sequence[RectPx], levels: Sequence[_Level]) -> None:
-        # Replace pieces that come from one level by copies that are made in one pass.
+    def _copies(self, rects: Sequence[RectPx], levels: Sequence[Level]) -> dict[int, VipsImage]:
+        # Rectangles that are small enough to be held, read in one pass of each level.
+        copies: dict[int, VipsImage] = {}
         for level in self._levels:
             shared = [
                 index
-                for index, piece in enumerate(pieces)
-                if levels[index] is level and piece.width * piece.height <= STREAMED_PIXELS
+                for index, rect in enumerate(rects)
+                if levels[index] is level and (rect[2] - rect[0]) * (rect[3] - rect[1]) <= STREAMED_PIXELS
             ]
-            if len(shared) > 1:
-                copies = _read_together(self._open(level.options), [rects[index] for index in shared])
-                for index, copy in zip(shared, copies, strict=True):
-                    pieces[index] = copy
+            if shared:
+                read = _read_together(level.open("sequential"), [rects[index] for index in shared])
+                copies.update(zip(shared, read, strict=True))
+        return copies
 
-    def _on_level(self, rect: RectPx, level: _Level) -> RectPx:
+    def _on_level(self, rect: RectPx, level: Level) -> RectPx:
         across, down = level.width / self.width, level.height / self.height
         left = min(round(rect[0] * across), level.width - 1)
         top = min(round(rect[1] * down), level.height - 1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2r.errors import InputError
+from p2r.images.formats import HEAD_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +75,7 @@ def read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
             raise InputError(f"{name}: not a regular file")
         check_bytes(name, status.st_size, limits.max_file_bytes)
         with path.open("rb") as file:
-            return name, file.read(32)
+            return name, file.read(HEAD_BYTES)
     except FileNotFoundError:
         raise InputError(f"{name}: no such file") from None
     except InputError:

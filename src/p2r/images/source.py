@@ -8,12 +8,13 @@ levels of pyramidal TIFF files, `region` reads what it needs. What comes out is 
 from __future__ import annotations
 
 import binascii
-import math
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, Union
 
 import numpy as np
 import PIL.Image
@@ -22,27 +23,45 @@ import pyvips
 
 from p2r.errors import InputError
 from p2r.images._vips import strips, vips_problem
-from p2r.images.decoders import Whole, is_bmp, read_encoded
+from p2r.images.decoders import EncodedReader, Whole, read_encoded
+from p2r.images.depth import StretchedReader
 from p2r.images.encoding import PNG_MAX_PIXELS, Picture, encode_all
+from p2r.images.files import is_monochrome_avif
+from p2r.images.formats import HEAD_BYTES, identify
 from p2r.images.limits import Limits, check_bytes, read_file
-from p2r.images.pillow import read_array, read_bmp, read_pil
+from p2r.images.pillow import read_array, read_pil
 from p2r.images.sizing import fit_size
+from p2r.images.whole import read_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from p2r.images._vips import Size, VipsImage
     from p2r.images.decoders import Reader
+    from p2r.images.formats import Format
     from p2r.types import RectPx
 
 __all__ = ["PNG_MAX_PIXELS", "ImageInput", "ImageSource", "Limits", "Picture", "encode_all", "fit_size"]
 
+T = TypeVar("T")
 ImageInput: TypeAlias = Union[str, "os.PathLike[str]", bytes, PIL.Image.Image, np.ndarray, "ImageSource"]
 
-BANDS = 12  # in how many parts an overview is resized while its source is decoded
 _QUARTER_TURNS = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
 
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*://|(?:file|https?|blob|ftp):)", re.IGNORECASE)
+
+
+@contextmanager
+def _boundary(name: str) -> Iterator[None]:
+    """Lets nothing out that a decoder may raise, but as `InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{name}: there is not enough memory to decode it") from error
+    except Exception as error:
+        raise InputError(f"{name}: {vips_problem(error)}") from error
 
 
 class ImageSource:
@@ -57,6 +76,7 @@ class ImageSource:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self._stretched = StretchedReader(reader) if reader.bits > 8 else reader
         self.name = reader.name
         self.width, self.height = _turned((reader.width, reader.height), reader.orientation)
 
@@ -74,80 +94,117 @@ class ImageSource:
         """
         if isinstance(image, ImageSource):
             return image
-        if isinstance(image, str):
-            return cls(_read_text(image, limits))
-        if isinstance(image, os.PathLike):
-            return cls(_read_path(Path(image), limits))
-        if isinstance(image, bytes):
-            return cls(_read_bytes(name or f"picture of {len(image):,} bytes", image, limits))
-        if isinstance(image, PIL.Image.Image):
-            return cls(read_pil(image, limits))
-        if isinstance(image, np.ndarray):
-            return cls(read_array(image, limits))
-        raise InputError(
-            f"a picture is a path, bytes, data: URI, PIL image or numpy array, not {type(image).__name__}"
-        )
+        name = name or _called(image)
+        with _boundary(name):
+            return cls(_read(image, limits, name))
 
     @property
     def size(self) -> tuple[int, int]:
         """`(width, height)`, upright, in pixels."""
         return self.width, self.height
 
-    def overview(self, size: tuple[int, int]) -> Picture:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of an answer should know about the picture; complete once pixels were read."""
+        used = self._stretched.used if isinstance(self._stretched, StretchedReader) else None
+        of_file = self._reader.notes if isinstance(self._reader, EncodedReader) else ()
+        return (*of_file, *([used.note] if used else []))
+
+    def _reads(self, *, stretch: bool) -> Reader:
+        # Floating-point samples have no range of their own in which they could be shown.
+        return self._stretched if stretch or self._reader.bits > 16 else self._reader
+
+    def overview(self, size: tuple[int, int], *, stretch: bool = True) -> Picture:
         """The whole picture, resized to exactly `size` = (width, height).
+
+        Args:
+            size: `(width, height)` of what is returned.
+            stretch: whether more than 8 bits that use a small part of their range are stretched to all of it.
 
         Raises:
             InputError: the picture turns out to be truncated or damaged.
         """
-        reader = self._reader
-        try:
-            return self._finish(reader.whole(_turned(size, reader.orientation)), size)
-        except pyvips.Error as error:
-            raise InputError(f"{self.name}: {vips_problem(error)}") from error
+        reader, stored = self._reads(stretch=stretch), _turned(size, self._reader.orientation)
+        return self._tried(lambda: self._finish(reader.whole(stored), size))
 
-    def region(self, rect_px: RectPx, size: tuple[int, int]) -> Picture:
+    def region(self, rect_px: RectPx, size: tuple[int, int], *, stretch: bool = True) -> Picture:
         """A rectangle of the upright picture (half-open pixels), resized to exactly `size` = (width, height).
+
+        `stretch` is that of `overview`.
 
         Raises:
             InputError: the rectangle is empty or not inside the picture, or the picture is damaged there.
         """
-        return self.regions([rect_px], [size])[0]
+        return self.regions([rect_px], [size], stretch=stretch)[0]
 
-    def regions(self, rects_px: Sequence[RectPx], sizes: Sequence[tuple[int, int]]) -> list[Picture]:
+    def regions(
+        self, rects_px: Sequence[RectPx], sizes: Sequence[tuple[int, int]], *, stretch: bool = True
+    ) -> list[Picture]:
         """Several rectangles at once, each as by `region`: a file is read from the top once for all of them.
 
         Raises:
             InputError: as `region`.
         """
-        reader = self._reader
+        reader = self._reads(stretch=stretch)
         for x0, y0, x1, y1 in rects_px:
             if not (0 <= x0 < x1 <= self.width and 0 <= y0 < y1 <= self.height):
                 rect = (x0, y0, x1, y1)
                 raise InputError(f"{self.name}: {rect} is not a rectangle inside {self.width}×{self.height}")
         stored = [_to_stored(rect, self.size, reader.orientation) for rect in rects_px]
         wanted = [_turned(size, reader.orientation) for size in sizes]
-        try:
+
+        def read() -> list[Picture]:
             pieces = reader.pieces(list(zip(stored, wanted, strict=True)))
             return [self._finish(Whole(piece), size) for piece, size in zip(pieces, sizes, strict=True)]
-        except pyvips.Error as error:
-            raise InputError(f"{self.name}: {vips_problem(error)}") from error
+
+        return self._tried(read)
+
+    def _tried(self, read: Callable[[], T]) -> T:
+        # A smaller level of a TIFF file that is damaged must not cost the image.
+        with _boundary(self.name):
+            try:
+                return read()
+            except pyvips.Error:
+                if not (isinstance(self._reader, EncodedReader) and self._reader.forget_levels()):
+                    raise
+                return read()
 
     def _finish(self, whole: Whole, size: Size) -> Picture:
         orientation = self._reader.orientation
         stored = _turned(size, orientation)
         if whole.copies:
             pixels = _pixels_side_by_side([_resize_to_rgb(copy, stored) for copy in whole.copies])
-        elif whole.wait:
-            resized = _resize_to_rgb(whole.image, stored)
-            pixels = _pixels_as_they_come(resized, whole.image.height, whole.wait)
         else:
             pixels = _pixels(_resize_to_rgb(whole.image, stored))
-        return Picture(_to_upright(pixels, orientation))
+        return Picture(_to_upright(_enlarged(pixels, stored), orientation))
+
+
+def _called(image: object) -> str:
+    if isinstance(image, (str, os.PathLike)):
+        text = str(image)
+        return text if len(text) <= 200 else f"{text[:100]}…"
+    return f"picture of {len(image):,} bytes" if isinstance(image, bytes) else f"{type(image).__name__} image"
+
+
+def _read(image: ImageInput, limits: Limits, name: str) -> Reader:
+    if isinstance(image, str):
+        return _read_text(image, limits)
+    if isinstance(image, os.PathLike):
+        return _read_path(Path(image), limits)
+    if isinstance(image, bytes):
+        return _read_bytes(name, image, limits)
+    if isinstance(image, PIL.Image.Image):
+        return read_pil(image, limits)
+    if isinstance(image, np.ndarray):
+        return read_array(image, limits)
+    raise InputError(
+        f"a picture is a path, bytes, data: URI, PIL image or numpy array, not {type(image).__name__}"
+    )
 
 
 def _read_text(text: str, limits: Limits) -> Reader:
     if text[:5].lower() == "data:":
-        return _read_data_uri(text, limits)
+        return _read_bytes(*decode_data_uri(text, limits), limits)
     if match := _URL.match(text):
         raise InputError(f"{text[:80]}: {match[0]} is not read: give a path, or the bytes, or a data: URI")
     return _read_path(Path(text), limits)
@@ -155,28 +212,41 @@ def _read_text(text: str, limits: Limits) -> Reader:
 
 def _read_path(path: Path, limits: Limits) -> Reader:
     name, head = read_file(path, limits)
-    if is_bmp(head):
-        check_bytes(name, path.stat().st_size, limits.max_bytes)  # the only format that is read whole
-        return read_bmp(name, path.read_bytes(), limits)
-    return read_encoded(name, path, head, limits)
+    return _read_encoded(name, identify(name, head), path, limits)
 
 
 def _read_bytes(name: str, data: bytes, limits: Limits) -> Reader:
     check_bytes(name, len(data), limits.max_bytes)
-    return read_bmp(name, data, limits) if is_bmp(data) else read_encoded(name, data, data[:32], limits)
+    return _read_encoded(name, identify(name, data[:HEAD_BYTES]), data, limits)
 
 
-def _read_data_uri(uri: str, limits: Limits) -> Reader:
+def _read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits) -> Reader:
+    if kind.decoder == "heifload" and is_monochrome_avif(origin):
+        # libheif takes the limited range of grey (16–235) for the full one.
+        kind = replace(kind, decoder="AVIF")
+    if kind.by_libvips:
+        return read_encoded(name, kind, origin, limits)
+    if isinstance(origin, Path):
+        check_bytes(name, origin.stat().st_size, limits.max_bytes)
+        origin = origin.read_bytes()
+    return read_whole(name, kind, origin, limits)
+
+
+def decode_data_uri(uri: str, limits: Limits) -> tuple[str, bytes]:
+    """What errors call a `data:` URI, and the bytes in it.
+
+    Raises:
+        InputError: it holds no base64, or more bytes than the limit.
+    """
     head, comma, body = uri.partition(",")
     name = f"data URI {head[5:60]!r}"
     if not comma or not head.lower().endswith(";base64"):
         raise InputError(f"{name}: only base64 is read: data:image/png;base64,…")
     check_bytes(name, len(body) * 3 // 4 - 2, limits.max_bytes)
     try:
-        data = pybase64.b64decode(body, validate=True)
+        return name, pybase64.b64decode(body, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InputError(f"{name}: {error}") from error
-    return _read_bytes(name, data, limits)
 
 
 def _resize_to_rgb(image: VipsImage, size: Size) -> VipsImage:
@@ -191,30 +261,27 @@ def _resize_to_rgb(image: VipsImage, size: Size) -> VipsImage:
         image = image.flatten(background=[paper], max_alpha=65535 if image.format == "ushort" else 255)
     if interpretation == "multiband":
         image = image.copy(interpretation="srgb" if image.bands == 3 else "b-w")
-    if (image.width, image.height) != size:
+    # A side that grows is left to `_enlarged`, which works on the few pixels that come out here.
+    width, height = min(size[0], image.width), min(size[1], image.height)
+    if (image.width, image.height) != (width, height):
         # Bicubic over the whole footprint of a pixel, as the processors of Qwen-VL resize.
-        image = image.resize(size[0] / image.width, vscale=size[1] / image.height, kernel="cubic")
-    if (image.width, image.height) != size:
+        # With the default gap, libvips averages whole pixels before that at every factor above 4.
+        image = image.resize(width / image.width, vscale=height / image.height, kernel="cubic", gap=4)
+    if (image.width, image.height) != (width, height):
         # libvips rounds the sides; a pixel may be missing or too much.
-        image = image.gravity("north-west", *size, extend="copy")
+        image = image.gravity("north-west", width, height, extend="copy")
     return _to_srgb(image)
+
+
+def _enlarged(pixels: np.ndarray, size: Size) -> np.ndarray:
+    # libvips enlarges with a shift of half a pixel, and blurs. Pillow does what the processors of Qwen-VL do.
+    if pixels.shape[1::-1] == size:
+        return pixels
+    return np.asarray(PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.BICUBIC))
 
 
 def _pixels(image: VipsImage) -> np.ndarray:
     return np.frombuffer(image.write_to_memory(), np.uint8).reshape(image.height, image.width, 3)
-
-
-def _pixels_as_they_come(image: VipsImage, source_rows: int, wait: Callable[[int], None]) -> np.ndarray:
-    # Resize what is decoded already while the rest is still being decoded.
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    ratio = source_rows / image.height
-    step = max(64, -(-image.height // BANDS))
-    for top in range(0, image.height, step):
-        bottom = min(top + step, image.height)
-        # The bicubic filter reaches two pixels of the result, or of the source when that is coarser.
-        wait(min(source_rows, math.ceil((bottom + 4) * ratio) + 16))
-        pixels[top:bottom] = _pixels(image.crop(0, top, image.width, bottom - top))
-    return pixels
 
 
 def _pixels_side_by_side(copies: Sequence[VipsImage]) -> np.ndarray:

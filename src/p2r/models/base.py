@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from p2r.errors import InputError
+from p2r.text import encodable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -30,6 +31,10 @@ class Message:
 
     role: Role
     content: tuple[str | Picture, ...]
+
+    def __post_init__(self) -> None:
+        content = tuple(encodable(part) if isinstance(part, str) else part for part in self.content)
+        object.__setattr__(self, "content", content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,9 @@ class Completion:
     completion_tokens: int
     finish_reason: Literal["stop", "length"]
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", encodable(self.text))
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError, MissingExtraError
+from p2r.models.source import TRUST, check_contents, locate, own_code, trusts_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,9 +80,7 @@ def find_folder(source: str | Path, revision: str | None = None) -> Path:
     """
     path = Path(source).expanduser()
     if path.exists():
-        if not (path / "config.json").is_file():
-            raise InputError(f"model {path} is no checkpoint folder (it has no config.json)")
-        return path
+        return Path(locate(str(path)))
     name = str(source)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"model folder {name} does not exist")
@@ -102,7 +101,7 @@ def _download(name: str, revision: str | None) -> Path:
         raise MissingExtraError("local", "huggingface_hub") from error
     wanted = ["*.json", "*.jinja", "*.safetensors", "*.txt"]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except GatedRepoError as error:
         raise InputError(
             f"model {name} is gated: accept its terms on its page, then `hf auth login`"
@@ -124,6 +123,8 @@ def _download(name: str, revision: str | None) -> Path:
         ) from error
     except OSError as error:
         raise InputError(f"model {name} could not be downloaded: {_one_line(error)}") from error
+    check_contents(folder)
+    return folder
 
 
 def _require_packages() -> None:
@@ -167,25 +168,54 @@ def _has_fast_bfloat16() -> bool:
 
 
 def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    processor = read_part("AutoProcessor", folder)
+    if not hasattr(processor, "image_processor"):
+        raise InputError(f"model {folder} does not see pictures: it has no picture processor")
+    if not processor.chat_template:
+        raise InputError(f"model {folder} has no chat template")
+    return read_weights(folder, dtype), processor
+
+
+def read_part(kind: str, folder: Path, **options: Any) -> Any:
+    """What transformers reads from a checkpoint folder, without network, pickles and code of the checkpoint.
+
+    Args:
+        kind: `AutoConfig`, `AutoProcessor` or `AutoModelForImageTextToText`.
+        folder: the checkpoint.
+        options: of its `from_pretrained`.
+
+    Raises:
+        InputError: it cannot be read, or only with code of its own.
+    """
+    import transformers
     from safetensors import SafetensorError
-    from transformers import AutoModelForImageTextToText, AutoProcessor
 
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        if not hasattr(processor, "image_processor"):
-            raise InputError(f"model {folder} does not see pictures: it has no picture processor")
-        if not processor.chat_template:
-            raise InputError(f"model {folder} has no chat template")
-        model, report = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, output_loading_info=True
+        return getattr(transformers, kind).from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trusts_code(), **options
         )
-    except InputError:
-        raise
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        if not trusts_code() and "trust_remote_code" in str(error):
+            raise InputError(
+                f"model {folder} can only be read by code of its own ({own_code(folder) or 'not named'}), "
+                f"which is not run: use a checkpoint that transformers knows, or set {TRUST}=1 if you have "
+                "read the code and trust it"
+            ) from error
         raise InputError(f"model {folder} cannot be loaded: {_one_line(error)}") from error
+
+
+def read_weights(folder: Path, dtype: torch.dtype) -> Any:
+    """The model of a checkpoint folder, on the CPU.
+
+    Raises:
+        InputError: it cannot be read, or lacks weights.
+    """
+    model, report = read_part(
+        "AutoModelForImageTextToText", folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+    )
     if missing := sorted(report["missing_keys"]):
         raise InputError(f"model {folder} lacks {len(missing)} weights, for example {missing[0]}")
-    return model, processor
+    return model
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ event loop gets connections of its own, closed when that loop ends.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import ipaddress
 import json
@@ -17,7 +18,7 @@ import os
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 from weakref import WeakKeyDictionary
 
 from p2r.errors import InputError, ModelError
@@ -44,6 +45,7 @@ T = TypeVar("T")
 
 _LOG = logging.getLogger("p2r.models")
 _DRAIN_S = 1.0  # after the last event
+_SHORTEST_SECRET = 4  # characters: what is shorter is no secret, and part of many words
 
 # What is open on each event loop. A loop closes the generators it started before it ends, but not those that
 # the garbage collector finds first: held here, a model that was dropped still closes its connections.
@@ -64,7 +66,8 @@ class EndpointModel:
     """A model of an OpenAI-compatible server; it also streams.
 
     Args:
-        base_url: up to and including the version, for example `http://127.0.0.1:8000/v1`.
+        base_url: up to and including the version, for example `http://127.0.0.1:8000/v1`. A user with a
+            password, and a query, are sent with every request, and are shown nowhere.
         model_name: as the server calls it; None asks the server, which must then serve exactly one.
         api_key: by default the environment's P2R_API_KEY, then OPENAI_API_KEY; local servers need none.
         timeout_s: the longest wait for one reply (of a stream: for its next piece).
@@ -93,14 +96,21 @@ class EndpointModel:
         options: ModelOptions | None = None,
     ) -> None:
         self.options = options or ModelOptions()
-        host = urlsplit(base_url).hostname
-        if not host or not base_url.startswith(("http://", "https://")):
+        try:
+            url = urlsplit(base_url)
+        except ValueError:
+            url = urlsplit("")
+        if not url.hostname or url.scheme not in ("http", "https"):
             raise InputError(f"{base_url!r} is no server: write http://host:port/v1 or https://host/v1")
         if min(timeout_s, deadline_s, max_concurrency) <= 0 or max_retries < 0:
             raise InputError(
                 "timeout_s, deadline_s, max_concurrency must be positive, max_retries at least 0"
             )
-        self.base_url = base_url.rstrip("/")
+        user, _, host = url.netloc.rpartition("@")
+        self.base_url = f"{url.scheme}://{host}{url.path}".rstrip("/")
+        login = unquote(user) if not user or ":" in user else f"{unquote(user)}:"
+        self._login = base64.b64encode(login.encode()).decode()
+        self._query = dict(parse_qsl(url.query))
         self._model_name = model_name
         self._api_key = api_key or os.environ.get("P2R_API_KEY") or os.environ.get("OPENAI_API_KEY")
         self._timeout_s = timeout_s
@@ -108,7 +118,9 @@ class EndpointModel:
         self._max_retries = max_retries
         self._backoff_s = backoff_s
         self._max_concurrency = max_concurrency
-        self._uses_proxies = not _is_loopback(host)
+        secrets = (self._api_key or "", self._login, *login.split(":", 1), *self._query.values())
+        self._secrets = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+        self._uses_proxies = not _is_loopback(url.hostname)
         self._dialect = Dialect(self.options)
         self._told_loading = False
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
@@ -222,6 +234,8 @@ class EndpointModel:
         return openai.AsyncOpenAI(
             base_url=self.base_url,
             api_key=self._api_key or "none",
+            default_headers={"Authorization": f"Basic {self._login}"} if self._login else None,
+            default_query=self._query or None,
             timeout=timeout,
             max_retries=0,
             http_client=openai.DefaultAsyncHttpxClient(
@@ -315,7 +329,14 @@ class EndpointModel:
 
     def _failure(self, error: Exception) -> Failure:
         """What the exception says about the request; an exception that is none of a request's is raised."""
-        return read_failure(error, url=self.base_url, timeout_s=self._timeout_s, deadline_s=self._deadline_s)
+        failure = read_failure(
+            error, url=self.base_url, timeout_s=self._timeout_s, deadline_s=self._deadline_s
+        )
+        text = failure.text
+        # Servers and proxies may repeat what they were sent.
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        return replace(failure, text=text)
 
 
 class _Reply:

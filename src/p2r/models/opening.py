@@ -12,6 +12,8 @@ Options may follow, each after a comma: `Qwen/Qwen3.5-4B,thinking=off` (see `p2r
 
 from __future__ import annotations
 
+import json
+import os
 from typing import TYPE_CHECKING
 
 from p2r.models.options import split_spec
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from p2r.models.options import ModelOptions
 
 _VLLM = "vllm:"
+# In the environment: spec → the same with user and password, for processes that read specs from files.
+LOGINS = "P2R_LOGINS"
 _LOCAL_BATCH = 8
 
 
@@ -40,6 +44,7 @@ def open_model(
         InputError: the spec names nothing that exists; the text lists what it may be.
         MissingExtraError: what the model needs is not installed.
     """
+    spec = json.loads(os.environ.get(LOGINS, "{}")).get(spec, spec)
     whole, (spec, changes) = spec, split_spec(spec)
     if options is None:
         options = (settings_for(spec) or Settings()).options

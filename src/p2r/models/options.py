@@ -20,6 +20,7 @@ from pydantic import ConfigDict, Field
 
 from p2r.changes import checked, merged, read_assignment
 from p2r.errors import InputError
+from p2r.text import secret_field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,6 +59,12 @@ class ModelOptions:
     def __post_init__(self) -> None:
         if reserved := sorted(self.extra_body.keys() & set(_OWN_FIELDS)):
             raise InputError(f"extra_body.{reserved[0]}: this field is set by the request itself")
+        for part in ("extra_body", "chat_template_kwargs"):
+            if named := secret_field(getattr(self, part)):
+                raise InputError(
+                    f"{part}.{named}: options are written into results and checkpoints, and a key must not "
+                    "be: set P2R_API_KEY, or write it into the URL (https://USER:PASSWORD@host or ?key=…)"
+                )
 
     def template_kwargs(self) -> dict[str, Any]:
         """The variables for the chat template, `thinking` among them."""

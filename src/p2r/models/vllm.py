@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from p2r.errors import InputError, ModelError
 from p2r.models import guard
 from p2r.models.endpoint import EndpointModel
-from p2r.models.source import settings_beside
+from p2r.models.source import settings_beside, trusts_code
 from p2r.settings import Settings
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ class VLLMServer:
             "--max-model-len": "auto",
         }
         options = [word for pair in fixed.items() for word in pair]
+        options += ["--trust-remote-code"] if trusts_code() else []
         return [*self._program, self._source, *options, *self._arguments]
 
     def _launch(self) -> None:

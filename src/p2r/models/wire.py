@@ -20,6 +20,7 @@ from p2r.changes import merged
 from p2r.images import encode_all
 from p2r.models.base import Completion
 from p2r.parsing.thinking import THINK_TAG
+from p2r.text import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -178,6 +179,7 @@ class StreamReader:
         self._reasoning: list[str] = []
         self._content: list[str] = []
         self._message: dict[str, Any] = {}
+        self._halves = ["", ""]  # of a character at the end of the thinking and of the content
         self._held: str | None = None  # the beginning of the content, while it may be an opening tag
         self._finish: Finish | None = None
         self._tokens = (0, 0)
@@ -194,13 +196,20 @@ class StreamReader:
             delta = (choice.get("delta") if "delta" in choice else choice.get("message")) or {}
             if not isinstance(delta, dict):
                 raise InvalidReplyError("a chunk of the reply has no delta")
-            reasoning, content = _texts(delta)
+            reasoning, content = map(self._whole, (0, 1), _texts(delta))
             self._finish = _finish(choice) or self._finish
             self._message.update((key, value) for key, value in delta.items() if value)
             piece = self._piece(reasoning, content)
         if any(tokens := _usage(data)):
             self._tokens = tokens
         return piece
+
+    def _whole(self, place: int, piece: str) -> str:
+        """A piece with the half of a character that the last one ended with, without the half at its end."""
+        text, self._halves[place] = self._halves[place] + piece, ""
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, self._halves[place] = text[:-1], text[-1]
+        return encodable(text)
 
     def _piece(self, reasoning: str, content: str) -> str:
         piece = ""
@@ -236,13 +245,14 @@ class StreamReader:
             InvalidReplyError: the stream ended before the reply did.
             NoTextError: it held no text, on purpose.
         """
+        last = self._piece(*map(encodable, self._halves))
         reasoning, content = "".join(self._reasoning), "".join(self._content)
         if self._finish is None and not (done and (reasoning or content)):
             raise InvalidReplyError("the stream ended in the middle of the reply")
         if not (reasoning or content):
             _check_for_text(self._message)
         finish = self._finish or "stop"
-        owed = f"</think>{self._held}" if self._held else ""
+        owed = last + (f"</think>{self._held}" if self._held else "")
         return owed, Completion(_joined(reasoning, content, finish), *self._tokens, finish)
 
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.errors import InputError, file_problem
+from p2r.journal import FolderLock, claim
 from p2r.scenes.drawing import draw_files
 from p2r.scenes.families import FAMILIES, WEIGHTS, Task, draw_scene, draw_task
 from p2r.scenes.render import render
 from p2r.types import Box, Question, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -174,12 +175,12 @@ def write_scenes(
     made = [make_sample(split, index, seed=seed, size=size) for index in range(count)]
     rows = [json.dumps(one.row(), ensure_ascii=False) + "\n" for one in made]
     listed = out / "samples.jsonl"
+    claim(out, listed.name, ("images",))
     try:
-        before = listed.read_text(encoding="utf-8") if listed.exists() else ""
-        if not "".join(rows).startswith(before):
-            raise InputError(f"{listed}: there are other samples, or more; give another folder")
-        (out / "images").mkdir(parents=True, exist_ok=True)
-        with listed.open("r+" if before else "w", encoding="utf-8") as lines:
+        _check_rows(listed, rows)
+        with FolderLock(out), listed.open("r+" if listed.exists() else "w", encoding="utf-8") as lines:
+            _check_rows(listed, rows)
+            (out / "images").mkdir(exist_ok=True)
             drawn = draw_files([(one, out / one.file) for one in made], workers=workers)
             for one, row, _ in zip(made, rows, drawn, strict=True):
                 lines.write(row)
@@ -190,3 +191,9 @@ def write_scenes(
         raise InputError(f"cannot write scenes to {out}: {file_problem(error)}") from error
     except pyvips.Error as error:
         raise InputError(f"cannot write scenes to {out}: {error}") from error
+
+
+def _check_rows(listed: Path, rows: Sequence[str]) -> None:
+    before = listed.read_text(encoding="utf-8") if listed.exists() else ""
+    if not "".join(rows).startswith(before):
+        raise InputError(f"{listed}: there are other samples, or more; give another folder")

@@ -1,16 +1,14 @@
 """Is the answer right? One scorer for training, evaluation and the command line (docs/scoring.md).
 
-Importing this loads no model and no algebra; math-verify is imported when a number needs it.
+Importing this loads no model.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from p2r.errors import ModelError
 from p2r.scoring.choice import score_choice
-from p2r.scoring.expression import is_expression, same_expression
 from p2r.scoring.number import Quantity, read_quantity, same_quantity
 from p2r.scoring.text import same_text
 from p2r.types import Score
@@ -25,8 +23,8 @@ __all__ = ["score"]
 async def score(answer: Answer, sample: Sample, judge: Judge | None = None) -> Score:
     """Score one answer.
 
-    `choice`: equal letters. `number`: equal text, equal quantity, or equal expression (math-verify).
-    `free`: equal text after normalisation (gold or any alias), the same number, or the judge's yes.
+    `choice`: equal letters. `number`: the same quantity. `free`: equal text after normalisation, the same
+    number, or the judge's yes. Texts and numbers are those of the gold answer or of any alias.
 
     Args:
         answer: as read by `read_answer`; without a value it is wrong.
@@ -42,42 +40,24 @@ async def score(answer: Answer, sample: Sample, judge: Judge | None = None) -> S
         return score_choice(answer, sample)
     if answer.value is None:
         return Score(False, "number" if kind == "number" else "exact", answer.reason or "no answer")
-    if any(same_text(gold, answer.value) for gold in (sample.answer, *sample.aliases)):
-        return Score(True, "exact")
+    given = read_quantity(answer.value)
+    golds = {text: read_quantity(text) for text in (sample.answer, *sample.aliases)}
+    for text, gold in golds.items():
+        same = same_text(text, answer.value)
+        if isinstance(gold, str):
+            if same:
+                return Score(True, "exact")
+        # Where the gold answer is a number, equal texts are not enough: "1*3" is no 13.
+        elif isinstance(given, Quantity) and same_quantity(gold, given, strict=kind == "free" and not same):
+            return Score(True, "exact" if same else "number")
+    gold = golds[sample.answer]
+    if kind == "number" and isinstance(gold, Quantity):
+        return Score(False, "number", given if isinstance(given, str) else f"{given}, not {gold}")
+    if judge is not None:
+        return await _ask(answer.value, sample, judge)
     if kind == "number":
-        return await _score_number(answer.value, sample, judge)
-    return await _score_free(answer.value, sample, judge)
-
-
-async def _score_number(value: str, sample: Sample, judge: Judge | None) -> Score:
-    gold, given = read_quantity(sample.answer), read_quantity(value)
-    if isinstance(gold, Quantity) and isinstance(given, Quantity):
-        right = same_quantity(gold, given)
-        return Score(right, "number", "" if right else f"{given}, not {gold}")
-    if isinstance(gold, str) and not is_expression(sample.answer):
-        if judge is not None:
-            return await _ask(value, sample, judge)
         return Score(None, "number", f"the gold answer {sample.answer[:80]!r} is not a number: {gold}")
-    if is_expression(value) and is_expression(sample.answer):
-        # In a thread: algebra takes up to tenths of a second, and the first import of it seconds.
-        right = await asyncio.to_thread(same_expression, sample.answer, value)
-        return Score(right, "number", "" if right else "the expressions differ")
-    return Score(False, "number", given if isinstance(given, str) else "the expressions differ")
-
-
-async def _score_free(value: str, sample: Sample, judge: Judge | None) -> Score:
-    given = read_quantity(value)
-    for text in (sample.answer, *sample.aliases):
-        gold = read_quantity(text)
-        if (
-            isinstance(gold, Quantity)
-            and isinstance(given, Quantity)
-            and same_quantity(gold, given, strict=True)
-        ):
-            return Score(True, "number")
-    if judge is None:
-        return Score(False, "exact", "no exact match; no judge is configured")
-    return await _ask(value, sample, judge)
+    return Score(False, "exact", "no exact match; no judge is configured")
 
 
 async def _ask(value: str, sample: Sample, judge: Judge) -> Score:

@@ -1,21 +1,38 @@
 """A text → one quantity, and when two quantities are the same. The rules are in docs/scoring.md.
 
-Exact (fractions, never floats), and safe for hostile texts: lengths and exponents are bounded, so nothing
-here is slow. What is not one plain quantity is left to expression.py.
+The whole text must be understood: a number (in digits, in words or as an expression), its unit, and words
+that leave it as it is (`phrases`). Anything else makes the text "not one number". Exact (fractions, never
+floats), and safe for hostile texts: lengths, nesting and exponents are bounded.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import accumulate
 
-from p2r.scoring.text import PLAIN_SIGNS
-from p2r.scoring.units import NUMBER_WORDS, ORDINALS, PERCENT, SCALES, UNITS
+from p2r.scoring import expression
+from p2r.scoring.phrases import content_words, may_name, may_stand_before, may_stand_behind
+from p2r.scoring.tokens import NotOneNumber, Token, Tokens, tokenize
+from p2r.scoring.units import (
+    CURRENCIES,
+    DIGITS,
+    FRACTIONS,
+    LOWER_CASE,
+    NUMBER_WORDS,
+    ORDINALS,
+    PERCENT,
+    SCALES,
+    TEENS,
+    TENS,
+    UNIT_PHRASES,
+    UNITS,
+)
 
-MAX_CHARS = 200
 TOLERANCE = Fraction(1, 10**6)
+_SEVERAL = "names several numbers"
+_NONE = "names no number"
+_RESTATES = {"yes", "so", "thus", "therefore", "hence", "then"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +44,8 @@ class Quantity:
         percent: a percent sign or word follows.
         unit: a key of `UNITS`; empty when none is known.
         words: what else is written, without filler.
-        code_like: written as codes are (a leading zero, an exponent, "A 12"): no number among free texts.
+        code_like: written as codes are (a leading zero, an exponent) or as an expression: no number among
+            free texts.
     """
 
     value: Fraction
@@ -43,32 +61,11 @@ class Quantity:
 
 
 def read_quantity(text: str) -> Quantity | str:
-    """The one quantity that a text names, or why there is none; after an equals sign, only the result."""
-    plain = _plain(text) if len(text) <= MAX_CHARS else text
-    if len(plain) > MAX_CHARS:
-        return f"{len(plain)} characters are too many for a number"
-    if "\\" in plain or "^" in _POWER_OF_TEN.sub("", plain):
-        return "not a plain number"
-    if "=" in plain:
-        plain = plain.rpartition("=")[2]
-    if not any(char.isdecimal() for char in plain):
-        plain = _WORD_NUMBER.sub(lambda match: str(NUMBER_WORDS[match[0].replace(" ", "-")]), plain)
-    if qualified := _QUALIFIED.search(plain):
-        return f"qualified by {qualified[0]!r}"
-    if _CLOCK.search(plain):
-        return "a time of day"
-    found = []
-    for match in _NUMBER.finditer(plain):
-        quantity = _quantity(plain, match)
-        if isinstance(quantity, str):
-            return quantity
-        found.append(quantity)
-    if not found:
-        return "names no number"
-    first = found[0]
-    if any((other.value, other.percent) != (first.value, first.percent) for other in found):
-        return "names several numbers"
-    return first
+    """The one quantity that a text names, or why there is none; of an equation, the result."""
+    try:
+        return _text(tokenize(text))
+    except NotOneNumber as reason:
+        return str(reason)
 
 
 def same_quantity(gold: Quantity, given: Quantity, *, strict: bool = False) -> bool:
@@ -104,96 +101,351 @@ def close(left: Fraction, right: Fraction) -> bool:
     return abs(left - right) <= TOLERANCE * min(Fraction(1), size)
 
 
-def _plain(text: str) -> str:
-    # Compatibility form would read 1½ as 11/2 and 10³ as 103.
-    text = _SUPERSCRIPT.sub(lambda match: "^" + unicodedata.normalize("NFKC", match[0]), text)
-    text = unicodedata.normalize("NFKC", _VULGAR.sub(r" \g<0>", text)).replace("⁄", "/")
-    text = " ".join(text.translate(_SIGNS).casefold().split())
-    text = _TEX_MATHS.sub(r"\1", text)
-    text = _TEX_WRAPPER.sub(r" \1 ", _TEX_WRAPPER.sub(r" \1 ", text))
-    text = text.replace("\\%", "%").replace("\\$", "$").replace("\\,", "").replace("{,}", ",")
-    text = re.sub(r"\b(?:minus|negative) (?=\w)", "-", text.replace("per cent", "percent"))
-    return " ".join(text.split())
+# A text is one statement, or several that say the same.
 
 
-def _quantity(text: str, match: re.Match[str]) -> Quantity | str:
-    value = _value(match)
-    if isinstance(value, str):
-        return value
-    if match["sign"] == "-":
-        value = -value
-    after = text[match.end() :]
-    follows = _FOLLOWING.match(after)
-    attached = _ATTACHED.match(after)
-    word = follows[1] if follows else ""
-    if word in SCALES and (word != "k" or attached):
-        value, after = value * SCALES[word], after[len(follows[0]) :] if follows else after
-        follows, attached = _FOLLOWING.match(after), None
-        word = follows[1] if follows else ""
-    known = word in UNITS or word in PERCENT
-    if attached and not known and word not in ORDINALS and word != "x":
-        return f"{match[0].strip()}{attached[0]} is a code, not a number"
-    if follows and (known or (attached and word)):
-        after = after[len(follows[0]) :]
-    currency = (match["currency"] or "").strip()
-    around = f"{text[: match.start()]} {after}"
-    words = tuple(word for word in _WORD.findall(_NUMBER.sub(" ", around)) if not _FILLER.fullmatch(word))
-    unit = word if word in UNITS else currency
-    exponent = match["exponent"] or match["power"]
-    letter = _LONE_LETTER.search(text[: match.start()])
-    code_like = bool(exponent or letter or re.match(r"0\d", match["digits"] or ""))
-    return Quantity(value, word in PERCENT, unit, words, code_like)
+def _text(tokens: list[Token]) -> Quantity:
+    found: Quantity | None = None
+    bare = 0
+    for statement in _statements(tokens):
+        if may_stand_before([token.raw for token in statement]):  # "Yes." "Answer:"
+            continue
+        quantity, is_bare = _statement(statement)
+        bare += is_bare
+        # "13 13" and "13\n13" are lists.
+        if found and (bare > 1 or not same_quantity(found, quantity)):
+            raise NotOneNumber(_SEVERAL)
+        found = found or quantity
+    if found is None:
+        raise NotOneNumber(_NONE)
+    return found
 
 
-def _value(match: re.Match[str]) -> Fraction | str:
-    if match["over"]:
-        below = int(match["under"])
-        if below == 0:
-            return "divides by zero"
-        return int(match["whole"] or 0) + Fraction(int(match["over"]), below)
-    digits = match["digits"]
-    if _ENGLISH.fullmatch(digits):
-        digits = digits.replace(",", "")
-    elif _SPACED.fullmatch(digits):
-        digits = digits.replace(" ", "").replace("'", "").replace(",", ".")
-    elif _CONTINENTAL.fullmatch(digits):
-        digits = digits.replace(".", "").replace(",", ".")
-    elif not _PLAIN_DIGITS.fullmatch(digits):
-        return "names several numbers"
-    power = int(match["exponent"] or match["power"] or 0)
-    return Fraction(digits) * Fraction(10) ** power
+def _statements(tokens: list[Token]) -> list[list[Token]]:
+    """The sentences and lines, and what is said again: "12 cars, yes 12"."""
+    statements: list[list[Token]] = [[]]
+    for place, token in enumerate(tokens):
+        after = tokens[place + 1] if place + 1 < len(tokens) else None
+        if token.text == "\n":
+            if statements[-1] and statements[-1][-1].text != ":":
+                statements.append([])
+        elif token.text in (".", ";", "!") and token.glued and not (after and after.glued):
+            if token.text == "!" and tokens[place - 1].kind == "number":
+                raise NotOneNumber("a factorial or an exclamation")
+            statements.append([])
+        elif token.text == "," and after and after.text in _RESTATES and statements[-1]:
+            statements.append([])
+        else:
+            statements[-1].append(token)
+    return [statement for statement in statements if statement]
 
 
-_SIGNS = {**PLAIN_SIGNS, ord("*"): "*", ord("×"): "x", ord("·"): "x", ord("≈"): "="}
-_SUPERSCRIPT = re.compile(r"(?<=\d)[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
-_VULGAR = re.compile(r"(?<=\d)[¼½¾⅐-⅞]")
-_TEX_MATHS = re.compile(r"\$([^$]*)\$(?!\d)")  # but "$5 or $6" is money
-_TEX_WRAPPER = re.compile(r"\\(?:boxed|text|mathrm|mathbf)\{([^{}]*)\}")
-_POWER_OF_TEN = re.compile(r" ?[x*] ?10\^\{?[-+]?\d{1,2}\}?(?!\d)")
-_ENGLISH = re.compile(r"\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d+)?")  # also Indian: 12,34,567
-_SPACED = re.compile(r"\d{1,3}(?:(?: \d{3})+|(?:'\d{3})+)(?:[.,]\d+)?")
-_CONTINENTAL = re.compile(r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}|\d+,\d+")
-_PLAIN_DIGITS = re.compile(r"\d+(?:\.\d+)?|\.\d+")
-_NUMBER = re.compile(
-    r"""(?<![\w.])(?<![^\W\d_]-)
-    (?:(?<![\d)])(?P<sign>[-+])\ ?)?+
-    (?P<currency>[$€£¥]\ ?)?+
-    (?:(?:(?P<whole>\d{1,30})\ )?(?P<over>\d{1,30})\ ?/\ ?(?P<under>\d{1,30})(?![\d/.])
-      |(?P<digits>\d++(?:[.,'\ ]\d++)*+|\.\d++)
-       (?:e(?P<exponent>[-+]?\d{1,2})(?!\w)|\ ?[x*]\ ?10\^\{?(?P<power>[-+]?\d{1,2})\}?)?
-    )""",
-    re.VERBOSE,
-)
-_ATTACHED = re.compile(r"[^\W\d_]+|[^\W\d_]*\d")
-_FOLLOWING = re.compile(r" ?(m/s|km/h|k?m2|°[cf]?|%|[$€£¥]|[^\W\d_]+)")
-_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
-_WORD_NUMBER = re.compile(
-    r"\b(?:" + "|".join(sorted(NUMBER_WORDS, key=len, reverse=True)).replace("-", "[- ]") + r")\b"
-)
-_LONE_LETTER = re.compile(r"\b[a-z] ?$")
-_CLOCK = re.compile(r"\d:\d")
-_QUALIFIED = re.compile(
-    r"\b(?:not|never|neither|nor|cannot|can't|isn't|aren't|except|between|at least|at most"
-    r"|(?:more|less|fewer|greater|other) than|or (?:more|less|fewer))\b"
-)
-_FILLER = re.compile(r"the|an?|is|are|was|were|there|its?|i|so|of|in|on|total|final|answer|number")
+def _statement(statement: list[Token]) -> tuple[Quantity, bool]:
+    """The quantity of one statement or equation, and whether nothing is written around it."""
+    sides: list[list[Token]] = [[]]
+    for token in statement:
+        if token.text == "=":
+            sides.append([])
+        else:
+            sides[-1].append(token)
+    named = len(sides) > 1 and may_name([token.raw for token in sides[0]])
+    if named:
+        sides = sides[1:]
+    is_equation = len(sides) > 1
+    read = [_Side(side, is_equation=is_equation) for side in sides]
+    for side in read[:-1]:
+        if not same_quantity(side.quantity, read[-1].quantity):
+            raise NotOneNumber("the sides of the equation differ")
+    return read[-1].quantity, read[-1].bare and not (named or is_equation)
+
+
+class _Side:
+    """One side of an equation, or a whole statement.
+
+    Attributes:
+        quantity: what it names.
+        bare: nothing is written around it.
+    """
+
+    def __init__(self, tokens: list[Token], *, is_equation: bool) -> None:
+        self._tokens = Tokens(_without_brackets(tokens))
+        before: list[str] = []
+        while not self._starts_number():
+            token = self._tokens.take()
+            if token.kind == "end":
+                raise NotOneNumber(_NONE)
+            before.append(token.raw)
+        if not may_stand_before(before):
+            raise NotOneNumber(f"{' '.join(before)[-40:]!r} before a number")
+        start = self._tokens.peek()
+        if before and start.text in "+-" and (start.glued or not self._tokens.peek(1).glued):
+            raise NotOneNumber(f"{start.raw!r} between a word and a number")
+        quantity = self._sum_of_units(is_equation=is_equation)
+        self._in_digits = any(token.kind == "number" for token in self._tokens.tokens[: self._tokens.place])
+        behind = self._behind(quantity)
+        self.bare = not before and not behind
+        self.quantity = replace(quantity, words=content_words([*before, *behind]))
+
+    def _starts_number(self) -> bool:
+        token, after = self._tokens.peek(), self._tokens.peek(1)
+        if token.kind == "number" or token.text in expression.STARTS or token.text in CURRENCIES:
+            return True
+        if token.text in ("a", "an"):
+            return after.text in SCALES or after.text in FRACTIONS
+        return token.text in NUMBER_WORDS or token.text in ("half", "point")
+
+    # The number and its units.
+
+    def _sum_of_units(self, *, is_equation: bool) -> Quantity:
+        """One quantity, or several of falling units: "1 hour 30 minutes" is 90 minutes."""
+        total = self._quantity(is_equation=is_equation)
+        while total.unit:
+            place = self._tokens.place
+            self._tokens.accept("and")
+            if self._tokens.peek().kind != "number" and self._tokens.peek().text not in NUMBER_WORDS:
+                self._tokens.place = place
+                break
+            part = self._quantity(is_equation=False, after=total.unit)
+            if not part.unit:
+                raise NotOneNumber(_SEVERAL)
+            (dimension, factor), (other, other_factor) = UNITS[total.unit], UNITS[part.unit]
+            whole = total.value * factor / other_factor
+            if dimension != other or part.value * other_factor >= factor or total.value < 0:
+                raise NotOneNumber(_SEVERAL)
+            total = replace(part, value=whole + part.value)
+        return total
+
+    def _quantity(self, *, is_equation: bool, after: str = "") -> Quantity:
+        tokens = self._tokens
+        sign = tokens.accept("-", "+")
+        currency = tokens.accept(*CURRENCIES)
+        sign = sign or tokens.accept("-", "+")  # $-5
+        code_like, plain = False, True
+        number = self._in_words_or_scaled()
+        if number is None:
+            if sign and not currency:  # the sign of the first term
+                tokens.place -= 1
+            read = expression.Expression(tokens)
+            if read.range_like and not is_equation:
+                raise NotOneNumber("a range, a date or a difference")
+            number, plain, code_like = read.value, read.plain, read.code_like
+            sign = sign if currency else None
+        if currency and not plain:
+            raise NotOneNumber(_SEVERAL)
+        number = -number if sign and sign.text == "-" else number
+        if not plain and tokens.peek().glued:  # "-34 + 12x"
+            raise NotOneNumber(f"{tokens.peek().raw!r} behind an expression")
+        percent = bool(tokens.accept(*PERCENT))
+        unit = "" if percent else self._unit(after)
+        if currency and unit and UNITS[unit][0] != UNITS[currency.text][0]:
+            raise NotOneNumber(_SEVERAL)
+        if ((unit or percent) and not plain) or (currency and percent):
+            raise NotOneNumber("an expression with a unit")
+        return Quantity(
+            number, percent, unit or (currency.text if currency else ""), (), code_like or not plain
+        )
+
+    def _unit(self, after: str) -> str:
+        """The unit at this place, if there is one. Takes ordinals and the x of "2x", too."""
+        tokens = self._tokens
+        token = tokens.peek()
+        if token.glued and token.text in (*ORDINALS, "x") and not tokens.peek(1).glued:
+            tokens.take()
+            return ""
+        if token.text in "'\"" and token.glued and token.kind == "sign":
+            tokens.take()
+            return "ft" if token.text == "'" else "in"
+        if after in ("h", "hr", "hrs", "hour", "hours") and token.raw == "m":
+            tokens.take()
+            return "min"
+        for length in (3, 2):
+            phrase = " ".join(tokens.peek(ahead).text for ahead in range(length))
+            if phrase in UNIT_PHRASES:
+                tokens.place += length
+                return UNIT_PHRASES[phrase]
+        known = token.text in UNITS and (token.text not in LOWER_CASE or token.raw == token.text)
+        # "12 in the picture"
+        if known and token.text == "in" and tokens.peek(1).kind not in ("end", "number"):
+            known = False
+        if not known:
+            if token.glued and token.kind == "word":
+                raise NotOneNumber(f"{token.raw[:20]!r} behind a number is a code")
+            return ""
+        tokens.take()
+        if tokens.peek().text == "per" or tokens.peek().text == "/":
+            raise NotOneNumber("a rate whose unit is not known")
+        if tokens.accept("^"):
+            power = "".join(tokens.take().text for _ in range(3 if tokens.peek().text == "{" else 1))
+            if (named := token.text + power.strip("{}")) not in UNITS:
+                raise NotOneNumber("a power of a unit")
+            return named
+        return token.text
+
+    # Number words.
+
+    def _in_words_or_scaled(self) -> Fraction | None:
+        """A number in words, or digits with a scale ("2.5 million", "12k"); None for other digits."""
+        tokens = self._tokens
+        token, after = tokens.peek(), tokens.peek(1)
+        if token.kind == "number" and not (after.text in SCALES or (after.glued and after.text == "k")):
+            return None
+        if token.kind not in ("number", "word") or token.text in ("sqrt", "pi"):
+            return None
+        fraction = self._fraction()
+        if fraction is not None:
+            return fraction
+        total, last = Fraction(0), None
+        while True:
+            group, scale = self._group(), 1
+            while tokens.peek().text in SCALES:
+                scale *= SCALES[tokens.take().text]
+            if last is not None and scale >= last:
+                raise NotOneNumber(_SEVERAL)
+            total, last = total + group * scale, scale
+            if scale == 1 or not self._goes_on():
+                break
+        if tokens.peek().text == "and":
+            place = tokens.place
+            tokens.take()
+            part = self._fraction()
+            if part is None:
+                tokens.place = place
+            else:
+                total += part
+                while tokens.peek().text in SCALES and last == 1:
+                    total *= SCALES[tokens.take().text]
+        return total
+
+    def _goes_on(self) -> bool:
+        """Whether a smaller part follows, as in "two thousand (and) five"."""
+        ahead = 1 if self._tokens.peek().text == "and" else 0
+        following, after = self._tokens.peek(ahead), self._tokens.peek(ahead + 1)
+        scaled = following.kind == "number" and after.text in SCALES and not ahead
+        if not scaled and following.text not in {*DIGITS, *TEENS, *TENS}:
+            return False
+        self._tokens.place += ahead
+        return True
+
+    def _group(self) -> Fraction:
+        """Digits before a scale, or words below a thousand, with decimals: "three point one"."""
+        tokens = self._tokens
+        token = tokens.peek()
+        if token.kind == "number":
+            tokens.take()
+            if tokens.peek().text == "k":
+                tokens.take()
+                return token.value * 1000
+            return token.value
+        if token.text in ("a", "an"):
+            tokens.take()
+            if tokens.peek().text == "hundred":
+                return self._hundreds(1)
+            return Fraction(1)
+        if token.text in SCALES and token.text != "hundred":  # "a thousand" without its article
+            return Fraction(1)
+        value = self._below_hundred()
+        if tokens.peek().text == "hundred" and value is not None and value < 100:
+            return self._hundreds(value)
+        if value is None and token.text != "point":
+            raise NotOneNumber(_NONE)
+        value = value or 0
+        if tokens.accept("point"):
+            digits = ""
+            while tokens.peek().text in DIGITS:
+                digits += str(DIGITS[tokens.take().text])
+            if not digits:
+                raise NotOneNumber(_NONE)
+            return Fraction(f"{value}.{digits}")
+        return Fraction(value)
+
+    def _hundreds(self, value: int) -> Fraction:
+        tokens = self._tokens
+        tokens.take()
+        place = tokens.place
+        if tokens.accept("and") and tokens.peek().text not in {*DIGITS, *TEENS, *TENS}:
+            tokens.place = place
+        return Fraction(100 * value + (self._below_hundred() or 0))
+
+    def _below_hundred(self) -> int | None:
+        word = self._tokens.peek().text
+        if word in TENS:
+            self._tokens.take()
+            one = DIGITS.get(self._tokens.peek().text, 0)
+            if one:
+                self._tokens.take()
+            return TENS[word] + one
+        if word in DIGITS or word in TEENS:
+            self._tokens.take()
+            return DIGITS.get(word, TEENS.get(word))
+        return 100 if word == "hundred" and self._tokens.accept("hundred") else None
+
+    def _fraction(self) -> Fraction | None:
+        """A fraction in words at this place: "half", "a quarter", "two thirds", "half a million"."""
+        tokens = self._tokens
+        token, after = tokens.peek(), tokens.peek(1)
+        if token.text == "half":
+            tokens.take()
+            value = Fraction(1, 2)
+            if tokens.peek().text in ("a", "an"):
+                following = tokens.peek(1).text
+                if following not in SCALES and following not in UNITS:
+                    raise NotOneNumber(_NONE)
+                tokens.take()
+                while tokens.peek().text in SCALES:
+                    value *= SCALES[tokens.take().text]
+            return value
+        counts = {"a": 1, "an": 1, **DIGITS, **TEENS}
+        if token.text not in counts or after.text not in FRACTIONS:
+            return None
+        tokens.place += 2
+        if tokens.peek().kind != "end" and tokens.peek().text not in ("of", *SCALES, *PERCENT, ")", *UNITS):
+            raise NotOneNumber("an ordinal, not a fraction")  # "a third car"
+        return Fraction(counts[token.text], FRACTIONS[after.text])
+
+    # What stands behind.
+
+    def _behind(self, quantity: Quantity) -> list[str]:
+        tokens = self._tokens
+        words = self._words()
+        if tokens.peek().text == "(" and not tokens.peek().glued:
+            words += self._in_brackets(quantity) + self._words()
+        following = tokens.peek()
+        if following.kind == "number" or following.text in (*NUMBER_WORDS, ",", ":", "/"):
+            raise NotOneNumber(_SEVERAL)
+        if following.kind != "end":
+            raise NotOneNumber(f"{following.raw!r} behind a number")
+        if not may_stand_behind(words):
+            raise NotOneNumber(f"{' '.join(words)[:40]!r} behind a number")
+        return words
+
+    def _words(self) -> list[str]:
+        words: list[str] = []
+        while self._tokens.peek().kind == "word" and self._tokens.peek().text not in NUMBER_WORDS:
+            words.append(self._tokens.take().raw)
+        return words
+
+    def _in_brackets(self, quantity: Quantity) -> list[str]:
+        """Behind a number, brackets hold what is counted, or the number in another form: "thirteen (13)"."""
+        start = self._tokens.place + 1
+        while (token := self._tokens.take()).text != ")":
+            if token.kind == "end":
+                raise NotOneNumber("an open bracket")
+        tokens = self._tokens.tokens[start : self._tokens.place - 1]
+        words = [token.raw for token in tokens]
+        if all(token.kind == "word" for token in tokens) and may_stand_behind(words):
+            return words
+        other = _Side(tokens, is_equation=False)
+        other_form = other._in_digits != self._in_digits or other.quantity.unit != quantity.unit
+        if not other_form or not same_quantity(quantity, other.quantity):
+            raise NotOneNumber(_SEVERAL)
+        return []
+
+
+def _without_brackets(tokens: list[Token]) -> list[Token]:
+    """What brackets around all of it hold: `(13)`, `[13 cm]`."""
+    while len(tokens) > 2 and tokens[0].text + tokens[-1].text in ("()", "[]"):
+        depths = list(accumulate((token.text in "([") - (token.text in ")]") for token in tokens))
+        if tokens[1].is_pair or 0 in depths[:-1]:
+            break
+        tokens = tokens[1:-1]
+    return tokens

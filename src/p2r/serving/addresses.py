@@ -12,35 +12,35 @@ if TYPE_CHECKING:
 
     Resolver = Callable[[str, int], Awaitable[list[str]]]
 
+# What Python calls global depends on its version.
+_NOT_GLOBAL = (
+    ipaddress.ip_network("192.0.0.0/24"),  # protocol assignments
+    ipaddress.ip_network("192.88.99.0/24"),  # relays of 6to4
+    ipaddress.ip_network("2001::/23"),  # protocol assignments, Teredo among them
+    ipaddress.ip_network("2002::/16"),  # 6to4
+    ipaddress.ip_network("3fff::/20"),  # documentation
+)
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # all of IPv6 that was given out so far
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_ISATAP = (0x00005EFE, 0x02005EFE)  # in front of an IPv4 address inside this network
 
 
 def is_public(address: str) -> bool:
     """Whether an IP address belongs to the public internet.
 
-    IPv4 addresses inside IPv6 ones (mapped, compatible, 6to4, Teredo, NAT64) are looked at too.
+    Of IPv4 addresses inside IPv6 ones, two kinds may be public: mapped ones, and those behind NAT64.
     """
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
         return False
     if isinstance(found, ipaddress.IPv6Address):
-        inner = _inside(found)
-        if inner is not None:
-            return is_public(str(inner))
-    return found.is_global and not (found.is_multicast or found.is_reserved or found.is_unspecified)
-
-
-def _inside(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    if address.ipv4_mapped:
-        return address.ipv4_mapped
-    if address.sixtofour:
-        return address.sixtofour
-    if address.teredo:
-        return address.teredo[1]
-    if address in _NAT64 or (int(address) >> 32 == 0 and int(address) > 1):
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return None
+        if found.ipv4_mapped or found in _NAT64:
+            return is_public(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)))
+        if found not in _UNICAST or int(found) >> 32 & 0xFFFFFFFF in _ISATAP:
+            return False
+    special = found.is_multicast or found.is_reserved or any(found in network for network in _NOT_GLOBAL)
+    return found.is_global and not special
 
 
 async def resolve(host: str, port: int) -> list[str]:

@@ -5,26 +5,42 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from p2r.serving.failures import RequestFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 MAX_RETRY_AFTER_S = 60
 _CANCELLED_WITHIN_S = 5.0
 
 
-class Admission:
-    """Lets `concurrency` requests run and `queue` more be read or wait, in the order of their arrival.
+class Slot:
+    """A place among the requests that run."""
 
-    A request counts from its first byte on, so that the bodies in memory are bounded too.
+    def __init__(self, free: Callable[[float], None]) -> None:
+        self._free: Callable[[float], None] | None = free
+        self._start_s = time.perf_counter()
+
+    def release(self) -> None:
+        """Let the next request run. Safe to call twice."""
+        free, self._free = self._free, None
+        if free is not None:
+            free(time.perf_counter() - self._start_s)
+
+
+class Admission:
+    """Lets `concurrency` requests run and `queue` more wait, in the order of their arrival.
+
+    A request that is still being read takes no place in the queue, so that slow clients keep nobody out: the
+    server's connections and memory are what bounds those (`connections`, `memory`).
 
     Attributes:
         accepted: requests that were let in and are not done.
-        running: those of them that are being answered.
+        queued: those of them that wait for a slot.
+        running: those that are being answered.
         draining: set when nobody new is let in any more.
         idle: set while nobody is in.
         ended: set when the time of the accepted requests is over.
@@ -32,6 +48,7 @@ class Admission:
 
     def __init__(self, concurrency: int, queue: int) -> None:
         self.accepted = 0
+        self.queued = 0
         self.running = 0
         self.draining = asyncio.Event()
         self.idle = asyncio.Event()
@@ -42,13 +59,8 @@ class Admission:
         self._slots = asyncio.Semaphore(concurrency)
         self._typical_s = 1.0
 
-    @property
-    def queued(self) -> int:
-        """Requests that were let in and wait, or are still being read."""
-        return self.accepted - self.running
-
-    @asynccontextmanager
-    async def admitted(self) -> AsyncIterator[None]:
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
         """Let a request in.
 
         Raises:
@@ -56,13 +68,7 @@ class Admission:
         """
         if self.draining.is_set():
             raise ending()
-        if self.accepted >= self._concurrency + self._queue:
-            raise RequestFailed(
-                429,
-                "too many requests are waiting: try again later",
-                code="queue_full",
-                headers={"Retry-After": str(self._retry_after_s())},
-            )
+        self._check_queue()
         self.accepted += 1
         self.idle.clear()
         try:
@@ -73,16 +79,38 @@ class Admission:
                 self.idle.set()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for a slot, and hold it."""
-        async with self._slots:
-            self.running += 1
-            start_s = time.perf_counter()
-            try:
-                yield
-            finally:
-                self.running -= 1
-                self._typical_s += 0.1 * (time.perf_counter() - start_s - self._typical_s)
+    async def turn(self) -> AsyncIterator[Slot]:
+        """Wait for a slot; it is free again when it is released, at the end of the block at the latest.
+
+        Raises:
+            RequestFailed: 429 when the queue is full.
+        """
+        self._check_queue()
+        self.queued += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self.queued -= 1
+        self.running += 1
+        slot = Slot(self._free)
+        try:
+            yield slot
+        finally:
+            slot.release()
+
+    def _free(self, held_s: float) -> None:
+        self.running -= 1
+        self._slots.release()
+        self._typical_s += 0.1 * (held_s - self._typical_s)
+
+    def _check_queue(self) -> None:
+        if self.queued >= self._queue and self._slots.locked():
+            raise RequestFailed(
+                429,
+                "too many requests are waiting: try again later",
+                code="queue_full",
+                headers={"Retry-After": str(self._retry_after_s())},
+            )
 
     def _retry_after_s(self) -> int:
         rounds = self._queue / self._concurrency + 1

@@ -16,6 +16,7 @@ except ImportError as error:
     raise MissingExtraError("serve", error.name or "fastapi") from error
 
 from p2r import __version__
+from p2r.images.memory import MemoryBudget
 from p2r.serving import completions, responses
 from p2r.serving.admission import Admission
 from p2r.serving.asked import known_model
@@ -100,18 +101,19 @@ def create_app(p2r: P2R, config: ServingConfig, fetcher: PictureFetcher | None =
         config: limits, keys, allowed hosts.
         fetcher: gets pictures by address; None for one that follows `config`.
     """
-    admission = Admission(config.concurrency, config.queue)
+    admission, memory = Admission(config.concurrency, config.queue), MemoryBudget(config.held_bytes)
     service = Service(
         p2r,
         config,
         admission,
+        memory,
         Metrics(admission),
         fetcher or PictureFetcher(config.image_hosts, config.picture.max_bytes),
         Store(config.uploads_bytes, config.upload),
     )
     # No pages of FastAPI's own: they load scripts from elsewhere.
     app = FastAPI(title="perceive-to-reason", version=__version__, docs_url=None, redoc_url=None)
-    app.state.admission = admission
+    app.state.admission, app.state.memory = admission, memory
     _add_error_shapes(app)
     _add_protocol(app, service)
     _add_operations(app, service, Readiness(p2r))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,8 @@ from pydantic import BaseModel
 
 from p2r.errors import InputError
 from p2r.images import ImageSource
+from p2r.images.abandoning import in_image_thread
+from p2r.images.source import decode_data_uri
 from p2r.parsing.options import reply_format, split_options
 from p2r.serving.conversation import asks_nothing, extras, read_conversation
 from p2r.serving.failures import RequestFailed, refused
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from p2r.serving.config import ServingConfig
+    from p2r.serving.memory import HeldMemory
     from p2r.serving.page.store import HeldImage, Store
     from p2r.serving.pictures import PictureFetcher
     from p2r.serving.protocol import AskRequest, ModelName, Options
@@ -45,7 +47,8 @@ class Asked:
         model: as which it is answered.
         text, choices, answer_type: the question; its options are those in its text, or in the schema of the
             answer.
-        picture: where it is, and the path of the field that says so.
+        picture: its address, a `data:` URI too; its bytes once that is decoded.
+        picture_param: the path of the field that says so.
         mode: `p2r`, `think` or `direct`.
         settings: the server's, with what the request changes.
         ignored: paths of what was sent and has no effect.
@@ -56,8 +59,8 @@ class Asked:
         max_tokens: of the answer.
         stop: texts at which the answer ends.
         stream, include_usage: whether it is sent in pieces, and with the usage at their end.
+        picture_name: what errors call its bytes.
         boxes: evidence that the request gives; None asks the perceiver.
-        source: the picture, when it was in the request and is open.
         upload: the picture, when it was uploaded on the page.
     """
 
@@ -65,7 +68,7 @@ class Asked:
     text: str
     choices: tuple[str, ...]
     answer_type: AnswerType
-    picture: str
+    picture: str | bytes
     picture_param: str
     mode: Mode
     settings: Settings
@@ -78,47 +81,61 @@ class Asked:
     stop: tuple[str, ...]
     stream: bool
     include_usage: bool
+    picture_name: str = ""
     boxes: tuple[Box, ...] | None = None
-    source: ImageSource | None = None
     upload: HeldImage | None = None
 
-    def opened(self, config: ServingConfig, uploads: Store) -> Asked:
-        """With the picture open, if it is in the request.
+    def decoded(self, config: ServingConfig, uploads: Store) -> Asked:
+        """With the bytes of the picture, if they are in the request, or with the upload that it names.
 
         Raises:
-            RequestFailed: the picture cannot be used; names the field.
+            RequestFailed: they are not, or are too many; names the field.
         """
+        if not isinstance(self.picture, str):
+            return self
         if self.picture.startswith(SCHEME):
-            if not (upload := uploads.image(self.picture.removeprefix(SCHEME))):
+            upload = uploads.image(self.picture.removeprefix(SCHEME))
+            if upload is None:
                 raise self.unusable_image(InputError("the image is not here any more: upload it again"))
-            return replace(self, upload=upload, source=upload.source)
-        # Never a plain text: the pipeline takes one for a path.
-        within = self.picture[:5].lower() == "data:"
-        return replace(self, source=self._open(self.picture, config)) if within else self
+            return replace(self, upload=upload)
+        if self.picture[:5].lower() != "data:":
+            return self
+        try:
+            name, data = decode_data_uri(self.picture, config.picture)
+        except InputError as error:
+            raise self.unusable_image(error) from None
+        return replace(self, picture=data, picture_name=name)
 
-    async def question(self, fetcher: PictureFetcher, config: ServingConfig, name: str) -> Question:
-        """The question, its picture fetched where it is not in the request.
+    async def question(
+        self, fetcher: PictureFetcher, config: ServingConfig, held: HeldMemory, name: str
+    ) -> Question:
+        """The question, its picture fetched where it is not in the request, and opened.
+
+        Args:
+            fetcher: fetches it.
+            config: of the server.
+            held: what the picture counts against from here on.
+            name: of the question.
 
         Raises:
             RequestFailed: the picture or the question cannot be used; names the field.
         """
-        source = self.source
-        if source is None:
-            try:
-                data = await fetcher.fetch(self.picture)
-            except InputError as error:
-                raise self.unusable_image(error) from None
-            source = await asyncio.to_thread(self._open, data, config)
+        try:
+            source = self.upload.source if self.upload else await self._opened(fetcher, config, held)
+        except InputError as error:
+            raise self.unusable_image(error) from None
         try:
             return Question(source, self.text, self.choices, self.answer_type, id=name)
         except InputError as error:
             raise RequestFailed(400, str(error), param="messages", code="invalid_question") from None
 
-    def _open(self, picture: str | bytes, config: ServingConfig) -> ImageSource:
-        try:
-            return ImageSource.open(picture, config.picture)
-        except InputError as error:
-            raise self.unusable_image(error) from None
+    async def _opened(self, fetcher: PictureFetcher, config: ServingConfig, held: HeldMemory) -> ImageSource:
+        data = self.picture
+        if isinstance(data, str):
+            data = await fetcher.fetch(data, held.resize)
+        held.resize(len(data))
+        # Never a plain text: it would be taken for a path.
+        return await in_image_thread(ImageSource.open, data, config.picture, name=self.picture_name)
 
     def unusable_image(self, error: InputError) -> RequestFailed:
         """What a client is told about a picture that cannot be used."""

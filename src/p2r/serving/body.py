@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from p2r.serving.failures import RequestFailed
+from p2r.serving.memory import in_json_thread
 from p2r.serving.protocol import Options
 
 if TYPE_CHECKING:
@@ -19,16 +20,18 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from p2r.serving.config import ServingConfig
+    from p2r.serving.memory import HeldMemory
     from p2r.serving.protocol import AskRequest
 
 R = TypeVar("R", bound="AskRequest")
 T = TypeVar("T")
 
 _LINGER_S, _LINGER_BYTES = 1.0, 16 * 2**20
+_MAX_VALUES = 200_000
 
 
 async def read_request(
-    request: Request, config: ServingConfig, kind: type[R], understand: Callable[[R], T]
+    request: Request, config: ServingConfig, held: HeldMemory, kind: type[R], understand: Callable[[R], T]
 ) -> T:
     """Read and check a body of some kind; what `understand` makes of it.
 
@@ -41,17 +44,15 @@ async def read_request(
     if media_type != "application/json":
         # Also keeps pages of other sites out, which may send only a few other types without asking.
         raise RequestFailed(415, "the Content-Type must be application/json", code="unsupported_media_type")
-    body = await read_body(request, config, config.max_body_bytes)
-    # All in one thread: a parser lets nobody else run, a picture may be slow to open, and each way to another
-    # thread and back costs a fraction of a millisecond.
-    return await asyncio.to_thread(lambda: understand(_parsed(body, kind)))
+    body = await read_body(request, config, held, config.max_body_bytes)
+    return await in_json_thread(lambda: understand(_parsed(body, kind)))
 
 
-async def read_body(request: Request, config: ServingConfig, most: int) -> bytearray:
+async def read_body(request: Request, config: ServingConfig, held: HeldMemory, most: int) -> bytearray:
     """Read a body of at most so many bytes.
 
     Raises:
-        RequestFailed: too large, or too slow.
+        RequestFailed: too large, or too slow, or there is no memory for it now.
     """
     pieces = request.stream()
     announced = request.headers.get("content-length", "")
@@ -65,8 +66,10 @@ async def read_body(request: Request, config: ServingConfig, most: int) -> bytea
             async for piece in pieces:
                 body += piece
                 if len(body) > most:
-                    await _linger(pieces)
                     raise _too_large(most)
+                if len(body) > held.nbytes:
+                    # Not what was announced: a client that only announces holds nothing.
+                    held.resize(len(body) * 5 // 4)
     except TimeoutError:
         raise RequestFailed(
             408,
@@ -74,6 +77,10 @@ async def read_body(request: Request, config: ServingConfig, most: int) -> bytea
             code="body_timeout",
             headers={"Connection": "close"},
         ) from None
+    except RequestFailed:
+        body.clear()
+        await _linger(pieces)
+        raise
     return body
 
 
@@ -96,10 +103,14 @@ def _too_large(most: int) -> RequestFailed:
 
 
 def _parsed(body: bytearray, kind: type[R]) -> R:
+    # Each value takes a hundred bytes, and an empty list in the body takes three.
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MAX_VALUES:
+        raise RequestFailed(413, f"the body has more than {_MAX_VALUES:,} values", code="body_too_large")
     try:
         data = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise RequestFailed(400, f"the body is not JSON: {error}", code="invalid_json") from None
+    body.clear()
     try:
         return kind.model_validate(data)
     except ValidationError as error:

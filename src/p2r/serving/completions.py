@@ -78,10 +78,10 @@ class Chunks:
         """See `Events`."""
         yield self._delta(role="assistant", content="")
 
-    def perceived(self, seen: dict[str, Any]) -> Iterator[bytes]:
+    def perceived(self, seen: dict[str, Any]) -> bytes:
         """See `Events`."""
         choice = {"index": 0, "delta": {}, "finish_reason": None, "logprobs": None}
-        yield event({**self._head, "choices": [choice], "p2r": seen})
+        return event({**self._head, "choices": [choice], "p2r": seen})
 
     def thinking(self, piece: str) -> Iterator[bytes]:
         """See `Events`."""

@@ -30,6 +30,9 @@ class ServingConfig:
         image_hosts: hosts from which `http(s)` pictures are fetched; none means data URIs only.
         allow_origins: of web pages that may ask from a browser, as `https://example.org`; `*` for all.
         header_timeout_s: the most seconds until the head of a request is there.
+        write_timeout_s: the most seconds until a client has read 64 KiB of its reply.
+        max_connections: beyond it, the connection that has waited longest for its client is closed.
+        held_bytes: of bodies, images and replies that are held in memory, all requests together.
         max_body_bytes, body_timeout_s: of one request.
         max_text_chars: of a question with its options, and of a system prompt.
         max_evidence: the most crops that a request may ask for.
@@ -49,6 +52,9 @@ class ServingConfig:
     image_hosts: tuple[str, ...] = ()
     allow_origins: tuple[str, ...] = ()
     header_timeout_s: float = 10.0
+    write_timeout_s: float = 10.0
+    max_connections: int = 512
+    held_bytes: int = 256 * MIB
     max_body_bytes: int = 32 * MIB
     body_timeout_s: float = 30.0
     max_text_chars: int = 16_000
@@ -66,7 +72,7 @@ class ServingConfig:
             raise InputError(f"concurrency is {self.concurrency}: it must be at least 1")
         if self.queue < 0:
             raise InputError(f"queue is {self.queue}: it must be 0 or more")
-        for name in ("timeout_s", "drain_s", "header_timeout_s", "body_timeout_s"):
+        for name in ("timeout_s", "drain_s", "header_timeout_s", "write_timeout_s", "body_timeout_s"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be more than 0")
         if not self.api_keys and not is_loopback(self.host):

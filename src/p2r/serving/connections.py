@@ -1,14 +1,14 @@
-"""uvicorn's connections, for bodies of megabytes and for clients that take their time.
+"""uvicorn's connections, with a bound on how many there are and on how long each may wait for its client.
 
-A connection that says nothing, or says it one letter at a time, is closed; uvicorn would wait forever. Idle
-time after a reply is its `timeout_keep_alive`, and a slow body is our `body_timeout_s`; between them is the
-head of a request.
+uvicorn itself waits without end for the head of a request, for the rest of a body that was refused already,
+and for a client to read its reply. The body of a request that is being answered has a time limit of its own
+(`body_timeout_s`).
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -18,66 +18,110 @@ from p2r.serving.failures import RequestFailed
 if TYPE_CHECKING:
     import asyncio
 
-_AHEAD_BYTES = 1 << 20  # of a body, that the application has not taken yet
+    from p2r.serving.config import ServingConfig
+
+    Awaited = Literal["head", "next request", "rest of body", "reading"]
+
+IDLE_S = 30  # between the reply and the next request
 
 
-class ImpatientProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, with a time for the head of a request, and a short way for the inside of a body."""
+class BoundedProtocol(H11Protocol):
+    """HTTP/1.1 with time limits for what only the client can do.
 
-    header_timeout_s: float
-    _waiting: asyncio.TimerHandle | None = None
+    Beyond `max_connections`, the connection that has waited longest for its client is closed. So clients
+    that say nothing cannot keep out those that do.
+
+    Attributes:
+        seconds: how long each of these may take; more bytes do not buy more time.
+        waiting: the connections that wait for their clients, in the order in which they began to.
+    """
+
+    max_connections: int
+    seconds: dict[Awaited, float]
+    waiting: dict[BoundedProtocol, None]
+
+    _awaited: Awaited | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _served = False
+    _client_ended = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio."""
         super().connection_made(transport)
-        self._wait_or_not()
+        self._watch()
+        if len(self.connections) > self.max_connections:
+            oldest = next(iter(self.waiting))
+            oldest._stop_waiting()  # noqa: SLF001
+            oldest.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
-        conn = self.conn
-        # Nothing public tells how much is to come. Where h11 does not know it either, or names it otherwise,
-        # h11 reads all of the body.
-        reader: Any = getattr(conn, "_reader", None)
-        inside = conn.their_state is h11.SEND_BODY and getattr(reader, "_remaining", 0) > len(data)
-        if inside and not conn.trailing_data[0]:
-            reader._remaining -= len(data)  # noqa: SLF001
-            self._pass_on(data)
-        else:
-            super().data_received(data)
-            self._wait_or_not()
+        super().data_received(data)
+        self._watch()
 
-    def _pass_on(self, data: bytes) -> None:
-        # h11 would copy them into its buffer and out of it, which takes half the time of a large request. It
-        # reads the last ones, and so remains the one that knows where a request ends.
-        if self.conn.our_state is h11.DONE:
-            return
-        self.cycle.body += data
-        if len(self.cycle.body) > _AHEAD_BYTES:
-            self.flow.pause_reading()
-        self.cycle.message_event.set()
+    def eof_received(self) -> None:
+        """See asyncio, which closes the connection then, once all that was written is read."""
+        self._client_ended = True
+        self._watch()
+
+    def pause_writing(self) -> None:
+        """See asyncio."""
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """See asyncio."""
+        super().resume_writing()
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """See uvicorn."""
+        self._served = True
+        super().on_response_complete()
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
-        self._stop_waiting()
         super().connection_lost(exc)
+        self._stop_waiting()
 
-    def _wait_or_not(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
-            self._stop_waiting()
-        elif self._waiting is None:
-            # From the first byte on: more bytes do not buy more time.
-            self._waiting = self.loop.call_later(self.header_timeout_s, self._give_up)
+    def _watch(self) -> None:
+        awaited = self._what_is_awaited()
+        if awaited == self._awaited:
+            return
+        self._stop_waiting()
+        if awaited:
+            self._awaited = awaited
+            self.waiting[self] = None
+            self._timer = self.loop.call_later(self.seconds[awaited], self._give_up)
+
+    def _what_is_awaited(self) -> Awaited | None:
+        if self._client_ended or self.flow.write_paused or self.transport.is_closing():
+            return "reading"
+        ours, theirs = self.conn.our_state, self.conn.their_state
+        if theirs is h11.IDLE:
+            begun = not self._served or self.conn.trailing_data[0]
+            return "head" if begun else "next request"
+        return "rest of body" if ours is h11.DONE and theirs is h11.SEND_BODY else None
 
     def _stop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+        self._awaited = None
+        self.waiting.pop(self, None)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _give_up(self) -> None:
-        self._waiting = None
-        if self.transport.is_closing() or self.conn.their_state is not h11.IDLE:
+        if self._awaited == "reading":
+            self.transport.abort()
             return
-        seconds = f"{self.header_timeout_s:g}"
+        if self._awaited == "head":
+            self._refuse_head()
+        self.transport.close()
+        self._watch()
+
+    def _refuse_head(self) -> None:
+        seconds = f"{self.seconds['head']:g}"
         refusal = RequestFailed(
             408, f"the head of the request did not come within {seconds} s", code="header_timeout"
         )
@@ -87,4 +131,16 @@ class ImpatientProtocol(H11Protocol):
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
-        self.transport.close()
+
+
+def bounded_protocol(config: ServingConfig) -> type[BoundedProtocol]:
+    """The protocol of one server. uvicorn makes the instances, and takes a class only."""
+    seconds: dict[Awaited, float] = {
+        "head": config.header_timeout_s,
+        "next request": IDLE_S,
+        "rest of body": config.header_timeout_s,
+        "reading": config.write_timeout_s,
+    }
+    most = max(config.max_connections, 2 * (config.concurrency + config.queue))
+    bounds = {"max_connections": most, "seconds": seconds, "waiting": {}}
+    return type("Protocol", (BoundedProtocol,), bounds)

@@ -18,16 +18,19 @@ from p2r.serving.admission import done_before, ending
 from p2r.serving.asked import understand
 from p2r.serving.body import read_request
 from p2r.serving.failures import RequestFailed, from_model_error, unexpected
+from p2r.serving.memory import HeldMemory, in_json_thread
 from p2r.serving.replies import outcome_of
 from p2r.serving.streaming import stream_reply
-from p2r.serving.watching import Watcher
+from p2r.serving.watching import watched
+from p2r.types import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.types import Receive, Scope, Send
 
-    from p2r.serving.admission import Admission
+    from p2r.images.memory import MemoryBudget
+    from p2r.serving.admission import Admission, Slot
     from p2r.serving.asked import Asked
     from p2r.serving.config import ServingConfig
     from p2r.serving.metrics import Metrics
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from p2r.serving.protocol import AskRequest
     from p2r.serving.replies import Outcome
     from p2r.serving.streaming import Events
-    from p2r.types import Prediction, Question
+    from p2r.types import Question
 
 log = logging.getLogger("p2r.serving")
 
@@ -50,6 +53,7 @@ class Service:
     p2r: P2R
     config: ServingConfig
     admission: Admission
+    memory: MemoryBudget
     metrics: Metrics
     fetcher: PictureFetcher
     uploads: Store
@@ -113,15 +117,19 @@ class Exchange(Response):
             log.info("chat %s: status %d in %.3f s", name, status, seconds)
 
     async def _within_deadline(self, request: Request, send: Send) -> None:
-        config = self._service.config
+        service, config = self._service, self._service.config
         deadline_s = asyncio.get_running_loop().time() + config.timeout_s
         try:
-            async with self._service.admission.admitted(), asyncio.timeout_at(deadline_s):
-                asked = await read_request(request, config, self._endpoint.request, self._understood)
-                ended = self._service.admission.ended
-                # To answer ends when the client hangs up, when time is up, and when the server ends.
-                if not await done_before(self._answer(asked, request, send), _gone(request), ended.wait()):
-                    raise ending() if ended.is_set() else _Gone
+            with service.admission.admitted(), HeldMemory(service.memory) as held:
+                async with asyncio.timeout_at(deadline_s):
+                    asked = await read_request(
+                        request, config, held, self._endpoint.request, self._understood
+                    )
+                    ended = service.admission.ended
+                    # To answer ends when the client hangs up, when time is up, and when the server ends.
+                    work = self._answer(asked, held, request, send)
+                    if not await done_before(work, _gone(request), ended.wait()):
+                        raise ending() if ended.is_set() else _Gone
         except TimeoutError:
             raise RequestFailed(
                 504, f"there was no answer within {config.timeout_s:g} s", code="deadline"
@@ -129,19 +137,21 @@ class Exchange(Response):
 
     def _understood(self, request: AskRequest) -> Asked:
         config = self._service.config
-        return understand(request, self._service.p2r.settings, config).opened(config, self._service.uploads)
+        return understand(request, self._service.p2r.settings, config).decoded(config, self._service.uploads)
 
-    async def _answer(self, asked: Asked, request: Request, send: Send) -> None:
+    async def _answer(self, asked: Asked, held: HeldMemory, request: Request, send: Send) -> None:
         service = self._service
         name = f"{self._endpoint.prefix}{request.scope['state']['request_id']}"
-        question = await asked.question(service.fetcher, service.config, name)
-        async with service.admission.turn():
+        question = await asked.question(service.fetcher, service.config, held, name)
+        async with service.admission.turn() as slot:
             p2r = P2R(service.p2r.perceiver, reasoner=service.p2r.reasoner, settings=asked.settings)
             try:
                 if asked.stream:
-                    await self._stream(p2r, asked, question, send)
+                    await self._stream(p2r, asked, question, held, slot, send)
                 else:
                     reply = await self._whole(p2r, asked, question)
+                    held.resize(held.nbytes + len(reply.body))
+                    slot.release()
                     self._started = True
                     await reply(request.scope, request.receive, send)
             except ModelError as error:
@@ -150,15 +160,23 @@ class Exchange(Response):
                 raise asked.unusable_image(error) from None
 
     async def _whole(self, p2r: P2R, asked: Asked, question: Question) -> Response:
-        watcher = Watcher() if asked.options.include_images else None
-        prediction = await p2r.predict(question, asked.mode, asked.boxes, watcher)
+        evidence = None
+        happens = watched(p2r, question, asked.mode, asked.boxes, reads_text=False)
+        async with aclosing(happens) as happening:
+            async for heard in happening:
+                if isinstance(heard, tuple):
+                    evidence = heard[1] if asked.options.include_images else None
+                elif isinstance(heard, Prediction):
+                    prediction = heard
         self._predicted(asked, prediction)
-        evidence = watcher.evidence if watcher else None
-        return JSONResponse(self._endpoint.reply(await outcome_of(asked, question, prediction, evidence)))
+        outcome = await outcome_of(asked, question, prediction, evidence)
+        return await in_json_thread(lambda: JSONResponse(self._endpoint.reply(outcome)))
 
-    async def _stream(self, p2r: P2R, asked: Asked, question: Question, send: Send) -> None:
+    async def _stream(
+        self, p2r: P2R, asked: Asked, question: Question, held: HeldMemory, slot: Slot, send: Send
+    ) -> None:
         self._events = self._endpoint.events(asked, question.id)
-        async with aclosing(stream_reply(p2r, asked, question, self._events)) as items:
+        async with aclosing(stream_reply(p2r, asked, question, self._events, held, slot)) as items:
             async for item in items:
                 if not isinstance(item, bytes):
                     self._predicted(asked, item)
@@ -167,6 +185,7 @@ class Exchange(Response):
                     self._started = True
                     await send(_STREAM_HEAD)
                 await send({"type": "http.response.body", "body": item, "more_body": True})
+                del item
         await send({"type": "http.response.body", "body": b""})
 
     def _predicted(self, asked: Asked, prediction: Prediction) -> None:

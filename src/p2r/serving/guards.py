@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # Says nothing about anybody's questions. Orchestrators have no keys.
 _OPEN_PATHS = ("/healthz", "/readyz", "/openapi.json")
-
-# Of the page and of all that it loads: nothing from elsewhere, nothing within other pages, no text run as code.
+_PIECE_BYTES = 64 * 1024
+# Of the page and of all that it loads: nothing from elsewhere or within other pages, no text run as code.
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -66,6 +66,15 @@ class Guards:
                 if self._is_page(scope):
                     headers.update(_PAGE_HEADERS)
                     headers.setdefault("Cache-Control", "no-cache")
+            if message["type"] == "http.response.body":
+                # In pieces, each of which waits until the client has read most of the one before: so a reply
+                # is held once, and a client that does not read is noticed.
+                body = message.get("body", b"")
+                last = max(0, len(body) - 1) // _PIECE_BYTES * _PIECE_BYTES
+                for start in range(0, last, _PIECE_BYTES):
+                    piece = body[start : start + _PIECE_BYTES]
+                    await send({**message, "body": piece, "more_body": True})
+                message = {**message, "body": body[last:]}
             await send(message)
 
         refusal = self._refusal(scope)
@@ -79,6 +88,10 @@ class Guards:
 
     def _refusal(self, scope: Scope) -> RequestFailed | None:
         headers = dict(scope["headers"])
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            # Another server on the way may have read the other one, and taken the rest for a request.
+            why = "give a Content-Length or a Transfer-Encoding, not both"
+            return RequestFailed(400, why, code="ambiguous_length", headers={"Connection": "close"})
         page = self._is_page(scope)
         origin, host = headers.get(b"origin"), headers.get(b"host", b"")
         own = origin is not None and origin.partition(b"://")[2] == host

@@ -18,7 +18,7 @@ from p2r.serving.addresses import is_public, resolve
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from p2r.serving.addresses import Resolver
 
@@ -50,15 +50,19 @@ class PictureFetcher:
         self._resolver = resolver
         self._transport = transport
 
-    async def fetch(self, url: str) -> bytes:
+    async def fetch(self, url: str, on_bytes: Callable[[int], None] = lambda _: None) -> bytes:
         """The bytes behind an `http(s)` address.
+
+        Args:
+            url: the address.
+            on_bytes: called with the number of bytes that are there so far; what it raises ends the fetch.
 
         Raises:
             InputError: the address is not allowed, or there is no picture of a legal size to be had there.
         """
         try:
             async with asyncio.timeout(TIMEOUT_S), self._client() as client:
-                return await self._follow(client, url)
+                return await self._follow(client, url, on_bytes)
         except TimeoutError:
             raise InputError(f"the picture did not come within {TIMEOUT_S:.0f} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
@@ -79,7 +83,7 @@ class PictureFetcher:
             follow_redirects=False,
         )
 
-    async def _follow(self, client: httpx.AsyncClient, url: str) -> bytes:
+    async def _follow(self, client: httpx.AsyncClient, url: str, on_bytes: Callable[[int], None]) -> bytes:
         if len(url) > MAX_URL_CHARS:
             raise InputError(f"the address of the picture has more than {MAX_URL_CHARS} characters")
         target = httpx.URL(url)
@@ -99,7 +103,7 @@ class PictureFetcher:
             response = await client.send(request, stream=True)
             try:
                 if not response.has_redirect_location:
-                    return await self._read(response)
+                    return await self._read(response, on_bytes)
                 target = target.join(response.headers["Location"])
             finally:
                 await response.aclose()
@@ -123,7 +127,7 @@ class PictureFetcher:
             raise InputError("the host of the picture has no address, or one that is not public")
         return addresses[0]
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: httpx.Response, on_bytes: Callable[[int], None]) -> bytes:
         if response.status_code != 200:
             raise InputError(f"the host of the picture answered with status {response.status_code}")
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -133,4 +137,5 @@ class PictureFetcher:
             pieces += piece
             if len(pieces) > self._max_bytes:
                 raise InputError(f"the picture has more than {self._max_bytes:,} bytes")
+            on_bytes(len(pieces))
         return bytes(pieces)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from p2r.images.abandoning import in_image_thread
 from p2r.record import box_record
 from p2r.serving.protocol import FoundBox, Images, Looked, TokenUsage
 from p2r.serving.structured import Unfit
@@ -95,7 +95,7 @@ async def looked(
 
 async def images(evidence: Evidence) -> Images:
     """What the reasoner saw."""
-    return await asyncio.to_thread(
+    return await in_image_thread(
         lambda: Images(
             overview=evidence.overview.data_uri(), crops=[crop.picture.data_uri() for crop in evidence.crops]
         )

@@ -185,7 +185,7 @@ class ResponseEvents:
     def __init__(self, asked: Asked, name: str) -> None:
         self._head = _head(asked, name)
         self._name = name
-        self._thought = ""
+        self._thought: list[str] = []
         self._count = 0
 
     def start(self) -> Iterator[bytes]:
@@ -193,9 +193,9 @@ class ResponseEvents:
         yield self._event("response.created", response=self._head)
         yield self._event("response.in_progress", response=self._head)
 
-    def perceived(self, seen: dict[str, Any]) -> Iterator[bytes]:
+    def perceived(self, seen: dict[str, Any]) -> bytes:
         """See `Events`."""
-        yield self._event("response.in_progress", response={**self._head, "p2r": seen})
+        return self._event("response.in_progress", response={**self._head, "p2r": seen})
 
     def thinking(self, piece: str) -> Iterator[bytes]:
         """See `Events`."""
@@ -204,22 +204,22 @@ class ResponseEvents:
             item = _reasoning_item(self._name)
             yield self._event("response.output_item.added", output_index=0, item=item)
             yield self._event("response.reasoning_summary_part.added", **at, part=_summary(""))
-        self._thought += piece
+        self._thought.append(piece)
         yield self._event("response.reasoning_summary_text.delta", **at, delta=piece)
 
     def end(self, outcome: Outcome) -> Iterator[bytes]:
         """See `Events`."""
-        index = 0
-        for item in _reasoning(self._name, self._thought):
-            at, part = self._at_summary(), _summary(self._thought)
-            yield self._event("response.reasoning_summary_text.done", **at, text=self._thought)
+        index, thought = 0, "".join(self._thought)
+        for item in _reasoning(self._name, thought):
+            at, part = self._at_summary(), _summary(thought)
+            yield self._event("response.reasoning_summary_text.done", **at, text=thought)
             yield self._event("response.reasoning_summary_part.done", **at, part=part)
             yield self._event("response.output_item.done", output_index=0, item=item)
             index = 1
         yield from self._answered(_answer(outcome), index)
         whole = response(outcome)
         # As it was streamed, and the images went out with the perception.
-        whole["output"] = [*_reasoning(self._name, self._thought), _answer(outcome)]
+        whole["output"] = [*_reasoning(self._name, thought), _answer(outcome)]
         whole["p2r"].pop("images")
         yield self._event(f"response.{whole['status']}", response=whole)
 

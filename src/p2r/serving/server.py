@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
-from contextlib import ExitStack
+import threading
+from contextlib import ExitStack, contextmanager
 from errno import EADDRINUSE
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +18,10 @@ except ImportError as error:
     raise MissingExtraError("serve", "uvicorn") from error
 
 from p2r.serving.app import create_app
-from p2r.serving.connections import ImpatientProtocol
+from p2r.serving.connections import IDLE_S, bounded_protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from types import FrameType
 
     from fastapi import FastAPI
@@ -40,14 +43,14 @@ class DrainingServer(uvicorn.Server):
                 app,
                 host=config.host,
                 port=config.port,
-                http=_protocol(config),
+                http=bounded_protocol(config),
                 ws="none",
                 lifespan="on",
                 access_log=False,
                 server_header=False,
                 log_level="warning",
                 h11_max_incomplete_event_size=16 * 1024,
-                timeout_keep_alive=30,
+                timeout_keep_alive=IDLE_S,
                 timeout_graceful_shutdown=int(config.drain_s) + _FORCED_AFTER_S,
                 **options,
             )
@@ -65,6 +68,22 @@ class DrainingServer(uvicorn.Server):
         for server in self.servers:
             for listening in server.sockets:
                 log.info("listening on %s", _address(listening))
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """See uvicorn; here the end of a terminal's session lets requests finish too."""
+        hangs_up = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP")
+        # A server that was started with nohup is not to end with the session.
+        if not hangs_up or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+            with super().capture_signals():
+                yield
+            return
+        before = signal.signal(signal.SIGHUP, self.handle_exit)
+        try:
+            with super().capture_signals():
+                yield
+        finally:
+            signal.signal(signal.SIGHUP, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Begin to end; a second signal does not wait.
@@ -87,11 +106,6 @@ class DrainingServer(uvicorn.Server):
         if self.force_exit:
             # uvicorn leaves it out then, and the page would be torn down with complaints.
             await self.lifespan.shutdown()
-
-
-def _protocol(config: ServingConfig) -> type[ImpatientProtocol]:
-    # uvicorn makes the instances, and takes a class only.
-    return type("Protocol", (ImpatientProtocol,), {"header_timeout_s": config.header_timeout_s})
 
 
 def bind(config: ServingConfig) -> list[socket.socket]:

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from p2r.record import box_record
+from p2r.serving.memory import in_json_thread
 from p2r.serving.replies import images, outcome_of
 from p2r.serving.watching import Thinking, watched
 
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
     from p2r.pipeline import P2R
+    from p2r.serving.admission import Slot
     from p2r.serving.asked import Asked
     from p2r.serving.failures import RequestFailed
+    from p2r.serving.memory import HeldMemory
     from p2r.serving.replies import Outcome
     from p2r.types import Evidence, Perception, Prediction, Question
 
@@ -30,7 +33,7 @@ class Events(Protocol):
         """The question was let in."""
         ...
 
-    def perceived(self, seen: dict[str, Any]) -> Iterator[bytes]:
+    def perceived(self, seen: dict[str, Any]) -> bytes:
         """Perception is done: outcome, boxes, rectangles."""
         ...
 
@@ -54,15 +57,23 @@ def event(data: dict[str, Any], name: str = "") -> bytes:
 
 
 async def stream_reply(
-    p2r: P2R, asked: Asked, question: Question, events: Events
+    p2r: P2R, asked: Asked, question: Question, events: Events, held: HeldMemory, slot: Slot
 ) -> AsyncGenerator[bytes | Prediction]:
     """Answer a question and yield the events of the reply, and the prediction once it is known.
 
+    Args:
+        p2r, asked, question: what is asked, and who answers.
+        events: makes the events.
+        held: what the images of an event count against until it was taken.
+        slot: see `watched`.
+
     Raises:
         InputError, ModelError: as `P2R.predict`; events may have been yielded before.
+        RequestFailed: there is no memory for the images.
     """
     thinking = Thinking()
-    async with aclosing(watched(p2r, question, asked.mode, asked.boxes, HEARTBEAT_S)) as happening:
+    happens = watched(p2r, question, asked.mode, asked.boxes, beat_s=HEARTBEAT_S, slot=slot)
+    async with aclosing(happens) as happening:
         for made in events.start():
             yield made
         async for heard in happening:
@@ -73,8 +84,13 @@ async def stream_reply(
                     for made in events.thinking(new):
                         yield made
             elif isinstance(heard, tuple):
-                for made in events.perceived(await _perceived(asked, *heard)):
-                    yield made
+                made = await in_json_thread(events.perceived, await _perceived(asked, *heard))
+                del heard
+                before = held.nbytes
+                held.resize(before + len(made))
+                yield made
+                del made
+                held.resize(before)
             else:
                 prediction = heard
     yield prediction

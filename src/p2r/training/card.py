@@ -51,7 +51,7 @@ def model_card(
     ]
     for folder in phases:
         state = folder.state()
-        rewards = [row["reward"] for row in folder.metrics()]
+        rewards = [row["reward"] for row in folder.metrics() if "reward" in row]
         lines.append(
             f"| {state.number} | {state.role} | {state.steps} | {_mean(rewards[:_EDGE])} "
             f"| {_mean(rewards[-_EDGE:])} |"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from p2r.doctor import Finding
 from p2r.errors import InputError
 from p2r.images import ImageSource
-from p2r.scoring.expression import is_expression
 from p2r.scoring.number import read_quantity
 from p2r.training.dataset import EXACT
 
@@ -67,6 +66,4 @@ def named(offenders: Sequence[str], between: str = ", ") -> str:
 
 
 def _is_no_number(sample: Sample) -> bool:
-    if sample.question.answer_type != "number":
-        return False
-    return isinstance(read_quantity(sample.answer), str) and not is_expression(sample.answer)
+    return sample.question.answer_type == "number" and isinstance(read_quantity(sample.answer), str)

@@ -170,5 +170,5 @@ def _fingerprint(samples: Sequence[Sample], root: Path) -> str:
             # The folder may move; a picture that was replaced seldom keeps its size in bytes.
             image = f"{Path(image).relative_to(root) if Path(image).is_relative_to(root) else image}"
         parts = [question.id, question.text, *question.choices, sample.answer, *sample.aliases, image]
-        digest.update("\0".join(parts).encode() + b"\n")
+        digest.update("\0".join(parts).encode(errors="surrogateescape") + b"\n")
     return digest.hexdigest()[:12]

@@ -6,6 +6,8 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from p2r.journal import write_file, write_json
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -47,7 +49,7 @@ def write_final(trained: Path, out: Path, dtype: str, card: str) -> None:
         cast = {name: one.to(wanted) if one.is_floating_point() else one for name, one in tensors.items()}
         save_file(cast, partial / path.name, metadata={"format": "pt"})
     _name_dtype(partial / "config.json", dtype)
-    (partial / "README.md").write_text(card, encoding="utf-8")
+    write_file(partial / "README.md", card)
     shutil.rmtree(out, ignore_errors=True)
     partial.replace(out)
 
@@ -64,7 +66,7 @@ def _name_dtype(path: Path, dtype: str) -> None:
                     rename(value)
 
     rename(config)
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(path, config)
 
 
 def stored_dtype(folder: Path) -> str:

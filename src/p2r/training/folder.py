@@ -18,11 +18,13 @@ RUN/model/                          the final model: weights, processor, p2r.jso
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.errors import InputError
 from p2r.journal import read_lines, write_json
+from p2r.training.checksums import Checksums, damage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +37,7 @@ RECIPE = "recipe.yaml"
 RUN = "run.json"
 DATA = "data.json"
 STATE = "state.json"
+MODEL = "model"
 METRICS = "metrics.jsonl"
 ROLLOUTS = "rollouts.jsonl"
 BOXES = "boxes.jsonl"
@@ -59,6 +62,9 @@ class PhaseState:
         error: why it stopped.
         digest: of the settings.
         frozen_before, frozen_after: digests of the frozen role's weights at the two ends of the phase.
+        weights: checksums of its model folder, when it is done.
+        start_weights: those of the model folder that it starts from, where that is another phase's.
+        note: what was found when it went on, such as a damaged checkpoint.
     """
 
     number: int
@@ -74,6 +80,9 @@ class PhaseState:
     digest: str = ""
     frozen_before: str = ""
     frozen_after: str = ""
+    weights: Checksums = field(default_factory=dict)
+    start_weights: Checksums = field(default_factory=dict)
+    note: str = ""
 
     @property
     def name(self) -> str:
@@ -126,6 +135,32 @@ class PhaseFolder:
         """The whole checkpoints, oldest first. A kill leaves others, which are none."""
         found = [path for path in self.trainer.glob("checkpoint-*") if (path / COMPLETE).is_file()]
         return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+    def clear_damaged(self) -> str:
+        """Remove checkpoints that are half written or were damaged since; says which were damaged."""
+        said = []
+        whole = self.checkpoints()
+        for path in self.trainer.glob("checkpoint-*"):
+            if path not in whole:
+                shutil.rmtree(path)
+        for path in reversed(whole):
+            found = _damage(path)
+            if not found:
+                break  # this one is gone on from
+            said.append(f"{path.name} is damaged ({found}) and removed")
+            shutil.rmtree(path)
+        if not said:
+            return ""
+        left = self.checkpoints()
+        return f"{'; '.join(said)}; it goes on from {left[-1].name if left else 'the beginning of the phase'}"
+
+
+def _damage(checkpoint: Path) -> str:
+    try:
+        complete = read_json(checkpoint / COMPLETE)
+    except InputError:
+        return f"{COMPLETE} cannot be read"
+    return damage(checkpoint, complete.get("files", {}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
+from p2r.models.source import trusts_code
 
 if TYPE_CHECKING:
     from p2r.training.recipe import Phase, Recipe
@@ -143,12 +144,14 @@ def empty_model(start: Path) -> Any:
         InputError: it is no checkpoint of a vision-language model.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText
 
+    from p2r.models.checkpoint import read_part
+
+    config = read_part("AutoConfig", start)
     try:
-        config = AutoConfig.from_pretrained(start, local_files_only=True)
         with torch.device("meta"):
-            return AutoModelForImageTextToText.from_config(config)
+            return AutoModelForImageTextToText.from_config(config, trust_remote_code=trusts_code())
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"model {start}: {' '.join(str(error).split())[:300]}") from error
 

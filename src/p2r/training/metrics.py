@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from p2r.journal import Journal, read_lines, write_json
+from p2r.journal import Journal, encode_json, read_lines, write_file, write_json
+from p2r.training.checksums import checksums
 from p2r.training.folder import COMPLETE, METRICS, ROLLOUTS
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         """Stop here if that is wanted: between two steps, and in all processes at the same one."""
         self.random_state = take_random_state()
         self.updating = False
-        if _any_process(self._stop.is_set()):
+        if any_process(self._stop.is_set()):
             control.should_save = True
             control.should_training_stop = True
 
@@ -134,7 +135,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
 
 
 def mark_complete(checkpoint: Path, step: int) -> None:
-    """Sync the files of a checkpoint, then write `complete.json` beside them.
+    """Sync the files of a checkpoint, then write `complete.json` with their checksums beside them.
 
     Raises:
         InputError: the disk is full.
@@ -143,7 +144,7 @@ def mark_complete(checkpoint: Path, step: int) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    write_json(checkpoint / COMPLETE, {"step": step})
+    write_json(checkpoint / COMPLETE, {"step": step, "files": checksums(checkpoint)})
 
 
 def keep_until(path: Path, step: int) -> None:
@@ -155,13 +156,8 @@ def keep_until(path: Path, step: int) -> None:
     rows = read_lines(path)
     if not rows or all(row.get("step", 0) <= step for row in rows):
         return
-    partial = path.with_name(path.name + ".part")
-    partial.unlink(missing_ok=True)
-    with Journal(partial) as journal:
-        for row in rows:
-            if row.get("step", 0) <= step:
-                journal.append(row)
-    partial.replace(path)
+    kept = (row for row in rows if row.get("step", 0) <= step)
+    write_file(path, b"".join(encode_json(row) + b"\n" for row in kept))
 
 
 def take_random_state() -> dict[str, Any]:
@@ -191,7 +187,8 @@ def put_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def _any_process(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any of the processes that train together; all of them have to ask."""
     from torch import distributed
 
     if not (distributed.is_available() and distributed.is_initialized()):

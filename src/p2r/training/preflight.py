@@ -190,8 +190,7 @@ class Preflight:
     # The model's side.
 
     def _prompts(self, samples: Sequence[Sample]) -> Iterator[Finding]:
-        from transformers import AutoConfig
-
+        from p2r.models.checkpoint import read_part
         from p2r.models.preparing import Preparer
         from p2r.training.lengths import prompt_tokens
         from p2r.training.trainer import completion_tokens, load_processor, phase_steps
@@ -199,13 +198,9 @@ class Preflight:
         start, settings = _known(self._start), _known(self._settings)
         try:
             processor = load_processor(start, settings)
-            config = AutoConfig.from_pretrained(start, local_files_only=True)
+            config = read_part("AutoConfig", start)
         except P2RError as error:
-            yield Finding("prompts", "failure", str(error), "see the recipe's key settings")
-            return
-        except (OSError, ValueError) as error:
-            detail = f"the processor of {start}: {' '.join(str(error).split())[:200]}"
-            yield Finding("prompts", "failure", detail, "give a model folder with its processor")
+            yield Finding("prompts", "failure", str(error), "see the model folder and the key settings")
             return
         preparer = Preparer(processor, config, str(start), settings.options)
         context = int(config.get_text_config().max_position_embeddings)

@@ -75,7 +75,7 @@ class Progress:
         return f"round {state.round}/{self._rounds} · {number} {state.role}"
 
     def _state(self, state: PhaseState, step: int) -> str:
-        reward = _mean([row["reward"] for row in self._rows])
+        reward = _mean([row["reward"] for row in self._rows if "reward" in row])
         failed = _mean([row.get("failed", 0.0) for row in self._rows])
         seconds = _mean([row.get("seconds/step", 0.0) for row in self._rows])
         left = _clock(seconds * (state.steps - step))

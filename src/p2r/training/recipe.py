@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from p2r.text import secret_field, without_secrets
+
 Role = Literal["perceiver", "reasoner", "think", "direct"]
 
 Positive = Annotated[int, Field(ge=1)]
@@ -285,6 +287,30 @@ class Recipe(_Part):
         if isinstance(shared, dict) and isinstance(phases, list):
             data = {**data, "phases": [{**shared, **p} if isinstance(p, dict) else p for p in phases]}
         return data
+
+    @model_validator(mode="after")
+    def _holds_no_secret(self) -> Recipe:
+        named = secret_field({"training": self.training.trainer, "settings": self.settings})
+        named = named or secret_field([phase.trainer for phase in self.phases])
+        if self.rollouts.url and without_secrets(self.rollouts.url) != self.rollouts.url:
+            named = "rollouts.url"
+        if any(word.startswith(("--api-key", "--hf-token")) for word in self.frozen.vllm_arguments):
+            named = "frozen.vllm_arguments"
+        if named:
+            raise ValueError(
+                f"{named} holds a key or a password, and a recipe is copied into the run folder: give it by "
+                "the environment (HF_TOKEN, WANDB_API_KEY, P2R_API_KEY)"
+            )
+        return self
+
+    def without_logins(self) -> tuple[Recipe, dict[str, str]]:
+        """The recipe as it may be written down, and what its model specs were: as written → with logins."""
+        specs = [spec for spec in (self.judge, self.frozen.url) if spec]
+        logins = {without_secrets(spec): spec for spec in specs if without_secrets(spec) != spec}
+        url = self.frozen.url and without_secrets(self.frozen.url)
+        changes = {"frozen": self.frozen.model_copy(update={"url": url})}
+        judge = self.judge and without_secrets(self.judge)
+        return self.model_copy(update={"judge": judge, **changes}), logins
 
     def plan(self) -> list[tuple[int, Phase]]:
         """Every phase in order, with the number of its round from 1."""

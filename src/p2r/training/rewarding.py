@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from p2r.training.metrics import RECORD
+from p2r.errors import ModelError
+from p2r.training.metrics import RECORD, any_process
 from p2r.training.rewards import reward_metrics, rollout_record
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ class Rewards:
             log_extra, log_metric: TRL's ways to log.
 
         Raises:
-            ModelError: too many of the last calls failed; the text names the cause.
+            ModelError: too many of the last calls failed, or none of the completions of all processes has a
+                reward, and there is nothing to train on. The text names the cause.
         """
         texts = [completion[0]["content"] for completion in completions]
         began = time.perf_counter()
@@ -65,6 +68,13 @@ class Rewards:
                 self._health.note_failure(verdict.error)
             else:
                 self._health.note_success()
+        if not any_process(any(verdict.reward is not None for verdict in verdicts)):
+            cause, times = Counter(verdict.error for verdict in verdicts).most_common(1)[0]
+            raise ModelError(
+                f"none of the {len(verdicts)} completions of a step has a reward, {times} of them because: "
+                f"{cause}; see to it and run the same command again: it does this step again",
+                kind="overloaded",
+            )
         samples = self.rewarder.rows.samples
         log_extra(
             RECORD,

@@ -6,17 +6,23 @@ phase at its last whole checkpoint, between phases at the next one.
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from p2r.errors import InputError, ModelError
-from p2r.journal import FolderLock, read_lines, write_json
+from p2r.journal import FolderLock, claim, read_lines, write_file, write_json
+from p2r.models.opening import LOGINS
 from p2r.models.options import split_spec
 from p2r.models.source import locate
-from p2r.provenance import environment, revision
+from p2r.provenance import environment as installed
+from p2r.provenance import revision
+from p2r.text import without_secrets
 from p2r.training.card import model_card
+from p2r.training.checksums import checksums, damage
 from p2r.training.crash import exit_line, signal_name
 from p2r.training.dataset import prepare_data, settings_of
 from p2r.training.folder import (
@@ -24,6 +30,7 @@ from p2r.training.folder import (
     ERROR,
     LOG,
     METRICS,
+    MODEL,
     RECIPE,
     RUN,
     STATE,
@@ -37,13 +44,14 @@ from p2r.training.progress import Progress
 from p2r.training.recipefile import dump_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from rich.console import Console
 
     from p2r.errors import ModelErrorKind
+    from p2r.training.checksums import Checksums
     from p2r.training.dataset import TrainingData
     from p2r.training.recipe import Launch, Recipe
 
@@ -78,19 +86,44 @@ def train(
         InputError: the recipe, the data or the folder cannot be used, or the disk is full.
         ModelError: too many calls failed, or a server could not be started.
     """
+    recipe, logins = recipe.without_logins()
     make_folder(out)
     with FolderLock(out), Progress(console, rounds=recipe.rounds, phases=len(recipe.plan())) as progress:
         start, data = open_run(recipe, out, command=command, on_progress=progress.doing)
         for note in data.notes:
             progress.say(f"data: {note}")
-        folders = []
-        for number in range(1, len(recipe.plan()) + 1):
-            folder = open_phase(recipe, out, number, start)
-            folders.append(folder)
+        folders = [PhaseFolder(out / "phases" / state.name) for state in _states(recipe)]
+        if _is_finished(out, folders):
+            return out / MODEL
+        for number in range(1, len(folders) + 1):
+            folder = open_phase(recipe, out, number, start, progress.say)
             if folder.state().status != "done":
-                _run_phase(recipe, folder, progress, start_phase)
+                # Until the run has ended, its model would be one of other weights.
+                shutil.rmtree(out / MODEL, ignore_errors=True)
+                _run_phase(recipe, folder, progress, start_phase, logins)
             start = folder.model
         return _finish(recipe, out, folders, progress)
+
+
+def _states(recipe: Recipe) -> list[PhaseState]:
+    """The states of all phases before they begin."""
+    return [
+        PhaseState(number, round_, phase.role)
+        for number, (round_, phase) in enumerate(recipe.plan(), start=1)
+    ]
+
+
+def _is_finished(out: Path, folders: Sequence[PhaseFolder]) -> bool:
+    """Whether every phase is done, from the weights of the one before, and the model is the last one's."""
+    weights: Checksums = {}
+    for folder in folders:
+        state = folder.state() if (folder.path / STATE).exists() else None
+        if state is None or state.status != "done" or state.start_weights not in ({}, weights):
+            return False
+        weights = state.weights
+    final = read_json(out / RUN).get("model", {"of": weights, "files": {}})  # older runs do not say it
+    whole = final["of"] == weights and not damage(out / MODEL, final["files"])
+    return whole and (out / MODEL / "config.json").is_file()
 
 
 def find_start(spec: str) -> Path:
@@ -110,10 +143,13 @@ def make_folder(out: Path) -> None:
     Raises:
         InputError: it cannot be made.
     """
+    claim(out, RUN, (RECIPE, DATA, "phases", "scenes", MODEL))
     try:
         (out / "phases").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out}: {error.strerror}") from error
+    if not (out / RUN).exists():
+        write_json(out / RUN, {"identity": {}, "sessions": []})
 
 
 def open_run(
@@ -140,18 +176,17 @@ def _begin(recipe: Recipe, out: Path, start: str, fingerprint: str, command: str
         "digest": settings_of(recipe).digest,
     }
     path = out / RUN
-    run: dict[str, Any] = {"identity": identity, "sessions": []}
-    if path.exists():
-        run = read_json(path)
-        if differences := _differences(run["identity"], identity):
-            raise InputError(
-                f"{out} was begun with another recipe: {'; '.join(differences)}; give --out another folder"
-            )
-    run["sessions"].append({"started": time.time(), "command": command, **environment()})
+    run = read_json(path)
+    if not {"identity", "sessions"} <= run.keys():
+        raise InputError(f"{path} was not written by p2r train; give --out another folder")
+    if run["identity"] and (differences := _differences(run["identity"], identity)):
+        raise InputError(
+            f"{out} was begun with another recipe: {'; '.join(differences)}; give --out another folder"
+        )
+    run["identity"] = identity
+    run["sessions"].append({"started": time.time(), "command": without_secrets(command), **installed()})
     write_json(path, run)
-    partial = out / (RECIPE + ".part")
-    partial.write_text(dump_recipe(recipe), encoding="utf-8")
-    partial.replace(out / RECIPE)
+    write_file(out / RECIPE, dump_recipe(recipe))
 
 
 def _differences(before: Any, now: Any, where: str = "") -> list[str]:
@@ -170,24 +205,46 @@ def _differences(before: Any, now: Any, where: str = "") -> list[str]:
     )
 
 
-def open_phase(recipe: Recipe, out: Path, number: int, start: Path) -> PhaseFolder:
+def open_phase(
+    recipe: Recipe, out: Path, number: int, start: Path, say: Callable[[str], None] = print
+) -> PhaseFolder:
     """The folder of phase `number` (from 1), made if it is not there.
+
+    A phase that was trained from other weights than those that are at `start` now is trained anew. One whose
+    model was damaged goes on from its last checkpoint.
 
     Raises:
         InputError: it cannot be written.
     """
-    round_, phase = recipe.plan()[number - 1]
-    state = PhaseState(number, round_, phase.role, start=str(start))
+    state = _states(recipe)[number - 1]
+    state.start = str(start)
+    if (start.parent / STATE).exists():  # the model of another phase
+        state.start_weights = PhaseFolder(start.parent).state().weights
     folder = PhaseFolder(out / "phases" / state.name)
+    if (folder.path / STATE).exists():
+        known = folder.state()
+        if known.start_weights and known.start_weights != state.start_weights:
+            say(f"phase {state.name} is trained anew: {start} holds other weights than it began with")
+            shutil.rmtree(folder.path)
+        elif known.status == "done" and (found := damage(folder.model, known.weights)):
+            say(f"{folder.model} is damaged ({found}): it is made again from the phase's last checkpoint")
+            known.status = "stopped"
+            folder.write_state(known)
     folder.path.mkdir(exist_ok=True)
     if not (folder.path / STATE).exists():
         folder.write_state(state)
     return folder
 
 
-def _run_phase(recipe: Recipe, folder: PhaseFolder, progress: Progress, start_phase: StartPhase) -> None:
+def _run_phase(
+    recipe: Recipe,
+    folder: PhaseFolder,
+    progress: Progress,
+    start_phase: StartPhase,
+    logins: Mapping[str, str],
+) -> None:
     state = folder.state()
-    state.status, state.error = "running", ""
+    state.status, state.error, state.note = "running", "", ""
     state.sessions += 1
     folder.write_state(state)
     progress.on_phase(state)
@@ -197,7 +254,8 @@ def _run_phase(recipe: Recipe, folder: PhaseFolder, progress: Progress, start_ph
         before = log.stat().st_size if log.exists() else 0
         with ExitStack() as stack:
             served = _serve_frozen(recipe, state, stack)
-            processes = stack.enter_context(start_phase(recipe.launch, folder.path, served))
+            environment = {**served, LOGINS: json.dumps(logins)} if logins else served
+            processes = stack.enter_context(start_phase(recipe.launch, folder.path, environment))
             try:
                 code = _watch(processes, folder, progress)
             except KeyboardInterrupt:
@@ -248,10 +306,13 @@ def _visible_gpus(gpus: str | None) -> Iterator[None]:
 
 
 def _watch(processes: Running, folder: PhaseFolder, progress: Progress) -> int:
-    shown, seen = folder.state().step, -1
+    shown, seen, note = folder.state().step, -1, ""
     path = folder.path / METRICS
     while True:
         code = processes.poll()
+        if (told := folder.state().note) != note:
+            progress.say(told)
+            note = told
         size = path.stat().st_size if path.exists() else 0
         if size != seen:
             seen = size
@@ -282,13 +343,15 @@ def _failure(folder: PhaseFolder, code: int, before: int) -> InputError | ModelE
     )
 
 
-def _finish(recipe: Recipe, out: Path, folders: list[PhaseFolder], progress: Progress) -> Path:
-    model = out / "model"
-    if not (model / "config.json").is_file():
-        from p2r.training.final import stored_dtype, write_final
+def _finish(recipe: Recipe, out: Path, folders: Sequence[PhaseFolder], progress: Progress) -> Path:
+    from p2r.training.final import stored_dtype, write_final
 
-        progress.doing("writing the final model")
-        card = model_card(recipe, read_json(out / RUN), read_json(out / DATA), folders)
-        dtype = stored_dtype(find_start(recipe.model))
-        write_final(folders[-1].model, model, dtype, card)
+    model, run = out / MODEL, read_json(out / RUN)
+    progress.doing("writing the final model")
+    card = model_card(recipe, run, read_json(out / DATA), folders)
+    write_final(folders[-1].model, model, stored_dtype(find_start(recipe.model)), card)
+    # Of its weights: a person may edit the card.
+    weights = {name: sum_ for name, sum_ in checksums(model).items() if name.endswith(".safetensors")}
+    run["model"] = {"of": folders[-1].state().weights, "files": weights}
+    write_json(out / RUN, run)
     return model

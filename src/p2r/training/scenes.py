@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
-from p2r.journal import FolderLock, write_json
+from p2r.journal import FolderLock, claim, encode_json, write_file, write_json
 from p2r.scenes import make_sample
 from p2r.scenes.drawing import draw_files
+from p2r.training.folder import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,10 +35,11 @@ def draw_scenes(folder: Path, scenes: Scenes, on_drawn: Callable[[int], None] | 
     """
     series = {"split": "train", **scenes.model_dump(exclude={"count", "folder"})}
     try:
-        (folder / "images").mkdir(parents=True, exist_ok=True)
+        claim(folder, SERIES, ("images", "samples-*.jsonl"))
         # Runs that share a folder and begin together wait for each other here.
         with FolderLock(folder, wait=True):
             _check_series(folder, series)
+            (folder / "images").mkdir(exist_ok=True)
             made = [_scaled(index, scenes) for index in range(scenes.count)]
             jobs = [(one, folder / one.file) for one in made]
             for done, _ in enumerate(draw_files(jobs, workers=os.cpu_count() or 1), 1):
@@ -46,10 +47,7 @@ def draw_scenes(folder: Path, scenes: Scenes, on_drawn: Callable[[int], None] | 
                     on_drawn(done)
             path = folder / f"samples-{scenes.count}.jsonl"
             if not path.exists():
-                partial = path.with_suffix(".part")
-                rows = [json.dumps(one.row(), ensure_ascii=False) for one in made]
-                partial.write_text("\n".join(rows) + "\n", encoding="utf-8")
-                partial.replace(path)
+                write_file(path, b"".join(encode_json(one.row()) + b"\n" for one in made))
     except OSError as error:
         raise InputError(f"cannot write scenes to {folder}: {error.strerror or error}") from error
     return path
@@ -58,7 +56,7 @@ def draw_scenes(folder: Path, scenes: Scenes, on_drawn: Callable[[int], None] | 
 def _check_series(folder: Path, series: dict[str, Any]) -> None:
     path = folder / SERIES
     if path.exists():
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there = read_json(path)
         if there != series:
             raise InputError(
                 f"{folder} holds other scenes ({there}): set data.scenes.folder to another folder"

@@ -15,6 +15,7 @@ from p2r.health import Health
 from p2r.journal import FolderLock
 from p2r.provenance import revision
 from p2r.training.built import build
+from p2r.training.checksums import checksums
 from p2r.training.dataset import settings_of
 from p2r.training.final import finish_folder
 from p2r.training.folder import RECIPE, PhaseFolder
@@ -65,7 +66,8 @@ class Session:
         with contextlib.ExitStack() as stack:
             if place.is_main_process:
                 stack.enter_context(_lock(self.folder.path))
-                self._clear_torn()
+                self.state.note = self.folder.clear_damaged()
+                print(self.state.note or "all checkpoints are whole", flush=True)  # noqa: T201 - for log.txt
             place.wait_for_everyone()
             built = self.build()
             state = self.state
@@ -194,16 +196,10 @@ class Session:
             finish_folder(partial, built.processor, self.settings)
             shutil.rmtree(self.folder.model, ignore_errors=True)
             partial.replace(self.folder.model)
+            self.state.weights = checksums(self.folder.model)
             self.state.status = "done"
             self.folder.write_state(self.state)
         accelerator.wait_for_everyone()
-
-    def _clear_torn(self) -> None:
-        """Remove what a kill left half written."""
-        whole = self.folder.checkpoints()
-        for path in self.folder.trainer.glob("checkpoint-*"):
-            if path not in whole:
-                shutil.rmtree(path)
 
 
 def _lock(folder: Path) -> FolderLock:

@@ -10,7 +10,9 @@ from torch.nn import functional
 
 from p2r.errors import InputError
 from p2r.models.base import Sampling
+from p2r.models.checkpoint import read_part, read_weights
 from p2r.models.preparing import forbidden_tokens
+from p2r.models.source import trusts_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,14 +69,7 @@ def load_policy(start: Path, recipe: Recipe) -> Any:
     All weights: in float32, computed in the recipe's precision (an update of 1e-6 is lost in bfloat16). With
     adapters: the base in the recipe's precision.
     """
-    from transformers import AutoModelForImageTextToText
-
-    dtype = getattr(torch, recipe.precision) if recipe.lora else torch.float32
-    model, report = AutoModelForImageTextToText.from_pretrained(
-        start, dtype=dtype, local_files_only=True, output_loading_info=True
-    )
-    if missing := sorted(report["missing_keys"]):
-        raise InputError(f"model {start} lacks {len(missing)} weights, for example {missing[0]}")
+    model = read_weights(start, getattr(torch, recipe.precision) if recipe.lora else torch.float32)
     speed_up(model, recipe.attention)
     return model
 
@@ -85,11 +80,7 @@ def load_processor(start: Path, settings: Settings) -> Any:
     Raises:
         InputError: images of the sizes that `settings` gives them cannot be cut into its patches.
     """
-    from transformers import AutoProcessor
-
-    processor = AutoProcessor.from_pretrained(
-        start, local_files_only=True, padding_side="left", truncation_side="left"
-    )
+    processor = read_part("AutoProcessor", start, padding_side="left", truncation_side="left")
     images = processor.image_processor
     images.do_resize = False
     needed, factor = images.patch_size * images.merge_size, settings.budget.factor
@@ -130,11 +121,10 @@ def configure(
     Raises:
         InputError: the batch does not divide, or `trainer` names a field that TRL does not know.
     """
-    from transformers import AutoConfig
     from trl import GRPOConfig
 
     fields = _fields(recipe, phase, settings, output, seed)
-    fields |= _engine(recipe, forbidden_tokens(AutoConfig.from_pretrained(start, local_files_only=True)))
+    fields |= _engine(recipe, forbidden_tokens(read_part("AutoConfig", start)))
     if clash := sorted(set(fields) & set(phase.trainer)):
         raise InputError(f"training.trainer.{clash[0]} is set by the recipe's own keys; use those")
     defaults = dict(_PAPER)
@@ -190,6 +180,7 @@ def _fields(recipe: Recipe, phase: Phase, settings: Settings, output: Path, seed
         "gradient_checkpointing": phase.gradient_checkpointing,
         "bf16": recipe.precision == "bfloat16",
         "use_cpu": not torch.cuda.is_available(),
+        **({"trust_remote_code": True} if trusts_code() else {}),
         # Of the reference alone: it holds no gradients and needs no more than the precision of computation.
         "model_init_kwargs": {"dtype": recipe.precision},
         "seed": seed,

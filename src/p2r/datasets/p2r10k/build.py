@@ -26,7 +26,7 @@ from p2r.datasets.p2r10k.overlap import plain
 from p2r.datasets.p2r10k.sources import SOURCES, only_picture
 from p2r.datasets.tables import Table, require
 from p2r.errors import InputError, file_problem
-from p2r.journal import FolderLock, Journal, write_json
+from p2r.journal import FolderLock, Journal, claim, encode_json, write_file, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 # The paper: 10,000 samples drawn at random.
 MIXTURE: dict[str, int] = {"deepeyes": 3_000, "visualprobe": 3_000, "zwz": 4_000}
+BUILD = "build.json"
 AHEAD = 2  # pictures for each core that are looked at before their turn
 
 Record = dict[str, Any]
@@ -106,6 +107,7 @@ def build(plan: Plan, on_row: Callable[[str, bool], None] | None = None) -> list
     """
     # Before the folder is made: a source that cannot be reached leaves nothing behind.
     tables = {name: _table(SOURCES[name], plan.data.get(name)) for name in plan.counts}
+    check_folder(plan.out)
     with FolderLock(plan.out):
         _same_build(plan, tables)
         with Journal(plan.out / "rows.jsonl") as journal:
@@ -113,6 +115,15 @@ def build(plan: Plan, on_row: Callable[[str, bool], None] | None = None) -> list
             drawn = [_draw(name, tables[name], known) for name in plan.counts]
         _write_samples(plan, drawn)
     return drawn
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a folder that holds something else under the names of a build.
+
+    Raises:
+        InputError: names what is in the way.
+    """
+    claim(out, BUILD, ("samples.jsonl", "rows.jsonl", "report.json", "images"))
 
 
 def _table(source: Source, data: str | None) -> Table:
@@ -127,16 +138,16 @@ def _same_build(plan: Plan, tables: Mapping[str, Table]) -> None:
         "seed": plan.seed,
         "drop_overlap": [reference.source for reference in plan.references] if plan.drop_overlap else [],
     }
-    path = plan.out / "build.json"
+    path = plan.out / BUILD
     if not path.is_file():
-        if taken := [name for name in ("samples.jsonl", "rows.jsonl") if (plan.out / name).exists()]:
-            raise InputError(f"{plan.out} holds {taken[0]} but no build.json; give another folder")
         write_json(path, identity)
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {file_problem(error)}") from error
+    if not isinstance(before, dict):
+        raise InputError(f"{path} was not written by p2r data; give another folder")
     changed = [key for key in identity if before.get(key) != identity[key]]
     if changed:
         raise InputError(
@@ -293,10 +304,4 @@ def _write_samples(plan: Plan, drawn: Sequence[Drawn]) -> None:
         raise InputError(f"no row could be used; {plan.out / 'rows.jsonl'} says why for each")
     # Mixed, so that a training that takes them in order sees all sources from the first step on.
     lines.sort(key=lambda line: _lot(plan.seed, "order", line["id"]))
-    partial = plan.out / "samples.jsonl.part"
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        partial.replace(plan.out / "samples.jsonl")
-    except OSError as error:
-        raise InputError(f"cannot write {partial}: {error.strerror or error}") from error
+    write_file(plan.out / "samples.jsonl", b"".join(encode_json(line) + b"\n" for line in lines))

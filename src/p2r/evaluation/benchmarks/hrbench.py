@@ -21,6 +21,7 @@ from p2r.errors import InputError
 from p2r.evaluation.benchmarks.base import Entry, Layout
 from p2r.evaluation.benchmarks.tabular import Tabular
 from p2r.parsing.options import legal_choices
+from p2r.text import encodable
 from p2r.types import LETTERS, Question, Sample
 
 if TYPE_CHECKING:
@@ -55,5 +56,5 @@ def _read(seen: dict[tuple[str, ...], list[str]], row: dict[str, Any], root: Pat
     if question.id not in rows:
         rows.append(question.id)
     same = "\n".join((*asked, str(rows.index(question.id))))
-    cluster = hashlib.sha256(same.encode()).hexdigest()[:12]
+    cluster = hashlib.sha256(encodable(same).encode()).hexdigest()[:12]
     return Entry(sample, {"rotation": rotation, "cluster": cluster})

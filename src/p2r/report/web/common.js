@@ -46,27 +46,18 @@ function inWords(question, value) {
 
 // Pictures
 
-const SVG = "http://www.w3.org/2000/svg";
-function outline(box, attributes) {
-  const rect = document.createElementNS(SVG, "rect");
-  const [x0, y0, x1, y1] = box;
-  for (const [name, value] of Object.entries({ x: x0, y: y0, width: x1 - x0, height: y1 - y0, ...attributes })) {
-    rect.setAttribute(name, value);
-  }
-  return rect;
+// Around a box of 0–1000, never on what is in it.
+function outline([x0, y0, x1, y1], kind, colour) {
+  const place = `left: ${x0 / 10}%; top: ${y0 / 10}%; width: ${(x1 - x0) / 10}%; height: ${(y1 - y0) / 10}%`;
+  return element("div", { class: kind, style: `${place}; --box: ${colour}`, "aria-hidden": "true" });
 }
 
 const colour = (position) => data.colours[position % data.colours.length];
 
 function outlined(uri, alt, boxes, goldBoxes) {
-  const layer = document.createElementNS(SVG, "svg");
-  layer.setAttribute("viewBox", "0 0 1000 1000");
-  layer.setAttribute("preserveAspectRatio", "none");
-  layer.setAttribute("aria-hidden", "true");
-  boxes.forEach((box, position) => layer.append(
-    outline(box, { class: "under" }), outline(box, { style: `stroke: ${colour(position)}` })));
-  goldBoxes.forEach((box) => layer.append(outline(box, { class: "gold-under" }), outline(box, { class: "gold" })));
-  return element("div", { class: "picture" }, element("img", { src: uri, alt }), layer);
+  return element("div", { class: "picture" }, element("img", { src: uri, alt }),
+    ...boxes.map((box, position) => outline(box, "box", colour(position))),
+    ...goldBoxes.map((box) => outline(box, "gold", "#fff")));
 }
 
 function zoomable(make) {

@@ -16,9 +16,11 @@ from starlette.staticfiles import StaticFiles
 import p2r
 from p2r.datasets.samples import read_samples
 from p2r.images import ImageSource
+from p2r.images.abandoning import in_image_thread
 from p2r.nano import NAMES
 from p2r.serving.body import read_body
 from p2r.serving.failures import RequestFailed
+from p2r.serving.memory import HeldMemory
 from p2r.serving.page.store import HeldImage
 from p2r.serving.protocol import MODEL_NAMES
 
@@ -42,7 +44,9 @@ class Page:
         self._scenes = [sample.question for sample in read_samples(_SCENES)]
         for each in self._scenes:
             source = ImageSource.open(each.image)
-            self._store.pinned[each.id] = HeldImage(each.id, Path(source.name).name, source)
+            self._store.pinned[each.id] = HeldImage(
+                each.id, Path(source.name).name, source, self._store.reserve(0)
+            )
         # Whoever pans asks for many regions; questions must go on meanwhile.
         self._reading = asyncio.Semaphore(os.cpu_count() or 1)
 
@@ -88,11 +92,12 @@ class Page:
             raise RequestFailed(415, "send application/octet-stream, with its Content-Length")
         nbytes = min(int(size[:20]), config.upload.max_bytes)
         patient = replace(config, body_timeout_s=config.body_timeout_s * (1 + nbytes / _PACE_BYTES))
-        async with self._service.admission.admitted():
-            with self._store.receiving(nbytes):
-                data = bytes(await read_body(request, patient, config.upload.max_bytes))
-            data = await self._service.fetcher.fetch(url) if url else data
-            return JSONResponse((await asyncio.to_thread(self._store.add, data, name)).record())
+        with self._service.admission.admitted(), HeldMemory(self._store) as memory:
+            data = bytes(await read_body(request, patient, memory, config.upload.max_bytes))
+            data = await self._service.fetcher.fetch(url, memory.resize) if url else data
+            memory.release()
+            image = await in_image_thread(self._store.add, data, name)
+        return JSONResponse(image.record())
 
     async def held(self, ids: str = "") -> Response:
         """Which of some images are here."""
@@ -135,7 +140,7 @@ class Page:
     async def _drawn(self, draw: Callable[[io.BytesIO], None], kind: str) -> Response:
         file = io.BytesIO()
         async with self._reading:
-            await asyncio.to_thread(draw, file)
+            await in_image_thread(draw, file)
         return Response(file.getvalue(), headers=_UNCHANGING, media_type=kind)
 
 

@@ -6,17 +6,15 @@ import secrets
 import threading
 import time
 from collections import OrderedDict, deque
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
 from p2r.images import ImageSource
+from p2r.images.memory import MemoryBudget, Reservation
 from p2r.record import prediction_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from p2r.images.limits import Limits
     from p2r.types import Prediction, Question
 
@@ -32,7 +30,7 @@ class HeldImage:
     id: str
     name: str
     source: ImageSource
-    nbytes: int = 0
+    reservation: Reservation
     results: deque[Result] = field(default_factory=lambda: deque(maxlen=MAX_RESULTS))
 
     def keep(self, question: Question, prediction: Prediction, model: str) -> str:
@@ -64,7 +62,7 @@ class Result:
         return {**about, **asked, "prediction": prediction_record(self.prediction)}
 
 
-class Store:
+class Store(MemoryBudget):
     """Holds images; the one that was unused for longest goes first. Safe to use from several threads.
 
     Args:
@@ -73,30 +71,21 @@ class Store:
     """
 
     def __init__(self, max_bytes: int, limits: Limits) -> None:
+        super().__init__(max_bytes)
         self.pinned: dict[str, HeldImage] = {}
-        self._max_bytes, self._limits = max_bytes, limits
+        self._limits = limits
         self._images: OrderedDict[str, HeldImage] = OrderedDict()
-        self._held = 0
         self._lock = threading.Lock()
 
-    @contextmanager
-    def receiving(self, nbytes: int) -> Iterator[None]:
-        """Make room for bytes that will arrive.
-
-        Raises:
-            InputError: others that are being received now leave no room.
-        """
-        with self._lock:
-            while self._held + nbytes > self._max_bytes and self._images:
-                self._held -= self._images.popitem(last=False)[1].nbytes
-            if self._held + nbytes > self._max_bytes:
-                raise InputError("there is no memory for another image now: try again later")
-            self._held += nbytes
-        try:
-            yield
-        finally:
+    def try_reserve(self, nbytes: int) -> Reservation | None:
+        """See `MemoryBudget`; images go until there is room."""
+        while (reservation := super().try_reserve(nbytes)) is None and nbytes <= self.most:
             with self._lock:
-                self._held -= nbytes
+                if not self._images:
+                    return None
+                _, gone = self._images.popitem(last=False)
+            gone.reservation.release()
+        return reservation
 
     def add(self, data: bytes, name: str) -> HeldImage:
         """Hold an image.
@@ -106,10 +95,11 @@ class Store:
         """
         name = "".join(char for char in name if char.isprintable())[:200] or "image"
         source = ImageSource.open(data, self._limits, name=name)
-        image = HeldImage(secrets.token_urlsafe(18), name, source, len(data) + RESULTS_BYTES)
-        with self.receiving(image.nbytes), self._lock:
+        if not (reservation := self.try_reserve(len(data) + RESULTS_BYTES)):
+            raise InputError("there is no memory for another image now: try again later")
+        image = HeldImage(secrets.token_urlsafe(18), name, source, reservation)
+        with self._lock:
             self._images[image.id] = image
-            self._held += image.nbytes
         return image
 
     def image(self, name: str) -> HeldImage | None:

@@ -1,0 +1,157 @@
+"""Deep images (more than 8 bits a sample) that use a small part of their range: stretched to all of it.
+
+Microscopes, satellites and thermal cameras write 10 to 14 bits into 16, or floating-point samples without a
+known range. Shown as they are, such images are black. There is one linear stretch for an image: the same for
+its overview and its crops, so that a pixel has one value, and for all channels, so that colors keep their
+balance.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from p2r.images._vips import strips
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from p2r.images._vips import Size, VipsImage
+    from p2r.images.decoders import Reader, Whole
+    from p2r.types import RectPx
+
+FULL = 65535
+NARROW = 2**14  # what uses more of the range is shown as it is
+VIEW_PIXELS = 2048 * 2048  # of the level of a pyramid in which the range is looked for
+
+
+@dataclass(frozen=True, slots=True)
+class UsedRange:
+    """The lowest and the highest sample of an image, leaving out single pixels (hot and dead ones)."""
+
+    low: float
+    high: float
+    is_float: bool
+
+    @property
+    def note(self) -> str:
+        """What is done to the image, for those who read the answer."""
+        used = f"{self.low:,.7g}–{self.high:,.7g}"
+        if not self.is_float:
+            used = f"{self.low:,.0f}–{self.high:,.0f} of {FULL:,}"
+        bits = 32 if self.is_float else 16
+        return f"{bits}-bit samples use {used}: stretched to the full range"
+
+    def stretch(self, image: VipsImage) -> VipsImage:
+        """The image with 16 bits a sample: `low` is 0 and `high` 65,535. Transparency is unchanged."""
+        colors = _color_bands(image)
+        others = image.bands - colors
+        scale = FULL / (self.high - self.low)
+        if self.is_float:
+            image = (image == image).ifthenelse(image, self.low)  # what is no number
+        # The half rounds: libvips cuts the fraction off.
+        offsets = [0.5 - self.low * scale] * colors + [0.5] * others
+        stretched = image.linear([scale] * colors + [1.0] * others, offsets).cast("ushort")
+        return stretched.copy(interpretation="grey16" if colors == 1 else "rgb16")
+
+
+class StretchedReader:
+    """Reads a deep image as it is shown: stretched, unless it uses its range anyway.
+
+    Args:
+        reader: reads it as it is stored.
+
+    Attributes:
+        used: the range that is stretched, once pixels were read; None when the image is shown as it is.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.name, self.orientation, self.bits = reader.name, reader.orientation, 16
+        self.width, self.height = reader.width, reader.height
+        self.used: UsedRange | None = None
+        self._known = False
+        self._finding = threading.Lock()
+
+    def whole(self, size: Size) -> Whole:
+        """See `Reader.whole`."""
+        self._find()
+        whole = self._reader.whole(size)
+        if self.used is None:
+            return whole
+        return replace(
+            whole,
+            image=self.used.stretch(whole.image),
+            copies=tuple(self.used.stretch(copy) for copy in whole.copies),
+        )
+
+    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> Iterator[VipsImage]:
+        """See `Reader.pieces`."""
+        self._find()
+        for piece in self._reader.pieces(wanted):
+            yield piece if self.used is None else self.used.stretch(piece)
+
+    def _find(self) -> None:
+        with self._finding:
+            if not self._known:
+                self.used = self._used_range()
+                self._known = True
+
+    def _used_range(self) -> UsedRange | None:
+        share = min(1.0, (VIEW_PIXELS / (self.width * self.height)) ** 0.5)
+        view = self._reader.whole((max(1, int(self.width * share)), max(1, int(self.height * share))))
+        if view.image.format not in ("ushort", "float") or view.image.interpretation == "cmyk":
+            return None
+        return used_range(view, reduced=view.image.width < self.width)
+
+
+def used_range(view: Whole, *, reduced: bool) -> UsedRange | None:
+    """The range that an image uses, or None where it is not clearly narrower than what its samples can hold.
+
+    Args:
+        view: the image, or a smaller level of it. It is read from the top, until its range is wide enough.
+        reduced: it is a smaller level, in which the extremes of the image are averaged away.
+
+    Raises:
+        pyvips.Error: the image is damaged.
+    """
+    image, colors = view.image, _color_bands(view.image)
+    is_float = image.format == "float"
+    least, most = (-np.inf, np.inf) if is_float else (0, FULL)
+    low = darkest = np.inf
+    high = lightest = -np.inf
+    for _, strip in strips(image, (0, 0, image.width, image.height)):
+        dark = light = strip[:, :, :colors]
+        if is_float or image.hasalpha():
+            # What cannot be seen does not count: samples that are no numbers, and transparent pixels.
+            seen = np.isfinite(dark) & (strip[:, :, -1:] > 0 if image.hasalpha() else np.True_)
+            dark, light = np.where(seen, dark, most), np.where(seen, light, least)
+        darkest, lightest = min(darkest, float(dark.min())), max(lightest, float(light.max()))
+        low = min(low, float(_pooled(np.maximum, dark).min()))
+        high = max(high, float(_pooled(np.minimum, light).max()))
+        if not is_float and high - low >= NARROW:
+            return None
+    if not low < high:
+        return UsedRange(0.0, 1.0, is_float) if is_float else None
+    near = (high - low) / 4
+    if reduced:
+        darkest, lightest = low - near, high + near
+    # Single pixels count after all where they are not far off, so that nothing is cut.
+    low = darkest if low - darkest <= near else low
+    high = lightest if lightest - high <= near else high
+    return UsedRange(low, high, is_float) if is_float else UsedRange(max(0.0, low), min(FULL, high), is_float)
+
+
+def _pooled(ufunc: np.ufunc, samples: np.ndarray) -> np.ndarray:
+    # Over 2×2 pixels: an extreme that only a single pixel has (a hot or a dead one) goes, an object stays.
+    if samples.shape[0] > 1:
+        samples = ufunc(samples[:-1], samples[1:])
+    return ufunc(samples[:, :-1], samples[:, 1:]) if samples.shape[1] > 1 else samples
+
+
+def _color_bands(image: VipsImage) -> int:
+    # Without transparency, and without the further channels of a satellite or a microscope.
+    return 1 if image.interpretation in ("b-w", "grey16") else min(3, image.bands)

@@ -1,0 +1,126 @@
+"""HEIC images through pillow-heif (extra `heic`), which is used directly and not registered with Pillow.
+
+The primary image of a file is read, which may be a grid of tiles; depth maps, thumbnails and other images are
+not. libheif applies rotation and mirroring itself; the EXIF orientation is not applied again, as the standard
+says.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2r.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from p2r.images._vips import Size
+
+_PQ, _HLG = 16, 18  # transfer characteristics of high dynamic range, in ISO/IEC 23091-2
+_WHITE_NITS, _PEAK_NITS = 203.0, 1000.0  # of diffuse white, and of the brightest that is told from others
+# Color primaries (9: BT.2020, 12: Display P3) as XYZ of red, green and blue, adapted to D50.
+_BT709 = ((0.4360, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7139))
+_PRIMARIES = {
+    9: ((0.6734, 0.2790, -0.0019), (0.1657, 0.6753, 0.0300), (0.1251, 0.0456, 0.7969)),
+    12: ((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841)),
+}
+
+
+class HeicImage:
+    """The primary image of the bytes of a HEIC file, of which only the header is read.
+
+    Attributes:
+        size: `(width, height)`, upright.
+        bits: 16 for high dynamic range and for gray of more than 8 bits, else 8.
+
+    Raises:
+        MissingExtraError: pillow-heif is not installed.
+        ValueError, RuntimeError, OSError, …: whatever pillow-heif raises for a file that it cannot read.
+    """
+
+    def __init__(self, name: str, data: bytes) -> None:
+        try:
+            import pillow_heif
+        except ImportError as error:
+            raise MissingExtraError("heic", f"{name}: pillow-heif, which reads HEIC,") from error
+        self._image = _primary(pillow_heif.open_heif(data, convert_hdr_to_8bit=False))
+        nclx = self._image.info.get("nclx_profile") or {}
+        self._primaries: int = nclx.get("color_primaries", 0)
+        self._transfer: int = nclx.get("transfer_characteristics", 0)
+        if self._transfer not in (_PQ, _HLG):
+            self._image = _primary(pillow_heif.open_heif(data, convert_hdr_to_8bit=True))
+        self.size: Size = self._image.size
+        self.bits = 16 if "16" in self._image.mode else 8
+
+    def decode(self) -> np.ndarray:
+        """The pixels, shape (height, width, 1, 3 or 4), uint8 or uint16; not copied."""
+        size = self.size
+        pixels = np.asarray(self._image)
+        if self._image.size != size:
+            raise ValueError(f"its header says {size} pixels, and there are {self._image.size}")
+        pixels = pixels.reshape(size[1], size[0], -1)
+        if self._image.premultiplied_alpha:
+            # Flattened on white: the color has been multiplied by the alpha already.
+            alpha = pixels[:, :, 3:]
+            pixels = np.minimum(pixels[:, :, :3], alpha) + (np.iinfo(pixels.dtype).max - alpha)
+        return pixels
+
+    def profile(self) -> bytes | None:
+        """The ICC profile: that of the file, or one that says what its nclx profile says; None for sRGB."""
+        embedded: bytes | None = self._image.info.get("icc_profile")
+        if embedded or not (self._primaries in _PRIMARIES or self._transfer in (_PQ, _HLG)):
+            return embedded
+        return icc_profile(_PRIMARIES.get(self._primaries, _BT709), _curve(self._transfer))
+
+
+def _primary(file: Any) -> Any:
+    image = file[file.primary_index] if len(file) else None
+    if image is None or not image.info["primary"]:
+        raise ValueError("it has no primary image that can be decoded")
+    return image
+
+
+def _curve(transfer: int) -> np.ndarray:
+    # Linear light for 1,024 samples from 0 to 1; 1 is diffuse white, or the peak compressed to it.
+    signal = np.linspace(0, 1, 1024)
+    if transfer == _PQ:  # SMPTE ST 2084
+        power = signal ** (1 / 78.84375)
+        nits = 10000 * (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (
+            1 / 0.1593017578125
+        )
+    elif transfer == _HLG:  # ITU-R BT.2100, for a display of 1,000 nits
+        a, b, c = 0.17883277, 0.28466892, 0.55991073
+        nits = 1000 * np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12) ** 1.2
+    else:
+        return np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
+    # Straight up to half of diffuse white; above it bent, so that the peak is 1.
+    above = np.maximum(2 * nits / _WHITE_NITS - 1, 0)
+    most = 2 * _PEAK_NITS / _WHITE_NITS - 1
+    bent = above * (1 + above / most**2) / (1 + above)
+    return np.minimum(1, np.where(above > 0, 0.5 + bent / 2, nits / _WHITE_NITS))
+
+
+def icc_profile(primaries: tuple[tuple[float, float, float], ...], curve: np.ndarray) -> bytes:
+    """A display profile (ICC 2.4) from primaries and the curve that all three share."""
+
+    def xyz(values: tuple[float, float, float]) -> bytes:
+        return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in values))
+
+    samples = np.round(curve * 65535).astype(">u2").tobytes()
+    curve_tag = b"curv\0\0\0\0" + struct.pack(">I", len(curve)) + samples
+    white = (0.9642, 1.0, 0.8249)  # D50
+    text = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"nclx\0" + bytes(78 + 3)
+    tags = [(b"desc", text), (b"wtpt", xyz(white))]
+    tags += [(name, xyz(each)) for name, each in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True)]
+    tags += [(name, curve_tag) for name in (b"rTRC", b"gTRC", b"bTRC")]
+    table, body = struct.pack(">I", len(tags)), b""
+    begin = 128 + 4 + 12 * len(tags)
+    for name, tag in tags:
+        table += name + struct.pack(">II", begin + len(body), len(tag))
+        body += tag + bytes(-len(tag) % 4)
+    header = struct.pack(
+        ">I4xI4s4s4s12x4s", begin + len(body), 0x02400000, b"mntr", b"RGB ", b"XYZ ", b"acsp"
+    )
+    header += bytes(28) + struct.pack(">3i", *(round(value * 65536) for value in white))
+    return header.ljust(128, b"\0") + table + body

@@ -1,0 +1,130 @@
+"""The words that may stand around a number without changing it.
+
+Before it: a lead ("So,"), a label ("Answer:"), or a clause whose verb states a value ("There are", "The price
+of the red car is"). Behind it: what is counted ("12 red cars in the picture"), "is the answer" or "in total".
+
+Every word has a kind, one letter, and the phrases are patterns over these letters. A noun is any word that no
+list here holds, in the Latin script, in which the lists are; of Chinese and Japanese, a few counters are
+known. A word that denies, doubts, compares, joins, calculates or dates (kind X) changes the number or takes
+it back, and so may not stand anywhere.
+"""
+
+from __future__ import annotations
+
+import re
+
+from p2r.scoring.units import FRACTIONS, NUMBER_WORDS
+
+_CHANGES = {
+    "denies": """no not non never none nobody nothing neither nor cannot without wrong wrongly incorrect
+        incorrectly false falsely mistaken mistake mistakes error errors untrue invalid impossible
+        except excepting excluding excluded but rejected denied refuted doubtful fake off instead
+        rather unlike opposite contrary misread nope nah aint lie lies fail fails gone out aside apart
+        exception exceptions previous former random another other others
+        nicht kein keine keinen nein falsch pas sauf jamais faux nunca nada falso nie nem não geen
+        niet inte ikke aldrig nessuno ningún""",
+    "doubts": """about around roughly approximately approximate approx circa ca nearly almost maybe perhaps
+        possibly probably likely unlikely presumably supposedly apparently allegedly potentially might
+        may could should would can will must seem seems appear appears guess guessed guessing estimate
+        estimated estimates estimation suppose supposing assume assuming think thinking believe feel
+        unsure uncertain unclear unknown unreadable illegible doubt doubts dunno ish odd so or
+        something somewhat whatever if unless whether when whenever until till range ranges depending
+        depends either hypothetically ballpark some thereabouts tops nearby lets let's
+        ungefähr etwa vielleicht zirka wahrscheinlich environ peut quizás quizá casi cerca quasi forse
+        talvez wenn falls""",
+    "compares": """more less fewer few greater smaller larger bigger higher lower over under above below
+        beyond beneath exceeding exceeds exceed upward upwards onward onwards up down plus minus between
+        through thru to versus vs than before after inclusive exclusive
+        mehr weniger über unter mindestens höchstens moins más menos mais meno più bis jusqu""",
+    "joins": "and as well besides additionally otherwise alternatively oder und ou et eller",
+    "calculates": """squared cubed halved doubled tripled quadrupled double twice thrice triple root factorial
+        power divided multiplied modulo mod negative negated fold pair pairs couple couples dozens
+        tens hundreds thousands millions billions trillions gross mille permille permil reversed
+        backwards reverse inverse reciprocal hex hexadecimal binary octal lakh lakhs crore crores
+        myriad mil mils bn percentage basis bps ppm ppb score scores hundredweight kilo mega itself factor""",
+    "dates": """am pm noon midnight clock oclock ago bc bce january february march april june july august
+        september october november december jan feb mar apr jun jul aug sep sept oct nov dec monday tuesday
+        wednesday thursday friday saturday sunday""",
+}
+_KINDS = {
+    "X": " ".join(_CHANGES.values()),
+    # Behind a number these scale or compare it; with a verb they name it: "The sum is 12".
+    "R": """sum difference product ratio quotient average mean median maximum minimum max min most least
+        best worst top bottom peak square cube each apiece every too capita""",
+    "B": "is are was were",
+    "V": """equals show shows read reads say says display displays state states indicate indicates contain
+        contains has have had hold holds cost costs measure measures weigh weighs see sees counts
+        counted find finds found get gets got give gives make makes remain remains""",
+    "A": "only just exactly precisely now currently clearly altogether overall also still",
+    "D": "the this that these those its his her their our my your",
+    "E": "a an",
+    "Q": "it there i we they he she you here which",
+    "S": "it's that's there's here's they're",
+    "O": "them us",
+    "I": "in",
+    "P": "of on at for with near beside behind inside per",
+    "L": "final correct right answer total number count result value year",
+    "W": "visible shown seen present displayed depicted pictured listed parked seated left",
+    "K": "thus therefore hence then yes ok okay sure",
+    "Y": "答案 答案是 答案为 答案為 最终答案 最终答案是 共 共有 一共 一共有 总共 总共有 總共",
+    "Z": "个 個 人 位 名 只 隻 辆 輛 台 张 張 本 条 條 元 円 年 岁 歳 度",
+    ":": ":",
+    ",": ",",
+}
+_KIND = {word: kind for kind, words in reversed(_KINDS.items()) for word in words.split()}
+_KIND |= dict.fromkeys((*NUMBER_WORDS, *FRACTIONS), "X")
+# "so 12", but not "12 or so"; "I count", "the count"; "I can see", but not "it can be".
+_AFTER = {"so": {"": "K", "K": "K", ",": "K"}, "count": {"Q": "V", "A": "V"}, "can": {"Q": "A"}}
+_NOUN = re.compile(r"[a-z\u00df-\u024f]{2,}(?:'s)?")  # one letter may be a code: "12 A"
+# Participles may stand before a noun ("parked cars"), but not for one ("13 eliminated"); adverbs may not.
+_PARTICIPLE = re.compile(r"[a-z]{3,}ed(?<!seed|reed|weed|heed|shed|sled|peed)")
+_ADVERB = re.compile(r"(?!famil|assemb|jell|monopo)[a-z]{3,}ly(?<!fly)")
+_ROMAN = re.compile(r"(?=[IVXLCDM]{2})M*(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
+
+_THING = r"[DE]?[NLRWT]{1,5}(?:[PI][DE]?[NLRWT]{1,3}){0,2}"
+_BEFORE = re.compile(
+    rf"(?:K,?)*(?:(?:[QD]A?[BV]|S|{_THING}[BV])(?:EL+P)?|(?:EL+P)?|[DL]*|ID?L?|{_THING}(?=:)|Y):?A*"
+)
+_NAME = re.compile(rf"[DL]*|{_THING}|Q")
+_IN_WHAT = r"(?:[PI](?:[DE]?(?:[NL]|T(?=[NL])){1,3}|D?O))"
+_BEHIND = re.compile(
+    rf"(?:D(?=[NT]))?(?:[NLW]|T(?=[NL])){{0,4}}{_IN_WHAT}{{0,2}}(?:B(?:D?L+|[LW]|[QW]|W?{_IN_WHAT})+)?(?:[AL]|IL)?|Z"
+)
+
+
+def may_stand_before(words: list[str]) -> bool:
+    """Whether a number keeps its meaning behind these words, the last of which may be a colon."""
+    return bool(_BEFORE.fullmatch(_kinds(words)))
+
+
+def may_name(words: list[str]) -> bool:
+    """Whether an equals sign gives a value to what these words say: "cars", "the sum of the digits", "x"."""
+    return (len(words) == 1 and len(words[0]) == 1 and words[0].isalpha()) or bool(
+        _NAME.fullmatch(_kinds(words))
+    )
+
+
+def may_stand_behind(words: list[str]) -> bool:
+    """Whether a number keeps its meaning before these words."""
+    return bool(_BEHIND.fullmatch(_kinds(words)))
+
+
+def content_words(words: list[str]) -> tuple[str, ...]:
+    """The words in lower case without filler such as "the answer is"."""
+    return tuple(word.casefold() for word in words if _kinds([word]) in ("N", "R", "T", "W"))
+
+
+def _kinds(words: list[str]) -> str:
+    """One letter for each word; X for one that may not stand here."""
+    kinds = ""
+    for raw in words:
+        word = raw.casefold()
+        kind = _AFTER.get(word, {}).get(kinds[-1:], _KIND.get(word))
+        kinds += kind or _open_kind(raw, word)
+    return kinds
+
+
+def _open_kind(raw: str, word: str) -> str:
+    if not _NOUN.fullmatch(word) or _ROMAN.fullmatch(raw) or _ADVERB.fullmatch(word):
+        return "X"
+    return "T" if _PARTICIPLE.fullmatch(word) else "N"

@@ -1,0 +1,54 @@
+"""Text from users, models and files, made fit to be written down: whole characters, and no passwords."""
+
+from __future__ import annotations
+
+import re
+
+# Scheme; user and password (of any characters, but no port); host and path; query.
+_URL = re.compile(
+    r"(https?://)(?:[^\s/:@'\"<>]*:(?!\d{1,5}(?:[/?#\s]|$))[^\s<>]*@|[^\s/?#'\"<>]*@)?"
+    r"([^\s?#'\"<>]*)(\?[^\s#'\"<>]*)?",
+    re.IGNORECASE,
+)
+_VALUE = re.compile(r"=[^&;]*")
+# Fields of requests and of trainers that hold a secret.
+_SECRET_FIELD = re.compile(
+    r"api[-_]?key|access[-_]?key|(?:^|(?:hub|hf|access|auth|bearer|api)[-_])token$|passw|secret"
+    r"|authorization|credential",
+    re.IGNORECASE,
+)
+
+
+def encodable(text: str) -> str:
+    r"""The text with halves of characters joined; one that is alone becomes its escape, such as `\ud83d`.
+
+    Python reads such halves from JSON and from file names. No file, request or tokenizer takes them.
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        return joined.encode(errors="backslashreplace").decode()
+    return text
+
+
+def without_secrets(text: str) -> str:
+    """The text with its URLs as they may be shown and kept: without user, password and values of a query."""
+    if "://" not in text:
+        return text
+    return _URL.sub(lambda url: url[1] + url[2] + _VALUE.sub("=…", url[3] or ""), text)
+
+
+def secret_field(data: object) -> str:
+    """The name of a field that seems to hold a password or a key, at any depth; empty when there is none."""
+    if isinstance(data, dict):
+        for name, value in data.items():
+            if value and _SECRET_FIELD.search(str(name)):
+                return str(name)
+            if below := secret_field(value):
+                return f"{name}.{below}"
+    if isinstance(data, list | tuple):
+        return next(filter(None, map(secret_field, data)), "")
+    return ""

@@ -1,0 +1,101 @@
+"""A frozen server that dies and comes back: a step in which nothing has a reward is done again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import servers
+from p2r.training.folder import PhaseFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from warm import Warm
+
+Small = dict[str, str]
+CHANGES = [
+    "phases=[{role: perceiver}]",
+    "training.steps=3",
+    "training.freeze_vision=true",
+    # Nothing is rewarded without the server.
+    "gates={overlap: null, label: false, malformed: false}",
+    "frozen.where=endpoint",
+]
+
+
+def test_a_step_without_a_reward_stops_the_phase_and_is_done_again(
+    warm: Warm, small: Small, tmp_path: Path
+) -> None:
+    """The server is gone in the first step, twice in the second, and in the last."""
+    out = tmp_path / "run"
+    folder = PhaseFolder(out / "phases/01-perceiver")
+    broken: int | None = None
+
+    def behave(_: int) -> servers.Behaviour:
+        if len(folder.metrics()) == broken:
+            return servers.status(400, message="the frozen model is gone")
+        return servers.reply("<answer>A</answer>")
+
+    with servers.Server(behave) as server:
+        changes = [*CHANGES, f"frozen.url={server.url}#served"]
+        for broken in (0, 1, 1, 2):
+            ended = warm.call("warm.train", recipe=small["recipe"], out=out, changes=changes)
+            assert ended.code == 2
+            assert (
+                "none of the 8 completions of a step has a reward, 8 of them because: served" in ended.errors
+            )
+            assert "the frozen model is gone" in ended.errors
+            assert "Traceback" not in ended.errors
+            assert not (out / "model").exists()
+            assert folder.state().status == "stopped"
+            assert len(folder.metrics()) == broken
+        broken = None
+        warm.value("warm.train", recipe=small["recipe"], out=out, changes=changes)
+    rows = folder.metrics()
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert all("reward" in row for row in rows)
+    assert (out / "model/model.safetensors").is_file()
+    assert "| 1 | perceiver | 3 |" in (out / "model/README.md").read_text()
+
+
+def test_a_run_of_an_older_version_with_a_step_without_a_reward_gets_its_model(
+    warm: Warm, small: Small, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    changes = ["phases=[{role: think}]", "training.steps=1", "training.freeze_vision=true"]
+    warm.value("warm.train", recipe=small["recipe"], out=out, changes=changes)
+    metrics = out / "phases/01-think/metrics.jsonl"
+    row = json.loads(metrics.read_text())
+    del row["reward"]
+    metrics.write_text(json.dumps(row) + "\n")
+    (out / "model/model.safetensors").unlink()
+    warm.value("warm.train", recipe=small["recipe"], out=out, changes=changes)
+    assert (out / "model/model.safetensors").is_file()
+    assert "| 1 | think | 1 | – | – |" in (out / "model/README.md").read_text()
+
+
+def test_groups_without_spread_are_steps(warm: Warm, small: Small, tmp_path: Path) -> None:
+    """All rewards are equal: the advantages are zero, and the run ends."""
+    out = tmp_path / "run"
+    with servers.Server([servers.reply("nothing")]) as server:
+        changes = [*CHANGES, f"frozen.url={server.url}#served"]
+        warm.value("warm.train", recipe=small["recipe"], out=out, changes=[*changes, "training.steps=2"])
+    rows = PhaseFolder(out / "phases/01-perceiver").metrics()
+    assert [(row["reward"], row["frac_reward_zero_std"]) for row in rows] == [(0, 1)] * 2
+    assert (out / "model/model.safetensors").is_file()
+
+
+def test_the_password_of_a_frozen_server_is_sent_and_written_nowhere(
+    warm: Warm, small: Small, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with servers.Server([servers.reply("<answer>A</answer>")]) as server:
+        url = server.url.replace("://", "://user:pass%20word-77@") + "?code=pass%20word-77#served"
+        changes = [*CHANGES[:-1], "frozen.where=endpoint", f"frozen.url={url}", "training.steps=1"]
+        warm.value("warm.train", recipe=small["recipe"], out=out, changes=changes)
+    assert {one.headers["authorization"] for one in server.requests} == {"Basic dXNlcjpwYXNzIHdvcmQtNzc="}
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    for secret in (b"pass%20word-77", b"pass word-77", b"dXNlcjpwYXNzIHdvcmQtNzc"):
+        assert [path.name for path in files if secret in path.read_bytes()] == []
