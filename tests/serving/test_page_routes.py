@@ -161,10 +161,12 @@ def test_the_store_is_bounded_and_forgets_the_oldest() -> None:
     assert store.image(first.id) is first
     third = store.add(data, "third")
     assert [store.image(each.id) for each in (first, second, third)] == [first, None, third]
-    with store.receiving(2 * RESULTS_BYTES):
+    with store.try_reserve(2 * RESULTS_BYTES) as reservation:
+        assert reservation.nbytes == 2 * RESULTS_BYTES
         assert store.image(first.id) is store.image(third.id) is None
         with pytest.raises(InputError, match="no memory for another image"):
             store.add(data, "fourth")
+    assert store.try_reserve(3 * RESULTS_BYTES) is None
     fifth = store.add(data, "fifth")
     assert store.image(fifth.id) is fifth
     assert len({first.id, second.id, third.id, fifth.id}) == 4
