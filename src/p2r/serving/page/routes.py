@@ -7,7 +7,7 @@ import io
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
@@ -27,6 +27,8 @@ from p2r.serving.protocol import MODEL_NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import PIL.Image
+
     from p2r.serving.exchange import Service
 
 MAX_REGION_PIXELS = 10_000_000
@@ -41,12 +43,12 @@ class Page:
     def __init__(self, service: Service) -> None:
         self._service, self._store = service, service.uploads
         self._static = StaticFiles(directory=Path(__file__).parent / "static")
-        self._scenes = [sample.question for sample in read_samples(_SCENES)]
-        for each in self._scenes:
-            source = ImageSource.open(each.image)
-            self._store.pinned[each.id] = HeldImage(
-                each.id, Path(source.name).name, source, self._store.reserve(0)
-            )
+        self._scenes = []
+        for asked in (sample.question for sample in read_samples(_SCENES)):
+            source = ImageSource.open(asked.image)
+            image = HeldImage(asked.id, f"{asked.id}.jpg", source, self._store.reserve(0))
+            self._store.pinned[image.id] = image
+            self._scenes.append({"question": asked.text, "choices": asked.choices, "image": image.record()})
         # Whoever pans asks for many regions; questions must go on meanwhile.
         self._reading = asyncio.Semaphore(os.cpu_count() or 1)
 
@@ -69,19 +71,10 @@ class Page:
     async def config(self) -> Response:
         """What the page must know about the server."""
         config, p2r = self._service.config, self._service.p2r
-        scenes = [
-            {"question": each.text, "choices": each.choices, "image": self._store.pinned[each.id].record()}
-            for each in self._scenes
-        ]
-        about = {
-            "models": MODEL_NAMES,
-            "names": (p2r.perceiver.name, p2r.reasoner.name),
-            "scenes_only": p2r.reasoner.name in NAMES,
-            "fetches": bool(config.image_hosts),
-            "evidence": (p2r.settings.geometry.max_crops, config.max_evidence),
-            "budget": asdict(p2r.settings.budget),
-            "examples": scenes,
-        }
+        names, crops = (p2r.perceiver.name, p2r.reasoner.name), p2r.settings.geometry.max_crops
+        about = {"models": MODEL_NAMES, "names": names, "scenes_only": names[1] in NAMES}
+        about |= {"fetches": bool(config.image_hosts), "examples": self._scenes}
+        about |= {"evidence": (crops, config.max_evidence), "budget": asdict(p2r.settings.budget)}
         return JSONResponse(about)
 
     async def upload(self, request: Request, name: str = "", url: str = "") -> Response:
@@ -106,43 +99,36 @@ class Page:
 
     async def region(self, name: str, rect: str = "", size: str = "") -> Response:
         """A rectangle `x0,y0,x1,y1` of an image in pixels, at a size `width,height`, as a JPEG."""
-        if not (image := self._store.image(name)):
-            raise _missing()
+        image = self._store.image(name) or _missing()
         try:
             x0, y0, x1, y1 = map(int, rect.split(","))
             width, height = map(int, size.split(","))
         except ValueError:
             raise RequestFailed(400, "a region is rect=x0,y0,x1,y1&size=width,height") from None
         if not (0 < width <= x1 - x0 and 0 < height <= y1 - y0 and width * height <= MAX_REGION_PIXELS):
-            raise RequestFailed(
-                400, f"a region has at most {MAX_REGION_PIXELS:,} pixels, none of them made up"
-            )
+            raise RequestFailed(400, f"a region is not enlarged, and at most {MAX_REGION_PIXELS:,} pixels")
 
-        def read(file: io.BytesIO) -> None:
-            image.source.region((x0, y0, x1, y1), (width, height)).to_pil().save(file, "JPEG", quality=90)
-
-        return await self._drawn(read, "image/jpeg")
+        region, source = (x0, y0, x1, y1), image.source
+        return await self._drawn(lambda: source.region(region, (width, height)).to_pil(), "JPEG")
 
     async def result(self, name: str, kind: str) -> Response:
         """A result as data, or as a figure."""
         found = self._store.result(name)
         if found and kind == "json":
-            return JSONResponse(found.record(), headers=_UNCHANGING)
+            return JSONResponse(found.record, headers=_UNCHANGING)
         if not found or kind != "png":
-            raise _missing()
+            _missing()
         from p2r.figure import figure
 
-        def draw(file: io.BytesIO) -> None:
-            figure(found.image.source, found.prediction, found.question).save(file, "PNG")
+        source = ImageSource.open(found.question.image)
+        return await self._drawn(lambda: figure(source, found.prediction, found.question), "PNG")
 
-        return await self._drawn(draw, "image/png")
-
-    async def _drawn(self, draw: Callable[[io.BytesIO], None], kind: str) -> Response:
+    async def _drawn(self, draw: Callable[[], PIL.Image.Image], kind: str) -> Response:
         file = io.BytesIO()
         async with self._reading:
-            await in_image_thread(draw, file)
-        return Response(file.getvalue(), headers=_UNCHANGING, media_type=kind)
+            await in_image_thread(lambda: draw().save(file, kind, quality=90))
+        return Response(file.getvalue(), headers=_UNCHANGING, media_type=f"image/{kind.lower()}")
 
 
-def _missing() -> RequestFailed:
-    return RequestFailed(404, "it is not here, or not any more", code="not_found")
+def _missing() -> NoReturn:
+    raise RequestFailed(404, "it is not here, or not any more", code="not_found")

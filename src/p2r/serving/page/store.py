@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,42 +24,38 @@ RESULTS_BYTES = 1024 * 1024  # what they count for
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Result:
+    """A question, what came of it, and everything about it as data that `json.dumps` takes."""
+
+    question: Question
+    prediction: Prediction
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class HeldImage:
-    """An image under an id that nobody can guess, with the newest results about it."""
+    """An image under an id that nobody can guess, with the newest results about it by theirs."""
 
     id: str
     name: str
     source: ImageSource
     reservation: Reservation
-    results: deque[Result] = field(default_factory=lambda: deque(maxlen=MAX_RESULTS))
+    results: dict[str, Result] = field(default_factory=dict)
 
     def keep(self, question: Question, prediction: Prediction, model: str) -> str:
         """Hold a result for as long as the image is held; its id."""
         name = f"{self.id}~{secrets.token_urlsafe(18)}"
-        self.results.append(Result(name, self, question, prediction, model, time.time()))
+        record = {"id": name, "created": round(time.time()), "image": self.record(), "model": model}
+        record |= {"question": question.text, "choices": question.choices}
+        record["prediction"] = prediction_record(prediction)
+        self.results[name] = Result(question, prediction, record)
+        if len(self.results) > MAX_RESULTS:
+            del self.results[next(iter(self.results))]
         return name
 
     def record(self) -> dict[str, Any]:
         """What the page knows about it."""
         return {"id": self.id, "name": self.name, "width": self.source.width, "height": self.source.height}
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Result:
-    """A question about an image that is held, and what came of it."""
-
-    id: str
-    image: HeldImage
-    question: Question
-    prediction: Prediction
-    model: str
-    created_s: float
-
-    def record(self) -> dict[str, Any]:
-        """Everything, as data that `json.dumps` takes."""
-        about = {"id": self.id, "created": round(self.created_s), "image": self.image.record()}
-        asked = {"model": self.model, "question": self.question.text, "choices": self.question.choices}
-        return {**about, **asked, "prediction": prediction_record(self.prediction)}
 
 
 class Store(MemoryBudget):
@@ -112,4 +108,4 @@ class Store(MemoryBudget):
     def result(self, name: str) -> Result | None:
         """The result with this id; None when it is not here, or not any more."""
         image = self.image(name.partition("~")[0])
-        return next((each for each in image.results if each.id == name), None) if image else None
+        return image.results.get(name) if image else None

@@ -1,8 +1,7 @@
 // The page: which image, which question, which result. What anybody wrote is shown as text, never as markup.
-
 import { Boxes } from "./boxes.js";
-import { Result, el, show as reveal, spoken, WAYS } from "./result.js";
-import { Refused, answer, json, regionUrl, upload } from "./server.js";
+import { Result, WAYS, el, show as reveal, spoken, thumbnail } from "./result.js";
+import { Refused, answer, json, upload } from "./server.js";
 import { Viewer } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
@@ -17,17 +16,10 @@ let image = null, entry = null, running = null; // entry: a question about an im
 const save = () => localStorage.setItem("p2r", JSON.stringify(kept));
 const told = (error) => error instanceof TypeError ? "The server cannot be reached." : error.message;
 const address = (hash) => history.replaceState(null, "", hash ? `#${hash}` : location.pathname);
-function problem(text) {
-  $("problem").textContent = text;
-  reveal($("problem"), text);
-}
-function stage(text, more = "") {
-  $("stage").textContent = text;
-  $("seconds").textContent = more;
-}
+function problem(text) { $("problem").textContent = text; reveal($("problem"), text); }
+function stage(text, more = "") { $("stage").textContent = text; $("seconds").textContent = more; }
 
 // Images. Each is asked about under the id that the server gave to it, whatever is shown meanwhile.
-
 function known(record) {
   if (!images.has(record.id)) images.set(record.id, { ...record, ready: Promise.resolve() });
   return images.get(record.id);
@@ -45,15 +37,10 @@ function open(next, bitmap) {
 
 function shelve() {
   $("images").replaceChildren(...[...images.values()].slice(-12).map((each) => {
-    const { id, name, width, height } = each, scale = Math.min(1, 96 / Math.min(width, height), 400 / Math.max(width, height));
-    const size = [width, height].map((side) => Math.max(1, Math.round(side * scale)));
+    const { id, name, width, height } = each;
     const button = el("button", { type: "button", title: name, ariaLabel: name, ariaPressed: each === image },
-      el("img", { alt: "", src: regionUrl(id, [0, 0, width, height], size) }));
-    button.onclick = () => {
-      show(running?.next.image === each ? running.next : null);
-      if (image !== each) open(each);
-      address(`image=${id}`);
-    };
+      thumbnail(id, [0, 0, width, height], 160, 160));
+    button.onclick = () => { show(running?.next.image === each ? running.next : null); if (image !== each) open(each); address(`image=${id}`); };
     return button;
   }));
 }
@@ -89,13 +76,9 @@ async function send(file) {
   shelve();
 }
 
-async function sendAll(files) {
-  for (const file of files) await send(file);
-  if (files.length && image) $("question").focus();
-}
+async function sendAll(files) { for (const file of files) await send(file); if (files.length && image) $("question").focus(); }
 
 // Questions. One at a time: while it runs, Ask is Stop.
-
 async function ask(next, model, given) {
   const column = { model, thinking: "" }, abort = new AbortController(), begin = performance.now();
   const clock = setInterval(() => { $("seconds").textContent = `${((performance.now() - begin) / 1000).toFixed(1)} s`; }, 100);
@@ -163,12 +146,7 @@ function show(next) {
   if (entry) panel.fly();
 }
 
-function fill(question, choices) {
-  $("question").value = question;
-  $("choices").value = choices.join("\n");
-  options(false);
-  $("question").oninput();
-}
+function fill(question, choices) { $("question").value = question; $("choices").value = choices.join("\n"); options(false); }
 
 function options(on) {
   reveal($("choices"), on);
@@ -183,7 +161,6 @@ function settings({ choices }) {
 }
 
 // Links and history.
-
 function remember(next) {
   const ids = next.columns.flatMap(({ id, record }) => record ? [id] : []), { name } = next.image;
   kept.results = [{ ids, name, question: next.question, answer: spoken(next.columns.find((each) => each.record).record) },
@@ -223,19 +200,11 @@ function arrange() {
 }
 
 // Wiring.
-
-$("ask").onsubmit = (event) => {
-  event.preventDefault();
-  if (running && event.submitter === $("go")) running.abort.abort(); else submit();
-};
+$("ask").onsubmit = (event) => { event.preventDefault(); if (running && event.submitter === $("go")) running.abort.abort(); else submit(); };
 $("question").onkeydown = (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   submit();
-};
-$("question").oninput = () => {
-  $("question").style.height = "auto";
-  $("question").style.height = `${Math.min(140, $("question").scrollHeight)}px`;
 };
 $("more").onclick = () => { options($("choices").hidden); $("choices").focus(); };
 $("reason").onclick = () => submit(boxes.list);
@@ -307,8 +276,8 @@ reveal($("note"), about.scenes_only);
 $("note").textContent = `${about.names[1]} answers here: a very small model that knows scenes such as these and nothing else. Its answers about `
   + "photographs mean nothing; for those: p2r serve --model hongxingli/P2R-4B";
 $("examples").append(...about.examples.map(({ question, choices, image: record }) => {
-  const button = el("button", { type: "button" }, el("img", { alt: "", src: regionUrl(record.id, [0, 0, record.width, record.height], [320, Math.round(320 * record.height / record.width)]) }),
-    el("span", { textContent: question }));
+  const image = thumbnail(record.id, [0, 0, record.width, record.height], 320, 320);
+  const button = el("button", { type: "button" }, image, el("span", { textContent: question }));
   button.onclick = () => { show(null); open(known(record)); fill(question, choices); address(`image=${record.id}`); $("question").focus(); };
   return el("li", {}, button);
 }));

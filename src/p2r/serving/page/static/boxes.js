@@ -1,5 +1,6 @@
 // Boxes over the image: outlines that keep their width, labels beside them, and drawing, moving, deleting.
 // A box is {box: [x0, y0, x1, y1] in 0–1000, label}.
+import { el } from "./result.js";
 
 const COLORS = 8, LEAST = 4, AROUND = 5; // LEAST: side of a box in 0–1000; AROUND: points of an outline
 
@@ -8,7 +9,6 @@ export class Boxes extends EventTarget {
   drawing = false;
   #selected = -1;
   #drag = null;
-
   constructor(viewer, root) {
     super();
     this.viewer = viewer;
@@ -24,13 +24,7 @@ export class Boxes extends EventTarget {
         if (box) this.#tell("hot", { index: Number(box.dataset.index), on });
       });
   }
-
-  set(list) {
-    this.list = list.map((each) => ({ ...each, box: [...each.box] }));
-    this.#selected = -1;
-    this.#render();
-  }
-
+  set(list) { this.list = list.map((each) => ({ ...each, box: [...each.box] })); this.#selected = -1; this.#render(); }
   mark(index, on) { this.root.children[index]?.classList.toggle("hot", on); }
 
   // The rectangle of a box in pixels of the image.
@@ -38,12 +32,7 @@ export class Boxes extends EventTarget {
     const { width, height } = this.viewer.image, [x0, y0, x1, y1] = this.list[index].box;
     return [x0 * width / 1000, y0 * height / 1000, x1 * width / 1000, y1 * height / 1000];
   }
-
-  draw(on) {
-    this.drawing = on;
-    this.viewer.root.classList.toggle("drawing", on);
-    this.#tell("mode");
-  }
+  draw(on) { this.drawing = on; this.viewer.root.classList.toggle("drawing", on); this.#tell("mode"); }
 
   // For those who draw with the keyboard: a box in the middle of what is in view.
   addInMiddle() {
@@ -52,22 +41,10 @@ export class Boxes extends EventTarget {
     this.#append([...corner(-1), ...corner(1)]);
     this.root.lastElementChild.querySelector(".tag").focus();
   }
-
-  #append(box) {
-    this.list.push({ box: this.#tidy(box), label: "" });
-    this.#selected = this.list.length - 1;
-    this.#changed();
-  }
-
+  #append(box) { this.list.push({ box: this.#tidy(box), label: "" }); this.#selected = this.list.length - 1; this.#changed(); }
   #tell(kind, detail) { this.dispatchEvent(new CustomEvent(kind, { detail })); }
-
-  #changed() {
-    this.#render();
-    this.#tell("edited");
-  }
-
+  #changed() { this.#render(); this.#tell("edited"); }
   #units([x, y]) { return [1000 * x / this.viewer.image.width, 1000 * y / this.viewer.image.height]; }
-
   #tidy([x0, y0, x1, y1]) {
     const span = (a, b) => {
       const [low, high] = [Math.max(0, Math.min(a, b)), Math.min(1000, Math.max(a, b))];
@@ -77,43 +54,24 @@ export class Boxes extends EventTarget {
     const [left, right] = span(x0, x1), [top, bottom] = span(y0, y1);
     return [left, top, right, bottom];
   }
-
   #render() {
     this.root.replaceChildren(...this.list.map(({ label }, index) => {
-      const box = document.createElement("div"), name = `${index + 1} ${label}`.trim();
-      const on = index === this.#selected;
-      box.className = `box c${index % COLORS}${on ? " selected" : ""}`;
+      const name = `${index + 1} ${label}`.trim(), on = index === this.#selected, type = "button";
+      const box = el("div", { className: `box c${index % COLORS}${on ? " selected" : ""}` }, el("button", { type, className: "tag",
+        textContent: name, ariaPressed: on, ariaLabel: `Box ${name}`, onclick: () => this.select(on ? -1 : index, true) }));
       box.dataset.index = index;
-      const tag = Object.assign(document.createElement("button"), { type: "button", className: "tag", textContent: name });
-      tag.setAttribute("aria-pressed", on);
-      tag.setAttribute("aria-label", `Box ${name}`);
-      tag.onclick = () => this.select(on ? -1 : index, true);
-      box.append(tag);
-      if (on) {
-        for (const corner of ["nw", "ne", "sw", "se"])
-          box.append(Object.assign(document.createElement("i"), { className: `corner ${corner}` }));
-        const remove = Object.assign(document.createElement("button"), { type: "button", className: "remove", textContent: "×" });
-        remove.setAttribute("aria-label", `Delete box ${name}`);
-        remove.onclick = () => this.remove(index);
-        box.append(remove);
-      }
+      if (on) box.append(...["nw", "ne", "sw", "se"].map((corner) => el("i", { className: `corner ${corner}` })), el("button", { type,
+        className: "remove", textContent: "×", ariaLabel: `Delete box ${name}`, onclick: () => this.remove(index) }));
       return box;
     }));
     this.place();
   }
-
   select(index, focus = false) {
     this.#selected = index;
     this.#render();
     if (focus) this.root.querySelector(index < 0 ? ".tag" : `[data-index="${index}"] .tag`)?.focus();
   }
-
-  remove(index) {
-    this.list.splice(index, 1);
-    this.#selected = -1;
-    this.#changed();
-    this.viewer.root.focus();
-  }
+  remove(index) { this.list.splice(index, 1); this.#selected = -1; this.#changed(); this.viewer.root.focus(); }
 
   // Where outlines and labels are on the screen. A label never lies on its box, and on others only if it must.
   place() {
@@ -147,12 +105,10 @@ export class Boxes extends EventTarget {
   }
 
   // Drawing and moving; what is no edit is left to the viewer.
-
   #point(event) {
     const { left, top } = this.viewer.root.getBoundingClientRect();
     return this.#units(this.viewer.toImage([event.clientX - left, event.clientY - top]));
   }
-
   #down(event) {
     const at = this.viewer.image && event.button === 0 && !event.target.closest("button") && this.#point(event);
     const box = event.target.closest(".box"), index = Number(box?.dataset.index);
@@ -168,14 +124,12 @@ export class Boxes extends EventTarget {
     event.stopPropagation();
     this.viewer.root.setPointerCapture(event.pointerId);
   }
-
   #move(event) {
     if (!this.#drag) return;
     const { index, from, at, edges } = this.#drag, now = this.#point(event), [dx, dy] = [now[0] - at[0], now[1] - at[1]];
     this.#drag.moved = true;
     this.#shift(index, from, [dx, dy, dx, dy].map((each, side) => each * edges[side]));
   }
-
   #shift(index, from, by) {
     if (by.every((each, side) => each === by[side % 2])) { // moved as a whole: it keeps its size at an edge
       for (const [low, high] of [[0, 2], [1, 3]]) {
@@ -188,7 +142,6 @@ export class Boxes extends EventTarget {
     this.#selected = index;
     this.#render();
   }
-
   #up(event) {
     const drag = this.#drag, box = event.target.closest?.(".box");
     this.#drag = null;
@@ -202,7 +155,6 @@ export class Boxes extends EventTarget {
       if (inner || this.#selected >= 0) this.select(inner ? Number(inner.dataset.index) : -1);
     }
   }
-
   #key(event) {
     const index = this.#selected, step = event.shiftKey ? [0, 0, 1, 1] : [1, 1, 1, 1];
     const way = { ArrowLeft: [-5, 0], ArrowRight: [5, 0], ArrowUp: [0, -5], ArrowDown: [0, 5] }[event.key];

@@ -1,5 +1,4 @@
 // The panel of a result: question, evidence, and one answer or two side by side.
-
 import { regionUrl } from "./server.js";
 
 export const el = (tag, props = {}, ...children) => {
@@ -8,6 +7,14 @@ export const el = (tag, props = {}, ...children) => {
   return made;
 };
 export const show = (node, on) => { node.hidden = !on; };
+
+// A rectangle of an image, at most so wide and high, never larger than it is.
+export function thumbnail(id, rect, width, height) {
+  const sides = [rect[2] - rect[0], rect[3] - rect[1]], scale = Math.min(1, width / sides[0], height / sides[1]);
+  const size = sides.map((side) => Math.max(1, Math.round(side * scale)));
+  return el("img", { src: regionUrl(id, rect, size), alt: "", width: size[0], height: size[1] });
+}
+
 export const WAYS = { p2r: "Look, then reason", "p2r-letter": "Look, then reason (letter only)",
   "p2r-think": "One pass over the plain image", "p2r-direct": "One pass, bare answer" };
 const OUTCOMES = { whole: "The model needs the whole image: it named no region.",
@@ -91,11 +98,9 @@ export class Result {
   }
 
   #crop(id, rect, index, label) {
-    const sides = [rect[2] - rect[0], rect[3] - rect[1]], scale = Math.min(1, 440 / sides[0], 300 / sides[1]);
-    const size = sides.map((side) => Math.max(1, Math.round(side * scale)));
     const button = el("button", { type: "button", className: `c${index % 8}`, title: "Show it at full size" },
-      el("img", { src: regionUrl(id, rect, size), alt: "", width: size[0], height: size[1] }),
-      el("b", { textContent: `${index + 1} ${label}`.trim() }), el("small", { textContent: `${sides[0]} × ${sides[1]} pixels` }));
+      thumbnail(id, rect, 440, 300), el("b", { textContent: `${index + 1} ${label}`.trim() }),
+      el("small", { textContent: `${rect[2] - rect[0]} × ${rect[3] - rect[1]} pixels` }));
     button.onclick = () => this.viewer.fly(rect, { least: 1 / devicePixelRatio });
     for (const [kind, on] of [["pointerenter", true], ["pointerleave", false], ["focus", true], ["blur", false]])
       button.addEventListener(kind, () => this.boxes.mark(index, on));

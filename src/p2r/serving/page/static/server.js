@@ -1,5 +1,4 @@
 // What the page asks of the server: uploads, regions, results, and answers as they come.
-
 export class Refused extends Error {}
 
 async function checked(response) {

@@ -1,6 +1,5 @@
 // An image on a canvas: zoom and pan by wheel, pinch, drag and keys. Under everything lies a preview of the whole;
 // what is in view comes from the server at the resolution of the screen.
-
 import { region } from "./server.js";
 
 const PREVIEW = 2_000_000, AHEAD = 3_000_000, MOST = 9_000_000, HELD = 40_000_000; // pixels
@@ -19,7 +18,6 @@ export class Viewer extends EventTarget {
   #loading = null;
   #flight = 0;
   #goal = null; // where a flight ends
-
   constructor(root) {
     super();
     this.root = root;
@@ -30,12 +28,9 @@ export class Viewer extends EventTarget {
     root.addEventListener("pointerdown", (event) => this.#down(event));
     root.addEventListener("pointermove", (event) => this.#move(event));
     for (const kind of ["pointerup", "pointercancel"]) root.addEventListener(kind, (event) => this.#up(event));
-    root.addEventListener("dblclick", (event) => {
-      if (!event.target.closest("button")) this.zoom(2.5, this.#at(event));
-    });
+    root.addEventListener("dblclick", (event) => { if (!event.target.closest("button")) this.zoom(2.5, this.#at(event)); });
     root.addEventListener("keydown", (event) => this.#key(event));
   }
-
   open(image, bitmap) {
     this.image = image?.width ? image : null;
     this.#loading?.abort();
@@ -48,16 +43,12 @@ export class Viewer extends EventTarget {
 
   // The image has its id now; what was shown of it stays.
   refresh() { this.#want(); }
-
   get fitted() {
     const [top, right, bottom, left] = this.insets, { clientWidth: width, clientHeight: height } = this.root;
     const inside = [Math.max(60, width - left - right - 24), Math.max(60, height - top - bottom - 24)];
     return { inside, centre: [left + (width - left - right) / 2, top + (height - top - bottom) / 2] };
   }
-
-  fit(smooth = true) {
-    if (this.image) this.fly([0, 0, this.image.width, this.image.height], { smooth });
-  }
+  fit(smooth = true) { if (this.image) this.fly([0, 0, this.image.width, this.image.height], { smooth }); }
 
   // Show a rectangle of the image as large as it fits, at most and at least at some scale.
   fly([x0, y0, x1, y1], { smooth = true, most = Infinity, least = 0 } = {}) {
@@ -66,15 +57,12 @@ export class Viewer extends EventTarget {
     const scale = this.#bounded(Math.max(least, Math.min(most, inside[0] / (x1 - x0), inside[1] / (y1 - y0))));
     this.#go({ scale, x: (x0 + x1) / 2 - centre[0] / scale, y: (y0 + y1) / 2 - centre[1] / scale }, smooth);
   }
-
   zoom(factor, at = this.fitted.centre, smooth = true) {
     if (!this.image) return;
     const scale = this.#bounded((this.#goal ?? this.view).scale * factor), [x, y] = this.toImage(at);
     this.#go({ scale, x: x - at[0] / scale, y: y - at[1] / scale }, smooth);
   }
-
   own() { this.zoom(1 / this.view.scale / devicePixelRatio); }
-
   #go(to, smooth) {
     const from = { ...this.view }, begin = performance.now(), flight = ++this.#flight, ratio = to.scale / from.scale;
     this.#goal = smooth && !calm.matches ? to : null;
@@ -91,19 +79,13 @@ export class Viewer extends EventTarget {
     };
     requestAnimationFrame(step);
   }
-
-  pan(dx, dy) {
-    if (this.image) this.#go({ ...this.view, x: this.view.x - dx / this.view.scale, y: this.view.y - dy / this.view.scale }, false);
-  }
-
+  pan(dx, dy) { if (this.image) this.#go({ ...this.view, x: this.view.x - dx / this.view.scale, y: this.view.y - dy / this.view.scale }, false); }
   toImage([x, y]) { return [this.view.x + x / this.view.scale, this.view.y + y / this.view.scale]; }
   toScreen([x, y]) { return [(x - this.view.x) * this.view.scale, (y - this.view.y) * this.view.scale]; }
-
   #bounded(scale) {
     const { inside } = this.fitted, whole = Math.min(inside[0] / this.image.width, inside[1] / this.image.height);
     return Math.min(Math.max(MAX_SCALE, whole), Math.max(whole / 2, scale));
   }
-
   #show({ x, y, scale }, moving = false) {
     const { width, height } = this.image, { inside: [across, down] } = this.fitted;
     const [cx, cy] = this.fitted.centre.map((each) => each / scale);
@@ -116,7 +98,6 @@ export class Viewer extends EventTarget {
     if (!moving) this.#want();
     this.dispatchEvent(new Event("view"));
   }
-
   #resized() {
     const ratio = devicePixelRatio, { clientWidth, clientHeight } = this.root;
     this.canvas.width = Math.round(clientWidth * ratio);
@@ -124,7 +105,6 @@ export class Viewer extends EventTarget {
     this.#draw();
     this.dispatchEvent(new Event("resized"));
   }
-
   #draw() {
     const { context, canvas, view } = this, ratio = canvas.width / (this.root.clientWidth || 1);
     context.setTransform(1, 0, 0, 1, 0, 0);
@@ -139,7 +119,6 @@ export class Viewer extends EventTarget {
       if (area(meet(rect, this.#seen())) > 0) context.drawImage(bitmap, rect[0], rect[1], rect[2] - rect[0], rect[3] - rect[1]);
     }
   }
-
   #seen(view = this.view) { // the part of the image on the screen
     const { clientWidth, clientHeight } = this.root;
     const all = [view.x, view.y, view.x + clientWidth / view.scale, view.y + clientHeight / view.scale];
@@ -150,10 +129,7 @@ export class Viewer extends EventTarget {
   #want(view = this.view) {
     const image = this.image, whole = image && [0, 0, image.width, image.height];
     if (!image?.id) return;
-    if (this.#loading) {
-      if (area(meet(this.#loading.rect, this.#seen(view))) > 0) return;
-      this.#loading.abort();
-    }
+    if (this.#loading) { if (area(meet(this.#loading.rect, this.#seen(view))) > 0) return; this.#loading.abort(); }
     const first = !this.#layers.length, seen = first ? whole : this.#seen(view);
     const density = first ? Math.min(1, Math.sqrt(PREVIEW / area(whole)))
       : Math.min(1, view.scale * devicePixelRatio, Math.sqrt(MOST / Math.max(1, area(seen))));
@@ -165,7 +141,6 @@ export class Viewer extends EventTarget {
     const rect = [Math.floor(wide[0]), Math.floor(wide[1]), Math.ceil(wide[2]), Math.ceil(wide[3])];
     this.#load(image, rect, density);
   }
-
   async #load(image, rect, density) {
     const loading = this.#loading = Object.assign(new AbortController(), { rect });
     const sides = [rect[2] - rect[0], rect[3] - rect[1]];
@@ -182,7 +157,6 @@ export class Viewer extends EventTarget {
     this.#loading = null;
     this.#want();
   }
-
   #add(rect, bitmap) {
     this.#layers.push({ rect, bitmap, density: bitmap.width / (rect[2] - rect[0]) });
     const size = ({ bitmap: { width, height } }) => width * height;
@@ -193,26 +167,19 @@ export class Viewer extends EventTarget {
   }
 
   // What people do.
-
-  #at(event) {
-    const { left, top } = this.root.getBoundingClientRect();
-    return [event.clientX - left, event.clientY - top];
-  }
-
+  #at(event) { const { left, top } = this.root.getBoundingClientRect(); return [event.clientX - left, event.clientY - top]; }
   #wheel(event) {
     event.preventDefault();
     const lines = event.deltaMode === 1 ? 30 : event.deltaMode === 2 ? 400 : 1;
     this.zoom(Math.exp(-Math.max(-300, Math.min(300, event.deltaY * lines)) * (event.ctrlKey ? 0.01 : 0.002)),
       this.#at(event), false);
   }
-
   #down(event) {
     if (!this.image || event.button > 0 || event.defaultPrevented || event.target.closest("button")) return;
     this.root.setPointerCapture(event.pointerId);
     this.#pointers.set(event.pointerId, this.#at(event));
     this.moved = 0;
   }
-
   #move(event) {
     const before = this.#pointers.get(event.pointerId), now = this.#at(event);
     if (!before) return;
@@ -225,9 +192,7 @@ export class Viewer extends EventTarget {
     this.pan(dx / 2, dy / 2);
     this.zoom(apart(now) / apart(before), [(now[0] + other[0]) / 2, (now[1] + other[1]) / 2], false);
   }
-
   #up(event) { this.#pointers.delete(event.pointerId); }
-
   #key(event) {
     if (event.target !== this.root || event.ctrlKey || event.metaKey || event.altKey) return;
     const step = { ArrowLeft: [80, 0], ArrowRight: [-80, 0], ArrowUp: [0, 80], ArrowDown: [0, -80] }[event.key];
