@@ -13,8 +13,8 @@ file at a time under a bound of time and memory. The table has a row for each su
 
 Pillow's pixels are those of the file after `exif_transpose`, converted from its ICC profile to sRGB (relative
 colorimetric, black point compensation), with transparency flattened on white, and resized with its bicubic
-filter. A file that Pillow cannot read is not compared. The exit code is 1 after a foreign exception, a crash
-or a late file.
+filter. A file that Pillow cannot read is not compared. Ctrl-C prints the table of the files that were read by
+then. The exit code is 1 after a foreign exception, a crash or a late file.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ BAD = ("foreign", "crashed", "late")
 def reference(path: Path) -> PIL.Image.Image:
     """The image as Pillow gives it: upright, in sRGB, on white."""
     image = PIL.Image.open(path)
-    profile = image.info.get("icc_profile")
+    mode, profile = image.mode, image.info.get("icc_profile")
     image.load()
     image = PIL.ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
@@ -75,6 +75,7 @@ def reference(path: Path) -> PIL.Image.Image:
     image = image.convert("RGB")
     if alpha is not None:
         image = PIL.Image.composite(image, PIL.Image.new("RGB", image.size, "white"), alpha)
+    image.info["mode"] = mode
     return image
 
 
@@ -87,7 +88,7 @@ def views(size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int, int, 
 
 
 def read(way: str, path: Path) -> dict[str, Any]:
-    """Read one file in one way: `{"what": …, "why": …}`, and the pixels where there are any."""
+    """Read one file in one way: `{"what": …, "why": …}` (the notes of what was read), and its pixels."""
     from p2r.errors import InputError
     from p2r.images import ImageSource
 
@@ -108,7 +109,8 @@ def read(way: str, path: Path) -> dict[str, Any]:
             except Exception as unread:  # noqa: BLE001 - Pillow raises anything
                 return {"what": "no PIL image", "why": type(unread).__name__}
         return {"what": "foreign", "why": f"{type(error).__name__}: {error}"[:200]}
-    return {"what": "read", "why": "", "size": source.size, "pixels": (overview, crop)}
+    why = "; ".join(source.notes) if hasattr(source, "notes") else ""
+    return {"what": "read", "why": why, "size": source.size, "pixels": (overview, crop)}
 
 
 def difference(found: dict[str, Any], expected: PIL.Image.Image) -> str:
@@ -122,14 +124,17 @@ def difference(found: dict[str, Any], expected: PIL.Image.Image) -> str:
         float(np.abs(ours.astype(int) - theirs).mean())
         for ours, theirs in zip(found["pixels"], (overview, crop), strict=True)
     ]
-    return f"overview {means[0]:.0f}, crop {means[1]:.0f}" if max(means) > TOLERANCE else ""
+    if max(means) <= TOLERANCE:
+        return ""
+    return f"overview {means[0]:.0f}, crop {means[1]:.0f} ({expected.info['mode']}; {found['why']})"
 
 
-def peak_bytes() -> int:
-    """The largest resident size since the last call."""
-    peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+def resident_bytes(peak: bool) -> int:
+    """The resident size of this process now, or the largest since the last call."""
+    status = Path("/proc/self/status").read_text()
+    found = re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+)", status)
     Path("/proc/self/clear_refs").write_text("5")
-    return int(peak[1]) * 1024 if peak else 0
+    return int(found[1]) * 1024 if found else 0
 
 
 def work(connection: Connection) -> None:
@@ -147,9 +152,9 @@ def work(connection: Connection) -> None:
         found: dict[str, Any] = {}
         for way in WAYS:
             connection.send((way, None))
-            peak_bytes()
+            before = resident_bytes(peak=False)
             found[way] = read(way, path)
-            found[way]["bytes"] = peak_bytes()
+            found[way]["bytes"] = resident_bytes(peak=True) - before
             connection.send((way, {key: found[way][key] for key in ("what", "why", "bytes")}))
         connection.send(("Pillow", None))
         differences = {}
@@ -223,12 +228,13 @@ def read_all(paths: list[Path], workers: int) -> dict[str, dict[str, Any]]:
             if index and index % 1000 == 0:
                 print(f"{index:,} of {len(paths):,} files", flush=True)
 
-    threads = [threading.Thread(target=run) for _ in range(workers)]
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(workers)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
-    return results
+    with contextlib.suppress(KeyboardInterrupt):
+        for thread in threads:
+            thread.join()
+    return dict(results)
 
 
 def table(results: dict[str, dict[str, Any]]) -> None:
@@ -249,7 +255,7 @@ def table(results: dict[str, dict[str, Any]]) -> None:
                 row[f"{way} differ"] += 1
                 wrong.append(f"differ {way} {name}: {differences[way]}")
             if outcome.get("bytes", 0) > LARGE:
-                wrong.append(f"memory {way} {name}: {outcome['bytes'] / 1e9:.1f} GB at the peak")
+                wrong.append(f"memory {way} {name}: {outcome['bytes'] / 1e9:.1f} GB")
             if outcome["what"] in BAD:
                 wrong.append(f"{outcome['what']} {way} {name}: {outcome['why']}")
     columns = [f"{way} {what}" for way in WAYS for what in ("read", "refused", *BAD, "differ")]

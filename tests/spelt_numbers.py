@@ -90,7 +90,7 @@ WRONG = {
         half {}  twice {}  double {}  {} doubled  {} dozens  {} tens  {} couples  a third of {}
         {} times {}  {} plus one  {} minus one  {} and a half  {} less one  {} too many  {} each
         {} halves  {} thirds  {} per mille  {}‰  the square root of {}  the square of {}
-        {} divided by two  minus the {}  {} hundredths  {} billion  {} k  {}万  {}!!  -({})+1  1 + {}
+        {} divided by two  minus the {}  {} hundredths  {} billion  {} k  {}万  {}!!  -({})  1 + {}
         {} + 1  {} - 1  1/{}/1  2({})  ({})2  2 {}  {}.{}  {}.5.5  {}i  |{}|"""
     ),
     "codes": _each(
@@ -201,33 +201,39 @@ def _gold(value: Fraction) -> str:
 
 
 @st.composite
-def right_answers(draw: st.DrawFn) -> tuple[str, str]:
-    """A gold answer and another way to say it."""
-    value = draw(values)
-    gold, text = _gold(value), draw(st.sampled_from(ways(value)))
-    kind = draw(st.sampled_from(["number", "thing", "unit", "currency", "percent", "restated"]))
-    open_ended = not text.endswith(("½", "half", ")", "k"))
-    if kind == "thing" and open_ended and "/" not in text:
-        text += f" {draw(st.sampled_from(THINGS))}"
-    elif kind == "unit" and open_ended:
-        unit = draw(st.sampled_from(sorted(UNITS)))
-        spelt = draw(st.sampled_from(UNITS[unit]))
-        text += spelt if text[-1].isdigit() else f" {spelt.strip()}"
-        gold = draw(st.sampled_from([gold, f"{gold} {unit}"]))
-    elif kind == "currency" and text[0].isdigit() and open_ended:
-        currency = draw(st.sampled_from(sorted(CURRENCIES)))
-        text = draw(st.sampled_from(CURRENCIES[currency])) + text
-        gold = draw(st.sampled_from([gold, f"{currency}{gold}"]))
-    elif kind == "percent" and open_ended:
-        text += draw(st.sampled_from(["%", " %", " percent", "\\%"]))
-        gold = draw(st.sampled_from([gold, f"{gold}%"]))
-    elif kind == "restated":
-        return gold, draw(st.sampled_from(RESTATED)).format(text)
-    # "(3,4)" is a point; "$US$5$" is nothing.
-    frames = [
-        frame for frame in FRAMES if not ((frame == "({})" and "," in text) or ("$" in frame and "$" in text))
+def right_answers(draw: st.DrawFn) -> list[tuple[str, str]]:
+    """Pairs of a gold answer and another way to say it, one for each frame."""
+    value, first = draw(values), draw(st.integers(0, 99))
+    texts = ways(value)
+    pairs = [
+        (_gold(value), frame.format(texts[(first + n) % len(texts)])) for n, frame in enumerate(RESTATED)
     ]
-    return gold, draw(st.sampled_from(frames)).format(text)
+    for n, frame in enumerate(FRAMES, start=first):
+        gold, text = _decorated(_gold(value), texts[n % len(texts)], n)
+        # "(3,4)" is a point; "$US$5$" is nothing.
+        if not ((frame == "({})" and "," in text) or ("$" in frame and "$" in text)):
+            pairs.append((gold, frame.format(text)))
+    return pairs
+
+
+def _decorated(gold: str, text: str, n: int) -> tuple[str, str]:
+    """The n-th way to write a thing, a unit or a percent sign with a number, or none."""
+    kind, more = n % 5, n // 5
+    if not kind or text.endswith(("½", "half", ")", "k")):
+        return gold, text
+    if kind == 1:
+        return gold, f"{text} {THINGS[more % len(THINGS)]}" if "/" not in text else text
+    if kind == 2:
+        unit = list(UNITS)[more % len(UNITS)]
+        spelt = UNITS[unit][n % len(UNITS[unit])]
+        return (f"{gold} {unit}" if n % 2 else gold), text + (
+            spelt if text[-1].isdigit() else f" {spelt.strip()}"
+        )
+    if kind == 3 and text[0].isdigit():
+        currency = list(CURRENCIES)[more % len(CURRENCIES)]
+        spelt = CURRENCIES[currency][n % len(CURRENCIES[currency])]
+        return (f"{currency}{gold}" if n % 2 else gold), spelt + text
+    return (f"{gold}%" if n % 2 else gold), text + ("%", " %", " percent", "\\%")[more % 4]
 
 
 def _calculated(value: int, a: int, b: int) -> list[tuple[str, str]]:
@@ -265,21 +271,31 @@ def _calculated(value: int, a: int, b: int) -> list[tuple[str, str]]:
 
 
 @st.composite
-def wrong_answers(draw: st.DrawFn) -> tuple[str, str]:
-    """A gold answer, and an answer that must not be right."""
-    kind = draw(st.sampled_from([*sorted(WRONG), "calculated", "another", "opposite"]))
+def wrong_answers(draw: st.DrawFn) -> list[tuple[str, str]]:
+    """Pairs of a gold answer and an answer that must not be right, all of one kind."""
+    kind, first = draw(st.sampled_from([*sorted(WRONG), "calculated", "another"])), draw(st.integers(0, 99))
     if kind == "calculated":
-        cases = _calculated(*(draw(st.integers(2, 400)) for _ in range(3)))
-        gold, answer = draw(st.sampled_from(cases))
-        return gold, draw(st.sampled_from(AROUND)).format(answer)
+        pairs = _calculated(*(draw(st.integers(2, 400)) for _ in range(3)))
+        return [(gold, _around(answer, first + n)) for n, (gold, answer) in enumerate(pairs)]
     value, other = draw(values), draw(values)
     value = Fraction(7) if kind == "scaled" and not value else value  # no dozen is none
+    if kind == "another":
+        other = -value if first % 2 else other
     other = other if other != value else value + 1
-    if kind in ("another", "opposite"):
-        said = other if kind == "another" else -value or Fraction(1)
+    beside = ways(other)
+    if kind == "another":
         frames = [*FRAMES, *(f"{{}} {thing}" for thing in THINGS)]
-        return _gold(value), draw(st.sampled_from(frames)).format(draw(st.sampled_from(ways(said))))
-    text = draw(st.sampled_from([_gold(value), _gold(value), *ways(value)]))
-    beside = draw(st.sampled_from(ways(other)))
-    answer = draw(st.sampled_from(WRONG[kind])).format(text, text, text, other=beside)
-    return _gold(value), draw(st.sampled_from(AROUND)).format(answer)
+        return [
+            (_gold(value), frame.format(beside[(first + n) % len(beside)])) for n, frame in enumerate(frames)
+        ]
+    texts = [_gold(value), *ways(value)]
+    pairs = []
+    for n, template in enumerate(WRONG[kind], start=first):
+        text = texts[n % len(texts)] if n % 3 else texts[0]
+        answer = template.format(text, text, text, other=beside[n % len(beside)])
+        pairs.append((_gold(value), _around(answer, n)))
+    return pairs
+
+
+def _around(answer: str, n: int) -> str:
+    return AROUND[n % len(AROUND)].format(answer)

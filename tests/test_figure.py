@@ -253,6 +253,20 @@ def test_no_tag_of_a_crowd_covers_a_box_or_a_tag() -> None:
         assert (pixels == shade(index)).all(axis=2).sum() > 0.7 * alone
 
 
+@settings(deadline=None, max_examples=20)
+@given(
+    st.lists(st.tuples(st.integers(0, 900), st.integers(0, 900), st.integers(10, 90)), min_size=1, max_size=9)
+)
+def test_a_tag_never_covers_the_small_object_that_it_names(places: list[tuple[int, int, int]]) -> None:
+    x, y, side = places[-1]
+    boxes = [Box(left, top, left + each, top + each, "a long name") for left, top, each in places]
+    tags = shown(grey(800, 480), boxes, (800, 480)) != shown(
+        grey(800, 480), [Box(box.x0, box.y0, box.x1, box.y1) for box in boxes], (800, 480)
+    )
+    x0, y0, x1, y1 = box_px(Box(x, y, x + side, y + side), (800, 480))
+    assert tags[y0:y1, x0:x1].mean() <= 0.3
+
+
 def test_an_image_smaller_than_a_tag_has_none() -> None:
     pixels = np.asarray(annotated(Lettering(["x"]), grey(20, 20), [Box(300, 300, 700, 700, "x")], (20, 20)))
     assert (pixels[6:14, 6:14] == 90).all()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from fake_model import FakeModel, StreamingFakeModel, failure, said
@@ -25,6 +26,7 @@ from p2r.models.base import Completion
 from p2r.pipeline import P2R, settings_of
 from p2r.settings import Geometry, PixelBudget, Settings, TokenLimits
 from p2r.types import Box, Question, Usage
+from pictures import encoded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -62,6 +64,13 @@ def predict(model: FakeModel, mode: Mode = "p2r", question: Question = QUESTION)
 
 
 # The stages.
+
+
+@pytest.mark.parametrize("mode", ["p2r", "think", "direct"])
+def test_what_the_file_says_of_itself_is_in_the_notes_of_every_mode(mode: Mode) -> None:
+    pages = [PIL.Image.fromarray(PICTURE), PIL.Image.new("RGB", (400, 300), "red")]
+    question = replace(QUESTION, image=encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
+    assert predict(replies(), mode, question).notes == ("the file has 2 pages: the first was read",)
 
 
 def test_the_perceiver_sees_the_whole_and_the_reasoner_the_evidence() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import re
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -194,6 +196,116 @@ def test_numbers_that_are_the_same(gold: str, given: str) -> None:
 )
 def test_numbers_that_are_not(gold: str, given: str) -> None:
     assert scored(given or None, sample(gold, "number")).correct is False
+
+
+@pytest.mark.parametrize("kind", ["number", "free"])
+@pytest.mark.parametrize(
+    ("gold", "given"),
+    [
+        *[("4", "1 3"), ("4", "2 2"), ("2018", "2024-05-01"), ("-2", "12-14"), ("2", "2×2"), ("16", "√16")],
+        *[
+            ("13", "twelve or 13"),
+            ("13", "!= 13"),
+            ("13", ">= 13"),
+            ("13", "doesn't equal 13"),
+            ("13", "13 is wrong"),
+        ],
+        *[("13", "11, 12 ≈ 13"), ("3", "three and a half"), ("500", "five hundred thousand"), ("6", "2(3)")],
+        *[
+            ("13", "1*3"),
+            ("53", "5'3\""),
+            ("13", "about 13"),
+            ("13", "13?"),
+            ("13", "(13, 14)"),
+            ("3.4", "(3,4)"),
+        ],
+        *[("13", "13\n14"), ("13", "13\n13"), ("13", "half of 26"), ("26", "half of 26"), ("13", "13 pairs")],
+        *[
+            ("13", "I think 13"),
+            ("13", "13 May"),
+            ("3", "3 pm"),
+            ("13", "13. The sign shows 14."),
+            ("7", "3 + 5 = 7"),
+        ],
+        *[("13", "1٣ or 2"), ("13", "①③"), ("13", "\u202e31"), ("5", "5M"), ("13", "12.9999"), ("0", "none")],
+        *[
+            ("10200", "one hundred two hundred"),
+            ("2", "2 in 3"),
+            ("13", "13 each"),
+            ("13", "{13, 14}"),
+            ("13", "13 in each"),
+        ],
+        *[
+            ("7", "+3 +4"),
+            ("6", "six (6)xseven"),
+            ("10200", "one hundred two hundred"),
+            ("2", "2 in 3"),
+            ("13", "13 each"),
+        ],
+    ],
+)
+def test_no_reward_for_what_does_not_say_it(gold: str, given: str, kind: AnswerType) -> None:
+    assert scored(given, sample(gold, kind)).correct is False
+
+
+@pytest.mark.parametrize(
+    ("gold", "given"),
+    [
+        *[
+            ("101", "one hundred and one"),
+            ("100", "a hundred"),
+            ("90 min", "1 hour 30 minutes"),
+            ("90", "1h30m"),
+        ],
+        *[
+            ("1.5 hours", "1 hour and 30 minutes"),
+            ("63 inches", "5 ft 3 in"),
+            ("63", "5'3\""),
+            ("24", "two dozen"),
+        ],
+        *[("3.5", "three and a half"), ("500000", "five hundred thousand"), ("500000", "half a million")],
+        *[
+            ("13", "13. The sign shows 13."),
+            ("13", "thirteen (13)"),
+            ("13", "The answer is:\n**13**"),
+            ("0", "zero"),
+        ],
+        *[
+            ("13", "Answer: $\\boxed{13 \\text{ cm}}$"),
+            ("3.5", "3\\frac{1}{2}"),
+            ("-0.5", "-\\frac12"),
+            ("13", "١٣"),
+        ],
+        *[
+            ("4", "√16"),
+            ("4", "2×2"),
+            ("1234", "1{,}234"),
+            ("1234", "1\\,234"),
+            ("0.03", "3.0e-2"),
+            ("13", "only 13"),
+        ],
+        *[("13", "13 red cars in the picture"), ("13", "The price of the red car is 13"), ("13", "答案是13")],
+    ],
+)
+def test_a_number_is_read_to_its_end(gold: str, given: str) -> None:
+    assert scored(given, sample(gold, "number")).correct is True
+
+
+def test_the_tables_of_the_guide_are_true() -> None:
+    guide = Path(__file__, "../../docs/scoring.md").resolve().read_text(encoding="utf-8")
+    start, middle = guide.index("## Number"), guide.index("why it is not one number")
+    for part, reads in ((guide[start:middle], True), (guide[middle : guide.index("## Free form")], False)):
+        rows = [line.split(" | ")[0] for line in part.splitlines() if line.startswith("| `")]
+        assert len(rows) > 10
+        for text in re.findall("`([^`]+)`", "".join(rows)):
+            written = text if "\\n" not in text else text.replace("\\n", "\n")
+            assert isinstance(read_quantity(written), Quantity) is reads, text
+
+
+def test_an_answer_may_be_an_alias_that_is_a_number() -> None:
+    gold = sample("a dozen eggs or so", "number", aliases=("12",))
+    assert scored("twelve", gold) == Score(True, "number")
+    assert scored("A dozen eggs, or so", gold) == Score(True, "exact")
 
 
 def test_a_gold_number_that_is_none_gives_no_score() -> None:

@@ -29,6 +29,7 @@ HEAD = 32  # height of its upper side, with number and label
 TAG = 19  # size of the letters of a tag
 TAG_HEIGHT = 32
 TAG_MARGIN = 11  # to the left and right of them
+MIN_LABELED = 300  # width of an image whose tags have labels
 STRIP = 6.0  # an image that is longer than this (long over short side) is cut into parts
 MAX_PARTS = 24
 SLIT = 10  # between two parts
@@ -133,41 +134,43 @@ def _drawn(
 
 def _tags(
     letters: Lettering, boxes: Sequence[Box], rects: Sequence[RectPx], parts: Sequence[RectPx]
-) -> tuple[list[str], dict[int, RectPx]]:
-    # What is written at each box, and where; nowhere in a part that is smaller than a tag.
+) -> tuple[dict[int, str], dict[int, RectPx]]:
+    # What is written at each box, and where: its number alone, where the label has no room; nothing in a part
+    # that is smaller than a tag.
     width = parts[0][2] - parts[0][0]
-    lines: list[str] = []
+    lines: dict[int, str] = {}
     tags: dict[int, RectPx] = {}
     for index, box in enumerate(boxes):
-        text = f"{index + 1} {clean(box.label)}" if width >= 300 else str(index + 1)
-        lines += letters.lines(text, TAG, min(260, width // 2), most=1)
         part = max(parts, key=lambda part: _overlap(part, rects[index]))
-        tag = (letters.width(lines[-1], TAG) + 2 * TAG_MARGIN, TAG_HEIGHT)
-        if place := _place(tag, index, rects, list(tags.values()), part):
-            tags[index] = place
+        taken = list(tags.values())
+        least = math.inf
+        number = str(index + 1)
+        for text in (f"{number} {clean(box.label)}", number) if width >= MIN_LABELED else (number,):
+            (line,) = letters.lines(text, TAG, min(260, width // 2), most=1)
+            tag = (letters.width(line, TAG) + 2 * TAG_MARGIN, TAG_HEIGHT)
+            hidden, place = _place(tag, rects[index], [*rects, *taken], part)
+            if place and hidden < least:
+                least, lines[index], tags[index] = hidden, line, place
+            if least == 0:
+                break
     return lines, tags
 
 
 def _place(
-    tag: tuple[int, int],
-    index: int,
-    rects: Sequence[RectPx],
-    taken: Sequence[RectPx],
-    part: RectPx,
-) -> RectPx | None:
-    # The nearest place that hides no box and no tag; else the one that hides the smallest share of them, but
-    # none that hides much of the box itself.
-    own = rects[index]
-    best: tuple[float, RectPx] | None = None
+    tag: tuple[int, int], own: RectPx, others: Sequence[RectPx], part: RectPx
+) -> tuple[float, RectPx | None]:
+    # The nearest place that hides no box and no tag; else the one that hides the smallest share of them, and
+    # that share. None of them hides much of the box itself.
+    least, best = math.inf, None
     for place in _places(tag, own):
         if _overlap(place, part) < _area(place) or _overlap(place, own) > _area(own) / 4:
             continue
-        hidden = sum(_overlap(place, rect) / _area(rect) for rect in (*rects, *taken))
-        if best is None or hidden < best[0]:
-            best = (hidden, place)
+        hidden = sum(_overlap(place, other) / _area(other) for other in others)
+        if hidden < least:
+            least, best = hidden, place
         if hidden == 0:
             break
-    return best[1] if best else None
+    return least, best
 
 
 def _places(tag: tuple[int, int], rect: RectPx) -> Iterator[RectPx]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
+import re
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +17,7 @@ from p2r.errors import InputError, MissingExtraError, ModelError, P2RError
 from p2r.text import without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from p2r.box_probe import BoxProbe
     from p2r.errors import ModelErrorKind
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 
 State = Literal["ok", "warning", "failure"]
 
-# What each extra is for, and the packages that it brings (a test compares them with pyproject.toml).
-EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "local": ("models on this machine", ("torch", "torchvision", "transformers")),
-    "eval": ("benchmarks and p2r data", ("datasets", "huggingface-hub", "pyarrow")),
-    "train": ("p2r train", ("trl", "accelerate", "peft", "pyyaml")),
-    "serve": ("p2r serve", ("fastapi", "uvicorn", "prometheus-client", "httpx")),
+# What each extra is for.
+EXTRAS = {
+    "local": "models on this machine",
+    "eval": "benchmarks and p2r data",
+    "train": "p2r train",
+    "serve": "p2r serve",
+    "heic": "HEIC images",
 }
 _NATIVE = ("numpy", "PIL", "pyvips", "pydantic_core")
 _LARGE = (7680, 4320)
@@ -96,7 +98,7 @@ def _core() -> Finding:
 
 
 def _extra(extra: str) -> Finding:
-    purpose, packages = EXTRAS[extra]
+    purpose, packages = EXTRAS[extra], _packages(extra)
     if missing := _missing(packages):
         detail = f"{purpose}: {', '.join(missing)} not installed"
         return Finding(f"extra {extra}", "warning", detail, _install(extra))
@@ -104,7 +106,14 @@ def _extra(extra: str) -> Finding:
     return Finding(f"extra {extra}", "ok", ", ".join(versions))
 
 
-def _missing(packages: tuple[str, ...]) -> list[str]:
+def _packages(extra: str) -> list[str]:
+    """What the metadata of this installation names for an extra."""
+    lines = importlib.metadata.requires("perceive-to-reason") or []
+    names = [re.match(r"[\w.-]+", line) for line in lines if f"extra == '{extra}'" in line.replace('"', "'")]
+    return [name[0] for name in names if name and name[0] != "perceive-to-reason"]
+
+
+def _missing(packages: Sequence[str]) -> list[str]:
     missing = []
     for package in packages:
         try:
@@ -120,7 +129,7 @@ def require_extra(extra: str) -> None:
     Raises:
         MissingExtraError: names the first one that is missing, and the command that installs all.
     """
-    if missing := _missing(EXTRAS[extra][1]):
+    if missing := _missing(_packages(extra)):
         raise MissingExtraError(extra, missing[0])
 
 
@@ -132,7 +141,7 @@ def _bundled() -> Finding:
     from p2r.nano import NAMES, bundled
 
     names = ", ".join(bundled())
-    purpose, packages = EXTRAS["local"]
+    purpose, packages = EXTRAS["local"], _packages("local")
     if names and (missing := _missing(packages)):
         detail = f"{names}: cannot run here, {purpose} need {', '.join(missing)}"
         return Finding("bundled", "warning", detail, _install("local"))

@@ -31,6 +31,7 @@ __all__ = [
     "build_evidences",
     "crop_region",
     "draw_boxes",
+    "evidence_pixels",
     "plain_overview",
     "plan_pixels",
 ]
@@ -169,6 +170,16 @@ def _plan(size: tuple[int, int], boxes: Sequence[Box], settings: Settings) -> _P
         for region, planned, box in zip(regions, pixels.crops, cropped, strict=True)
     ]
     return _Plan(cropped, list(zip(regions, pixels.crops, strict=True)), pixels)
+
+
+def evidence_pixels(size: tuple[int, int], boxes: Sequence[Box], settings: Settings) -> int:
+    """How many pixels the evidence of a picture of `size` = (width, height) will have: overview and crops.
+
+    Raises:
+        InputError: the pictures do not fit into the model's context.
+    """
+    planned = _plan(size, boxes, settings).pixels
+    return sum(width * height for width, height in (planned.overview, *planned.crops))
 
 
 def build_evidence(

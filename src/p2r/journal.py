@@ -144,12 +144,10 @@ def claim(folder: Path, marker: str, names: Iterable[str]) -> None:
         InputError: names what is in the way.
     """
     there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []  # dangling links too
-    if marker not in there:
+    if not (folder / marker).is_file():
         for name in there:
-            if any(fnmatch.fnmatchcase(name, pattern) for pattern in names):
-                raise InputError(
-                    f"{folder} holds {name}, and no {marker} that says it is ours; give another folder"
-                )
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in (marker, *names)):
+                raise InputError(f"{folder} holds {name} but no {marker}; give another folder")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

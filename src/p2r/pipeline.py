@@ -10,7 +10,6 @@ one question is perceived while another is reasoned about and the picture of a t
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -18,6 +17,7 @@ from p2r._sync import SyncRunner
 from p2r.errors import InputError, ModelError
 from p2r.evidence import build_evidence, plain_overview
 from p2r.images import ImageSource, Limits
+from p2r.images.abandoning import in_image_thread
 from p2r.models import DEFAULT_MODEL
 from p2r.models.base import Sampling
 from p2r.parsing.answers import read_answer
@@ -107,7 +107,7 @@ class P2R:
         Raises:
             InputError: the picture cannot be read or is over a limit.
         """
-        return await asyncio.to_thread(self._look, question)
+        return await in_image_thread(self._look, question)
 
     def _look(self, question: Question) -> Look:
         source = ImageSource.open(question.image, self.limits)
@@ -130,7 +130,7 @@ class P2R:
 
     async def gather(self, look: Look, boxes: Sequence[Box]) -> Evidence:
         """Cut the evidence at full resolution and draw the boxes; without boxes, the plain overview."""
-        return await asyncio.to_thread(build_evidence, look.source, boxes, self.settings, look.overview)
+        return await in_image_thread(build_evidence, look.source, boxes, self.settings, look.overview)
 
     async def reason(self, question: Question, boxes: Sequence[Box], look: Look | None = None) -> Answer:
         """Ask the reasoner, which sees the evidence in `boxes`; none means the plain picture.

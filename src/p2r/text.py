@@ -6,7 +6,7 @@ import re
 
 # Scheme; user and password (of any characters, but no port); host and path; query.
 _URL = re.compile(
-    r"(https?://)(?:[^\s/:@'\"<>]*:(?!\d{1,5}(?:[/?#\s]|$))[^\s<>]*@|[^\s/?#'\"<>]*@)?"
+    r"\b([a-z][a-z0-9+.-]*://)(?:[^\s/:@'\"<>]*:(?!\d{1,5}(?:[/?#\s]|$))[^\s<>]*@|[^\s/?#'\"<>]*@)?"
     r"([^\s?#'\"<>]*)(\?[^\s#'\"<>]*)?",
     re.IGNORECASE,
 )

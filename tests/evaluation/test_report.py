@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 from scripted import model, perception, reply, write_questions
@@ -15,6 +16,7 @@ from fake_model import FakeModel, failure, said
 from p2r.errors import InputError
 from p2r.evaluation.folder import RunData
 from p2r.report.page import build_page
+from p2r.report.pictures import illustrated
 from pages import NASTY, chromium
 
 
@@ -250,3 +252,13 @@ def test_a_browser_remembers_the_theme_and_works_by_keyboard(opened):
     assert tab.locator("dialog[open]").count() == 1
     tab.keyboard.press("Escape")
     assert tab.locator("dialog[open]").count() == 0
+
+
+def test_of_very_many_questions_those_that_went_wrong_have_images_first():
+    lines = {f"q{k}": {"correct": k % 10 != 0} for k in range(3_000)}
+    column = SimpleNamespace(lines=lines)
+    chosen = illustrated([column], list(lines))
+    assert len(chosen) == len(set(chosen)) == 400
+    assert chosen[:300] == [f"q{k}" for k in range(0, 3_000, 10)]
+    assert (chosen[300], chosen[-1]) == ("q1", "q2999")
+    assert illustrated([column], ["q0", "q1"]) == ["q0", "q1"]

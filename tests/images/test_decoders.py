@@ -257,10 +257,12 @@ def tiff_header(width: int, height: int) -> bytes:
 def test_bombs_are_refused_by_their_header() -> None:
     assert "more than the limit of 1,500,000,000" in refusal(png_header(60_000, 60_000))
     assert "more than the limit of 1,500,000,000" in refusal(tiff_header(60_000, 60_000))
-    assert "decoded whole" in refusal(png_header(20_000, 20_000, interlace=1))
+    assert "a side of 50,000,000 pixels is more than the limit" in refusal(png_header(50_000_000, 8))
+    assert "a side of 2,000,000 pixels is more than the limit" in refusal(tiff_header(1, 2_000_000))
+    assert "takes 4,800,000,000 bytes" in refusal(png_header(40_000, 40_000, interlace=1), Limits(2**31))
     bmp = bytearray(encoded(smooth(), "BMP"))
     bmp[18:26] = struct.pack("<ii", 40_000, 30_000)
-    assert "decoded whole" in refusal(bytes(bmp))
+    assert "takes 12,000,000,000 bytes" in refusal(bytes(bmp))
     # Within the limits, but the pixels are not there.
     assert "truncated" in refusal(png_header(30_000, 30_000))
     assert "truncated" in refusal(tiff_header(30_000, 30_000))
@@ -277,15 +279,35 @@ def test_limits_can_be_set() -> None:
     assert ImageSource.open(data, exact).size == (96, 64)
     assert "96×64 pixels are more than the limit of 6,143" in refusal(data, Limits(max_pixels=96 * 64 - 1))
     assert "bytes are more than the limit of" in refusal(data, Limits(max_bytes=len(data) - 1))
-    small = Limits(max_whole_pixels=6143)
-    for whole in (
-        encoded(smooth(), "WEBP"),
-        encoded(smooth(), "JPEG", progressive=True),
-        encoded(smooth(), "GIF"),
-    ):
-        assert "must be decoded whole" in refusal(whole, small)
-    assert ImageSource.open(data, small).size == (96, 64)
-    assert ImageSource.open(encoded(smooth(), "JPEG"), small).size == (96, 64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "pixel_bytes"),
+    [
+        ("WEBP", {}, 8),
+        ("GIF", {}, 5),
+        ("AVIF", {}, 20),
+        ("BMP", {}, 10),
+        ("JPEG", {"progressive": True}, 6),
+    ],
+)
+def test_what_is_decoded_whole_is_bounded_by_what_that_takes(
+    kind: str, options: dict[str, object], pixel_bytes: int
+) -> None:
+    data, takes = encoded(smooth(), kind, **options), pixel_bytes * 96 * 64
+    said = refusal(data, Limits(max_decoded_bytes=takes - 1))
+    assert f"takes {takes:,} bytes, more than the limit of {takes - 1:,}: make it smaller" in said
+    assert ImageSource.open(data, Limits(max_decoded_bytes=takes)).size == (96, 64)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("JPEG", {}), ("TIFF", {})])
+def test_what_is_read_by_rows_is_bounded_before_it_is_read(kind: str, options: dict[str, object]) -> None:
+    small = Limits(max_decoded_bytes=40_000)
+    source = ImageSource.open(encoded(smooth(), kind, **options), small)
+    with pytest.raises(InputError, match="to decode 96×64 pixels of this kind takes"):
+        source.overview((96, 64))
+    with pytest.raises(InputError, match="to decode 96×64 pixels of this kind takes"):
+        source.region((0, 0, 96, 64), (960, 640))
 
 
 def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:

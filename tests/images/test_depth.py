@@ -133,6 +133,17 @@ def test_the_range_of_a_pyramid_is_found_in_a_level_with_room_for_what_it_averag
     assert small.max() > 160
 
 
+def test_of_a_large_tiled_image_parts_are_looked_at() -> None:
+    fine = np.tile(TWELVE, (90, 12))  # 6,144 × 5,760
+    fine[1000:1004, 1000:1004] = 4400  # between the parts
+    image = pyvips.Image.new_from_array(fine).copy(interpretation="grey16")
+    source = ImageSource.open(image.tiffsave_buffer(tile=True, compression="lzw"))
+    crop = source.region((990, 990, 1014, 1014), (24, 24)).pixels
+    assert crop[12, 12, 0] == crop.max() > crop[0, 0, 0] + 10
+    assert crop.max() < 255
+    assert source.overview((512, 480)).pixels.max() > 160
+
+
 def test_samples_without_a_known_range() -> None:
     values = TWELVE.astype(np.float32) / 1e6 - 1
     values[0, 0], values[9, 9], values[20, 20] = np.nan, np.inf, -np.inf
@@ -152,6 +163,7 @@ def test_a_setting_turns_it_off() -> None:
     assert plain_overview(source, on).pixels.max() >= 254
     assert plain_overview(source, off).pixels.max() == 3980 >> 8
     assert build_evidence(source, box, on).crops[0].picture.pixels.max() >= 250
+    assert NOTE in build_evidence(source, box, on).notes
     assert build_evidence(source, box, off).crops[0].picture.pixels.max() == 3980 >> 8
 
 

@@ -211,6 +211,20 @@ def test_the_frame_that_is_shown_is_read() -> None:
             assert difference(read(image), np.asarray(frames[index])) <= 1
 
 
+def test_around_a_first_gif_frame_that_is_smaller_than_its_image_is_white() -> None:
+    palette = PIL.Image.new("P", (20, 10), 1)
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    data = bytearray(encoded(palette, "GIF"))
+    data[6:10] = struct.pack("<HH", 40, 30)
+    at = data.index(b",\0\0\0\0") + 1
+    data[at : at + 4] = struct.pack("<HH", 5, 6)
+    expected = np.full((30, 40, 3), 255, np.uint8)
+    expected[6:16, 5:25] = (255, 0, 0)
+    for image in (bytes(data), PIL.Image.open(io.BytesIO(data))):
+        source = ImageSource.open(image)
+        assert (source.overview(source.size).pixels == expected).all()
+
+
 def test_a_closed_pil_image_is_refused_with_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(smooth(), "PNG"))
@@ -230,8 +244,8 @@ def test_a_closed_pil_image_is_refused_with_what_to_do(tmp_path: Path) -> None:
 
 def test_an_image_that_is_not_decoded_is_bounded_before_it_is() -> None:
     data = encoded(smooth(), "PNG")
-    limits = Limits(max_whole_pixels=1000)
-    with pytest.raises(InputError, match="more than the limit of 1,000"):
+    limits = Limits(max_decoded_bytes=10_000)
+    with pytest.raises(InputError, match="more than the limit of 10,000"):
         ImageSource.open(PIL.Image.open(io.BytesIO(data)), limits)
     assert ImageSource.open(PIL.Image.fromarray(smooth()), limits).size == (96, 64)
 

@@ -6,6 +6,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
+import PIL.features
 import PIL.Image
 import pytest
 import pyvips
@@ -394,7 +395,11 @@ def test_lab(photometric: int) -> None:
     [
         (Directory(plain((7,), 32, 32), {258: (3, [14])}), "samples of 14 bits"),
         (Directory(smooth() / 255), "samples of 64 bits"),
-        (Directory(plain((7,), 32, 32), {262: (3, [32803])}), "camera raw file: develop it"),
+        (
+            Directory(plain(GREEN, 32, 32), {259: (3, [34887])}),
+            "compressed by LERC is not read: save it with",
+        ),
+        (Directory(plain((1,) * 3, 32, 32), {277: (4, [300_000_000])}), "300000000 samples"),
         (Directory(plain(GREEN, 32, 32), {262: (3, [10])}), "photometric interpretation 10"),
         (Directory(plain((7,), 32, 32), {258: (3, [12])}, tile=16), "12 bits"),
         (Directory(plain((7,), 32, 32).astype(np.uint16), {259: (3, [31337])}), "not supported"),
@@ -403,6 +408,45 @@ def test_lab(photometric: int) -> None:
 def test_what_cannot_be_shown_is_refused(page: Directory, message: str) -> None:
     with pytest.raises(InputError, match=message):
         ImageSource.open(tiff(page)).overview((32, 32))
+
+
+SENSOR = Directory(plain((7,), 640, 480), {262: (3, [32803])})
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [SENSOR],
+        [Directory(plain(GREEN, 160, 120), REDUCED, children=[SENSOR])],
+        [Directory(plain(GREEN, 160, 120), children=[Directory(plain((7,), 640, 480), {262: (3, [34892])})])],
+        [Directory(plain(GREEN, 160, 120), REDUCED), SENSOR],
+        [Directory(plain(GREEN, 160, 120), {50706: (1, [1, 4, 0, 0])})],
+    ],
+    ids=["first", "behind its preview", "linear", "the page after its preview", "DNG"],
+)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_camera_raw_file_is_named(pages: list[Directory], order: str) -> None:
+    with pytest.raises(InputError, match="this is a camera raw file: develop it"):
+        ImageSource.open(tiff(*pages, order=order))
+
+
+@pytest.mark.parametrize("compression", ["lzma", "zstd"])
+def test_what_only_pillow_decompresses(compression: str) -> None:
+    if not PIL.features.check("libtiff"):
+        pytest.skip("this Pillow has no libtiff")
+    for orientation, expected in ((1, smooth()), (6, np.rot90(smooth(), -1))):
+        tags = {"compression": compression, "tiffinfo": {274: orientation}}
+        image = ImageSource.open(encoded(PIL.Image.fromarray(smooth()), "TIFF", **tags))
+        assert image.size == expected.shape[1::-1]
+        assert difference(image.overview(image.size).pixels, expected) == 0
+
+
+def test_the_tag_that_says_what_the_samples_are_may_be_left_out() -> None:
+    for pixels in (smooth(), smooth()[:, :, :1]):
+        data = bytearray(tiff(Directory(pixels)))
+        data[data.index(b"\x06\x01\x03\0") + 1] = 0xF0  # a private tag instead
+        found = ImageSource.open(bytes(data)).overview((96, 64)).pixels
+        assert difference(found[:, :, : pixels.shape[2]], pixels) == 0
 
 
 def test_every_orientation_is_applied() -> None:

@@ -205,11 +205,9 @@ def test_a_client_that_does_not_read_holds_no_slot_and_is_cut_off(stream: bool) 
         LiveServer(model, settings=Settings(), concurrency=1, write_timeout_s=2) as server,
         closing(connected(server, unread(stream, url))),
     ):
-        # The image, and the reply that is not read.
-        wait_until(lambda: server.app.state.memory.held > len(url) + 3_000_000, 20)
-        # The only slot is free for others meanwhile.
-        assert server.ask().status_code == 200
-        assert server.app.state.admission.accepted == 1
+        memory, admission = server.app.state.memory, server.app.state.admission
+        # The image and the reply that is not read are held, and the slot is free meanwhile.
+        wait_until(lambda: memory.held > len(url) + 3_000_000 and not admission.running, 20)
         wait_until(lambda: idle(server), 10)
 
 
@@ -278,3 +276,11 @@ def test_two_lengths_of_a_body_are_refused_and_the_connection_is_closed() -> Non
     assert b"400 Bad Request" in data
     assert b"ambiguous_length" in data
     assert data.count(b"HTTP/1.1") == 1
+
+
+def test_a_deadline_ends_a_stream_and_frees_its_slot() -> None:
+    model = Talkative()
+    with LiveServer(model, concurrency=1, timeout_s=1.5) as server:
+        with closing(connected(server, request(stream=True))) as client:
+            read_until(client, b'"code": "deadline"')
+        wait_until(lambda: idle(server) and model.streams == 0, 5)

@@ -42,7 +42,7 @@ BEARER = {"Authorization": f"Bearer {KEY}"}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LiveServer]:
-    limits = Limits(max_pixels=4_000_000, max_bytes=200_000, max_whole_pixels=1_000_000)
+    limits = Limits(max_pixels=4_000_000, max_bytes=200_000, max_decoded_bytes=30_000_000)
     with LiveServer(
         max_body_bytes=300_000, body_timeout_s=0.5, header_timeout_s=1.0, picture=limits
     ) as running:

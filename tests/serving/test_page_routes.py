@@ -31,7 +31,7 @@ ASK = "Which colour is the bus?\nA. blue\nB. red"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LiveServer]:
-    limits = Limits(max_pixels=4_000_000, max_bytes=200_000, max_whole_pixels=1_000_000)
+    limits = Limits(max_pixels=4_000_000, max_bytes=200_000)
     with LiveServer(
         both_roles(kind=StreamingFakeModel), ui=True, upload=limits, body_timeout_s=0.5
     ) as running:

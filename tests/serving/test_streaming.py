@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from typing import Any
 
 import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from live_server import LiveServer, body, both_roles, perceiving, refused, user, wait_until
 
 from fake_model import FakeModel, StreamingFakeModel, failure
+from p2r.parsing.thinking import split_thinking
+from p2r.serving.watching import Thinking
 
 
 def events(server: LiveServer, **more: Any) -> list[Any]:
@@ -121,3 +127,44 @@ def test_a_client_that_hangs_up_ends_the_work(stream: bool) -> None:
         wait_until(lambda: model.cancelled == 1)
         wait_until(lambda: server.app.state.admission.accepted == 0)
         assert 'p2r_requests_total{status="499"} 1.0' in server.http.get("/metrics").text
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        ["<think>", "</think>", "</thi", "nk", ">", "<", "a", "word ", " ", "\n", "<b>", "< think>", "x<"]
+    ),
+    min_size=1,
+)
+
+
+@given(PIECES)
+def test_what_is_shown_of_the_thinking_is_its_beginning_at_every_moment(pieces: list[str]) -> None:
+    thinking, shown, text = Thinking(), "", ""
+    for piece in pieces:
+        shown += thinking.more(piece)
+        text += piece
+        found = split_thinking(text)
+        if found.after is None:
+            # All but a blank at the end, and what may be the beginning of a tag.
+            assert shown == re.sub(r"\s*(?:<[^>]{0,14})?\Z", "", found.thinking)
+        else:
+            assert shown == found.thinking
+    assert shown + thinking.rest(found.thinking) == found.thinking
+
+
+def thinking_s(count: int) -> float:
+    """CPU seconds of so many pieces; the best of three."""
+    seconds = []
+    for _ in range(3):
+        thinking, begin_s = Thinking(), time.thread_time()
+        thinking.more("<think>")
+        for _ in range(count):
+            thinking.more("a word or two ")
+        seconds.append(time.thread_time() - begin_s)
+    return min(seconds)
+
+
+def test_long_thinking_takes_time_in_proportion_to_its_length() -> None:
+    few, many = thinking_s(4_000), thinking_s(32_000)
+    # In proportion it is 8 times, quadratic it is 64 times.
+    assert many < 24 * few

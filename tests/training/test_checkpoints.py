@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from warm import Warm
 
 Small = dict[str, str]
-CHANGES = ["training.steps=3", "training.freeze_vision=true", "training.trainer.save_total_limit=9"]
+CHANGES = ["training.steps=3", "training.freeze_vision=true"]
 
 
 def cut(path: Path) -> None:
@@ -148,3 +148,20 @@ def test_a_finished_run_whose_card_was_edited_and_whose_phases_were_tidied_up_is
     warm.value("warm.train", recipe=small["recipe"], out=run, changes=CHANGES)
     assert (run / "model/README.md").read_text() == "mine"
     assert not (run / "phases/01-perceiver/model").exists()
+
+
+def test_a_model_is_trained_without_the_code_that_it_brings(warm: Warm, small: Small, tmp_path: Path) -> None:
+    model, mark = shutil.copytree(small["model"], tmp_path / "model"), tmp_path / "mark"
+    (model / "own.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
+    for file in model.glob("*config.json"):
+        data = json.loads(file.read_text())
+        names = ("Config", "ModelForImageTextToText", "Processor", "ImageProcessor")
+        data["auto_map"] = {f"Auto{name}": "own.Own" for name in names}
+        file.write_text(json.dumps(data))
+    changes = ["phases=[{role: perceiver}]", "training.steps=1", f"model={model}"]
+    ended = warm.call("warm.train", recipe=small["recipe"], out=tmp_path / "run", changes=changes)
+    assert ended.code == 0, ended.errors
+    assert "brings code of its own, which is not run" in ended.errors
+    assert not mark.exists()
+    final = tmp_path / "run/model"
+    assert not any("auto_map" in file.read_text() for file in final.glob("*.json"))

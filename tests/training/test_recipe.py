@@ -200,3 +200,34 @@ def test_every_recipe_that_ships_can_be_read(path: Path) -> None:
         assert phase.prompts * phase.group % phase.micro_batch == 0
     if recipe.launch.config is not None:
         assert Path(recipe.launch.config).is_file()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "training.trainer.hub_token=hf_abcdef",
+        "phases.0.trainer.push_to_hub_token=hf_abcdef",
+        "settings.options.extra_body.api_key=hf_abcdef",
+        "frozen.vllm_arguments=[--hf-token, hf_abcdef]",
+        "rollouts={engine: vllm-server, url: 'http://user:hf_abcdef@host:8000'}",
+    ],
+)
+def test_a_recipe_holds_no_secret_because_it_is_copied_into_the_run(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: a\nmodel: nano-base\ndata: {samples: a.jsonl}\nphases: [{role: think}]\n")
+    with pytest.raises(InputError, match="a recipe is copied into the run folder: give it by") as caught:
+        load_recipe(path, [change])
+    assert "hf_abcdef" not in str(caught.value)
+
+
+def test_logins_of_a_recipe_are_kept_apart(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: a\nmodel: nano-base\ndata: {samples: a.jsonl}\njudge: http://u:pw-55@h/v1#j\n")
+    changes = ["frozen.where=endpoint", "frozen.url=https://h/v1?key=pw-66#f"]
+    recipe, logins = load_recipe(path, changes).without_logins()
+    assert logins == {
+        "http://h/v1#j": "http://u:pw-55@h/v1#j",
+        "https://h/v1?key=…#f": "https://h/v1?key=pw-66#f",
+    }
+    assert (recipe.judge, recipe.frozen.url) == tuple(logins)
+    assert "pw-" not in recipe.model_dump_json()

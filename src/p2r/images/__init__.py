@@ -1,9 +1,10 @@
 """Images from files, bytes, PIL images and arrays, at the size that a model is shown.
 
 - `source`: `ImageSource`, an opened image: the whole of it or a rectangle of it, at a size.
-- `decoders`: encoded files, read through libvips.
-- `pillow`: PIL images, numpy arrays and the files that Pillow decodes.
-- `limits`: what an image may have at most.
+- `formats`: what a file is, by its first bytes, and which decoder reads it.
+- `decoders`, `files`, `tiff`: files through libvips; `depth` stretches samples of more than 8 bits.
+- `whole`, `heif`, `pillow`: files that are decoded whole, HEIC, PIL images and numpy arrays.
+- `limits`, `memory`, `abandoning`: what an image may have at most, what is decoded at a time, when that ends.
 - `sizing`: the sizes at which models are shown images.
 - `encoding`: `Picture`, final pixels, and how they travel.
 

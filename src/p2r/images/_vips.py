@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 import pyvips
 
+from p2r.images.abandoning import raise_if_abandoned
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -60,7 +62,7 @@ def _set_up() -> None:
     pyvips.cache_set_max(0)
     if "VIPS_CONCURRENCY" not in os.environ:
         # Each pipeline holds buffers for each thread, and many pipelines run at a time.
-        pyvips.concurrency_set(min(os.cpu_count() or 1, 8))
+        pyvips.concurrency_set(min(os.cpu_count() or 1, 4))
     # What libvips warns of is raised here or harmless; without a handler Python would print it.
     logging.getLogger("pyvips").addHandler(_Ear())
 
@@ -118,13 +120,32 @@ def strips(image: VipsImage, rect: RectPx) -> Iterator[tuple[int, np.ndarray]]:
 
     Raises:
         pyvips.Error: the picture is damaged there.
+        Abandoned: nobody waits for the pixels any more.
     """
     left, top, right, bottom = rect
     region = pyvips.Region.new(image)
     for y in range(top, bottom, STRIP_ROWS):
+        raise_if_abandoned()
         rows = min(STRIP_ROWS, bottom - y)
         fetched = np.frombuffer(region.fetch(left, y, right - left, rows), sample_type(image))
         yield y, fetched.reshape(rows, right - left, image.bands)
+
+
+def as_array(image: VipsImage) -> np.ndarray:
+    """All pixels of an image, shape (height, width, bands)."""
+    pixels = np.frombuffer(image.write_to_memory(), sample_type(image))
+    return pixels.reshape(image.height, image.width, image.bands)
+
+
+def resizing_bytes(width: int, height: int, pixel_bytes: int, shrink: float) -> int:
+    """What libvips holds of an image of this size while it is read from the top and shrunk by a factor.
+
+    Measured (docs/pictures.md): rows of the image, more with every thread, up to several copies of it. A
+    factor above five is taken in steps.
+    """
+    threads = pyvips.concurrency_get()
+    rows = min(height * (2 + threads / 2), 500 + min(shrink, 5) * (200 + 100 * threads))
+    return int(width * pixel_bytes * rows)
 
 
 def from_array(pixels: np.ndarray, interpretation: str, profile: bytes | None) -> VipsImage:

@@ -26,7 +26,7 @@ T = TypeVar("T")
 _pool = ThreadPoolExecutor(min(32, (os.cpu_count() or 1) + 4), thread_name_prefix="p2r-image")
 
 
-class Abandoned(Exception):  # noqa: N818 - it is no error, and nobody is there to see it
+class Abandoned(BaseException):
     """Nobody waits for the result of this work any more."""
 
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from p2r.images._vips import crop, like, sample_type, strips
+from p2r.images._vips import crop, like, resizing_bytes, sample_type, strips
+from p2r.images.abandoning import stopped_if_abandoned
 from p2r.images.files import VipsFile
 from p2r.images.limits import check_size
-from p2r.images.memory import kept
+from p2r.images.memory import may_keep
 from p2r.images.tiff import TiffFile
 
 if TYPE_CHECKING:
@@ -68,6 +68,10 @@ class Reader(Protocol):
         """Rectangles of the picture, each at its size or larger, where the file has as much."""
         ...
 
+    def cost(self, wanted: Sequence[tuple[RectPx, Size]]) -> int:
+        """The most bytes that are held while these rectangles are read and resized."""
+        ...
+
 
 def read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits) -> EncodedReader:
     """Open a file, or bytes, by its header.
@@ -96,7 +100,9 @@ class EncodedReader:
         self._damage: tuple[str, ...] = ()
         self._kept: VipsImage | None = None
         self._lock = threading.Lock()
-        check_size(name, self.width, self.height, limits, whole=self._file.is_decoded_whole)
+        image = self._levels[0].open("sequential")
+        self._pixel_bytes = image.bands * sample_type(image)().itemsize
+        check_size(name, self.width, self.height, limits, whole_bytes=self._file.whole_bytes)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -127,12 +133,28 @@ class EncodedReader:
 
     def _keep(self) -> VipsImage | None:
         with self._lock:
-            image = self._levels[0].open("sequential")
-            nbytes = image.width * image.height * image.bands * sample_type(image)().itemsize
-            if self._kept is None and (room := kept.try_reserve(nbytes)):
-                weakref.finalize(self, room.release)
-                self._kept = image.copy_memory()
+            nbytes = self.width * self.height * self._pixel_bytes
+            if self._kept is None and may_keep(self, nbytes):
+                image = self._levels[0].open("sequential")
+                with stopped_if_abandoned(image):
+                    self._kept = image.copy_memory()
             return self._kept
+
+    def cost(self, wanted: Sequence[tuple[RectPx, Size]]) -> int:
+        """See `Reader.cost`."""
+        copies, passes = 0, [0]
+        for rect, size in wanted:
+            level = self._level_for(rect, size)
+            left, top, right, bottom = self._on_level(rect, level)
+            width, height, shrink = right - left, bottom - top, max(1.0, (bottom - top) / size[1])
+            tiles = TILE_ROWS_HELD * self._tile_row_bytes * width * max(1, self._readers(level))
+            if self._tiled or width * height > STREAMED_PIXELS:
+                read = width if self._tiled else level.width
+                passes.append(resizing_bytes(read, height, self._pixel_bytes, shrink) + tiles)
+            else:
+                passes.append(resizing_bytes(level.width, bottom, self._pixel_bytes, shrink))
+                copies += width * height * self._pixel_bytes
+        return self._file.whole_bytes + copies + max(passes)
 
     def _readers(self, level: Level) -> int:
         # How many threads read a level side by side. Those of libvips wait for each other's tiles.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 FULL = 65535
 NARROW = 2**14  # what uses more of the range is shown as it is
 VIEW_PIXELS = 2048 * 2048  # of the level of a pyramid in which the range is looked for
+WINDOWS, WINDOW = 8, 512  # across and down, and their side in pixels, where an image is not read completely
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,10 @@ class StretchedReader:
         for piece in self._reader.pieces(wanted):
             yield piece if self.used is None else self.used.stretch(piece)
 
+    def cost(self, wanted: Sequence[tuple[RectPx, Size]]) -> int:
+        """See `Reader.cost`."""
+        return self._reader.cost(wanted)
+
     def _find(self) -> None:
         with self._finding:
             if not self._known:
@@ -105,25 +111,40 @@ class StretchedReader:
         view = self._reader.whole((max(1, int(self.width * share)), max(1, int(self.height * share))))
         if view.image.format not in ("ushort", "float") or view.image.interpretation == "cmyk":
             return None
-        return used_range(view, reduced=view.image.width < self.width)
+        if view.copies:
+            # Large, and can be read at any place: parts of it, spread evenly, are enough.
+            image = view.copies[0]
+            return used_range(image, list(_windows(image.width, image.height)), complete=False)
+        rect = (0, 0, view.image.width, view.image.height)
+        return used_range(view.image, [rect], complete=view.image.width == self.width)
 
 
-def used_range(view: Whole, *, reduced: bool) -> UsedRange | None:
+def _windows(width: int, height: int) -> Iterator[RectPx]:
+    across, down = min(width, WINDOW), min(height, WINDOW)
+    for row in range(WINDOWS):
+        for column in range(WINDOWS):
+            left, top = (width - across) * column // (WINDOWS - 1), (height - down) * row // (WINDOWS - 1)
+            yield left, top, left + across, top + down
+
+
+def used_range(image: VipsImage, rects: Sequence[RectPx], *, complete: bool) -> UsedRange | None:
     """The range that an image uses, or None where it is not clearly narrower than what its samples can hold.
 
     Args:
-        view: the image, or a smaller level of it. It is read from the top, until its range is wide enough.
-        reduced: it is a smaller level, in which the extremes of the image are averaged away.
+        image: what is read: the image, or a smaller level of it.
+        rects: the parts that are read, until the range is found to be wide.
+        complete: all pixels of the image are in them. Otherwise its extremes may be missing, or averaged
+            away, and there is room left for them.
 
     Raises:
         pyvips.Error: the image is damaged.
     """
-    image, colors = view.image, _color_bands(view.image)
+    colors = _color_bands(image)
     is_float = image.format == "float"
     least, most = (-np.inf, np.inf) if is_float else (0, FULL)
     low = darkest = np.inf
     high = lightest = -np.inf
-    for _, strip in strips(image, (0, 0, image.width, image.height)):
+    for _, strip in chain.from_iterable(strips(image, rect) for rect in rects):
         dark = light = strip[:, :, :colors]
         if is_float or image.hasalpha():
             # What cannot be seen does not count: samples that are no numbers, and transparent pixels.
@@ -137,7 +158,7 @@ def used_range(view: Whole, *, reduced: bool) -> UsedRange | None:
     if not low < high:
         return UsedRange(0.0, 1.0, is_float) if is_float else None
     near = (high - low) / 4
-    if reduced:
+    if not complete:
         darkest, lightest = low - near, high + near
     # Single pixels count after all where they are not far off, so that nothing is cut.
     low = darkest if low - darkest <= near else low

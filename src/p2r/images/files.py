@@ -34,7 +34,8 @@ class VipsFile:
     Attributes:
         orientation: 1 to 8, as EXIF has it.
         bits: of a sample: 8 or 16.
-        is_decoded_whole: whether it can only be decoded whole into memory.
+        whole_bytes: that decoding takes where it can only be decoded whole into memory; 0 where it is read by
+            rows.
         tile_row_bytes: 0; see `TiffFile`.
         notes: what was left out.
 
@@ -53,8 +54,7 @@ class VipsFile:
             raise InputError(f"{name}: samples of type {header.format}: save it with 8 or 16 bits a sample")
         self.bits = 8 if header.format == "uchar" else 16
         self.orientation = self._orientation(header, loader)
-        whole = loader in ("webpload", "gifload", "heifload")
-        self.is_decoded_whole = whole or header.get_typeof("interlaced") != 0
+        self.whole_bytes = header.width * header.height * _whole_pixel_bytes(header, loader)
         images = header.get("n-pages") if header.get_typeof("n-pages") else 1
         self.notes = (f"the file has {images} images: the first was read",) if images > 1 else ()
         self._size = header.width, header.height
@@ -96,6 +96,21 @@ class VipsFile:
         names = ("exif-data", "xmp-data")
         exif, xmp = (header.get(name) if header.get_typeof(name) else b"" for name in names)
         return exif_orientation(exif) or xmp_orientation(xmp) or 1
+
+
+def _whole_pixel_bytes(header: VipsImage, loader: str) -> int:
+    # What a pixel takes while the whole image is decoded, as measured (docs/pictures.md).
+    if loader == "webpload":
+        return 8  # the frame and its canvas, both with transparency
+    if loader == "gifload":
+        return 5
+    if loader == "heifload":
+        return 20 if header.format == "uchar" else 26  # planes of the codec, of libheif, and RGB
+    if header.get_typeof("interlaced") == 0:
+        return 0
+    if loader == "jpegload":
+        return int(2 * header.bands)  # the coefficients of a progressive file
+    return int(header.bands * (1 if header.format == "uchar" else 2))
 
 
 def png_orientation(origin: Path | bytes) -> int:

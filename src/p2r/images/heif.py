@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2r.errors import MissingExtraError
+from p2r.images._vips import from_array
+from p2r.images.pillow import RasterReader
 
 if TYPE_CHECKING:
     from p2r.images._vips import Size
+    from p2r.images.limits import Limits
 
 _PQ, _HLG = 16, 18  # transfer characteristics of high dynamic range, in ISO/IEC 23091-2
 _WHITE_NITS, _PEAK_NITS = 203.0, 1000.0  # of diffuse white, and of the brightest that is told from others
@@ -28,46 +31,62 @@ _PRIMARIES = {
 
 
 class HeicImage:
-    """The primary image of the bytes of a HEIC file, of which only the header is read.
+    """The primary image of a HEIC file, of which only the header is read.
 
     Attributes:
         size: `(width, height)`, upright.
-        bits: 16 for high dynamic range and for gray of more than 8 bits, else 8.
+        bits: 16 for gray of more than 8 bits, else 8.
+        notes: what a reader of the answer should know about the file.
 
     Raises:
         MissingExtraError: pillow-heif is not installed.
         ValueError, RuntimeError, OSError, …: whatever pillow-heif raises for a file that it cannot read.
     """
 
+    orientation = 1  # libheif gives upright pixels
+
     def __init__(self, name: str, data: bytes) -> None:
         try:
             import pillow_heif
         except ImportError as error:
             raise MissingExtraError("heic", f"{name}: pillow-heif, which reads HEIC,") from error
-        self._image = _primary(pillow_heif.open_heif(data, convert_hdr_to_8bit=False))
-        nclx = self._image.info.get("nclx_profile") or {}
+        self._name = name
+        file = pillow_heif.open_heif(data, convert_hdr_to_8bit=False)
+        nclx = _primary(file).info.get("nclx_profile") or {}
         self._primaries: int = nclx.get("color_primaries", 0)
         self._transfer: int = nclx.get("transfer_characteristics", 0)
-        if self._transfer not in (_PQ, _HLG):
-            self._image = _primary(pillow_heif.open_heif(data, convert_hdr_to_8bit=True))
+        self.notes: tuple[str, ...] = ()
+        if len(file) > 1:
+            self.notes += (f"the file has {len(file)} images: the primary one was read",)
+        if self._transfer in (_PQ, _HLG):
+            self.notes += ("high dynamic range: what is brighter than white was darkened to be shown",)
+        else:
+            file = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
+        self._image = _primary(file)
         self.size: Size = self._image.size
-        self.bits = 16 if "16" in self._image.mode else 8
+        self.bits = 16 if self._image.mode == "I;16" else 8
 
-    def decode(self) -> np.ndarray:
-        """The pixels, shape (height, width, 1, 3 or 4), uint8 or uint16; not copied."""
-        size = self.size
+    def decode(self, limits: Limits) -> RasterReader:
+        """Its pixels."""
         pixels = np.asarray(self._image)
-        if self._image.size != size:
-            raise ValueError(f"its header says {size} pixels, and there are {self._image.size}")
-        pixels = pixels.reshape(size[1], size[0], -1)
+        if self._image.size != self.size:
+            raise ValueError(f"the header says {self.size} pixels, and there are {self._image.size}")
+        pixels = pixels.reshape(self.size[1], self.size[0], -1)
         if self._image.premultiplied_alpha:
             # Flattened on white: the color has been multiplied by the alpha already.
             alpha = pixels[:, :, 3:]
             pixels = np.minimum(pixels[:, :, :3], alpha) + (np.iinfo(pixels.dtype).max - alpha)
-        return pixels
+        profile = self._profile()
+        if pixels.dtype == np.uint16 and pixels.shape[2] > 1 and profile:
+            # High dynamic range is converted here, as a stretch of its range would be one before the profile.
+            color = from_array(np.ascontiguousarray(pixels[:, :, :3]), "rgb16", profile)
+            color = color.icc_transform("srgb", embedded=True, intent="relative", depth=8)
+            shown = np.frombuffer(color.write_to_memory(), np.uint8).reshape(*pixels.shape[:2], 3)
+            pixels, profile = np.dstack([shown, (pixels[:, :, 3:] >> 8).astype(np.uint8)]), None
+        return RasterReader(self._name, pixels, limits, profile=profile)
 
-    def profile(self) -> bytes | None:
-        """The ICC profile: that of the file, or one that says what its nclx profile says; None for sRGB."""
+    def _profile(self) -> bytes | None:
+        # That of the file, or one that says what its nclx profile says; None for sRGB.
         embedded: bytes | None = self._image.info.get("icc_profile")
         if embedded or not (self._primaries in _PRIMARIES or self._transfer in (_PQ, _HLG)):
             return embedded

@@ -21,18 +21,25 @@ class Limits:
         max_pixels: width × height.
         max_bytes: of encoded bytes in memory: given as bytes, or as a data URI (after decoding).
         max_file_bytes: of a file, which is read piece by piece.
-        max_whole_pixels: width × height of a picture that can only be decoded whole into memory: WebP, GIF,
-            AVIF, interlaced PNG, progressive JPEG.
+        max_side: width or height.
+        max_decoded_bytes: that decoding may take. What can only be decoded whole (WebP, GIF, AVIF, HEIC, BMP,
+            interlaced PNG, progressive JPEG) takes up to 28 bytes a pixel, what is read by rows much less.
     """
 
     max_pixels: int = 1_500_000_000
     max_bytes: int = 512 * 1024 * 1024
     max_file_bytes: int = 8 * 1024 * 1024 * 1024
-    max_whole_pixels: int = 200_000_000
+    max_side: int = 1_000_000
+    max_decoded_bytes: int = 4 * 1024 * 1024 * 1024
 
 
-def check_size(name: str, width: int, height: int, limits: Limits, *, whole: bool) -> None:
+def check_size(name: str, width: int, height: int, limits: Limits, *, whole_bytes: int = 0) -> None:
     """Refuse a picture whose header says that it is too large.
+
+    Args:
+        name, width, height: of the picture.
+        limits: what it may be at most.
+        whole_bytes: that decoding takes where it can only be decoded whole.
 
     Raises:
         InputError: names the picture, its size and the limit.
@@ -41,10 +48,25 @@ def check_size(name: str, width: int, height: int, limits: Limits, *, whole: boo
         raise InputError(f"{name}: the picture is empty ({width}×{height} pixels)")
     if width * height > limits.max_pixels:
         raise InputError(f"{name}: {width}×{height} pixels are more than the limit of {limits.max_pixels:,}")
-    if whole and width * height > limits.max_whole_pixels:
+    if max(width, height) > limits.max_side:
         raise InputError(
-            f"{name}: {width}×{height} pixels are more than the limit of {limits.max_whole_pixels:,} for a "
-            "picture that must be decoded whole: save it as a tiled TIFF, a baseline JPEG or a plain PNG"
+            f"{name}: a side of {max(width, height):,} pixels is more than the limit of {limits.max_side:,}: "
+            "cut it into parts"
+        )
+    check_decoding(name, (width, height), whole_bytes, limits)
+
+
+def check_decoding(name: str, size: tuple[int, int], nbytes: int, limits: Limits) -> None:
+    """Refuse to decode what takes too much memory.
+
+    Raises:
+        InputError: names the picture, its size, what it takes and the limit.
+    """
+    if nbytes > limits.max_decoded_bytes:
+        raise InputError(
+            f"{name}: to decode {size[0]}×{size[1]} pixels of this kind takes {nbytes:,} bytes, more than "
+            f"the limit of {limits.max_decoded_bytes:,}: make it smaller, or save it as a tiled TIFF, "
+            "a baseline JPEG or a plain PNG of 8 bits"
         )
 
 

@@ -7,6 +7,7 @@ their arrival. A thread that waits for one must not hold another: no two threads
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
@@ -15,8 +16,8 @@ from p2r.images.abandoning import raise_if_abandoned
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DECODED_BYTES = 1024 * 1024 * 1024
-KEPT_BYTES = 256 * 1024 * 1024
+DECODED_BYTES = 512 * 1024 * 1024
+KEPT_BYTES = 192 * 1024 * 1024
 _POLL_S = 0.1  # how often a thread that waits looks whether it was abandoned
 
 
@@ -109,3 +110,12 @@ that wait for decoding would otherwise hold what decoding waits for."""
 kept = MemoryBudget(KEPT_BYTES)
 """Of decoded images that are kept for the crops that may follow. It is only tried, never waited for, because
 who holds some of it may wait for `decoding`."""
+
+
+def may_keep(owner: object, nbytes: int) -> bool:
+    """Whether an object may keep so many bytes of decoded pixels as long as it lives."""
+    room = kept.try_reserve(nbytes)
+    if room is None:
+        return False
+    weakref.finalize(owner, room.release)
+    return True

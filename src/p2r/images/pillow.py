@@ -10,7 +10,7 @@ import PIL.Image
 import PIL.ImageFile
 
 from p2r.errors import InputError
-from p2r.images._vips import crop, from_array
+from p2r.images._vips import crop, from_array, resizing_bytes, sample_type
 from p2r.images.decoders import Whole
 from p2r.images.limits import check_size
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from p2r.images.limits import Limits
     from p2r.types import RectPx
 
+PIXEL_BYTES = 10  # that Pillow takes to decode an image, with the copy that is read here
 _EXIF_ORIENTATION = 0x0112
 
 # PIL modes whose samples are converted by Pillow, and to what. Modes P, I and F are in `_pil_samples`.
@@ -54,9 +55,10 @@ class RasterReader:
         self.height, self.width, bands = pixels.shape
         self.orientation = 1
         self.bits = 8 * pixels.dtype.itemsize
-        check_size(name, self.width, self.height, limits, whole=False)
+        check_size(name, self.width, self.height, limits)
         gray, color = ("grey16", "rgb16") if pixels.dtype == np.uint16 else ("b-w", "srgb")
         interpretation = interpretation or (gray if bands < 3 else color)
+        self.nbytes = pixels.nbytes
         self._image = from_array(np.ascontiguousarray(pixels), interpretation, profile)
 
     def whole(self, size: Size) -> Whole:  # noqa: ARG002 - all of it is at hand
@@ -66,6 +68,14 @@ class RasterReader:
     def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
         """See `Reader.pieces`."""
         return [crop(self._image, rect) for rect, _ in wanted]
+
+    def cost(self, wanted: Sequence[tuple[RectPx, Size]]) -> int:
+        """See `Reader.cost`."""
+        pixel_bytes = self._image.bands * sample_type(self._image)().itemsize
+        return max(
+            resizing_bytes(x1 - x0, y1 - y0, pixel_bytes, max(1.0, (y1 - y0) / size[1]))
+            for (x0, y0, x1, y1), size in wanted
+        )
 
 
 def read_array(array: np.ndarray, limits: Limits) -> RasterReader:
@@ -132,12 +142,17 @@ def read_pil(image: PIL.Image.Image, limits: Limits, name: str = "") -> RasterRe
         name or str(getattr(image, "filename", "")) or f"PIL image {image.mode} {image.width}×{image.height}"
     )
     lazy = isinstance(image, PIL.ImageFile.ImageFile)
-    check_size(name, image.width, image.height, limits, whole=lazy)
-    profile = None if image.mode == "LAB" else image.info.get("icc_profile")
+    whole_bytes = PIXEL_BYTES * image.width * image.height if lazy else 0
+    check_size(name, image.width, image.height, limits, whole_bytes=whole_bytes)
+    profile = image.info.get("icc_profile")
+    if image.mode == "LAB" or not isinstance(profile, bytes):
+        profile = None
     try:
         with _decoding:
             pixels = _pil_samples(image)
-            orientation = _orientation(image)
+            orientation = exif_orientation(image)
+    except MemoryError:
+        raise
     except Exception as error:  # plugins raise whatever their formats run into
         said = " ".join(str(error).split()) or "its file is closed"
         hint = "a PIL image must be undamaged, and decoded (image.load()) before its file is closed"
@@ -167,6 +182,13 @@ def _pil_samples(image: PIL.Image.Image) -> np.ndarray:
     bands = samples.shape[2]
     if bands in (1, 3) and samples.dtype.kind == "u" and isinstance(transparent, (int, tuple)):
         samples = _with_alpha(samples, np.atleast_1d(transparent))
+    frame = getattr(image, "dispose_extent", None)
+    if frame and image.format == "GIF" and image.tell() == 0:
+        # Nothing was drawn outside of the first frame, and Pillow fills with some color of the palette.
+        x0, y0, x1, y1 = frame
+        white = np.full_like(samples, 255)
+        white[y0:y1, x0:x1] = samples[y0:y1, x0:x1]
+        return white
     return samples
 
 
@@ -181,7 +203,8 @@ def _with_alpha(samples: np.ndarray, transparent: np.ndarray) -> np.ndarray:
     return np.concatenate([samples, alpha], axis=2)
 
 
-def _orientation(image: PIL.Image.Image) -> int:
+def exif_orientation(image: PIL.Image.Image) -> int:
+    """The EXIF orientation of a PIL image, 1 where it has none."""
     # After decoding: Pillow turns TIFF files upright then, and removes the tag.
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))

@@ -33,6 +33,7 @@ MAX_DIRECTORIES = 4096
 MAX_ENTRIES = 4096  # of a directory
 MAX_ALL_ENTRIES = 100_000
 MAX_XMP_BYTES = 1 << 20
+MAX_SAMPLES = 10_000  # of a pixel
 MAX_LEVELS = 24
 MAX_WARNINGS = 3  # that are repeated in the notes
 
@@ -73,8 +74,13 @@ _SEPARATE = 2  # PlanarConfiguration
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
 _GREY, _LAB = (_WHITE_IS_0, _BLACK_IS_0), (_CIELAB, _ICCLAB)  # photometric interpretations
 _COLORS = {_WHITE_IS_0: 1, _BLACK_IS_0: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3}
+_DNG_VERSION = 50706
 _SENSOR = (32803, 34892)  # photometric interpretations: behind a color filter, and linear
-_JPEG = (6, 7)  # compressions
+_LZW, _JPEG = 5, (6, 7)  # compressions
+_BY_PILLOW = (6, 34925, 50000)  # JPEG of old, LZMA, Zstandard
+_NOT_READ = {34712: "JPEG 2000", 50002: "JPEG XL", 52546: "JPEG XL", 34934: "JPEG XR", 22610: "JPEG XR"}
+_NOT_READ |= {34887: "LERC", 34933: "PNG"}
+_STRIPS = 273
 _UNSIGNED, _FLOAT = (1, 4), 3  # SampleFormat; 4: undefined
 _PACKED = 12  # bits of samples that libvips does not unpack
 _END = 2**62  # no file is longer
@@ -142,7 +148,15 @@ class Page:
         self.is_aperio = self._text(file, _DESCRIPTION, 6) == b"Aperio"
         self.width, self.height, self.tile_height = value(_WIDTH), value(_HEIGHT), value(_TILE_HEIGHT)
         self.bits, self.samples, self.sample_format = value(_BITS, 1), value(_SAMPLES, 1), value(_FORMAT, 1)
-        self.compression, self.photometric = value(_COMPRESSION, 1), value(_PHOTOMETRIC, _BLACK_IS_0)
+        if self.samples > MAX_SAMPLES:
+            raise ValueError(f"{self.samples} samples a pixel")
+        self.compression = value(_COMPRESSION, 1)
+        self.photometric = value(_PHOTOMETRIC, _RGB if self.samples >= 3 else _BLACK_IS_0)
+        file.seek(min(value(_STRIPS), _END))
+        self.is_old_lzw = self.compression == _LZW and file.read(2) in (
+            b"\0\1",
+            b"\0\3",
+        )  # as libtiff tells it
         ends = (*self._values(file, _LEAST), *self._values(file, _MOST))
         known = len(ends) == 2 and -math.inf < ends[0] < ends[1] < math.inf
         self.range: tuple[float, float] | None = ends if known else None  # least and greatest value
@@ -155,7 +169,8 @@ class Page:
         self.alpha = alphas[0] if len(alphas) == 1 else None
         self.is_associated = self.alpha is not None and kinds[self.alpha] == _ASSOCIATED
         self.planes: list[Mapping[int, bytes | None]] = []
-        if self.samples > 1 and self.tile_height and value(_PLANAR, 1) == _SEPARATE:
+        self.is_separate = self.samples > 1 and value(_PLANAR, 1) == _SEPARATE
+        if self.is_separate and self.tile_height:
             self.planes = [self._plane(file, sample) for sample in self.shown(self.samples)]
 
     def _read_entries(self, file: BinaryIO) -> int:
@@ -225,6 +240,11 @@ class Page:
             and bool(self.tile_height or not page.tile_height)
         )
 
+    @property
+    def is_raw(self) -> bool:
+        """Whether it belongs to a camera's raw file."""
+        return self.photometric in _SENSOR or _DNG_VERSION in self._places
+
     # Which samples are shown.
 
     @property
@@ -240,8 +260,8 @@ class Page:
 
     # How libvips is to see it.
 
-    def patches(self, changes: Mapping[int, bytes | None] | None) -> list[tuple[int, bytes]]:
-        """What to write over the file so that this is its only directory: `(offset, bytes)`.
+    def directory(self, changes: Mapping[int, bytes | None] | None) -> bytes:
+        """A directory for this page with nothing behind it, for any place in the file.
 
         Args:
             changes: entries to replace or (None) to leave out; all that decoding does not need are left out.
@@ -250,10 +270,11 @@ class Page:
         numbers, entries = self._numbers, [stored for _, stored in self._entries]
         if changes is not None:
             kept = {tag: stored for tag, stored in reversed(self._entries) if tag in _DECODING}
+            # libvips wants it, and some writers leave it out.
+            kept.setdefault(_PHOTOMETRIC, numbers.entry(_PHOTOMETRIC, self.photometric))
             changed = {**kept, **{tag: stored for tag, stored in changes.items() if tag in kept}}
             entries = [stored for _, stored in sorted(changed.items()) if stored]
-        block = numbers.pack("N", len(entries)) + b"".join(entries) + numbers.pack("P", 0)
-        return [(numbers.pointer, numbers.pack("P", self.offset)), (self.offset, block)]
+        return numbers.pack("N", len(entries)) + b"".join(entries) + numbers.pack("P", 0)
 
     def _plane(self, file: BinaryIO, sample: int) -> Mapping[int, bytes | None]:
         # The changes that give one sample of a page with tiles for each sample apart, as a grey page.
@@ -274,12 +295,12 @@ class Page:
         return changes
 
     def bytes_of_rows(self) -> Mapping[int, bytes | None]:
-        """The changes (see `patches`) that give the bytes of each row as samples of 8 bits."""
+        """The changes (see `directory`) that give the bytes of each row as samples of 8 bits."""
         row = -(-self.width * self.samples * self.bits // 8)
         return self._changes({_WIDTH: row, _SAMPLES: 1, _BITS: 8, _PHOTOMETRIC: _BLACK_IS_0}, _EXTRA, _FORMAT)
 
     def as_stored(self) -> Mapping[int, bytes | None]:
-        """The changes (see `patches`) that give samples of Lab as they are; of all others none."""
+        """The changes (see `directory`) that give samples of Lab as they are; of all others none."""
         return self._changes({_PHOTOMETRIC: _RGB} if self.photometric in _LAB else {})
 
     def _changes(self, values: Mapping[int, int], *left_out: int) -> dict[int, bytes | None]:
@@ -311,21 +332,28 @@ def exif_orientation(exif: bytes) -> int:
     return 0
 
 
+def is_for_pillow(origin: Path | bytes) -> bool:
+    """Whether the first page of a TIFF file is compressed in a way that Pillow reads and libvips does not."""
+    with opened(origin) as file, suppress(ValueError, struct.error):
+        return next(_chain(_Numbers(file.read(4)), file)).compression in _BY_PILLOW
+    return False
+
+
 class TiffFile:
     """A TIFF file, or its bytes: the page that is shown, its smaller levels, and their pixels.
 
     Attributes:
         orientation: 1 to 8, as EXIF has it.
         bits: of a sample: 8, 16, or 32 for floating-point ones.
-        is_decoded_whole: never.
-        tile_row_bytes: of a column of pixels as high as a tile; 0 for strips, which are read from the top only.
+        whole_bytes: 0; see `VipsFile`.
+        tile_row_bytes: of a column of pixels as high as a tile; 0 for strips, which are only read in order.
         notes: what was left out, and what libtiff warns of.
 
     Raises:
         InputError: it is damaged, or has samples that cannot be shown.
     """
 
-    is_decoded_whole = False
+    whole_bytes = 0
 
     def __init__(self, name: str, origin: Path | bytes) -> None:
         self._name = name
@@ -333,7 +361,7 @@ class TiffFile:
         self._fail_on = "warning"
         with opened(origin) as file:
             try:
-                numbers = _Numbers(file.read(4))
+                self._numbers = numbers = _Numbers(file.read(4))
                 pages = list(_chain(numbers, file))
             except (ValueError, struct.error) as error:
                 raise InputError(f"{name}: it is truncated or damaged ({error})") from error
@@ -342,7 +370,7 @@ class TiffFile:
             self._page = page = first if first.is_page else next(larger, first)
             parts = list(_sub_directories(numbers, file, page))
             self.orientation = page.orientation(file) or 1
-        if any(one.photometric in _SENSOR for one in (*pages, *parts)):
+        if any(one.is_raw for one in (*pages, *parts)):
             raise InputError(f"{name}: this is a camera raw file: {DEVELOP}")
         self._check()
         smaller = [one for one in (*parts, *_followers(page, pages)) if one.is_level_of(page)][:MAX_LEVELS]
@@ -354,9 +382,9 @@ class TiffFile:
             self.bits = 32
         self.notes = tuple(self._notes(sum(one.is_page and one not in smaller for one in pages)))
         with heard_warnings() as warnings:
-            header = self._load(self._views(page)[0])
-        if warnings and not page.tile_height:
-            # A tag that decoding needs is odd. What libtiff cannot decode of a strip is an error to it.
+            header = self._load(self._directories(page)[0])
+        if (warnings or page.is_old_lzw) and not page.tile_height:
+            # It will warn again. But what libtiff cannot decode of a strip is an error to it.
             self._fail_on = "error"
         profile = header.get_typeof("icc-profile-data")
         self._profile: bytes | None = header.get("icc-profile-data") if profile else None
@@ -364,8 +392,8 @@ class TiffFile:
     def levels(self) -> list[Level]:
         """The page, and smaller copies of it.
 
-        They are what the tag NewSubfileType calls so, the sub-directories of the page, and the tiled pages that
-        Aperio writes.
+        They are what the tag NewSubfileType calls so, the sub-directories of the page, and the tiled pages of
+        Aperio.
         """
         pages = (self._page, *self._smaller)
         return [Level(page.width, page.height, partial(self.open, page)) for page in pages]
@@ -377,7 +405,7 @@ class TiffFile:
         if page.is_multispectral:
             yield f"the file has {page.samples} channels: the first three are shown as red, green and blue"
         with heard_warnings() as warnings, suppress(pyvips.Error):
-            self._load(page.patches(None))
+            self._load(page.directory(None))
         for text in warnings[:MAX_WARNINGS]:
             yield f"read in spite of a warning: {text}"
 
@@ -387,24 +415,27 @@ class TiffFile:
         if page.photometric not in _COLORS:
             kind = f"the photometric interpretation {page.photometric}"
             raise InputError(f"{self._name}: a TIFF of {kind} is not read: convert it to RGB, and {way}")
+        if page.compression in _NOT_READ:
+            kind = _NOT_READ[page.compression]
+            raise InputError(
+                f"{self._name}: a TIFF compressed by {kind} is not read: save it with Deflate or LZW"
+            )
         if page.bits not in bits:
             raise InputError(f"{self._name}: samples of {page.bits} bits are not read: {way}")
         if page.planes and page.photometric in (_PALETTE, _YCBCR):
             raise InputError(
                 f"{self._name}: tiles of one sample each are read of grey, RGB and CMYK only: {way}"
             )
-        if page.bits == _PACKED and (
-            page.tile_height or page.compression in _JPEG or len(self._views(page)) > 1
-        ):
+        if page.bits == _PACKED and (page.is_separate or page.tile_height or page.compression in _JPEG):
             raise InputError(f"{self._name}: samples of 12 bits are read from interleaved strips only: {way}")
 
-    def _views(self, page: Page) -> list[list[tuple[int, bytes]]]:
+    def _directories(self, page: Page) -> list[bytes]:
         if page.planes:
-            return [page.patches(changes) for changes in page.planes]
-        return [page.patches(page.bytes_of_rows() if page.bits == _PACKED else page.as_stored())]
+            return [page.directory(changes) for changes in page.planes]
+        return [page.directory(page.bytes_of_rows() if page.bits == _PACKED else page.as_stored())]
 
-    def _load(self, patches: list[tuple[int, bytes]], access: str = "sequential") -> VipsImage:
-        view = _View(opened(self._origin), patches)
+    def _load(self, directory: bytes, access: str = "sequential") -> VipsImage:
+        view = _View(opened(self._origin), self._numbers, directory)
         source = pyvips.SourceCustom()
         source.on_read(view.read)
         source.on_seek(view.seek)
@@ -433,7 +464,7 @@ class TiffFile:
 
     def _decoded(self, page: Page, access: str = "sequential") -> VipsImage:
         # The samples that are shown: the colors and then the transparency.
-        images = [self._load(patches, access) for patches in self._views(page)]
+        images = [self._load(directory, access) for directory in self._directories(page)]
         image = images[0].bandjoin(images[1:]) if page.planes else images[0]
         if page.bits == _PACKED:
             image = _unpacked(image, page)
@@ -497,15 +528,19 @@ def _followers(page: Page, pages: Sequence[Page]) -> Iterator[Page]:
 
 
 class _View:
-    """A file with other bytes in some places."""
+    """A TIFF file as libvips is to see it: with another directory behind its end, which is the first."""
 
-    def __init__(self, file: BinaryIO, patches: Sequence[tuple[int, bytes]]) -> None:
-        self._file, self._patches = file, patches
-        self._end = max(file.seek(0, io.SEEK_END), *(place + len(patch) for place, patch in patches))
+    def __init__(self, file: BinaryIO, numbers: _Numbers, directory: bytes) -> None:
+        size = file.seek(0, io.SEEK_END)
+        place = size + size % 2
+        self._end = place + len(directory)
+        self._patches = (numbers.pointer, numbers.pack("P", place)), (place, directory)
+        self._file = file
         file.seek(0)
         weakref.finalize(self, file.close)
 
     def read(self, count: int) -> bytes:
+        """The next bytes; none at the end, and where the file cannot be read."""
         start = self._file.tell()
         try:
             data = self._file.read(count)
@@ -514,18 +549,15 @@ class _View:
         for place, patch in self._patches:
             first, last = max(start, place), min(start + count, place + len(patch))
             if first < last:
-                data = (
-                    data[: first - start].ljust(first - start, b"\0")
-                    + patch[first - place : last - place]
-                    + data[last - start :]
-                )
+                before, after = data[: first - start].ljust(first - start, b"\0"), data[last - start :]
+                data = before + patch[first - place : last - place] + after
         self._file.seek(start + len(data))
         return data
 
     def seek(self, offset: int, whence: int) -> int:
-        if whence == io.SEEK_END:
-            return self._file.seek(max(0, self._end + offset))
-        return self._file.seek(max(0, offset + (self._file.tell() if whence == io.SEEK_CUR else 0)))
+        """Go to a place, as files do."""
+        start = {io.SEEK_CUR: self._file.tell(), io.SEEK_END: self._end}.get(whence, 0)
+        return self._file.seek(max(0, start + offset))
 
 
 def _unpacked(rows: VipsImage, page: Page) -> VipsImage:

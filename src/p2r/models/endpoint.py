@@ -98,6 +98,7 @@ class EndpointModel:
         self.options = options or ModelOptions()
         try:
             url = urlsplit(base_url)
+            _ = url.port  # raises if it is no number
         except ValueError:
             url = urlsplit("")
         if not url.hostname or url.scheme not in ("http", "https"):

@@ -45,10 +45,10 @@ def open_model(
         MissingExtraError: what the model needs is not installed.
     """
     spec = json.loads(os.environ.get(LOGINS, "{}")).get(spec, spec)
-    whole, (spec, changes) = spec, split_spec(spec)
+    spec, changes = split_spec(spec)
     if options is None:
         options = (settings_for(spec) or Settings()).options
-    options = options.updated(changes, where=f"model {whole}")
+    options = options.updated(changes, where=f"model {spec}")
     if spec.startswith(("http://", "https://")):
         from p2r.models.endpoint import EndpointModel
 

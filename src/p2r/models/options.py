@@ -63,7 +63,7 @@ class ModelOptions:
             if named := secret_field(getattr(self, part)):
                 raise InputError(
                     f"{part}.{named}: options are written into results and checkpoints, and a key must not "
-                    "be: set P2R_API_KEY, or write it into the URL (https://USER:PASSWORD@host or ?key=…)"
+                    "be: set P2R_API_KEY, or write it into the URL, before the host or in its query"
                 )
 
     def template_kwargs(self) -> dict[str, Any]:

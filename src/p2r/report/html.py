@@ -51,7 +51,7 @@ def fitted(
     """
     for most in longest:
         data = make(partial(_cut, most))
-        if len(in_script(data)) <= TEXT_BYTES:
+        if len(in_script(data).encode(errors="backslashreplace")) <= TEXT_BYTES:
             break
     return data
 

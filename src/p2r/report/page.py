@@ -15,7 +15,7 @@ from p2r.evaluation.tables import Grid, grids, interval, pairs_grid, percent, pu
 from p2r.report.columns import Column, columns_of, outcome_counts, pairs, question_ids
 from p2r.report.groups import by_category, by_evidence_size, by_iou
 from p2r.report.html import filled, shown, table
-from p2r.report.pictures import Thumbnails, thumbnails
+from p2r.report.pictures import Thumbnails, illustrated, thumbnails
 from p2r.report.plots import accuracy_plot, split_plot
 from p2r.report.questions import embedded
 
@@ -40,7 +40,7 @@ def build_page(
     Args:
         runs: one or two.
         data: where the benchmark is now, for the pictures; None for where it was.
-        on_picture: is told how many questions have their pictures, of how many.
+        on_picture: is told how many questions have their pictures, of those that get some.
         on_trouble: is told why there are no pictures.
 
     Raises:
@@ -50,11 +50,12 @@ def build_page(
     names = question_ids(columns)
     summaries = {run.folder: summarize(run) for run in runs}
     pictures: dict[str, Thumbnails] = {}
+    wanted = illustrated(columns, names)
     try:
-        for name, made in thumbnails(columns, data):
+        for name, made in thumbnails(columns, wanted, data):
             pictures[name] = made
             if on_picture:
-                on_picture(len(pictures), len(names))
+                on_picture(len(pictures), len(wanted))
     except InputError as error:
         if on_trouble:
             on_trouble(f"no pictures: {error}")
@@ -63,7 +64,7 @@ def build_page(
         kind="evaluation",
         items="questions",
         title=escape(_title(runs)),
-        lead=_lead(columns),
+        lead=_lead(columns, len(pictures)),
         cards="".join(
             _card(position, column, summaries[column.run.folder]) for position, column in enumerate(columns)
         ),
@@ -79,13 +80,15 @@ def _title(runs: Sequence[RunData]) -> str:
     return f"{benchmark}: " + " against ".join(run.folder.resolve().name for run in runs)
 
 
-def _lead(columns: Sequence[Column]) -> str:
+def _lead(columns: Sequence[Column], pictures: int) -> str:
     identity = columns[0].run.config["identity"]
     asked = max(len(column.lines) for column in columns)
     models = dict.fromkeys(_models(column.run) for column in columns)
     made = datetime.now(UTC).strftime("%Y-%m-%d")
     whole = "" if asked == identity["questions"] else f" of {identity['questions']}"
     facts = [f"{asked}{whole} questions of {identity['benchmark']}", *models, f"page made {made}"]
+    if 0 < pictures < asked:
+        facts.append(f"images of {pictures} questions, those without a right answer first")
     return " · ".join(escape(fact) for fact in facts)
 
 

@@ -1,14 +1,18 @@
 """Thumbnails: the overview of each question and the crops of each answer, small enough for one file.
 
 The page has a budget of bytes; each question gets its share, and a picture is made smaller and coarser until
-it fits. With very many questions nothing fits, and the page does without pictures.
+it fits. Of very many questions some are shown: first those that were not answered right.
 """
 
 from __future__ import annotations
 
 import base64
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import pyvips
 
@@ -17,13 +21,17 @@ from p2r.evaluation.benchmarks import open_benchmark, select
 from p2r.images import ImageSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     from p2r.report.columns import Column
     from p2r.types import RectPx, Sample
 
+T = TypeVar("T")
+
 PAGE_BYTES = 5_000_000  # of pictures, before base64 makes four bytes of three
 MOST_BYTES = 40_000  # for one question, also where there are few
+MOST_QUESTIONS = 400  # with images: with more of them each would be too small to see anything
 OVERVIEW_SHARE = 0.6
 # Longest side in pixels and WebP quality, from the best to the least that is worth showing.
 OVERVIEW_STEPS = ((720, 68), (560, 60), (420, 52), (300, 45), (200, 40))
@@ -43,29 +51,70 @@ class Thumbnails:
     crops: Mapping[str, tuple[str, ...]]
 
 
-def thumbnails(columns: Sequence[Column], data: str | None = None) -> Iterator[tuple[str, Thumbnails]]:
-    """Read the benchmark again and make the thumbnails of every question, one after the other.
+def illustrated(columns: Sequence[Column], names: Sequence[str]) -> list[str]:
+    """The questions that get thumbnails: all, or of very many some, evenly, not the right ones first."""
+    right: dict[bool, list[str]] = {False: [], True: []}
+    for name in names:
+        lines = [column.lines[name] for column in columns if name in column.lines]
+        right[all(line.get("correct") is True for line in lines)].append(name)
+    first = evenly(right[False], MOST_QUESTIONS)
+    return [*first, *(evenly(right[True], MOST_QUESTIONS - len(first)))]
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of the items, evenly from the first to the last."""
+    if len(items) <= most:
+        return list(items)
+    if most < 2:
+        return [items[-1]][:most]
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
+
+
+def thumbnails(
+    columns: Sequence[Column], wanted: Collection[str], data: str | None = None
+) -> Iterator[tuple[str, Thumbnails]]:
+    """Read the benchmark again and make the thumbnails of some questions, on all cores.
 
     Args:
         columns: of the report; they are of one benchmark.
+        wanted: which questions.
         data: where it is now; None for where it was.
 
     Raises:
         InputError: the benchmark is not where it was, or is another one now.
     """
-    wanted = {name for column in columns for name in column.lines}
     budget = min(MOST_BYTES, PAGE_BYTES // max(1, len(wanted)))
-    for name, load in _loaders(columns[0], data, wanted):
+
+    def make(name: str, load: Callable[[], Sample]) -> tuple[str, Thumbnails] | None:
         try:
             source = ImageSource.open(load().question.image)
-            yield name, _of_question(name, source, columns, budget)
+            return name, _of_question(name, source, columns, budget)
         except InputError:
-            # It could not be read in the run either; its failure is on the page.
-            continue
+            return None  # it could not be read in the run either; its failure is on the page
+
+    jobs = (partial(make, name, load) for name, load in _loaders(columns[0], data, frozenset(wanted)))
+    yield from filter(None, on_all_cores(jobs))
+
+
+def on_all_cores(jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """What the jobs return, in order; few of them wait at a time, because each may hold an encoded image."""
+    waiting: deque[Future[T]] = deque()
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(job))
+                if len(waiting) > 2 * cores:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _loaders(
-    column: Column, data: str | None, wanted: set[str]
+    column: Column, data: str | None, wanted: frozenset[str]
 ) -> Iterator[tuple[str, Callable[[], Sample]]]:
     config = column.run.config
     opening = config.get("opening")

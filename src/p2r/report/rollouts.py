@@ -6,13 +6,14 @@ that lie evenly between its first and its last, and of each step first the group
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import P2RError
 from p2r.images import ImageSource
 from p2r.journal import each_line
 from p2r.report.html import fitted
-from p2r.report.pictures import MOST_BYTES, OVERVIEW_STEPS, PAGE_BYTES, thumbnail
+from p2r.report.pictures import MOST_BYTES, OVERVIEW_STEPS, PAGE_BYTES, evenly, on_all_cores, thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,15 +51,6 @@ def chosen_groups(path: Path, most: int) -> list[list[Row]]:
         if key in wanted:
             found.setdefault(key, []).append(row)
     return [found[key] for key in sorted(found)]
-
-
-def evenly(items: Sequence[int], most: int) -> list[int]:
-    """At most so many of the items, evenly from the first to the last."""
-    if len(items) <= most:
-        return list(items)
-    if most == 1:
-        return [items[-1]]
-    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
 def embedded_groups(phases: Sequence[Path], samples: Mapping[str, Sample]) -> list[dict[str, Any]]:
@@ -120,15 +112,17 @@ def group_pictures(
     """
     names = list(dict.fromkeys(group["id"] for group in groups if group["id"] in samples))
     budget = min(MOST_BYTES, PAGE_BYTES // max(1, len(names)))
-    made: dict[str, str] = {}
-    for done, name in enumerate(names, start=1):
+
+    def make(name: str) -> str:
         try:
             source = ImageSource.open(samples[name].question.image)
         except P2RError:
-            continue
-        uri = thumbnail(source, (0, 0, source.width, source.height), OVERVIEW_STEPS, budget)
-        if uri:
-            made[name] = uri
+            return ""
+        return thumbnail(source, (0, 0, source.width, source.height), OVERVIEW_STEPS, budget)
+
+    made: dict[str, str] = {}
+    for name, uri in zip(names, on_all_cores(partial(make, name) for name in names), strict=True):
+        made[name] = uri
         if on_picture:
-            on_picture(done, len(names))
-    return made
+            on_picture(len(made), len(names))
+    return {name: uri for name, uri in made.items() if uri}

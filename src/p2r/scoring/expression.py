@@ -50,6 +50,8 @@ class Expression:
     def _sum(self) -> Fraction:
         value = self._product()
         while operator := self._tokens.accept("+", "-"):
+            if not operator.glued and self._tokens.peek().glued:  # "+3 +4": two numbers with their signs
+                raise NotOneNumber(_SEVERAL)
             if operator.text == "-":
                 self._differs, self.plain = True, False
                 value -= self._product()
@@ -118,6 +120,7 @@ class Expression:
         if token.text in ("(", "{"):
             return self._group("}" if token.text == "{" else ")")
         if token.text == "\\frac":
+            self._computes = True  # no range or date is written with it
             above = self._argument()
             return _quotient(above, self._argument()) * self._irrational()
         if token.text in ROOTS:
@@ -140,6 +143,8 @@ class Expression:
     def _number(self, token: Token) -> Fraction:
         if token.kind != "number":
             raise NotOneNumber("names no number")
+        if self._depth and token.is_pair:
+            raise NotOneNumber(_SEVERAL)
         self.code_like |= token.code_like
         return token.value
 
@@ -155,8 +160,6 @@ class Expression:
 
     def _group(self, close: str) -> Fraction:
         self._depth += 1
-        if self._tokens.peek().is_pair:
-            raise NotOneNumber(_SEVERAL)
         if self._depth > MAX_DEPTH:
             raise NotOneNumber("nested too deeply")
         value = self._sum()

@@ -12,19 +12,17 @@ from fractions import Fraction
 from itertools import accumulate
 
 from p2r.scoring import expression
+from p2r.scoring.number_words import read_number_words
 from p2r.scoring.phrases import content_words, may_name, may_stand_before, may_stand_behind
 from p2r.scoring.tokens import NotOneNumber, Token, Tokens, tokenize
 from p2r.scoring.units import (
     CURRENCIES,
-    DIGITS,
     FRACTIONS,
     LOWER_CASE,
     NUMBER_WORDS,
     ORDINALS,
     PERCENT,
     SCALES,
-    TEENS,
-    TENS,
     UNIT_PHRASES,
     UNITS,
 )
@@ -221,7 +219,7 @@ class _Side:
         currency = tokens.accept(*CURRENCIES)
         sign = sign or tokens.accept("-", "+")  # $-5
         code_like, plain = False, True
-        number = self._in_words_or_scaled()
+        number = read_number_words(tokens)
         if number is None:
             if sign and not currency:  # the sign of the first term
                 tokens.place -= 1
@@ -265,7 +263,11 @@ class _Side:
                 return UNIT_PHRASES[phrase]
         known = token.text in UNITS and (token.text not in LOWER_CASE or token.raw == token.text)
         # "12 in the picture"
-        if known and token.text == "in" and tokens.peek(1).kind not in ("end", "number"):
+        if (
+            known
+            and token.text == "in"
+            and not (tokens.peek(1).kind in ("end", "number") or tokens.peek(1).text == "(")
+        ):
             known = False
         if not known:
             if token.glued and token.kind == "word":
@@ -281,134 +283,16 @@ class _Side:
             return named
         return token.text
 
-    # Number words.
-
-    def _in_words_or_scaled(self) -> Fraction | None:
-        """A number in words, or digits with a scale ("2.5 million", "12k"); None for other digits."""
-        tokens = self._tokens
-        token, after = tokens.peek(), tokens.peek(1)
-        if token.kind == "number" and not (after.text in SCALES or (after.glued and after.text == "k")):
-            return None
-        if token.kind not in ("number", "word") or token.text in ("sqrt", "pi"):
-            return None
-        fraction = self._fraction()
-        if fraction is not None:
-            return fraction
-        total, last = Fraction(0), None
-        while True:
-            group, scale = self._group(), 1
-            while tokens.peek().text in SCALES:
-                scale *= SCALES[tokens.take().text]
-            if last is not None and scale >= last:
-                raise NotOneNumber(_SEVERAL)
-            total, last = total + group * scale, scale
-            if scale == 1 or not self._goes_on():
-                break
-        if tokens.peek().text == "and":
-            place = tokens.place
-            tokens.take()
-            part = self._fraction()
-            if part is None:
-                tokens.place = place
-            else:
-                total += part
-                while tokens.peek().text in SCALES and last == 1:
-                    total *= SCALES[tokens.take().text]
-        return total
-
-    def _goes_on(self) -> bool:
-        """Whether a smaller part follows, as in "two thousand (and) five"."""
-        ahead = 1 if self._tokens.peek().text == "and" else 0
-        following, after = self._tokens.peek(ahead), self._tokens.peek(ahead + 1)
-        scaled = following.kind == "number" and after.text in SCALES and not ahead
-        if not scaled and following.text not in {*DIGITS, *TEENS, *TENS}:
-            return False
-        self._tokens.place += ahead
-        return True
-
-    def _group(self) -> Fraction:
-        """Digits before a scale, or words below a thousand, with decimals: "three point one"."""
-        tokens = self._tokens
-        token = tokens.peek()
-        if token.kind == "number":
-            tokens.take()
-            if tokens.peek().text == "k":
-                tokens.take()
-                return token.value * 1000
-            return token.value
-        if token.text in ("a", "an"):
-            tokens.take()
-            if tokens.peek().text == "hundred":
-                return self._hundreds(1)
-            return Fraction(1)
-        if token.text in SCALES and token.text != "hundred":  # "a thousand" without its article
-            return Fraction(1)
-        value = self._below_hundred()
-        if tokens.peek().text == "hundred" and value is not None and value < 100:
-            return self._hundreds(value)
-        if value is None and token.text != "point":
-            raise NotOneNumber(_NONE)
-        value = value or 0
-        if tokens.accept("point"):
-            digits = ""
-            while tokens.peek().text in DIGITS:
-                digits += str(DIGITS[tokens.take().text])
-            if not digits:
-                raise NotOneNumber(_NONE)
-            return Fraction(f"{value}.{digits}")
-        return Fraction(value)
-
-    def _hundreds(self, value: int) -> Fraction:
-        tokens = self._tokens
-        tokens.take()
-        place = tokens.place
-        if tokens.accept("and") and tokens.peek().text not in {*DIGITS, *TEENS, *TENS}:
-            tokens.place = place
-        return Fraction(100 * value + (self._below_hundred() or 0))
-
-    def _below_hundred(self) -> int | None:
-        word = self._tokens.peek().text
-        if word in TENS:
-            self._tokens.take()
-            one = DIGITS.get(self._tokens.peek().text, 0)
-            if one:
-                self._tokens.take()
-            return TENS[word] + one
-        if word in DIGITS or word in TEENS:
-            self._tokens.take()
-            return DIGITS.get(word, TEENS.get(word))
-        return 100 if word == "hundred" and self._tokens.accept("hundred") else None
-
-    def _fraction(self) -> Fraction | None:
-        """A fraction in words at this place: "half", "a quarter", "two thirds", "half a million"."""
-        tokens = self._tokens
-        token, after = tokens.peek(), tokens.peek(1)
-        if token.text == "half":
-            tokens.take()
-            value = Fraction(1, 2)
-            if tokens.peek().text in ("a", "an"):
-                following = tokens.peek(1).text
-                if following not in SCALES and following not in UNITS:
-                    raise NotOneNumber(_NONE)
-                tokens.take()
-                while tokens.peek().text in SCALES:
-                    value *= SCALES[tokens.take().text]
-            return value
-        counts = {"a": 1, "an": 1, **DIGITS, **TEENS}
-        if token.text not in counts or after.text not in FRACTIONS:
-            return None
-        tokens.place += 2
-        if tokens.peek().kind != "end" and tokens.peek().text not in ("of", *SCALES, *PERCENT, ")", *UNITS):
-            raise NotOneNumber("an ordinal, not a fraction")  # "a third car"
-        return Fraction(counts[token.text], FRACTIONS[after.text])
-
     # What stands behind.
 
     def _behind(self, quantity: Quantity) -> list[str]:
         tokens = self._tokens
         words = self._words()
         if tokens.peek().text == "(" and not tokens.peek().glued:
-            words += self._in_brackets(quantity) + self._words()
+            words += self._in_brackets(quantity)
+            if tokens.peek().glued:
+                raise NotOneNumber(f"{tokens.peek().raw[:20]!r} behind a number")
+            words += self._words()
         following = tokens.peek()
         if following.kind == "number" or following.text in (*NUMBER_WORDS, ",", ":", "/"):
             raise NotOneNumber(_SEVERAL)
@@ -445,7 +329,9 @@ def _without_brackets(tokens: list[Token]) -> list[Token]:
     """What brackets around all of it hold: `(13)`, `[13 cm]`."""
     while len(tokens) > 2 and tokens[0].text + tokens[-1].text in ("()", "[]"):
         depths = list(accumulate((token.text in "([") - (token.text in ")]") for token in tokens))
-        if tokens[1].is_pair or 0 in depths[:-1]:
+        if 0 in depths[:-1]:
             break
+        if any(token.is_pair for token in tokens):
+            raise NotOneNumber(_SEVERAL)
         tokens = tokens[1:-1]
     return tokens

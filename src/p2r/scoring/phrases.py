@@ -73,8 +73,9 @@ _KINDS = {
 }
 _KIND = {word: kind for kind, words in reversed(_KINDS.items()) for word in words.split()}
 _KIND |= dict.fromkeys((*NUMBER_WORDS, *FRACTIONS), "X")
-# "so 12", but not "12 or so"; "I count", "the count"; "I can see", but not "it can be".
+# "so 12", but not "12 or so"; "I count", "the count"; "I can see", "it can be"; "in each group", "each".
 _AFTER = {"so": {"": "K", "K": "K", ",": "K"}, "count": {"Q": "V", "A": "V"}, "can": {"Q": "A"}}
+_AFTER["each"] = {"I": "D", "P": "D"}
 _NOUN = re.compile(r"[a-z\u00df-\u024f]{2,}(?:'s)?")  # one letter may be a code: "12 A"
 # Participles may stand before a noun ("parked cars"), but not for one ("13 eliminated"); adverbs may not.
 _PARTICIPLE = re.compile(r"[a-z]{3,}ed(?<!seed|reed|weed|heed|shed|sled|peed)")

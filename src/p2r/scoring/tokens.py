@@ -95,11 +95,12 @@ def tokenize(text: str) -> list[Token]:
             tokens.append(Token(kind, raw.casefold(), raw, glued))
             continue
         if glued and tokens[-1].kind == "word":
-            unit = tokens[-1].text + raw
-            if unit not in UNITS:
-                raise NotOneNumber(f"{(tokens[-1].raw + raw)[:20]!r} is a code, not a number")
-            tokens[-1] = Token("word", unit, unit, tokens[-1].glued)
-            continue
+            word = tokens[-1]
+            if (unit := word.text + raw) in UNITS:
+                tokens[-1] = Token("word", unit, unit, word.glued)
+                continue
+            if not (word.glued and word.text in UNITS):  # "1h30m"
+                raise NotOneNumber(f"{(word.raw + raw)[:20]!r} is a code, not a number")
         tokens.append(_number(match, raw, glued=glued))
     return tokens
 

@@ -8,31 +8,45 @@ import time
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
+from p2r.images.memory import MemoryBudget
 from p2r.serving.failures import RequestFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Iterator
+
+    from p2r.images.memory import Reservation
 
 MAX_RETRY_AFTER_S = 60
 _CANCELLED_WITHIN_S = 5.0
 
 
 class Slot:
-    """A place among the requests that run."""
+    """A place among the requests that run, and the memory that its evidence takes."""
 
-    def __init__(self, free: Callable[[float], None]) -> None:
-        self._free: Callable[[float], None] | None = free
+    def __init__(self, admission: Admission) -> None:
+        self._admission: Admission | None = admission
+        self._reservation: Reservation | None = None
         self._start_s = time.perf_counter()
+
+    async def hold(self, nbytes: int) -> None:
+        """Wait until there are so many bytes, in the order in which requests came here; only once."""
+        if self._admission is not None:
+            self._reservation = await self._admission.memory(nbytes)
 
     def release(self) -> None:
         """Let the next request run. Safe to call twice."""
-        free, self._free = self._free, None
-        if free is not None:
-            free(time.perf_counter() - self._start_s)
+        admission, self._admission = self._admission, None
+        if admission is None:
+            return
+        if self._reservation is not None:
+            self._reservation.release()
+        admission.free(time.perf_counter() - self._start_s)
 
 
 class Admission:
     """Lets `concurrency` requests run and `queue` more wait, in the order of their arrival.
+
+    The evidence of those that run takes `nbytes` at most, so that fewer run where images are large.
 
     A request that is still being read takes no place in the queue, so that slow clients keep nobody out: the
     server's connections and memory are what bounds those (`connections`, `memory`).
@@ -46,7 +60,7 @@ class Admission:
         ended: set when the time of the accepted requests is over.
     """
 
-    def __init__(self, concurrency: int, queue: int) -> None:
+    def __init__(self, concurrency: int, queue: int, nbytes: int = 512 * 2**20) -> None:
         self.accepted = 0
         self.queued = 0
         self.running = 0
@@ -57,6 +71,8 @@ class Admission:
         self._concurrency = concurrency
         self._queue = queue
         self._slots = asyncio.Semaphore(concurrency)
+        self._memory = MemoryBudget(nbytes)
+        self._order, self._freed = asyncio.Lock(), asyncio.Event()
         self._typical_s = 1.0
 
     @contextmanager
@@ -92,15 +108,25 @@ class Admission:
         finally:
             self.queued -= 1
         self.running += 1
-        slot = Slot(self._free)
+        slot = Slot(self)
         try:
             yield slot
         finally:
             slot.release()
 
-    def _free(self, held_s: float) -> None:
+    async def memory(self, nbytes: int) -> Reservation:
+        """Wait for memory of those that run, first in, first out; more than there is at all waits for all."""
+        async with self._order:
+            while (found := self._memory.try_reserve(min(nbytes, self._memory.most))) is None:
+                self._freed.clear()
+                await self._freed.wait()
+        return found
+
+    def free(self, held_s: float) -> None:
+        """See `Slot.release`."""
         self.running -= 1
         self._slots.release()
+        self._freed.set()
         self._typical_s += 0.1 * (held_s - self._typical_s)
 
     def _check_queue(self) -> None:

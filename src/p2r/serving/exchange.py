@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from p2r.errors import InputError, ModelError
+from p2r.evidence import evidence_pixels
 from p2r.pipeline import P2R
 from p2r.serving.admission import done_before, ending
 from p2r.serving.asked import understand
@@ -25,11 +26,12 @@ from p2r.serving.watching import watched
 from p2r.types import Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from starlette.types import Receive, Scope, Send
 
     from p2r.images.memory import MemoryBudget
+    from p2r.pipeline import Look
     from p2r.serving.admission import Admission, Slot
     from p2r.serving.asked import Asked
     from p2r.serving.config import ServingConfig
@@ -39,11 +41,14 @@ if TYPE_CHECKING:
     from p2r.serving.protocol import AskRequest
     from p2r.serving.replies import Outcome
     from p2r.serving.streaming import Events
-    from p2r.types import Question
+    from p2r.settings import Settings
+    from p2r.types import Box, Evidence, Question
 
 log = logging.getLogger("p2r.serving")
 
 GONE = 499  # what logs and metrics call a client that left
+# Of evidence: three of colours, the rest encoded and as the text of a model call. Noise has more.
+_BYTES_PER_PIXEL = 8
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,20 @@ class Endpoint:
 
 class _Gone(Exception):  # noqa: N818  (nobody is told)
     """The client hung up."""
+
+
+class _BoundedP2R(P2R):
+    """The pipeline of one request, which cuts its evidence when there is memory for it."""
+
+    def __init__(self, shared: P2R, settings: Settings, slot: Slot) -> None:
+        super().__init__(shared.perceiver, reasoner=shared.reasoner, settings=settings)
+        self._slot = slot
+
+    async def gather(self, look: Look, boxes: Sequence[Box]) -> Evidence:
+        """See `P2R`."""
+        pixels = evidence_pixels(look.source.size, boxes, self.settings)
+        await self._slot.hold(_BYTES_PER_PIXEL * pixels)
+        return await super().gather(look, boxes)
 
 
 class Exchange(Response):
@@ -144,7 +163,7 @@ class Exchange(Response):
         name = f"{self._endpoint.prefix}{request.scope['state']['request_id']}"
         question = await asked.question(service.fetcher, service.config, held, name)
         async with service.admission.turn() as slot:
-            p2r = P2R(service.p2r.perceiver, reasoner=service.p2r.reasoner, settings=asked.settings)
+            p2r = _BoundedP2R(service.p2r, asked.settings, slot)
             try:
                 if asked.stream:
                     await self._stream(p2r, asked, question, held, slot, send)

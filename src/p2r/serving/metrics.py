@@ -38,7 +38,7 @@ class Metrics:
         self._calls = Counter("p2r_model_calls", "Model calls that succeeded.", registry=self._registry)
         running = Gauge("p2r_running", "Requests being answered.", registry=self._registry)
         running.set_function(lambda: admission.running)
-        queued = Gauge("p2r_queued", "Requests being read or waiting.", registry=self._registry)
+        queued = Gauge("p2r_queued", "Requests that wait for a slot.", registry=self._registry)
         queued.set_function(lambda: admission.queued)
 
     def replied(self, status: int) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import signal
 import socket
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from errno import EADDRINUSE
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("p2r.serving")
 
 _FORCED_AFTER_S = 15
+_M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 
 class DrainingServer(uvicorn.Server):
@@ -51,6 +53,9 @@ class DrainingServer(uvicorn.Server):
                 log_level="warning",
                 h11_max_incomplete_event_size=16 * 1024,
                 timeout_keep_alive=IDLE_S,
+                # At most so many are accepted in one go, before anything is read: few enough that none of
+                # them is closed to make room for the others.
+                backlog=128,
                 timeout_graceful_shutdown=int(config.drain_s) + _FORCED_AFTER_S,
                 **options,
             )
@@ -162,11 +167,22 @@ async def serve(p2r: P2R, config: ServingConfig, sockets: list[socket.socket] | 
     Raises:
         InputError: the address cannot be listened on.
     """
+    _give_memory_back()
     try:
         server = DrainingServer(create_app(p2r, config), config)
         await server.serve(sockets or bind(config))
     finally:
         await p2r.aclose()
+
+
+def _give_memory_back() -> None:
+    """Let images go back to the system when they are freed.
+
+    The allocator of glibc learns from the first large block that is freed to keep others of that size, for
+    each thread apart: after a burst of large images, gigabytes stay.
+    """
+    with suppress(OSError, AttributeError):  # another system, another allocator
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**20)
 
 
 def _address(bound: socket.socket) -> str:

@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from p2r.journal import write_file, write_json
+from p2r.models.source import trusts_code
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +22,18 @@ def finish_folder(folder: Path, processor: Any, settings: Settings) -> None:
     processor.image_processor.do_resize = True  # as it was loaded from, for users who hand in other sizes
     processor.save_pretrained(folder)
     settings.save(folder)
+    if not trusts_code():
+        _forget_code(folder)
     for name in _LEFTOVERS:
         (folder / name).unlink(missing_ok=True)
+
+
+def _forget_code(folder: Path) -> None:
+    """The code that the first checkpoint named was not run, and is not here."""
+    for path in folder.glob("*config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.pop("auto_map", None):
+            write_json(path, config)
 
 
 def write_final(trained: Path, out: Path, dtype: str, card: str) -> None:

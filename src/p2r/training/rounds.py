@@ -144,6 +144,8 @@ def make_folder(out: Path) -> None:
         InputError: it cannot be made.
     """
     claim(out, RUN, (RECIPE, DATA, "phases", "scenes", MODEL))
+    if (out / RUN).exists() and not {"identity", "sessions"} <= read_json(out / RUN).keys():
+        raise InputError(f"{out / RUN} was not written by p2r train; give --out another folder")
     try:
         (out / "phases").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -177,8 +179,6 @@ def _begin(recipe: Recipe, out: Path, start: str, fingerprint: str, command: str
     }
     path = out / RUN
     run = read_json(path)
-    if not {"identity", "sessions"} <= run.keys():
-        raise InputError(f"{path} was not written by p2r train; give --out another folder")
     if run["identity"] and (differences := _differences(run["identity"], identity)):
         raise InputError(
             f"{out} was begun with another recipe: {'; '.join(differences)}; give --out another folder"

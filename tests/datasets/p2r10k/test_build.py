@@ -188,7 +188,7 @@ def test_files_of_others_are_left_alone(sources, tmp_path, name):
     out = tmp_path / "out"
     out.mkdir()
     (out / name).write_text("mine\n")
-    with pytest.raises(InputError, match=f"holds {name} but no build.json; give another folder"):
+    with pytest.raises(InputError, match=f"holds {name}, and no build.json that says it is ours"):
         build(mixed(sources, out))
     assert (out / name).read_text() == "mine\n"
 
