@@ -68,7 +68,7 @@ class HeicImage:
 
     def decode(self, limits: Limits) -> RasterReader:
         """Its pixels."""
-        pixels = np.asarray(self._image)
+        pixels = np.array(self._image)  # a copy: in older versions its memory does not outlive the image
         if self._image.size != self.size:
             raise ValueError(f"the header says {self.size} pixels, and there are {self._image.size}")
         pixels = pixels.reshape(self.size[1], self.size[0], -1)
