@@ -134,7 +134,7 @@ export class Viewer extends EventTarget {
     const density = first ? Math.min(1, Math.sqrt(PREVIEW / area(whole)))
       : Math.min(1, view.scale * devicePixelRatio, Math.sqrt(MOST / Math.max(1, area(seen))));
     if (seen[2] <= seen[0] || seen[3] <= seen[1]) return;
-    if (this.#layers.some((layer) => holds(layer.rect, seen) && layer.density >= density * 0.93)) return;
+    if (this.#layers.some((layer) => holds(layer.rect, seen) && layer.density >= density * 0.99)) return;
     const more = Math.max(0, Math.sqrt(AHEAD / density ** 2 / area(seen)) - 1) / 2; // a margin, to pan into
     const [dx, dy] = [Math.min(0.3, more) * (seen[2] - seen[0]), Math.min(0.3, more) * (seen[3] - seen[1])];
     const wide = meet([seen[0] - dx, seen[1] - dy, seen[2] + dx, seen[3] + dy], whole);
