@@ -62,7 +62,7 @@ export class Viewer extends EventTarget {
     const scale = this.#bounded((this.#goal ?? this.view).scale * factor), [x, y] = this.toImage(at);
     this.#go({ scale, x: x - at[0] / scale, y: y - at[1] / scale }, smooth);
   }
-  own() { this.zoom(1 / this.view.scale / devicePixelRatio); }
+  own() { this.zoom(1 / (this.#goal ?? this.view).scale / devicePixelRatio); }
   #go(to, smooth) {
     const from = { ...this.view }, begin = performance.now(), flight = ++this.#flight, ratio = to.scale / from.scale;
     this.#goal = smooth && !calm.matches ? to : null;
