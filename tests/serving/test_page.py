@@ -6,40 +6,37 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import PIL.Image
 import pytest
-from live_server import BOXES, KEY, LiveServer, both_roles, perceiving
+from live_server import BOXES, KEY, LiveServer, both_roles, perceiving, wait_until
 
 from fake_model import StreamingFakeModel, failure
 from p2r.nano import bundled
+from pages import chromium
 from pictures import encoded, smooth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="the browser tests need chromium (apt install chromium)"),
-    # Gradio uses pandas in ways that pandas is about to drop.
-    pytest.mark.filterwarnings(r"ignore:::gradio\.queueing"),
-]
-# Where the pictures of the page go, to be looked at.
-SHOTS = os.environ.get("P2R_SCREENSHOTS")
+SHOTS = os.environ.get("P2R_SCREENSHOTS")  # where screenshots go, to be looked at
 THOUGHT = "<think>The tag says <b>2</b> & not 6.</think><answer>B</answer>"
 WAIT_MS = 60_000
+AXE = "axe-core@4.14.1"
+PINK = "Which digit is on the pink tag?"
+expect = sync_api.expect
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[sync_api.Browser]:
-    with sync_api.sync_playwright() as playwright:
-        # Chromium's own sandbox needs rights that containers do not give.
-        sync_api.expect.set_options(timeout=WAIT_MS)
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as running:
+        expect.set_options(timeout=WAIT_MS)
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -48,253 +45,642 @@ def server() -> Iterator[LiveServer]:
         yield running
 
 
-@contextmanager
-def opened(browser: sync_api.Browser, server: LiveServer, **context: object) -> Iterator[sync_api.Page]:
-    """The page, open. At the end the console must be empty, and nothing may have come from elsewhere."""
-    with browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}) as session:
-        page = session.new_page()
+class Visitor:
+    """One who uses the page."""
+
+    def __init__(self, page: sync_api.Page, server: LiveServer) -> None:
+        self.page, self.server = page, server
+        self.errors: list[str] = []
+        self.regions: list[str] = []
         page.set_default_timeout(WAIT_MS)
-        errors: list[str] = []
-        asked: list[str] = []
-        page.on("console", lambda said: errors.append(said.text) if said.type in ("error", "warning") else 0)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(server.url)
-        page.get_by_role("button", name="Ask", exact=True).wait_for()
-        yield page
-        assert [url for url in asked if not url.startswith((server.url, "data:", "blob:"))] == []
+        page.on("console", lambda said: self.errors.append(said.text) if said.type != "log" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", self._requested)
+        self.visit()
+
+    def _requested(self, request: sync_api.Request) -> None:
+        if not request.url.startswith((self.server.url, "blob:")):
+            self.errors.append(f"asked elsewhere: {request.url}")
+        if "/region" in request.url:
+            self.regions.append(request.url)
+
+    def visit(self, hash_: str = "") -> None:
+        self.page.goto("about:blank")
+        self.page.goto(f"{self.server.url}/{hash_}")
+        self.page.locator("body.ready").wait_for()
+
+    def click(self, name: str, **more: Any) -> None:
+        self.page.get_by_role("button", name=name, exact=True).click(**more)
+
+    def example(self, question: str = PINK) -> None:
+        self.click(question)
+        expect(self.page.get_by_role("textbox", name="Question")).to_have_value(question)
+
+    def give(self, *data: bytes, name: str = "street.jpg") -> None:
+        names = [name if len(data) == 1 else f"{index}-{name}" for index in range(len(data))]
+        files = [
+            {"name": each, "mimeType": "image/jpeg", "buffer": content}
+            for each, content in zip(names, data, strict=True)
+        ]
+        self.page.locator("#file").set_input_files(files)
+        if data:
+            self.page.locator(f"#images button[aria-label='{names[-1]}']").wait_for()
+
+    def write(self, text: str, options: str = "") -> None:
+        self.page.get_by_role("textbox", name="Question").fill(text)
+        if options:
+            self.click("Options")
+            self.page.get_by_label("Options, one on each line").fill(options)
+
+    def ask(self, text: str = "", options: str = "") -> None:
+        if text:
+            self.write(text, options)
+        self.click("Ask")
+
+    def answered(self, column: int = 0) -> sync_api.Locator:
+        """The answer, once it is there with what it took."""
+        article = self.page.locator("#columns article").nth(column)
+        expect(article.locator(".small")).to_contain_text("tokens in")
+        return article.locator(".answer")
+
+    def box(self, index: int) -> dict[str, float]:
+        return self.page.locator(".box").nth(index).bounding_box()
+
+    def settled(self) -> None:
+        """Wait until the view does not move any more."""
+        at: list[Any] = [None]
+
+        def same() -> bool:
+            before, at[0] = (
+                at[0],
+                self.page.locator("#zoom").inner_text()
+                + str(
+                    self.page.locator(".box").first.bounding_box()
+                    if self.page.locator(".box").count()
+                    else ""
+                ),
+            )
+            self.page.wait_for_timeout(60)
+            return before == at[0]
+
+        wait_until(same)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.page.mouse.move(*start)
+        self.page.mouse.down()
+        self.page.mouse.move(*end, steps=6)
+        self.page.mouse.up()
+
+    def shot(self, name: str) -> None:
+        if SHOTS:
+            self.page.wait_for_timeout(1_500)
+            self.page.screenshot(path=f"{SHOTS}/{name}.png")
+
+
+@contextmanager
+def visiting(browser: sync_api.Browser, server: LiveServer, **context: Any) -> Iterator[Visitor]:
+    """The page, open. At the end the console must be empty, and nothing may have come from elsewhere."""
+    with browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **context}) as session:
+        visitor = Visitor(session.new_page(), server)
+        yield visitor
         # What the server refuses, the browser itself puts into the console.
-        assert [error for error in errors if "the server responded with a status of 4" not in error] == []
+        refused = "the server responded with a status of 4"
+        assert [error for error in visitor.errors if refused not in error] == []
 
 
-def shot(page: sync_api.Page, name: str) -> None:
-    if SHOTS:
-        page.screenshot(path=f"{SHOTS}/{name}.png", full_page=True)
-
-
-def give(page: sync_api.Page, data: bytes, name: str = "street.jpg") -> None:
-    page.get_by_label("Drop a picture here").set_input_files(
-        {"name": name, "mimeType": "image/jpeg", "buffer": data}
+def in_view(page: sync_api.Page, locator: sync_api.Locator) -> bool:
+    """Whether all of an element is on the screen, and nothing lies over its middle."""
+    box, size = locator.bounding_box(), page.viewport_size
+    inside = box["x"] >= 0 and box["y"] >= 0
+    inside &= box["x"] + box["width"] <= size["width"] and box["y"] + box["height"] <= size["height"]
+    return inside and locator.evaluate(
+        """it => {
+            const {x, y, width, height} = it.getBoundingClientRect();
+            return it.contains(document.elementFromPoint(x + Math.min(20, width / 2), y + height / 2));
+        }"""
     )
 
 
-def ask(page: sync_api.Page, text: str, options: str = "") -> None:
-    page.get_by_label("Question").fill(text)
-    page.get_by_label("Options, one on each line").fill(options)
-    page.get_by_role("button", name="Ask", exact=True).click()
+# The way of a question.
 
 
-def done(page: sync_api.Page) -> None:
-    page.get_by_role("link", name="figure (PNG)").wait_for()
-
-
-def loaded(page: sync_api.Page, selector: str) -> list[int]:
-    """The widths in pixels of the pictures that the browser could decode."""
-    return page.eval_on_selector_all(
-        selector, "all => all.map(image => image.complete && image.naturalWidth)"
-    )
-
-
-def test_an_example_shows_boxes_crops_thinking_answer_and_can_be_kept(
-    browser: sync_api.Browser, server: LiveServer
-) -> None:
-    with opened(browser, server) as page:
-        page.get_by_role("button", name="Which digit is on the pink tag?").click()
-        sync_api.expect(page.get_by_label("Question")).to_have_value("Which digit is on the pink tag?")
-        sync_api.expect(page.get_by_label("Options, one on each line")).to_have_value("6\n2\n4\n5")
-        page.wait_for_function("document.querySelector('.p2r-drop img').naturalWidth > 0")
-        page.get_by_role("button", name="Ask", exact=True).click()
-        done(page)
-        shot(page, "example")
-        assert page.get_by_alt_text("The picture with 2 outlined regions: 1 bus, 2 sign").count() == 1
-        assert loaded(page, ".p2r-overview img")[0] > 500
-        assert len([width for width in loaded(page, ".p2r-crops img") if width]) == 2
-        looked, alone = page.get_by_label("Look, then think"), page.get_by_label("In one pass")
-        for column in (looked, alone):
-            assert column.locator(".p2r-answer").inner_text() == "B. 2"
-            assert "The tag says <b>2</b> & not 6." in column.inner_text()
-            assert re.search(r"\d\.\d\d s \(.*\) · \d+ \+ \d+ tokens in \d call", column.inner_text())
-        assert "2 calls" in looked.inner_text()
-        assert "1 call" in alone.inner_text()
+def test_an_example_from_question_to_figure(browser: sync_api.Browser, server: LiveServer) -> None:
+    with visiting(browser, server) as visitor:
+        page = visitor.page
+        visitor.shot("welcome")
+        visitor.example()
+        visitor.ask()
+        answer = visitor.answered()
+        expect(answer).to_have_text("B. 2")
+        # Everything is on one screen, and the result says its question, image and model.
+        assert in_view(page, answer)
+        assert in_view(page, page.locator("#asked"))
+        expect(page.locator("#asked")).to_have_text(PINK)
+        expect(page.locator("#about")).to_have_text("1-read.jpg, 3326 × 2494 pixels")
+        expect(page.locator("#options .picked")).to_have_text("2")
+        expect(page.locator(".thinking")).to_have_text("The tag says <b>2</b> & not 6.")
+        cost = page.locator("#columns .small").inner_text()
+        assert re.search(r"\d\.\d\d s \(image .*reason \d.*\) · \d+ \+ \d+ tokens in 2 calls · fake", cost)
+        assert page.locator(".tag").all_inner_texts() == ["1 bus", "2 sign"]
+        # A box and its crop have one colour, and mark each other.
+        for index in range(2):
+            crop, box = page.locator("#crops button").nth(index), page.locator(".box").nth(index)
+            assert f"c{index}" in crop.get_attribute("class").split()
+            assert f"c{index}" in box.get_attribute("class").split()
+            crop.hover()
+            expect(box).to_have_class(re.compile("hot"))
+        visitor.settled()
+        page.locator(".tag").first.hover()
+        expect(page.locator("#crops li").first).to_have_class(re.compile("hot"))
         with page.expect_download() as download:
-            page.get_by_role("link", name="figure (PNG)").click()
+            page.get_by_role("link", name="Figure").click()
         with PIL.Image.open(download.value.path()) as figure:
             assert figure.size[0] == 1600
         with page.expect_download() as download:
-            page.get_by_role("link", name="everything (JSON)").click()
+            page.get_by_role("link", name="JSON").click()
         kept = json.loads(Path(download.value.path()).read_text())
-        assert kept["question"] == "Which digit is on the pink tag?"
-        assert kept["p2r"]["answer"] == kept["think"]["answer"] == "B"
-        assert [box["label"] for box in kept["p2r"]["boxes"]] == ["bus", "sign"]
-    outlined = page_colours(server)
-    assert outlined == {"bus": "red", "sign": "green"}
-
-
-def page_colours(server: LiveServer) -> dict[str, str]:
-    """In which colours the reasoner was told that the boxes are."""
-    told = next(call.text for call in reversed(server.model.calls) if "in this order" in call.text)
-    names = told.partition("in this order: ")[2].partition(".")[0].split(", ")
-    return dict(zip(("bus", "sign"), names, strict=True))
+        assert (kept["question"], kept["prediction"]["answer"]) == (PINK, "B")
+        visitor.shot("answered")
 
 
 def test_boxes_are_seen_before_the_answer(browser: sync_api.Browser) -> None:
-    slow = StreamingFakeModel(lambda messages: BOXES if perceiving(messages) else THOUGHT, delay_s=3.0)
-    with LiveServer(slow, ui=True) as server, opened(browser, server) as page:
-        give(page, encoded(smooth(800, 600), "JPEG"))
-        page.get_by_text("street.jpg, 800 × 600 pixels").wait_for()
-        ask(page, "What is it?")
-        page.get_by_alt_text(re.compile("2 outlined regions")).wait_for()
-        assert "B" not in page.get_by_label("Look, then think").inner_text().split()
-        assert page.get_by_text("Thinking about what it saw").count() == 1
-        shot(page, "looking")
-        done(page)
-        assert page.get_by_label("Look, then think").locator(".p2r-answer").inner_text() == "B"
+    slow = StreamingFakeModel(lambda messages: BOXES if perceiving(messages) else THOUGHT, delay_s=2.0)
+    with LiveServer(slow, ui=True) as server, visiting(browser, server) as visitor:
+        page = visitor.page
+        visitor.give(encoded(smooth(800, 600), "JPEG"))
+        visitor.ask("What is it?")
+        stage = page.locator("#stage")
+        expect(stage).to_have_text("Looking at the whole image")
+        expect(page.locator("#seconds")).to_have_text(re.compile(r"\d\.\d s"))
+        expect(stage).to_have_text("Reasoning about 2 regions")
+        assert page.locator(".box").count() == page.locator("#crops li").count() == 2
+        expect(page.locator(".answer")).to_have_text("…")
+        visitor.shot("looking")
+        expect(visitor.answered()).to_have_text("B")
+        expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
+        expect(page.locator("#said")).to_have_text("Answer: B")
 
 
-def test_an_upload_with_options_in_the_text_by_keyboard_alone(
+def test_ask_is_stop_while_something_runs(browser: sync_api.Browser) -> None:
+    waiting = StreamingFakeModel(lambda _: BOXES, delay_s=600)
+    with LiveServer(waiting, ui=True) as server, visiting(browser, server) as visitor:
+        page = visitor.page
+        visitor.example()
+        visitor.ask()
+        wait_until(lambda: waiting.in_flight == 1)
+        visitor.write("Another one?")
+        page.keyboard.press("Enter")
+        expect(page.locator("#stage")).to_contain_text("one at a time")
+        expect(page.locator("#asked")).to_have_text(PINK)
+        assert page.get_by_role("button", name="Ask", exact=True).count() == 0
+        visitor.click("Stop")
+        wait_until(lambda: waiting.cancelled == 1)
+        expect(page.locator(".answer")).to_have_text("Stopped before it was answered.")
+        assert len(waiting.calls) == 1
+        expect(page.get_by_role("textbox", name="Question")).to_have_value("Another one?")
+
+
+def test_a_slow_upload_belongs_to_its_own_question(browser: sync_api.Browser, server: LiveServer) -> None:
+    with visiting(browser, server) as visitor:
+        page = visitor.page
+        line = page.context.new_cdp_session(page)
+        slow = {"offline": False, "latency": 50, "downloadThroughput": 4e5, "uploadThroughput": 6e4}
+        line.send("Network.enable")
+        line.send("Network.emulateNetworkConditions", slow)
+        data = encoded(PIL.Image.effect_noise((400, 300), 90).convert("RGB"), "PNG")
+        page.locator("#file").set_input_files({"name": "slow.png", "mimeType": "image/png", "buffer": data})
+        # It is seen at once, and can be asked about at once.
+        expect(page.locator("#welcome")).to_be_hidden()
+        expect(page.locator("#stage")).to_have_text("Sending slow.png")
+        visitor.ask("What is it?")
+        expect(page.locator("#stage")).to_have_text("Sending the image")
+        line.send(
+            "Network.emulateNetworkConditions", slow | {"uploadThroughput": -1, "downloadThroughput": -1}
+        )
+        expect(page.locator("#about")).to_contain_text("slow.png, 400 × 300")
+        expect(visitor.answered()).to_have_text("B")
+        result = page.url.partition("result=")[2]
+        record = server.http.get(f"/page/results/{result}.json").json()
+        assert (record["image"]["name"], record["image"]["width"]) == ("slow.png", 400)
+
+
+def test_a_result_stays_with_its_image(browser: sync_api.Browser) -> None:
+    slow = StreamingFakeModel(lambda messages: BOXES if perceiving(messages) else THOUGHT, delay_s=1.5)
+    with LiveServer(slow, ui=True) as server, visiting(browser, server) as visitor:
+        page = visitor.page
+        visitor.give(encoded(smooth(300, 200), "PNG"), encoded(smooth(500, 400), "PNG"), name="x.png")
+        assert page.locator("#images button").count() == 2
+        visitor.ask("Which?")
+        wait_until(lambda: slow.in_flight == 1)
+        visitor.click("0-x.png")
+        expect(page.locator("#panel")).to_be_hidden()
+        expect(page.locator("#stage")).to_have_text("“Which?” was answered: B")
+        assert page.locator(".box").count() == 0
+        visitor.click("History")
+        page.locator("#entries button").click()
+        expect(page.locator("#about")).to_have_text("1-x.png, 500 × 400 pixels")
+        assert page.locator(".box").count() == 2
+
+
+def test_comparing_steering_and_looking_again(browser: sync_api.Browser) -> None:
+    model = both_roles(THOUGHT, kind=StreamingFakeModel)
+    with LiveServer(model, ui=True) as server, visiting(browser, server) as visitor:
+        page = visitor.page
+        visitor.example()
+        visitor.ask()
+        visitor.answered()
+        visitor.settled()
+        visitor.click("Compare with one pass")
+        expect(visitor.answered(1)).to_have_text("B. 2")
+        titles = page.locator("article h3").all_inner_texts()
+        assert titles == ["Look, then reason", "One pass over the plain image"]
+        visitor.shot("compared")
+        first, second = (page.locator("article").nth(index).bounding_box() for index in (0, 1))
+        assert first["y"] == second["y"]
+        assert page.url.count(",") == 1
+        # Move the first box, delete the second, draw a third.
+        before = len(model.calls)
+        visitor.click("Fit")
+        visitor.settled()
+        box = visitor.box(0)
+        middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.click(*middle)
+        expect(page.locator(".box").first).to_have_class(re.compile("selected"))
+        visitor.drag(middle, (middle[0] + 60, middle[1] + 40))
+        assert visitor.box(0)["x"] == pytest.approx(box["x"] + 60, abs=1.5)
+        assert visitor.box(0)["width"] == pytest.approx(box["width"], abs=1.5)
+        page.get_by_role("button", name="Box 2 sign").click()
+        page.keyboard.press("Delete")
+        visitor.click("Box")
+        visitor.drag((300, 300), (380, 360))
+        expect(page.locator("#steer")).to_contain_text("2 boxes, changed by you")
+        visitor.shot("steered")
+        visitor.click("Reason from these")
+        expect(page.locator("article h3")).to_have_text("Reasoned from your boxes")
+        expect(visitor.answered()).to_have_text("B. 2")
+        assert len(model.calls) == before + 1
+        told = json.loads(server.http.get(f"/page/results/{page.url.partition('result=')[2]}.json").text)[
+            "prediction"
+        ]
+        assert told["outcome"] is None
+        assert [each["label"] for each in told["boxes"]] == ["bus", ""]
+        assert told["boxes"][0]["box"][0] > 100
+        visitor.click("Look again")
+        expect(page.locator("article h3")).to_have_text("Look, then reason")
+        visitor.answered()
+        assert page.locator(".tag").all_inner_texts() == ["1 bus", "2 sign"]
+
+
+def test_a_link_opens_the_same_view_and_history_survives(
     browser: sync_api.Browser, server: LiveServer
 ) -> None:
-    with opened(browser, server) as page:
-        give(page, encoded(smooth(640, 480), "PNG"), "street.png")
-        page.get_by_text("street.png, 640 × 480 pixels").wait_for()
-        page.get_by_label("Drop a picture here").focus()
-        for _ in range(4):
-            page.keyboard.press("Tab")
-            if page.get_by_label("Question").evaluate("box => box === document.activeElement"):
-                break
-        page.keyboard.type("Which colour? (A) red (B) blue")
-        page.keyboard.press("Enter")
-        done(page)
-        assert page.get_by_label("Look, then think").locator(".p2r-answer").inner_text() == "B. blue"
+    with visiting(browser, server) as visitor:
+        visitor.give(encoded(smooth(640, 480), "PNG"), name="mine.png")
+        visitor.ask("Which?", "red\nblue")
+        expect(visitor.answered()).to_have_text("B. blue")
+        link = "#" + visitor.page.url.partition("#")[2]
+        visitor.visit(link)
+        expect(visitor.page.locator(".answer")).to_have_text("B. blue")
+        visitor.visit()
+        visitor.click("History")
+        expect(visitor.page.locator("#entries button")).to_contain_text("Which?B. bluemine.png")
+        with visiting(browser, server) as other:
+            other.visit(link)
+            expect(other.page.locator(".answer")).to_have_text("B. blue")
+            expect(other.page.locator("#asked")).to_have_text("Which?")
+            assert other.page.locator(".box").count() == 2
+            other.visit("#result=unknown")
+            expect(other.page.get_by_role("alert")).to_have_text("The server does not hold this any more.")
 
 
-def test_a_pasted_and_a_dropped_picture(browser: sync_api.Browser, server: LiveServer) -> None:
-    hand_over = """([kind, bytes, target]) => {
+# The image.
+
+
+def test_zoom_and_pan_by_wheel_drag_keys_and_buttons(browser: sync_api.Browser, server: LiveServer) -> None:
+    with visiting(browser, server) as visitor:
+        page, zoom = visitor.page, visitor.page.locator("#zoom")
+
+        def percent() -> int:
+            visitor.settled()
+            return int(zoom.inner_text().split()[0])
+
+        visitor.example()
+        visitor.ask()
+        visitor.answered()
+        page.locator("#viewer").focus()
+        page.keyboard.press("0")
+        whole = percent()
+        assert whole < 40
+        line = page.locator(".box").nth(1).evaluate("it => getComputedStyle(it).boxShadow")
+        box = visitor.box(0)
+        page.mouse.move(box["x"], box["y"])
+        page.mouse.wheel(0, -600)
+        near = percent()
+        assert near == pytest.approx(whole * 2.718 ** (300 * 0.002), rel=0.6)
+        assert near > whole
+        # The point under the mouse stays, the outline keeps its width.
+        assert visitor.box(0)["x"] == pytest.approx(box["x"], abs=2)
+        assert page.locator(".box").nth(1).evaluate("it => getComputedStyle(it).boxShadow") == line
+        at = visitor.box(0)
+        visitor.drag((500, 500), (420, 460))
+        assert visitor.box(0)["x"] == pytest.approx(at["x"] - 80, abs=2)
+        page.locator("#viewer").focus()
+        page.keyboard.press("ArrowRight")
+        visitor.settled()
+        assert visitor.box(0)["x"] == pytest.approx(at["x"] - 160, abs=2)
+        for name, key in (("Zoom in", "+"), ("Zoom out", "-")):
+            start = percent()
+            visitor.click(name)
+            changed = percent()
+            assert (changed > start) == (name == "Zoom in")
+            page.locator("#viewer").focus()
+            page.keyboard.press(key)
+            assert abs(percent() - start) > abs(changed - start)
+        visitor.click("1:1")
+        assert percent() == 100
+        # A crop at full size: one pixel of it for each pixel of the screen, or larger.
+        visitor.click("Fit")
+        page.locator("#crops button").first.click()
+        assert percent() >= 100
+        visitor.shot("zoomed")
+
+
+def test_what_is_in_view_comes_at_the_resolution_of_the_screen(
+    browser: sync_api.Browser, server: LiveServer
+) -> None:
+    with visiting(browser, server) as visitor:
+        visitor.example()
+        visitor.click("Fit")
+        visitor.settled()
+        with visitor.page.expect_request(lambda request: sharp(request.url)) as asked:
+            visitor.click("1:1")
+        # It covers the window, and is not all of the image.
+        rect = rectangle(asked.value.url)
+        assert 1300 < rect[2] - rect[0] < 3326
+
+
+def rectangle(url: str) -> list[int]:
+    return [int(each) for each in re.search(r"rect=([\d,]+)", url)[1].split(",")]
+
+
+def sharp(url: str) -> bool:
+    if "/region" not in url:
+        return False
+    size = [int(each) for each in re.search(r"size=([\d,]+)", url)[1].split(",")]
+    x0, y0, x1, y1 = rectangle(url)
+    return size == [x1 - x0, y1 - y0] and size[0] > 1000
+
+
+def test_labels_never_cover_what_they_name(browser: sync_api.Browser) -> None:
+    small = [
+        [300, 300, 304, 304],
+        [305, 300, 309, 304],
+        [0, 0, 20, 20],
+        [980, 980, 1000, 1000],
+        [0, 0, 1000, 1000],
+    ]
+    boxes = json.dumps([{"bbox_2d": box, "label": f"a long name {index}"} for index, box in enumerate(small)])
+    with (
+        LiveServer(both_roles(THOUGHT, boxes, StreamingFakeModel), ui=True) as server,
+        visiting(browser, server) as visitor,
+    ):
+        page = visitor.page
+        visitor.give(encoded(smooth(600, 1500), "PNG"), name="portrait.png")
+        visitor.ask("Which?")
+        visitor.answered()
+        for _ in range(3):
+            visitor.settled()
+            tags = page.locator(".tag:not(.off)").all()
+            for tag in tags:
+                box = tag.evaluate("it => it.parentElement.getBoundingClientRect().toJSON()")
+                it = tag.bounding_box()
+                apart = it["x"] >= box["right"] or it["x"] + it["width"] <= box["left"]
+                assert apart or it["y"] >= box["bottom"] or it["y"] + it["height"] <= box["top"]
+            assert len(tags) >= 2
+            visitor.click("Zoom in")
+        # Crops keep their shape.
+        for crop in page.locator("#crops img").all():
+            expect(crop).not_to_have_js_property("naturalWidth", 0)
+            shape = crop.evaluate("it => it.width / it.height / (it.naturalWidth / it.naturalHeight)")
+            assert shape == pytest.approx(1, abs=0.06)
+
+
+@pytest.mark.parametrize("size", [(320, 568), (390, 844), (3840, 2160)])
+def test_screens_of_all_sizes_by_touch(
+    browser: sync_api.Browser, server: LiveServer, size: tuple[int, int]
+) -> None:
+    context = {"viewport": dict(zip(("width", "height"), size, strict=True)), "has_touch": True}
+    with visiting(browser, server, **context, color_scheme="dark") as visitor:
+        page = visitor.page
+        page.get_by_role("button", name=PINK).tap()
+        page.get_by_role("button", name="Ask", exact=True).tap()
+        answer = visitor.answered()
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        for what in (answer, page.locator("#question"), page.locator("#go"), page.locator("#asked")):
+            assert in_view(page, what)
+        visitor.settled()
+        before = int(page.locator("#zoom").inner_text().split()[0])
+        touch = page.context.new_cdp_session(page)
+        middle = size[0] / 2, 115
+        for kind, apart in (("touchStart", 20), ("touchMove", 40), ("touchMove", 60), ("touchEnd", 0)):
+            points = [
+                {"x": middle[0] + sign * apart, "y": middle[1], "id": number}
+                for number, sign in ((0, -1), (1, 1))
+            ]
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points if apart else []})
+        visitor.settled()
+        assert int(page.locator("#zoom").inner_text().split()[0]) == pytest.approx(before * 3, rel=0.15)
+        visitor.shot(f"screen-{size[0]}")
+
+
+# Ways to give an image.
+
+
+def test_a_pasted_and_a_dropped_image(browser: sync_api.Browser, server: LiveServer) -> None:
+    hand_over = """([kind, bytes, name]) => {
         const files = new DataTransfer();
-        files.items.add(new File([new Uint8Array(bytes)], "given.png", {type: "image/png"}));
+        files.items.add(new File([new Uint8Array(bytes)], name, {type: "image/png"}));
         const event = kind === "paste" ? new ClipboardEvent("paste", {clipboardData: files, bubbles: true})
                                        : new DragEvent("drop", {dataTransfer: files, bubbles: true});
-        document.querySelector(target).dispatchEvent(event);
+        document.body.dispatchEvent(event);
     }"""
-    with opened(browser, server) as page:
-        for kind, target, width in (("paste", "body", 100), ("drop", ".p2r-drop", 120)):
-            page.evaluate(hand_over, [kind, list(encoded(smooth(width, 90), "PNG")), target])
-            page.get_by_text(f"given.png, {width} × 90 pixels").wait_for()
+    with visiting(browser, server) as visitor:
+        for kind, width in (("paste", 100), ("drop", 120)):
+            visitor.page.evaluate(hand_over, [kind, list(encoded(smooth(width, 90), "PNG")), f"{kind}.png"])
+            visitor.page.locator(f"#images button[aria-label='{kind}.png'][aria-pressed=true]").wait_for()
+
+
+def test_a_tiff_that_the_browser_cannot_read(browser: sync_api.Browser, server: LiveServer) -> None:
+    with visiting(browser, server) as visitor:
+        visitor.give(encoded(smooth(2000, 1000), "TIFF"), name="scan.tif")
+        expect(visitor.page.locator("#welcome")).to_be_hidden()
+        visitor.settled()
+        assert any("rect=0,0,2000,1000&size=2000,1000" in url for url in visitor.regions)
 
 
 def test_what_is_refused_says_why(browser: sync_api.Browser, server: LiveServer) -> None:
-    with opened(browser, server) as page:
-        ask(page, "What is it?")
-        page.get_by_role("alert").get_by_text("there is no picture").wait_for()
-        give(page, b"This is a text.", "notes.txt")
-        page.get_by_text(re.compile("Refused: .*not a picture|Refused: ")).wait_for()
-        shot(page, "refused")
-        assert page.locator(".p2r-drop img").is_hidden()
-        give(page, encoded(smooth(90, 90), "JPEG"))
-        page.get_by_text("street.jpg, 90 × 90 pixels").wait_for()
-        ask(page, "Which?", "red")
-        page.get_by_role("alert").get_by_text("one choice is none").wait_for()
-        ask(page, "")
-        page.get_by_role("alert").get_by_text("the question is empty").wait_for()
+    with visiting(browser, server) as visitor:
+        alert = visitor.page.get_by_role("alert")
+        visitor.ask("What is it?")
+        expect(alert).to_have_text("Open an image first.")
+        visitor.page.locator("#file").set_input_files(
+            {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"This is a text."}
+        )
+        expect(alert).to_contain_text("notes.txt: ")
+        visitor.give(encoded(smooth(90, 90), "JPEG"))
+        expect(alert).to_be_hidden()
+        visitor.ask("Which?", "red")
+        expect(alert).to_contain_text("One option is none")
+        visitor.page.get_by_role("textbox", name="Question").fill("")
+        visitor.click("Ask")
+        expect(alert).to_contain_text("What do you want to know")
 
 
 def test_a_dead_model_says_so_and_the_page_lives_on(browser: sync_api.Browser) -> None:
-    replies = iter([failure("unreachable", "no route to 10.0.0.7"), BOXES, THOUGHT, THOUGHT])
+    replies = iter([failure("unreachable", "no route to 10.0.0.7"), "[]", THOUGHT])
     model = StreamingFakeModel(lambda _: next(replies))
-    with LiveServer(model, ui=True) as server, opened(browser, server) as page:
-        give(page, encoded(smooth(90, 90), "JPEG"))
-        page.get_by_text("street.jpg, 90 × 90 pixels").wait_for()
-        ask(page, "Which?", "red\nblue")
-        page.get_by_role("alert").get_by_text("No answer: the model cannot be reached").wait_for()
-        shot(page, "dead-model")
-        assert "10.0.0.7" not in page.content()
-        assert page.get_by_label("Look, then think").count() == 0
-        page.get_by_role("button", name="Ask", exact=True).click()
-        done(page)
+    with LiveServer(model, ui=True) as server, visiting(browser, server) as visitor:
+        visitor.give(encoded(smooth(90, 90), "JPEG"))
+        visitor.ask("Which?", "red\nblue")
+        expect(visitor.page.get_by_role("alert")).to_have_text("No answer: the model cannot be reached")
+        expect(visitor.page.locator("#asked")).to_have_text("Which?")
+        assert "10.0.0.7" not in visitor.page.content()
+        visitor.ask()
+        visitor.answered()
+        expect(visitor.page.locator("#outcome")).to_contain_text("needs the whole image")
 
 
-def test_a_perceiver_that_names_nothing(browser: sync_api.Browser) -> None:
-    replies = iter(["[]", THOUGHT, "no idea", THOUGHT])
-    model = StreamingFakeModel(lambda _: next(replies))
-    with LiveServer(model, ui=True) as server, opened(browser, server) as page:
-        give(page, encoded(smooth(90, 90), "JPEG"))
-        page.get_by_text("street.jpg, 90 × 90 pixels").wait_for()
-        page.get_by_label("Compare with one pass").uncheck()
-        for told in ("needs the whole picture", "no region that could be read"):
-            ask(page, "Which?", "red\nblue")
-            page.get_by_text(told).wait_for()
-            done(page)
-        assert page.get_by_label("In one pass").count() == 0
-
-
-def test_what_a_model_writes_is_never_markup(browser: sync_api.Browser) -> None:
+def test_what_anybody_writes_is_never_markup(browser: sync_api.Browser) -> None:
     label = "<img src=x onerror=alert(1)>"
     boxes = json.dumps([{"bbox_2d": [100, 100, 300, 300], "label": label}])
     model = both_roles(f"<think>{label}</think><answer>{label}</answer>", boxes, StreamingFakeModel)
-    with LiveServer(model, ui=True) as server, opened(browser, server) as page:
-        page.on("dialog", lambda dialog: pytest.fail(dialog.message))
-        give(page, encoded(smooth(90, 90), "JPEG"), f"{label}.jpg")
-        page.get_by_text("90 × 90 pixels").wait_for()
-        ask(page, label)
-        done(page)
-        assert page.get_by_label("Look, then think").locator(".p2r-answer").inner_text() == label
-        assert page.locator("img[src=x]").count() == 0
+    with LiveServer(model, ui=True) as server, visiting(browser, server) as visitor:
+        visitor.page.on("dialog", lambda dialog: pytest.fail(dialog.message))
+        visitor.give(encoded(smooth(90, 90), "JPEG"), name=f"{label}.jpg")
+        visitor.ask(label)
+        expect(visitor.answered()).to_have_text(label)
+        visitor.click("History")
+        assert visitor.page.locator("img[src=x]").count() == 0
+
+
+def test_settings_go_along_with_the_question(browser: sync_api.Browser, server: LiveServer) -> None:
+    with visiting(browser, server) as visitor:
+        page = visitor.page
+        visitor.example()
+        visitor.click("Settings")
+        names = page.locator("#mode option").evaluate_all("all => all.map(each => each.value)")
+        assert names == [each["id"] for each in server.http.get("/v1/models").json()["data"]]
+        page.get_by_label("Crops, at most").fill("1")
+        visitor.click("Done")
+        visitor.ask()
+        visitor.answered()
+        assert page.locator("#crops li").count() == 1
+        visitor.click("Settings")
+        page.get_by_label("Answered by").select_option("p2r-direct")
+        visitor.click("Done")
+        visitor.ask()
+        expect(page.locator("article h3")).to_have_text("One pass, bare answer")
+        visitor.answered()
+        assert page.locator(".box").count() == 0
+
+
+# For everybody.
+
+
+def test_by_keyboard_alone(browser: sync_api.Browser, server: LiveServer) -> None:
+    with visiting(browser, server) as visitor:
+        page = visitor.page
+        page.get_by_role("button", name=PINK).focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("textbox", name="Question")).to_be_focused()
+        page.keyboard.press("Enter")
+        visitor.answered()
+        page.get_by_role("button", name="Box", exact=True).focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Box 3", exact=True)).to_be_focused()
+        before = visitor.box(2)
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Shift+ArrowDown")
+        after = visitor.box(2)
+        assert after["x"] > before["x"]
+        assert after["height"] > before["height"]
+        page.keyboard.press("Delete")
+        assert page.locator(".box").count() == 2
+
+
+def test_less_motion_where_that_is_wished(browser: sync_api.Browser, server: LiveServer) -> None:
+    with visiting(browser, server, reduced_motion="reduce") as visitor:
+        visitor.example()
+        before = visitor.page.locator("#zoom").inner_text()
+        visitor.click("Zoom in")
+        assert visitor.page.locator("#zoom").inner_text() != before
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_narrow_screens_and_both_themes(browser: sync_api.Browser, server: LiveServer, scheme: str) -> None:
-    with opened(browser, server, viewport={"width": 360, "height": 740}, color_scheme=scheme) as page:
-        page.get_by_role("button", name="Which digit is on the pink tag?").click()
-        sync_api.expect(page.get_by_label("Question")).to_have_value("Which digit is on the pink tag?")
-        page.get_by_role("button", name="Ask", exact=True).click()
-        done(page)
-        shot(page, f"narrow-{scheme}")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        ink = page.locator(".p2r-answer").first.evaluate("answer => getComputedStyle(answer).color")
-        assert (lightness(paper) > lightness(ink)) == (scheme == "light")
-        assert abs(lightness(paper) - lightness(ink)) > 120
+def test_axe_finds_no_violation(browser: sync_api.Browser, server: LiveServer, scheme: str, axe: str) -> None:
+    context = {"color_scheme": scheme, "bypass_csp": True}
+    with visiting(browser, server, **context) as visitor:
+        page = visitor.page
+        page.evaluate(axe)
+
+        def violations() -> list[str]:
+            found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+            return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found]
+
+        assert violations() == []
+        visitor.example()
+        visitor.ask()
+        visitor.answered()
+        visitor.settled()
+        assert violations() == []
+        page.locator(".tag").first.click()
+        assert violations() == []
+        for name in ("Settings", "History"):
+            visitor.click(name)
+            assert violations() == []
+            page.keyboard.press("Escape")
 
 
-def lightness(colour: str) -> float:
-    red, green, blue = (float(part) for part in re.findall(r"[\d.]+", colour)[:3])
-    return 0.299 * red + 0.587 * green + 0.114 * blue
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The source of axe-core, which looks for what keeps people out."""
+    if not shutil.which("npm"):
+        pytest.skip("there is no npm here")
+    folder = tmp_path_factory.mktemp("axe")
+    command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), AXE]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        pytest.skip(f"npm cannot install {AXE}: {run.stderr.strip().splitlines()[-1:]}")
+    return (folder / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")
 
 
-def test_every_control_has_a_name(browser: sync_api.Browser, server: LiveServer) -> None:
-    with opened(browser, server) as page:
-        assert page.title() == "perceive-to-reason"
-        assert page.locator("html").get_attribute("lang") == "en"
-        for control in page.locator("button:visible, input:visible, textarea:visible").all():
-            named = control.evaluate(
-                "it => it.innerText || it.getAttribute('aria-label') || "
-                "[...(it.labels || [])].map(label => label.innerText).join()"
-            )
-            assert named.strip(), control.evaluate("it => it.outerHTML")
-        assert page.locator("img:not([alt])").count() == 0
+# Who may come in, and how fast it is there.
 
 
 def test_with_keys_the_browser_logs_in(browser: sync_api.Browser) -> None:
-    with LiveServer(both_roles(kind=StreamingFakeModel), ui=True, api_keys=(KEY,)) as server:
+    with LiveServer(both_roles(THOUGHT, kind=StreamingFakeModel), ui=True, api_keys=(KEY,)) as server:
         credentials = {"username": "me", "password": KEY}
-        with opened(browser, server, http_credentials=credentials) as page:
-            give(page, encoded(smooth(90, 90), "JPEG"))
-            page.get_by_text("street.jpg, 90 × 90 pixels").wait_for()
-            ask(page, "Which?", "red\nblue")
-            done(page)
-            with page.expect_download() as download:
-                page.get_by_role("link", name="everything (JSON)").click()
-            assert json.loads(Path(download.value.path()).read_text())["p2r"]["answer"] == "B"
+        with visiting(browser, server, http_credentials=credentials) as visitor:
+            visitor.give(encoded(smooth(90, 90), "JPEG"))
+            visitor.ask("Which?", "red\nblue")
+            expect(visitor.answered()).to_have_text("B. blue")
 
 
-@pytest.mark.skipif(not bundled(), reason="the weights of the bundled model are not here")
-def test_nano_looks_and_says_what_it_can_see(browser: sync_api.Browser) -> None:
-    with LiveServer(next(iter(bundled())), settings=None, ui=True) as server, opened(browser, server) as page:
-        assert page.get_by_text("In photographs it sees nothing").count() == 1
-        page.get_by_role("button", name="Which digit is on the pink tag?").click()
-        sync_api.expect(page.get_by_label("Question")).to_have_value("Which digit is on the pink tag?")
-        page.get_by_role("button", name="Ask", exact=True).click()
-        done(page)
-        shot(page, "nano")
-        assert page.get_by_alt_text(re.compile("outlined region")).count() == 1
-        assert page.get_by_label("Look, then think").locator(".p2r-answer").inner_text() == "A. 6"
+def test_the_first_paint_needs_three_files(browser: sync_api.Browser, server: LiveServer) -> None:
+    with visiting(browser, server) as visitor:
+        sizes = [len(server.http.get(path).content) for path in ("/", "/page/static/page.css")]
+        assert sum(sizes) < 24_000
+        paint = visitor.page.evaluate(
+            "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
+        )
+        assert paint is not None
+
+
+@pytest.mark.skipif("nano" not in bundled(), reason="the bundled model is not here")
+def test_nano_answers_and_says_what_it_is(browser: sync_api.Browser) -> None:
+    with LiveServer("nano", ui=True, settings=None) as server, visiting(browser, server) as visitor:
+        expect(visitor.page.locator("#note")).to_contain_text("nano answers here")
+        visitor.example()
+        visitor.ask()
+        expect(visitor.answered()).to_have_text("A. 6")
+        visitor.shot("nano")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
@@ -128,17 +127,6 @@ def test_sigterm_under_load_answers_or_refuses_everybody(tmp_path: Path) -> None
     assert sent_away
     others = [answer for answer in answers if answer[0] and answer[1] not in (*right, *sent_away)]
     assert others == []
-
-
-def test_a_page_without_gradio_names_the_cure(tmp_path: Path) -> None:
-    (tmp_path / "gradio.py").write_text("raise ImportError\n")
-    command = [*COMMAND[:-1], "--model", "http://127.0.0.1:9/v1#x"]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200, check=False)
-    assert run.returncode == 2
-    assert run.stderr.splitlines()[-1].endswith(
-        "gradio is not installed: pip install 'perceive-to-reason[serve]'"
-    )
 
 
 def test_it_does_not_listen_to_others_without_a_key() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from p2r.errors import MissingExtraError
+from p2r.errors import InputError, MissingExtraError
 
 try:
     from fastapi import FastAPI, Request
@@ -25,6 +25,8 @@ from p2r.serving.failures import ErrorBody, RequestFailed, unexpected
 from p2r.serving.guards import Guards
 from p2r.serving.metrics import Metrics
 from p2r.serving.origins import Origins
+from p2r.serving.page.routes import Page
+from p2r.serving.page.store import Store
 from p2r.serving.pictures import PictureFetcher
 from p2r.serving.protocol import MODEL_NAMES, ChatCompletion, ChatRequest, ListedModel, ModelList
 from p2r.serving.readiness import Readiness
@@ -107,6 +109,7 @@ def create_app(p2r: P2R, config: ServingConfig, fetcher: PictureFetcher | None =
         memory,
         Metrics(admission),
         fetcher or PictureFetcher(config.image_hosts, config.picture.max_bytes),
+        Store(config.uploads_bytes, config.upload),
     )
     # No pages of FastAPI's own: they load scripts from elsewhere.
     app = FastAPI(title="perceive-to-reason", version=__version__, docs_url=None, redoc_url=None)
@@ -115,7 +118,7 @@ def create_app(p2r: P2R, config: ServingConfig, fetcher: PictureFetcher | None =
     _add_protocol(app, service)
     _add_operations(app, service, Readiness(p2r))
     if config.ui:
-        _add_page(app, service)
+        app.include_router(Page(service).router())
     app.add_middleware(Guards, config=config)
     if config.allow_origins:
         # Outermost, so that a refusal can be read too; a preflight comes without a key.
@@ -128,6 +131,10 @@ def _add_error_shapes(app: FastAPI) -> None:
     @app.exception_handler(RequestFailed)
     async def failed(_: Request, error: RequestFailed) -> Response:
         return error.response()
+
+    @app.exception_handler(InputError)
+    async def unusable(_: Request, error: InputError) -> Response:
+        return RequestFailed(400, str(error), code="invalid_image").response()
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
@@ -197,24 +204,6 @@ def _add_operations(app: FastAPI, service: Service, readiness: Readiness) -> Non
     )
     async def metrics() -> Response:
         return Response(service.metrics.exposed(), media_type=CONTENT_TYPE_LATEST)
-
-
-def _add_page(app: FastAPI, service: Service) -> None:
-    # Only now: Gradio takes seconds to import.
-    from p2r.serving.page.asking import Asking
-    from p2r.serving.page.door import Door
-    from p2r.serving.page.gallery import Gallery
-    from p2r.serving.page.layout import page_app
-    from p2r.serving.page.routes import page_routes
-
-    gallery = Gallery(service.config.picture)
-    asking = Asking(service, gallery)
-    app.include_router(page_routes(service, gallery, asking))
-    page = page_app(service.p2r, gallery, asking)
-    app.router.lifespan_context = page.router.lifespan_context
-    app.add_middleware(
-        Door, page=page, config=service.config, admission=service.admission, memory=service.memory
-    )
 
 
 def _body(model: str, example: dict[str, Any]) -> dict[str, Any]:

@@ -14,15 +14,17 @@ from p2r.images.source import decode_data_uri
 from p2r.parsing.options import reply_format, split_options
 from p2r.serving.conversation import asks_nothing, extras, read_conversation
 from p2r.serving.failures import RequestFailed, refused
+from p2r.serving.page.store import SCHEME
 from p2r.serving.protocol import MODEL_NAMES
 from p2r.serving.structured import forced_tool, read_form
-from p2r.types import Question
+from p2r.types import Box, Question
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from p2r.serving.config import ServingConfig
     from p2r.serving.memory import HeldMemory
+    from p2r.serving.page.store import HeldImage, Store
     from p2r.serving.pictures import PictureFetcher
     from p2r.serving.protocol import AskRequest, ModelName, Options
     from p2r.serving.structured import Form
@@ -58,6 +60,8 @@ class Asked:
         stop: texts at which the answer ends.
         stream, include_usage: whether it is sent in pieces, and with the usage at their end.
         picture_name: what errors call its bytes.
+        boxes: evidence that the request gives; None asks the perceiver.
+        upload: the picture, when it was uploaded on the page.
     """
 
     model: ModelName
@@ -78,14 +82,23 @@ class Asked:
     stream: bool
     include_usage: bool
     picture_name: str = ""
+    boxes: tuple[Box, ...] | None = None
+    upload: HeldImage | None = None
 
-    def decoded(self, config: ServingConfig) -> Asked:
-        """With the bytes of the picture, if they are in the request.
+    def decoded(self, config: ServingConfig, uploads: Store) -> Asked:
+        """With the bytes of the picture, if they are in the request, or with the upload that it names.
 
         Raises:
             RequestFailed: they are not, or are too many; names the field.
         """
-        if not isinstance(self.picture, str) or self.picture[:5].lower() != "data:":
+        if not isinstance(self.picture, str):
+            return self
+        if self.picture.startswith(SCHEME):
+            upload = uploads.image(self.picture.removeprefix(SCHEME))
+            if upload is None:
+                raise self.unusable_image(InputError("the image is not here any more: upload it again"))
+            return replace(self, upload=upload)
+        if self.picture[:5].lower() != "data:":
             return self
         try:
             name, data = decode_data_uri(self.picture, config.picture)
@@ -108,18 +121,21 @@ class Asked:
             RequestFailed: the picture or the question cannot be used; names the field.
         """
         try:
-            data = self.picture
-            if isinstance(data, str):
-                data = await fetcher.fetch(data, held.resize)
-            held.resize(len(data))
-            # Never a plain text: it would be taken for a path.
-            source = await in_image_thread(ImageSource.open, data, config.picture, name=self.picture_name)
+            source = self.upload.source if self.upload else await self._opened(fetcher, config, held)
         except InputError as error:
             raise self.unusable_image(error) from None
         try:
             return Question(source, self.text, self.choices, self.answer_type, id=name)
         except InputError as error:
             raise RequestFailed(400, str(error), param="messages", code="invalid_question") from None
+
+    async def _opened(self, fetcher: PictureFetcher, config: ServingConfig, held: HeldMemory) -> ImageSource:
+        data = self.picture
+        if isinstance(data, str):
+            data = await fetcher.fetch(data, held.resize)
+        held.resize(len(data))
+        # Never a plain text: it would be taken for a path.
+        return await in_image_thread(ImageSource.open, data, config.picture, name=self.picture_name)
 
     def unusable_image(self, error: InputError) -> RequestFailed:
         """What a client is told about a picture that cannot be used."""
@@ -155,6 +171,7 @@ def understand(request: AskRequest, settings: Settings, config: ServingConfig) -
         )
     if choices and options.answer_type:
         raise refused("p2r.answer_type", "the question has options: its answer is one of them")
+    mode = _mode(model, options)
     return Asked(
         model=model,
         text=text,
@@ -162,7 +179,7 @@ def understand(request: AskRequest, settings: Settings, config: ServingConfig) -
         answer_type="choice" if choices else _answer_type(form, options),
         picture=talk.image,
         picture_param=talk.image_path,
-        mode=_mode(model, options),
+        mode=mode,
         settings=_settings(settings, options, config, talk.system),
         ignored=(*ignored, *(["stop"] if form and request.stops else [])),
         options=options,
@@ -173,6 +190,7 @@ def understand(request: AskRequest, settings: Settings, config: ServingConfig) -
         stop=() if form else request.stops,
         stream=bool(request.stream),
         include_usage=bool(request.stream_usage),
+        boxes=_boxes(options, mode),
     )
 
 
@@ -251,6 +269,17 @@ def _mode(model: ModelName, options: Options) -> Mode:
             "p2r.include_images", f"mode {mode} looks at the plain picture: there is nothing to send"
         )
     return mode
+
+
+def _boxes(options: Options, mode: Mode) -> tuple[Box, ...] | None:
+    if options.boxes is None:
+        return None
+    if mode != "p2r":
+        raise refused("p2r.boxes", f"mode {mode} looks at the plain picture: leave them out")
+    try:
+        return tuple(Box(*given.box, given.label) for given in options.boxes)
+    except InputError as error:
+        raise refused("p2r.boxes", str(error)) from None
 
 
 def _settings(settings: Settings, options: Options, config: ServingConfig, system: Sequence[str]) -> Settings:

@@ -13,6 +13,7 @@ MIB = 1024 * 1024
 _ORIGIN = re.compile(r"(https?)://([^/?#@\s:*]+|\[[0-9a-f:]+\])(?::(\d{1,5}))?", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _PICTURE = Limits(max_pixels=400_000_000, max_bytes=24 * MIB, max_decoded_bytes=640 * MIB)
+_UPLOAD = Limits(max_pixels=1_500_000_000, max_bytes=256 * MIB, max_decoded_bytes=640 * MIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class ServingConfig:
         max_text_chars: of a question with its options, and of a system prompt.
         max_evidence: the most crops that a request may ask for.
         picture: what a picture may be at most.
+        upload: what an image may be at most that is uploaded on the page.
+        uploads_bytes: of all uploads that are held, with their results.
         ui: whether there is a page at `/`.
     """
 
@@ -57,6 +60,8 @@ class ServingConfig:
     max_text_chars: int = 16_000
     max_evidence: int = 8
     picture: Limits = _PICTURE
+    upload: Limits = _UPLOAD
+    uploads_bytes: int = 512 * MIB
     ui: bool = False
 
     def __post_init__(self) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from p2r.serving.asked import Asked
     from p2r.serving.config import ServingConfig
     from p2r.serving.metrics import Metrics
+    from p2r.serving.page.store import Store
     from p2r.serving.pictures import PictureFetcher
     from p2r.serving.protocol import AskRequest
     from p2r.serving.replies import Outcome
@@ -60,6 +61,7 @@ class Service:
     memory: MemoryBudget
     metrics: Metrics
     fetcher: PictureFetcher
+    uploads: Store
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class Exchange(Response):
 
     def _understood(self, request: AskRequest) -> Asked:
         config = self._service.config
-        return understand(request, self._service.p2r.settings, config).decoded(config)
+        return understand(request, self._service.p2r.settings, config).decoded(config, self._service.uploads)
 
     async def _answer(self, asked: Asked, held: HeldMemory, request: Request, send: Send) -> None:
         service = self._service
@@ -178,7 +180,8 @@ class Exchange(Response):
 
     async def _whole(self, p2r: P2R, asked: Asked, question: Question) -> Response:
         evidence = None
-        async with aclosing(watched(p2r, question, asked.mode, reads_text=False)) as happening:
+        happens = watched(p2r, question, asked.mode, asked.boxes, reads_text=False)
+        async with aclosing(happens) as happening:
             async for heard in happening:
                 if isinstance(heard, tuple):
                     evidence = heard[1] if asked.options.include_images else None

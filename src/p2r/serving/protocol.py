@@ -73,6 +73,15 @@ class StreamOptions(OpenModel):
     include_usage: bool | None = None
 
 
+class GivenBox(BaseModel):
+    """A region of the image: corners `[x0, y0, x1, y1]` in 0–1000, and what is there."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    box: tuple[float, float, float, float]
+    label: str = Field(default="", max_length=200)
+
+
 class Options(BaseModel):
     """How the method answers this request."""
 
@@ -89,6 +98,11 @@ class Options(BaseModel):
         default=None, ge=1, description="The most pixels of the whole picture."
     )
     crop_max_pixels: int | None = Field(default=None, ge=1, description="The most pixels of each region.")
+    boxes: list[GivenBox] | None = Field(
+        default=None,
+        max_length=32,
+        description="Evidence that is known already: the perceiver is not asked.",
+    )
     include_images: bool | None = Field(
         default=None, description="Send the outlined picture and the regions back."
     )
@@ -237,6 +251,7 @@ class Looked(BaseModel):
     seconds: dict[str, float]
     digest: str
     images: Images | None = None
+    result: str | None = Field(None, description="Of an uploaded image: the id of the result on the page.")
 
 
 class Reply(BaseModel):

@@ -89,6 +89,7 @@ async def looked(
         seconds={stage: round(seconds, 4) for stage, seconds in prediction.seconds.items()},
         digest=prediction.digest,
         images=await images(evidence) if evidence and asked.options.include_images else None,
+        result=asked.upload.keep(question, prediction, asked.model) if asked.upload else None,
     )
 
 

@@ -166,7 +166,6 @@ async def serve(p2r: P2R, config: ServingConfig, sockets: list[socket.socket] | 
 
     Raises:
         InputError: the address cannot be listened on.
-        MissingExtraError: there is to be a page, and no Gradio.
     """
     _give_memory_back()
     try:

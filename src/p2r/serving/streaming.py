@@ -72,7 +72,8 @@ async def stream_reply(
         RequestFailed: there is no memory for the images.
     """
     thinking = Thinking()
-    async with aclosing(watched(p2r, question, asked.mode, beat_s=HEARTBEAT_S, slot=slot)) as happening:
+    happens = watched(p2r, question, asked.mode, asked.boxes, beat_s=HEARTBEAT_S, slot=slot)
+    async with aclosing(happens) as happening:
         for made in events.start():
             yield made
         async for heard in happening:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from p2r.parsing.thinking import THINK_TAG
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from p2r.pipeline import P2R
     from p2r.serving.admission import Slot
-    from p2r.types import Evidence, Mode, Perception, Prediction, Question
+    from p2r.types import Box, Evidence, Mode, Perception, Prediction, Question
 
     Perceived = tuple[Perception, Evidence]
 
@@ -35,6 +35,7 @@ async def watched(
     p2r: P2R,
     question: Question,
     mode: Mode,
+    boxes: Sequence[Box] | None = None,
     *,
     reads_text: bool = True,
     beat_s: float | None = None,
@@ -54,7 +55,7 @@ async def watched(
         InputError, ModelError: as `P2R.predict`; something may have been yielded before.
     """
     watcher = _Watcher(reads_text=reads_text)
-    work = asyncio.create_task(p2r.predict(question, mode, observer=watcher))
+    work = asyncio.create_task(p2r.predict(question, mode, boxes, watcher))
     work.add_done_callback(lambda _: watcher.heard.put_nowait(None))
     if slot:
         work.add_done_callback(lambda _: slot.release())

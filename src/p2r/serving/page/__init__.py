@@ -1,5 +1,5 @@
-"""The page: a person gives a picture, asks, and watches the model look before it thinks.
+"""The page: a person gives an image, asks about a detail of it, and sees where the model looked.
 
-`layout` is what is on it (Gradio), `asking` answers a question on it, `markup` draws what happened, `shelf`
-keeps pictures and results in memory, `routes` takes and hands them out, `door` is the only way to Gradio.
+It asks through `/v1/chat/completions`, as any client. `store` holds its uploads and their results in memory,
+`routes` serves its files, takes uploads, and hands out regions and results, `static` is what a browser loads.
 """

@@ -1,76 +1,134 @@
-"""Takes pictures of the page and hands out previews and results. Not part of the protocol."""
+"""The routes of the page: its files, uploads, regions of images, and results. Not part of the protocol."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import io
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
+from starlette.staticfiles import StaticFiles
 
-from p2r.errors import InputError
+import p2r
+from p2r.datasets.samples import read_samples
+from p2r.images import ImageSource
 from p2r.images.abandoning import in_image_thread
+from p2r.nano import NAMES
 from p2r.serving.body import read_body
 from p2r.serving.failures import RequestFailed
 from p2r.serving.memory import HeldMemory
+from p2r.serving.page.store import HeldImage
+from p2r.serving.protocol import MODEL_NAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import PIL.Image
+
     from p2r.serving.exchange import Service
-    from p2r.serving.page.asking import Asking
-    from p2r.serving.page.gallery import Gallery
 
-_KEPT = {"Cache-Control": "private, max-age=3600"}
+MAX_REGION_PIXELS = 10_000_000
+_PACE_BYTES = 8 * 1024 * 1024  # of an upload; each gets as many seconds as the body of a request
+_SCENES = Path(p2r.__file__).parent / "demo" / "samples.jsonl"
+_UNCHANGING = {"Cache-Control": "private, max-age=3600, immutable"}
 
 
-def page_routes(service: Service, gallery: Gallery, asking: Asking) -> APIRouter:
-    """The routes under `/page`, and the manifest that Gradio's page asks for."""
-    router = APIRouter(include_in_schema=False)
+class Page:
+    """What the page asks for beside the protocol. The bundled scenes are images that are always there."""
 
-    @router.get("/manifest.json")
-    async def manifest() -> dict[str, str]:
-        return {"name": "perceive-to-reason", "display": "browser"}
+    def __init__(self, service: Service) -> None:
+        self._service, self._store = service, service.uploads
+        self._static = StaticFiles(directory=Path(__file__).parent / "static")
+        self._scenes = []
+        for asked in (sample.question for sample in read_samples(_SCENES)):
+            source = ImageSource.open(asked.image)
+            image = HeldImage(asked.id, f"{asked.id}.jpg", source, self._store.reserve(0))
+            self._store.pinned[image.id] = image
+            self._scenes.append({"question": asked.text, "choices": asked.choices, "image": image.record()})
+        # Whoever pans asks for many regions; questions must go on meanwhile.
+        self._reading = asyncio.Semaphore(os.cpu_count() or 1)
 
-    @router.post("/page/pictures")
-    async def give(request: Request) -> Response:
-        # A page of another site cannot send this type without asking first.
-        if request.headers.get("content-type") != "application/octet-stream":
-            raise RequestFailed(415, "the Content-Type must be application/octet-stream")
-        with service.admission.admitted(), HeldMemory(service.memory) as held:
-            config = service.config
-            data = bytes(await read_body(request, config, held, config.picture.max_bytes))
-            try:
-                name, source = await in_image_thread(gallery.take, data)
-            except InputError as error:
-                raise RequestFailed(400, str(error), code="invalid_image") from None
-        return JSONResponse({"name": name, "width": source.width, "height": source.height})
+    def router(self) -> APIRouter:
+        """The front page at `/`, and the routes under `/page`."""
+        router = APIRouter(include_in_schema=False)
+        for path in ("/", "/page/static/{name}"):
+            router.get(path)(self.static)
+        router.get("/page/config")(self.config)
+        router.post("/page/images")(self.upload)
+        router.get("/page/images")(self.held)
+        router.get("/page/images/{name}/region")(self.region)
+        router.get("/page/results/{name}.{kind}")(self.result)
+        return router
 
-    @router.get("/page/pictures/{name}")
-    async def preview(name: str) -> Response:
+    async def static(self, request: Request, name: str = "index.html") -> Response:
+        """A file of the page."""
+        return await self._static.get_response(name, request.scope)
+
+    async def config(self) -> Response:
+        """What the page must know about the server."""
+        config, p2r = self._service.config, self._service.p2r
+        names, crops = (p2r.perceiver.name, p2r.reasoner.name), p2r.settings.geometry.max_crops
+        about = {"models": MODEL_NAMES, "names": names, "scenes_only": names[1] in NAMES}
+        about |= {"fetches": bool(config.image_hosts), "examples": self._scenes}
+        about |= {"evidence": (crops, config.max_evidence), "budget": asdict(p2r.settings.budget)}
+        return JSONResponse(about)
+
+    async def upload(self, request: Request, name: str = "", url: str = "") -> Response:
+        """Take an image: its bytes, or an address from which the server gets it."""
+        size, config = request.headers.get("content-length", ""), self._service.config
+        if request.headers.get("content-type") != "application/octet-stream" or not size.isdecimal():
+            # A page of another site cannot send this type without asking first.
+            raise RequestFailed(415, "send application/octet-stream, with its Content-Length")
+        nbytes = min(int(size[:20]), config.upload.max_bytes)
+        patient = replace(config, body_timeout_s=config.body_timeout_s * (1 + nbytes / _PACE_BYTES))
+        with self._service.admission.admitted(), HeldMemory(self._store) as memory:
+            data = bytes(await read_body(request, patient, memory, config.upload.max_bytes))
+            data = await self._service.fetcher.fetch(url, memory.resize) if url else data
+            memory.release()
+            image = await in_image_thread(self._store.add, data, name)
+        return JSONResponse(image.record())
+
+    async def held(self, ids: str = "") -> Response:
+        """Which of some images are here."""
+        found = map(self._store.image, ids.split(",")[:100])
+        return JSONResponse([image.record() for image in found if image])
+
+    async def region(self, name: str, rect: str = "", size: str = "") -> Response:
+        """A rectangle `x0,y0,x1,y1` of an image in pixels, at a size `width,height`, as a JPEG."""
+        image = self._store.image(name) or _missing()
         try:
-            return _jpeg(await in_image_thread(gallery.preview, name))
-        except InputError as error:
-            raise RequestFailed(400, str(error), code="invalid_image") from None
+            x0, y0, x1, y1 = map(int, rect.split(","))
+            width, height = map(int, size.split(","))
+        except ValueError:
+            raise RequestFailed(400, "a region is rect=x0,y0,x1,y1&size=width,height") from None
+        if not (0 < width <= x1 - x0 and 0 < height <= y1 - y0 and width * height <= MAX_REGION_PIXELS):
+            raise RequestFailed(400, f"a region is not enlarged, and at most {MAX_REGION_PIXELS:,} pixels")
 
-    @router.get("/page/thumbnails/{scene}")
-    async def thumbnail(scene: str) -> Response:
-        return _jpeg(await in_image_thread(gallery.thumbnail, scene))
+        region, source = (x0, y0, x1, y1), image.source
+        return await self._drawn(lambda: source.region(region, (width, height)).to_pil(), "JPEG")
 
-    @router.get("/page/results/{name}/{file}")
-    async def result(name: str, file: str) -> Response:
-        kept = asking.results.get(name)
-        if kept and file == "figure.png":
-            return Response(kept.figure, media_type="image/png", headers=_KEPT)
-        if kept and file == "result.json":
-            return Response(kept.record, media_type="application/json", headers=_KEPT)
-        raise _missing()
+    async def result(self, name: str, kind: str) -> Response:
+        """A result as data, or as a figure."""
+        found = self._store.result(name)
+        if found and kind == "json":
+            return JSONResponse(found.record, headers=_UNCHANGING)
+        if not found or kind != "png":
+            _missing()
+        from p2r.figure import figure
 
-    return router
+        source = ImageSource.open(found.question.image)
+        return await self._drawn(lambda: figure(source, found.prediction, found.question), "PNG")
+
+    async def _drawn(self, draw: Callable[[], PIL.Image.Image], kind: str) -> Response:
+        file = io.BytesIO()
+        async with self._reading:
+            await in_image_thread(lambda: draw().save(file, kind, quality=90))
+        return Response(file.getvalue(), headers=_UNCHANGING, media_type=f"image/{kind.lower()}")
 
 
-def _jpeg(data: bytes | None) -> Response:
-    if data is None:
-        raise _missing()
-    return Response(data, media_type="image/jpeg", headers=_KEPT)
-
-
-def _missing() -> RequestFailed:
-    return RequestFailed(404, "it is not here, or not any more", code="not_found")
+def _missing() -> NoReturn:
+    raise RequestFailed(404, "it is not here, or not any more", code="not_found")
