@@ -581,7 +581,7 @@ async def page_images(target: Target) -> None:
     """60 images of 20 MB for the page, which keeps those that were given."""
     basic = base64.b64encode(f"x:{KEY}".encode()).decode()
     data = noise(1000, 1000) + bytes(20 * MIB)
-    lines = ["POST /page/pictures HTTP/1.1", "Host: localhost", "Content-Type: application/octet-stream"]
+    lines = ["POST /page/images HTTP/1.1", "Host: localhost", "Content-Type: application/octet-stream"]
     lines += [f"Content-Length: {len(data)}", f"Authorization: Basic {basic}", "", ""]
     request = memoryview("\r\n".join(lines).encode() + data)
 
