@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import zlib
 from typing import TYPE_CHECKING
 
@@ -402,12 +404,27 @@ def test_lab(photometric: int) -> None:
         (Directory(plain((1,) * 3, 32, 32), {277: (4, [300_000_000])}), "300000000 samples"),
         (Directory(plain(GREEN, 32, 32), {262: (3, [10])}), "photometric interpretation 10"),
         (Directory(plain((7,), 32, 32), {258: (3, [12])}, tile=16), "12 bits"),
+        (Directory(plain(GREEN, 32, 32), {262: (3, [6])}, planes=True), "samples stored apart"),
+        (Directory(plain(GREEN, 32, 32), {262: (3, [6])}, planes=True, tile=16), "samples stored apart"),
         (Directory(plain((7,), 32, 32).astype(np.uint16), {259: (3, [31337])}), "not supported"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(page: Directory, message: str) -> None:
     with pytest.raises(InputError, match=message):
         ImageSource.open(tiff(page)).overview((32, 32))
+
+
+def test_a_fax_that_does_not_say_so_has_black_ink_on_white() -> None:
+    image = PIL.Image.new("1", (64, 48), 0)
+    image.paste(1, (8, 8, 24, 24))
+    file = io.BytesIO()
+    image.save(file, "TIFF", compression="group4")
+    says, silent = struct.pack("<HHI", 262, 3, 1), struct.pack("<HHI", 263, 3, 1)  # 263: how it was reduced
+    assert file.getvalue().count(says) == 1
+    ink, paper = (8, 8, 24, 24), (30, 30, 60, 40)
+    for data, expected in [(file.getvalue(), [255, 0]), (file.getvalue().replace(says, silent), [0, 255])]:
+        source = ImageSource.open(data)
+        assert [int(source.region(rect, (8, 8)).pixels.mean()) for rect in (ink, paper)] == expected
 
 
 SENSOR = Directory(plain((7,), 640, 480), {262: (3, [32803])})

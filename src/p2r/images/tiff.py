@@ -76,7 +76,7 @@ _GREY, _LAB = (_WHITE_IS_0, _BLACK_IS_0), (_CIELAB, _ICCLAB)  # photometric inte
 _COLORS = {_WHITE_IS_0: 1, _BLACK_IS_0: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3}
 _DNG_VERSION = 50706
 _SENSOR = (32803, 34892)  # photometric interpretations: behind a color filter, and linear
-_LZW, _JPEG = 5, (6, 7)  # compressions
+_LZW, _JPEG, _FAX = 5, (6, 7), (2, 3, 4)  # compressions
 _BY_PILLOW = (6, 34925, 50000)  # JPEG of old, LZMA, Zstandard
 _NOT_READ = {34712: "JPEG 2000", 50002: "JPEG XL", 52546: "JPEG XL", 34934: "JPEG XR", 22610: "JPEG XR"}
 _NOT_READ |= {34887: "LERC", 34933: "PNG"}
@@ -151,7 +151,8 @@ class Page:
         if self.samples > MAX_SAMPLES:
             raise ValueError(f"{self.samples} samples a pixel")
         self.compression = value(_COMPRESSION, 1)
-        self.photometric = value(_PHOTOMETRIC, _RGB if self.samples >= 3 else _BLACK_IS_0)
+        one = _WHITE_IS_0 if self.compression in _FAX else _BLACK_IS_0
+        self.photometric = value(_PHOTOMETRIC, _RGB if self.samples >= 3 else one)
         file.seek(min(value(_STRIPS), _END))
         self.is_old_lzw = self.compression == _LZW and file.read(2) in (
             b"\0\1",
@@ -422,10 +423,8 @@ class TiffFile:
             )
         if page.bits not in bits:
             raise InputError(f"{self._name}: samples of {page.bits} bits are not read: {way}")
-        if page.planes and page.photometric in (_PALETTE, _YCBCR):
-            raise InputError(
-                f"{self._name}: tiles of one sample each are read of grey, RGB and CMYK only: {way}"
-            )
+        if page.is_separate and page.photometric in (_PALETTE, _YCBCR):
+            raise InputError(f"{self._name}: samples stored apart are read of grey, RGB and CMYK only: {way}")
         if page.bits == _PACKED and (page.is_separate or page.tile_height or page.compression in _JPEG):
             raise InputError(f"{self._name}: samples of 12 bits are read from interleaved strips only: {way}")
 
