@@ -20,8 +20,8 @@ from pictures import smooth
 
 @pytest.fixture(scope="module")
 def large() -> bytes:
-    """A PNG of 144 megapixels, which takes long to decode."""
-    return pyvips.Image.black(12_000, 12_000).copy(interpretation="b-w").pngsave_buffer(compression=1)
+    """A PNG of 576 megapixels, which takes long to decode."""
+    return pyvips.Image.black(24_000, 24_000).copy(interpretation="b-w").pngsave_buffer(compression=1)
 
 
 async def cancelled(asking: asyncio.Task[object]) -> None:
@@ -67,7 +67,7 @@ def test_a_decode_that_is_abandoned_ends_before_it_is_done(large: bytes, what: s
         if what == "overview":
             source.overview((640, 640))
         else:
-            source.region((100, 11_900, 164, 11_964), (64, 64))
+            source.region((100, 23_900, 164, 23_964), (64, 64))
         return time.perf_counter() - started
 
     seconds = decode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -203,7 +204,9 @@ def _read_together(image: VipsImage, rects: Sequence[RectPx]) -> list[VipsImage]
     copies = [np.empty((y1 - y0, x1 - x0, image.bands), sample_type(image)) for x0, y0, x1, y1 in rects]
     left, top = min(rect[0] for rect in rects), min(rect[1] for rect in rects)
     right, bottom = max(rect[2] for rect in rects), max(rect[3] for rect in rects)
-    for y, strip in strips(image, (left, top, right, bottom)):
+    # Not all rows above at once: that could not be abandoned.
+    above, rows = strips(image, (left, 0, left + 1, top)), strips(image, (left, top, right, bottom))
+    for y, strip in chain(above, rows):
         for (x0, y0, x1, y1), copy in zip(rects, copies, strict=True):
             first, last = max(y, y0), min(y + len(strip), y1)
             if first < last:
