@@ -75,6 +75,7 @@ class Visitor:
     def example(self, question: str = PINK) -> None:
         self.click(question)
         expect(self.page.get_by_role("textbox", name="Question")).to_have_value(question)
+        expect(self.page.locator("#zoom")).not_to_be_empty(timeout=30_000)  # the image is there
 
     def give(self, *data: bytes, name: str = "street.jpg") -> None:
         names = [name if len(data) == 1 else f"{index}-{name}" for index in range(len(data))]
