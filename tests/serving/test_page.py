@@ -596,6 +596,7 @@ def test_by_keyboard_alone(browser: sync_api.Browser, server: LiveServer) -> Non
         expect(page.get_by_role("textbox", name="Question")).to_be_focused()
         page.keyboard.press("Enter")
         visitor.answered()
+        visitor.settled()
         page.get_by_role("button", name="Box", exact=True).focus()
         page.keyboard.press("Enter")
         expect(page.get_by_role("button", name="Box 3", exact=True)).to_be_focused()
