@@ -44,6 +44,14 @@ def test_twelve_of_sixteen_bits_are_stretched_with_a_note(kind: str) -> None:
     assert source.notes == (NOTE,)
 
 
+def test_a_photograph_of_low_contrast_is_left_alone_and_a_measurement_is_not() -> None:
+    bright = TWELVE + np.uint16(27_000)  # hundredths of a kelvin, or a photograph in fog
+    gray, color = ImageSource.open(bright), ImageSource.open(np.dstack([bright] * 3))
+    assert np.abs(shown(gray)[:, :, 0] - RIGHT).max() <= 1
+    assert (shown(color) == (bright >> 8)[:, :, None]).all()
+    assert (len(gray.notes), color.notes) == (1, ())
+
+
 def test_a_pixel_has_one_value_in_the_overview_and_in_every_crop() -> None:
     for image in inputs(TWELVE).values():
         source = ImageSource.open(image)

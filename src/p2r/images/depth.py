@@ -153,7 +153,8 @@ def used_range(image: VipsImage, rects: Sequence[RectPx], *, complete: bool) -> 
         darkest, lightest = min(darkest, float(dark.min())), max(lightest, float(light.max()))
         low = min(low, float(_pooled(np.maximum, dark).min()))
         high = max(high, float(_pooled(np.minimum, light).max()))
-        if not is_float and high - low >= NARROW:
+        # A color image that is narrow and not dark is a photograph of low contrast, not a measurement.
+        if not is_float and (high if colors > 1 else high - low) >= NARROW:
             return None
     if not low < high:
         return UsedRange(0.0, 1.0, is_float) if is_float else None
