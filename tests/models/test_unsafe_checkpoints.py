@@ -18,6 +18,7 @@ from p2r.errors import InputError, ModelError
 from p2r.models import checkpoint, open_model
 from p2r.models.base import Message, Sampling
 from p2r.models.vllm import VLLMServer
+from p2r.nano import bundled
 from tiny_model import write_tiny_model
 
 if TYPE_CHECKING:
@@ -142,8 +143,9 @@ async def ask(model: Model) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.skipif("P2R_VLLM_PYTHON" not in os.environ, reason="P2R_VLLM_PYTHON is not set")
 @pytest.mark.parametrize("known", [True, False])
-def test_vllm_does_not_run_code_of_a_checkpoint(tiny: Path, tmp_path: Path, known: bool) -> None:
-    folder = with_code(tiny, tmp_path / "own", tmp_path / "mark", known=known)
+def test_vllm_does_not_run_code_of_a_checkpoint(tmp_path: Path, known: bool) -> None:
+    # Not the tiny model, with which vLLM ends when it is asked.
+    folder = with_code(bundled()["nano"], tmp_path / "own", tmp_path / "mark", known=known)
     model = open_model(f"vllm:{folder}")
     with contextlib.nullcontext() if known else pytest.raises(ModelError):
         asyncio.run(ask(model))
