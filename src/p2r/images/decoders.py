@@ -1,7 +1,6 @@
 """Reads encoded pictures as they are stored: header, smaller levels, and only the pixels that are needed.
 
-`images` and `rasters` build on it; nothing else does. A reader has been checked against the limits from its
-header alone, so that nothing large is decoded before it is allowed.
+A reader was checked against the limits from its header alone: nothing large is decoded before it is allowed.
 """
 
 from __future__ import annotations
