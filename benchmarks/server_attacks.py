@@ -62,7 +62,7 @@ BOXES = json.dumps([{"bbox_2d": [100 * n, 0, 100 * n + 400, 400], "label": "x"} 
 
 
 def data_uri(data: bytes) -> str:
-    """Bytes of an image as they travel; nobody believes the type."""
+    """An image as a `data:` URI; the server does not rely on its type."""
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
@@ -342,7 +342,7 @@ def _chunk(kind: str, content: str, finish: str | None = "stop") -> dict[str, An
 
 
 async def each(target: Target, count: int, one: Callable[[Client, int], Awaitable[None]]) -> list[Client]:
-    """So many clients at once; those that could not connect are left out."""
+    """Run `one` for `count` clients at once; clients that could not connect are left out."""
     clients = list[Client]()
 
     async def go(number: int) -> None:

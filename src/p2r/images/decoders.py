@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from p2r.images._vips import Level, Size, VipsImage
-    from p2r.images.formats import Format
     from p2r.images.limits import Limits
     from p2r.types import RectPx
 
@@ -51,7 +50,9 @@ class Whole:
 class Reader(Protocol):
     """A picture as it is stored, before its orientation is applied; sizes and rectangles are stored ones.
 
-    `bits`: of a sample: 8, 16, or 32 for floating-point ones.
+    Attributes:
+        bits: of a sample: 8, 16, or 32 for floating-point ones.
+        notes: what a reader of the answer should know about the file; complete once pixels were read.
     """
 
     name: str
@@ -59,6 +60,9 @@ class Reader(Protocol):
     height: int
     orientation: int
     bits: int
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def whole(self, size: Size) -> Whole:
         """The whole picture: `size` or larger, where the file has as much."""
@@ -73,21 +77,15 @@ class Reader(Protocol):
         ...
 
 
-def read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits) -> EncodedReader:
-    """Open a file, or bytes, by its header.
-
-    Raises:
-        InputError: it cannot be read, or is too large.
-    """
-    return EncodedReader(name, kind.decoder, origin, limits)
-
-
 class EncodedReader:
     """A file or bytes in one of the known formats.
 
     Only a tiled file can be read at any place. The others are read from the top, once for all the
     rectangles of a call. Where the overview needs all pixels anyway, and there is room for them, they are
     kept as long as the reader lives: one decoding serves the overview and the crops.
+
+    Raises:
+        InputError: it cannot be read, or is too large.
     """
 
     def __init__(self, name: str, loader: str, origin: Path | bytes, limits: Limits) -> None:

@@ -78,6 +78,11 @@ class StretchedReader:
         self._known = False
         self._finding = threading.Lock()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Reader.notes`."""
+        return (*self._reader.notes, *([self.used.note] if self.used else []))
+
     def whole(self, size: Size) -> Whole:
         """See `Reader.whole`."""
         self._find()

@@ -139,12 +139,12 @@ FORMATS: tuple[Format, ...] = (
     _not_read(
         "an Office document",
         rb"PK\x03\x04.{26}(?:\[Content_Types\]|_rels/|mimetypeapplication/vnd[.]oasis)",
-        "export the page or the picture in it as PNG",
+        "export the page or the image in it as PNG",
     ),
     _not_read(
         "an Office document",
         rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
-        "export the page or the picture in it as PNG",
+        "export the page or the image in it as PNG",
     ),
     _not_read(
         "an OpenRaster or Krita image",

@@ -42,6 +42,8 @@ _decoding = threading.Lock()
 class RasterReader:
     """Pixels in memory: shape (height, width, bands), uint8, uint16 or float32. They are not copied."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(
         self,
         name: str,

@@ -25,7 +25,7 @@ import pyvips
 from p2r.errors import InputError
 from p2r.images._vips import as_array, strips, vips_problem
 from p2r.images.abandoning import Abandoned, raise_if_abandoned, stopped_if_abandoned
-from p2r.images.decoders import EncodedReader, Whole, read_encoded
+from p2r.images.decoders import EncodedReader, Whole
 from p2r.images.depth import StretchedReader
 from p2r.images.encoding import PNG_MAX_PIXELS, Picture, encode_all
 from p2r.images.files import is_monochrome_avif
@@ -113,9 +113,7 @@ class ImageSource:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of an answer should know about the picture; complete once pixels were read."""
-        used = self._stretched.used if isinstance(self._stretched, StretchedReader) else None
-        of_file = self._reader.notes if isinstance(self._reader, (EncodedReader, WholeReader)) else ()
-        return (*of_file, *([used.note] if used else []))
+        return self._stretched.notes
 
     def _reads(self, *, stretch: bool) -> Reader:
         # Floating-point samples have no range of their own in which they could be shown.
@@ -242,7 +240,7 @@ def _read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits)
     if kind.decoder == "tiffload" and is_for_pillow(origin):
         kind = replace(kind, decoder="TIFF")
     if kind.by_libvips:
-        return read_encoded(name, kind, origin, limits)
+        return EncodedReader(name, kind.decoder, origin, limits)
     if isinstance(origin, Path):
         check_bytes(name, origin.stat().st_size, limits.max_bytes)
         origin = origin.read_bytes()
