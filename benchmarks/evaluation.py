@@ -2,13 +2,13 @@
 
     python benchmarks/evaluation.py                              # a managed vLLM with nano-base, 4K scenes
     python benchmarks/evaluation.py --model http://127.0.0.1:8000/v1#nano --questions 300
-    python benchmarks/evaluation.py --model scripted --delay 0.5 # no model: what the pictures alone cost
+    python benchmarks/evaluation.py --model scripted --delay 0.5 # no model: what the images alone cost
 
 The baseline: batches of 256; all perceiver prompts of a batch are made, then sent, then all reasoner prompts
-are made, then sent: a barrier between the stages. Pictures by Pillow on the full raster, one after the other,
+are made, then sent: a barrier between the stages. Images by Pillow on the full raster, one after the other,
 as a loop over a batch does. Prompts, geometry, budgets and the client are the same for both, and so are the
 requests in flight that the endpoint may see. Each runs in a fresh process, in turn, `--repeat` times; figures
-are medians. Pictures are written before and not timed. Exit code 1 when the target of 1.5 times is missed.
+are medians. Images are written before and not timed. Exit code 1 when the target of 1.5 times is missed.
 
 Where the time goes is shown as the share of the time in which the endpoint had nothing to do, the mean number
 of requests in flight, and the seconds of each stage.
@@ -38,9 +38,9 @@ from rich.table import Table
 from metered import Metered
 from p2r.datasets.samples import read_samples
 from p2r.evaluation.benchmarks import open_benchmark
-from p2r.evaluation.evaluate import Plan, evaluate
+from p2r.evaluation.run import Plan, evaluate
 from p2r.models.base import Sampling
-from p2r.models.opening import open_model, settings_for
+from p2r.models.loading import open_model, settings_for
 from p2r.models.vllm import VLLMServer
 from p2r.nano import bundled
 from p2r.parsing.answers import read_answer
@@ -48,7 +48,7 @@ from p2r.parsing.perception import parse_perception
 from p2r.prompts import perceive_messages, reason_messages
 from p2r.scenes import write_scenes
 from p2r.settings import Settings
-from pillow_pictures import pillow_evidence, pillow_overview
+from pillow_images import pillow_evidence, pillow_overview
 from scripted_endpoint import scripted_endpoint
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ async def ours(arguments: argparse.Namespace, settings: Settings) -> dict[str, A
 
 
 async def baseline(arguments: argparse.Namespace, settings: Settings) -> dict[str, Any]:
-    """Batches with a barrier between the stages, pictures in a loop."""
+    """Batches with a barrier between the stages, images in a loop."""
     model = open_metered(arguments)
     samples = read_samples(arguments.data)
     stages = dict.fromkeys(("image", "perceive", "evidence", "reason"), 0.0)
@@ -225,7 +225,7 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if arguments.data is None:
-            with Console(stderr=True).status("drawing the pictures …"):
+            with Console(stderr=True).status("drawing the images …"):
                 for _ in write_scenes(
                     folder, split="test", size=arguments.size, count=arguments.questions, seed=5
                 ):

@@ -1,9 +1,9 @@
-"""Memory of a long evaluation: resident size over 2,000 questions about 8K pictures, measured and plotted.
+"""Memory of a long evaluation: resident size over 2,000 questions about 8K images, measured and plotted.
 
     python benchmarks/evaluation_memory.py --plot docs/images/evaluation-memory.png --json out/memory.json
 
 The model is a scripted endpoint in another process, so that what is measured is ours: reading and decoding
-pictures, cutting evidence, requests, records. Pictures are 20 scenes at 8K, asked about in turn; a row of the
+images, cutting evidence, requests, records. Images are 20 scenes at 8K, asked about in turn; a row of the
 benchmark is one question, so nothing is shared between two of them. Flat means: the least-squares line
 through the second half of the run rises by less than 10 MB per 1,000 questions. Exit code 1 otherwise.
 """
@@ -26,11 +26,11 @@ import numpy as np
 from rich.console import Console
 
 from p2r.evaluation.benchmarks import open_benchmark
-from p2r.evaluation.evaluate import Plan, evaluate
+from p2r.evaluation.run import Plan, evaluate
 from p2r.scenes import write_scenes
 from scripted_endpoint import scripted_endpoint
 
-PICTURES = 20
+IMAGES = 20
 ALLOWED_RISE_MB = 10.0
 SAMPLE_EVERY_S = 0.5
 
@@ -67,8 +67,8 @@ def resident_mb() -> float:
 
 
 def write_questions(folder: Path, count: int, size: str) -> Path:
-    """`count` questions about `PICTURES` pictures."""
-    made = list(write_scenes(folder, split="test", size=size, count=PICTURES, seed=11))
+    """`count` questions about `IMAGES` images."""
+    made = list(write_scenes(folder, split="test", size=size, count=IMAGES, seed=11))
     rows = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     path = folder / "questions.jsonl"
     with path.open("w") as file:
@@ -111,7 +111,7 @@ def main() -> int:
     parser.add_argument("--size", default="8k")
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument(
-        "--folder", type=Path, help="where to keep the pictures; a temporary folder if not given"
+        "--folder", type=Path, help="where to keep the images; a temporary folder if not given"
     )
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", type=Path)
@@ -119,7 +119,7 @@ def main() -> int:
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory() as temporary, scripted_endpoint() as spec:
         folder, out = arguments.folder or Path(temporary) / "scenes", Path(temporary) / "run"
-        with console.status("drawing the pictures …"):
+        with console.status("drawing the images …"):
             questions = write_questions(folder, arguments.questions, arguments.size)
         plan = Plan(
             open_benchmark("jsonl", str(questions)),

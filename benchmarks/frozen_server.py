@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from p2r.images import Picture
+from p2r.images import EncodedImage
 from p2r.models.base import Completion, Message, Sampling
 from p2r.models.local import LocalModel
 
@@ -62,11 +62,11 @@ def read_messages(turns: list[dict[str, Any]]) -> list[Message]:
     ]
 
 
-def read_part(entry: dict[str, Any]) -> str | Picture:
+def read_part(entry: dict[str, Any]) -> str | EncodedImage:
     if entry["type"] == "text":
         return str(entry["text"])
     data = base64.b64decode(entry["image_url"]["url"].partition(",")[2])
-    return Picture(np.array(PIL.Image.open(io.BytesIO(data)).convert("RGB")))
+    return EncodedImage(np.array(PIL.Image.open(io.BytesIO(data)).convert("RGB")))
 
 
 def reply(completion: Completion) -> dict[str, Any]:

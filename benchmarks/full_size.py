@@ -5,7 +5,7 @@
     python benchmarks/full_size.py --size 4b --lora        # one 80 GB GPU, adapters
 
 Random weights write nothing useful, so every completion is forced to `--tokens` tokens, gates are open, and
-the frozen reasoner is asked about the plain picture, once for each prompt. The tokenizer and processor are
+the frozen reasoner is asked about the plain image, once for each prompt. The tokenizer and processor are
 those of nano, with the vocabulary's size padded to the real one, because nothing is downloaded here.
 """
 
@@ -134,7 +134,7 @@ def take_steps(role: str, model: Path, folder: Path, options: argparse.Namespace
     import torch
     import yaml
 
-    from p2r.training import rounds
+    from p2r.training import run as rounds
     from p2r.training.recipefile import load_recipe
     from p2r.training.session import Session
 

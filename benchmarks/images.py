@@ -1,4 +1,4 @@
-"""What pictures cost: time and peak memory of one question's picture work, ours against plain Pillow.
+"""What images cost: time and peak memory of one question's image work, ours against plain Pillow.
 
 Both do the same steps on the same file: decode, overview at 4 megapixels, outlines, three crops with 10 %
 context, and encoding for transport (overview plain and outlined, crops; JPEG at quality 95 above half a
@@ -39,7 +39,7 @@ from p2r.images import ImageSource, encode_all
 from p2r.images.sizing import plan_pixels
 from p2r.settings import Settings
 from p2r.types import Box
-from pillow_pictures import pillow_encode, pillow_outlines
+from pillow_images import pillow_encode, pillow_outlines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ SIZES = {"8k": (7680, 4320), "100mp": (12_000, 8_400), "gigapixel": (32_768, 30_
 
 
 def ours(path: Path) -> dict[str, float]:
-    """One question's pictures by `p2r`; seconds of each step."""
+    """One question's images by `p2r`; seconds of each step."""
     clock = Clock()
     source = ImageSource.open(path)
     overview = plain_overview(source, SETTINGS)
@@ -63,9 +63,9 @@ def ours(path: Path) -> dict[str, float]:
     clock.lap("encode")
     evidence = build_evidence(source, BOXES, SETTINGS, overview)
     clock.lap("evidence")
-    encode_all([evidence.overview, *(crop.picture for crop in evidence.crops)])
-    for picture in (evidence.overview, *(crop.picture for crop in evidence.crops)):
-        picture.encode()
+    encode_all([evidence.overview, *(crop.image for crop in evidence.crops)])
+    for image in (evidence.overview, *(crop.image for crop in evidence.crops)):
+        image.encode()
     clock.lap("encode")
     return clock.seconds
 
@@ -87,8 +87,8 @@ def pillow(path: Path) -> dict[str, float]:
     pillow_outlines(annotated, BOXES, SETTINGS.geometry)
     crops = [image.crop(region).resize(size) for region, size in zip(regions, plan.crops, strict=True)]
     clock.lap("evidence")
-    for picture in (annotated, *crops):
-        pillow_encode(picture)
+    for cut in (annotated, *crops):
+        pillow_encode(cut)
     clock.lap("encode")
     return clock.seconds
 
@@ -130,16 +130,16 @@ def photograph(width: int, height: int) -> pyvips.Image:
 
 
 def make(name: str, folder: Path) -> Path:
-    """Write a test picture, unless it is there."""
+    """Write a test image, unless it is there."""
     path = folder / f"{name}.{'tif' if name == 'gigapixel' else 'jpg'}"
     if not path.exists():
-        picture = photograph(*SIZES[name])
+        image = photograph(*SIZES[name])
         if path.suffix == ".tif":
-            picture.tiffsave(
+            image.tiffsave(
                 str(path), tile=True, tile_width=256, tile_height=256, compression="jpeg", Q=90, bigtiff=True
             )
         else:
-            picture.jpegsave(str(path), Q=90, subsample_mode="on")  # 4:2:0, as cameras and Pillow write it
+            image.jpegsave(str(path), Q=90, subsample_mode="on")  # 4:2:0, as cameras and Pillow write it
     return path
 
 

@@ -13,7 +13,7 @@ import torch
 from p2r.models.checkpoint import linearize_patch_embedding
 
 REPEATS = 5
-# (what, patches, output width): a nano overview, and a 4-megapixel picture for Qwen3-VL-2B.
+# (what, patches, output width): a nano overview, and a 4-megapixel image for Qwen3-VL-2B.
 CASES = (("nano, 160×160 px", 100, 192), ("Qwen3-VL-2B, 2048×2048 px", 16_384, 1_024))
 
 

@@ -138,7 +138,7 @@ ASSERTING: dict[str, tuple[str, ...]] = {
         "{L} is the best answer",
         "{L} is correct, because it shows most clearly.",
         "{L}, because it is what I see",
-        "{L} because that is what the picture shows",
+        "{L} because that is what the image shows",
         '{{"answer": "{L}"}}',
         "Answer = {L}",
         "The answer is clearly {L}, as the close-up shows.",
@@ -246,7 +246,7 @@ SILENT: dict[str, tuple[str, ...]] = {
         "I cannot tell.",
         "Nothing of that kind is visible.",
         "",
-        "The picture is too dark to see anything.",
+        "The image is too dark to see anything.",
         "Let me look at the close-up again.",
         "Solution:\nFor this one needs to look at the close-up again.",
         "Result:\nBy looking alone, nothing can be seen.",
@@ -256,7 +256,7 @@ SILENT: dict[str, tuple[str, ...]] = {
         "Answers\n- i. unclear",
         "Let me look at each option:\n\nA. Perhaps.\nB. Perhaps.",
         "The options are:\nA) Perhaps.\nB) Perhaps.\nThe answer is unclear.",
-        "I am a model. I see a picture.",
+        "I am a model. I see an image.",
     ),
 }
 # How a text reaches the reader: with an answer tag after thinking that speaks of another option, and bare.

@@ -68,7 +68,7 @@ def data_uri(data: bytes) -> str:
 
 def asking(image: bytes, path: str = CHAT, **more: Any) -> bytes:
     """The body of a question."""
-    text, url = "Which colour is it?\nA. red\nB. blue", data_uri(image)
+    text, url = "Which color is it?\nA. red\nB. blue", data_uri(image)
     if path == RESPONSES:
         parts = [{"type": "input_image", "image_url": url}, {"type": "input_text", "text": text}]
         return json.dumps({"model": "p2r", "input": [{"role": "user", "content": parts}], **more}).encode()

@@ -14,8 +14,8 @@ Shedding: four times as many clients as concurrency and queue take; anything but
 
 With `--vllm` (a server that runs, with the bundled scenes' own model) it measures instead how many questions
 are answered in a second by as many clients, in turn, the first turn of each to warm up: through the server;
-by the pipeline in the client's process, which calls vLLM directly and makes the pictures itself; and by the
-bare calls, with pictures that were made and encoded beforehand, as nobody can who does not know the boxes.
+by the pipeline in the client's process, which calls vLLM directly and makes the images itself; and by the
+bare calls, with images that were made and encoded beforehand, as nobody can who does not know the boxes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ BOXES = (
 )
 CLIENTS, CONCURRENCY, QUEUE = 64, 16, 64
 DEMO = Path(p2r.__file__).parent / "demo"
-TEXT = "Which colour is the bus?\nA. blue\nB. red"
+TEXT = "Which color is the bus?\nA. blue\nB. red"
 
 
 class Scripted:
@@ -82,7 +82,7 @@ class Scripted:
         """Nothing to free."""
 
 
-def picture(width: int, height: int) -> bytes:
+def noise_jpeg(width: int, height: int) -> bytes:
     """A JPEG with detail in it, seeded."""
     noise = np.random.default_rng(0).integers(0, 255, (height // 8, width // 8, 3), np.uint8)
     image = pyvips.Image.new_from_memory(noise.data, width // 8, height // 8, 3, "uchar")
@@ -217,7 +217,7 @@ async def latency(port: int, data: bytes, delay_s: float, rounds: int) -> None:
         reply.read()
         assert reply.status == 200, reply.status
         between = time.perf_counter()
-        await alone.predict(Question(data, "Which colour is the bus?", ("blue", "red")))
+        await alone.predict(Question(data, "Which color is the bus?", ("blue", "red")))
         end = time.perf_counter()
         if turn >= 2:  # the first ones warm up
             served.append(between - begin)
@@ -274,10 +274,10 @@ async def measure(port: str, pid: int, options: argparse.Namespace) -> None:
         if options.vllm:
             await against_vllm(client, options)
             return
-        for name, data in (("4K scene", scene()), ("4K noise", picture(3840, 2160))):
+        for name, data in (("4K scene", scene()), ("4K noise", noise_jpeg(3840, 2160))):
             print(f"{name}, JPEG of {len(data) / 1e6:.1f} MB: ", end="")
             await latency(int(port), data, options.delay, options.rounds)
-        small = ask_body(picture(1280, 720))
+        small = ask_body(noise_jpeg(1280, 720))
         await load(client, small, CLIENTS, options.seconds, pid)
         await load(client, small, 4 * (CONCURRENCY + QUEUE), min(options.seconds, 10), pid)
         begin = time.perf_counter()

@@ -36,7 +36,7 @@ from p2r.training.launch import CPU_VARIABLES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from p2r.training.built import Built
+    from p2r.training.components import Built
     from p2r.training.session import Session
 
 PARTS = ("plain-perceiver", "perceiver", "plain-reasoner", "reasoner")
@@ -142,7 +142,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
 
 def open_session(options: argparse.Namespace, role: str, folder: Path) -> Session:
-    from p2r.training import rounds
+    from p2r.training import run as rounds
     from p2r.training.recipefile import load_recipe
     from p2r.training.session import Session
 

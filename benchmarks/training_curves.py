@@ -1,4 +1,4 @@
-"""Draws the curves of several training runs into one picture: what docs/results.md shows of the nano runs.
+"""Draws the curves of several training runs into one image: what docs/results.md shows of the nano runs.
 
 python benchmarks/training_curves.py docs/images/nano-training.png "seed 0=runs/nano" "seed 1=runs/nano-1"
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 
 from p2r.report.curves import running_mean
-from p2r.training.folder import PhaseFolder
+from p2r.training.run_folder import PhaseFolder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,16 +53,16 @@ def main() -> None:
     figure.savefig(options.out, dpi=100)
 
 
-def draw(axis: Axes, run: Path, metric: str, colour: str) -> None:
+def draw(axis: Axes, run: Path, metric: str, color: str) -> None:
     """A metric of all phases, a dotted line between two: the running mean, as `p2r report` draws it."""
     before = 0
     for folder in sorted((run / "phases").iterdir()):
         rows = PhaseFolder(folder).metrics()
         points = [(before + row["step"], row[metric]) for row in rows if metric in row]
         if before:
-            axis.axvline(before + 0.5, color="grey", linewidth=0.8, linestyle=":")
+            axis.axvline(before + 0.5, color="gray", linewidth=0.8, linestyle=":")
         if points:
-            axis.plot(*zip(*running_mean(points), strict=True), color=colour, linewidth=1.4)
+            axis.plot(*zip(*running_mean(points), strict=True), color=color, linewidth=1.4)
         before += max(row["step"] for row in rows)
 
 

@@ -17,7 +17,7 @@ from p2r.models.base import Completion
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from p2r.images import Picture
+    from p2r.images import EncodedImage
     from p2r.models.base import Message, Sampling
 
 Reply = str | Completion | ModelError
@@ -33,8 +33,8 @@ def said(messages: Sequence[Message]) -> str:
     return "\n".join(part for message in messages for part in message.content if isinstance(part, str))
 
 
-def shown(messages: Sequence[Message]) -> list[Picture]:
-    """All pictures of a conversation, in order."""
+def shown(messages: Sequence[Message]) -> list[EncodedImage]:
+    """All images of a conversation, in order."""
     return [part for message in messages for part in message.content if not isinstance(part, str)]
 
 
@@ -50,7 +50,7 @@ class Call:
         return said(self.messages)
 
     @property
-    def pictures(self) -> list[Picture]:
+    def images(self) -> list[EncodedImage]:
         return shown(self.messages)
 
 
@@ -97,7 +97,7 @@ class FakeModel:
             raise reply
         if isinstance(reply, Completion):
             return reply
-        prompt_tokens = len(call.text.split()) + sum(p.width * p.height // 1024 for p in call.pictures)
+        prompt_tokens = len(call.text.split()) + sum(p.width * p.height // 1024 for p in call.images)
         return Completion(reply, prompt_tokens, len(reply.split()), "stop")
 
     def _reply(self, call: Call, position: int) -> Reply:

@@ -24,7 +24,7 @@ from p2r.scoring import score
 from p2r.settings import Geometry, PixelBudget
 from p2r.text import encodable
 from p2r.types import BOX_FORMATS, Answer, Question, Sample
-from strategies import ANSWERS, HOSTILE_NUMBERS, KEYS, LABELS, PROSE
+from tests.strategies import ANSWERS, HOSTILE_NUMBERS, KEYS, LABELS, PROSE
 
 SIZES = [(3840, 2160), (7680, 4320), (640, 480), (33, 33), (1, 1), (5, 3000), (20_000, 40), (31_622, 31_622)]
 GEOMETRIES = [Geometry(), Geometry(context_fraction=0.0), Geometry(context_max_px=0)]

@@ -3,8 +3,8 @@
     with Server([status(500), status(429, retry_after=0.1), reply("fine")]) as server:
         ...  # server.url is the base URL, server.requests what arrived
 
-A script is a list of behaviours, one for each completion request in the order of arrival (the last one
-repeats), or a function from the request's position to a behaviour.
+A script is a list of behaviors, one for each completion request in the order of arrival (the last one
+repeats), or a function from the request's position to a behavior.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Behaviour = Callable[["Exchange"], None]
+Behavior = Callable[["Exchange"], None]
 
 
 class Exchange(BaseHTTPRequestHandler):
@@ -84,7 +84,7 @@ class Server:
 
     def __init__(
         self,
-        script: Sequence[Behaviour] | Callable[[int], Behaviour] = (),
+        script: Sequence[Behavior] | Callable[[int], Behavior] = (),
         *,
         models: Sequence[str | dict[str, Any]] | None = ("served",),
     ) -> None:
@@ -112,7 +112,7 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
-    def take(self, exchange: Exchange) -> Behaviour:
+    def take(self, exchange: Exchange) -> Behavior:
         headers = {name.lower(): value for name, value in exchange.headers.items()}
         with self._lock:
             position = len(self.requests)
@@ -166,29 +166,29 @@ def completion(text: object, *, finish: str | None = "stop", **message: Any) -> 
     }
 
 
-def reply(text: str | None, *, finish: str = "stop", **message: Any) -> Behaviour:
+def reply(text: str | None, *, finish: str = "stop", **message: Any) -> Behavior:
     """A good reply; extra keywords go into the message (`reasoning_content="…"`)."""
     return body(json.dumps(completion(text, finish=finish, **message)))
 
 
-def body(text: str, *, content_type: str = "application/json") -> Behaviour:
+def body(text: str, *, content_type: str = "application/json") -> Behavior:
     """Status 200 and exactly this body."""
     return lambda exchange: exchange.send(200, text, content_type=content_type)
 
 
-def garbage() -> Behaviour:
+def garbage() -> Behavior:
     """A page of a proxy instead of JSON."""
     return body("<html>It works!</html>", content_type="text/html")
 
 
-def status(code: int, *, retry_after: float | None = None, message: str = "scripted") -> Behaviour:
+def status(code: int, *, retry_after: float | None = None, message: str = "scripted") -> Behavior:
     """An error in the protocol's shape."""
     headers = {} if retry_after is None else {"Retry_After": str(retry_after)}
     text = json.dumps({"error": {"message": message, "type": "scripted", "code": code}})
     return lambda exchange: exchange.send(code, text, **headers)
 
 
-def half() -> Behaviour:
+def half() -> Behavior:
     """The connection ends in the middle of the body."""
 
     def behave(exchange: Exchange) -> None:
@@ -203,7 +203,7 @@ def half() -> Behaviour:
     return behave
 
 
-def reset() -> Behaviour:
+def reset() -> Behavior:
     """The connection is reset before anything is said."""
 
     def behave(exchange: Exchange) -> None:
@@ -214,7 +214,7 @@ def reset() -> Behaviour:
     return behave
 
 
-def slow(seconds: float, then: Behaviour) -> Behaviour:
+def slow(seconds: float, then: Behavior) -> Behavior:
     """Wait, then behave."""
 
     def behave(exchange: Exchange) -> None:
@@ -224,7 +224,7 @@ def slow(seconds: float, then: Behaviour) -> Behaviour:
     return behave
 
 
-def silence() -> Behaviour:
+def silence() -> Behavior:
     """Never answer."""
 
     def behave(exchange: Exchange) -> None:
@@ -247,7 +247,7 @@ def chunk(text: str | None = None, *, finish: str | None = None, **delta: Any) -
     }
 
 
-def stream(*chunks: dict[str, Any], done: bool = True, pause_s: float = 0.0) -> Behaviour:
+def stream(*chunks: dict[str, Any], done: bool = True, pause_s: float = 0.0) -> Behavior:
     """Server-sent events, one for each chunk; without `done` the connection just ends."""
 
     def behave(exchange: Exchange) -> None:

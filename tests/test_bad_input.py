@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from p2r.cli import app
-from servers import Server, dead_url, garbage, half, reply, status
+from tests.servers import Server, dead_url, garbage, half, reply, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ def jpeg(path: Path) -> bytes:
 
 
 def png_of_size(width: int, height: int) -> bytes:
-    """A small file whose header promises a huge picture."""
+    """A small file whose header promises a huge image."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -47,7 +47,7 @@ def missing(path: Path) -> None:
 
 
 def text_file(path: Path) -> None:
-    path.write_text("I am no picture, whatever my name says.\n" * 10)
+    path.write_text("I am no image, whatever my name says.\n" * 10)
 
 
 def truncated(path: Path) -> None:
@@ -91,7 +91,7 @@ def one_line(stdout: str, stderr: str) -> str:
         (folder, "folder"),
     ],
 )
-def test_a_picture_that_cannot_be_used(make: Callable[[Path], None], says: str, tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_used(make: Callable[[Path], None], says: str, tmp_path: Path) -> None:
     path = tmp_path / "street.jpg"
     make(path)
     line = refuse("answer", path, "What?", "--model", NOWHERE)
@@ -290,21 +290,21 @@ FAILURES = {
 }
 
 
-def ask_failing(picture: Path, name: str) -> subprocess.CompletedProcess[str]:
-    behaviour, _ = FAILURES[name]
-    server = Server([behaviour] if behaviour else ())
-    url = server.url if behaviour else dead_url()
-    command = [sys.executable, "-m", "p2r", "answer", str(picture), "What?", "--model", f"{url}#served"]
+def ask_failing(image: Path, name: str) -> subprocess.CompletedProcess[str]:
+    behavior, _ = FAILURES[name]
+    server = Server([behavior] if behavior else ())
+    url = server.url if behavior else dead_url()
+    command = [sys.executable, "-m", "p2r", "answer", str(image), "What?", "--model", f"{url}#served"]
     with server:
         return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
 
 
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.CompletedProcess[str]]:
-    picture = tmp_path_factory.mktemp("failing") / "street.jpg"
-    jpeg(picture)
+    image = tmp_path_factory.mktemp("failing") / "street.jpg"
+    jpeg(image)
     with ThreadPoolExecutor(len(FAILURES)) as pool:
-        return dict(zip(FAILURES, pool.map(lambda name: ask_failing(picture, name), FAILURES), strict=True))
+        return dict(zip(FAILURES, pool.map(lambda name: ask_failing(image, name), FAILURES), strict=True))
 
 
 @pytest.mark.parametrize("name", FAILURES)

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from fake_model import FakeModel, StreamingFakeModel, failure
 from p2r.errors import ModelError
 from p2r.models.base import Completion, Message, Model, Sampling, StreamingModel
+from tests.fake_model import FakeModel, StreamingFakeModel, failure
 
 ASK = (Message("user", ("how many?",)),)
 

@@ -21,7 +21,7 @@ SOURCE = Path(p2r.__file__).parent
 CORE = [
     *("p2r.types", "p2r.errors", "p2r.settings", "p2r.prompts", "p2r.images", "p2r.evidence", "p2r.parsing"),
     *("p2r.scoring", "p2r.scoring.judge", "p2r.models.base", "p2r.pipeline", "p2r.progress", "p2r.record"),
-    *("p2r.datasets.samples", "p2r.doctor"),
+    *("p2r.datasets.samples", "p2r.checks"),
 ]
 HEAVY = [
     *("torch", "torchvision", "transformers", "trl", "accelerate", "peft", "datasets", "matplotlib"),
@@ -182,7 +182,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
 }
 ONLY_TRAINING = ("trl", "accelerate")
 # Plain data about a run folder, of which a page of a training is made; how a number is read from a text.
-ALLOWED = {"report": "p2r.training.folder", "serving": "p2r.scoring.number"}
+ALLOWED = {"report": "p2r.training.run_folder", "serving": "p2r.scoring.number"}
 
 
 def violations(root: Path) -> list[str]:
@@ -244,9 +244,9 @@ def test_that_test_can_fail_too(tmp_path: Path, file: str, line: str) -> None:
     [
         ("training/phase.py", "from trl import GRPOTrainer"),
         ("cli/answer.py", "from p2r.cli.console import say"),
-        ("models/local.py", "from p2r.images import Picture"),
+        ("models/local.py", "from p2r.images import EncodedImage"),
         ("evaluation/runner.py", "from p2r.scoring import score"),
-        ("report/training_page.py", "from p2r.training.folder import TrainingRun"),
+        ("report/training_page.py", "from p2r.training.run_folder import TrainingRun"),
     ],
 )
 def test_what_is_allowed_passes(tmp_path: Path, file: str, line: str) -> None:

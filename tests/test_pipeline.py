@@ -18,7 +18,6 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from fake_model import FakeModel, StreamingFakeModel, failure, said
 from p2r._sync import SyncRunner
 from p2r.errors import InputError, ModelError
 from p2r.models import DEFAULT_MODEL
@@ -26,14 +25,15 @@ from p2r.models.base import Completion
 from p2r.pipeline import P2R, settings_of
 from p2r.settings import Geometry, PixelBudget, Settings, TokenLimits
 from p2r.types import Box, Question, Usage
-from pictures import encoded
+from tests.fake_model import FakeModel, StreamingFakeModel, failure, said
+from tests.image_files import encoded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from fake_model import Reply
     from p2r.models.base import Message, Sampling
     from p2r.types import Evidence, Mode, Perception, Prediction
+    from tests.fake_model import Reply
 
 BOXES = (
     '[{"bbox_2d": [100, 200, 150, 260], "label": "bus"}, {"bbox_2d": [700, 700, 760, 780], "label": "sign"}]'
@@ -43,8 +43,8 @@ SETTINGS = Settings(
     budget=PixelBudget(overview_max_pixels=64 * 1024, crop_max_pixels=64 * 1024, min_pixels=16 * 1024),
     max_tokens=TokenLimits(perceive=11, reason=22, direct=3),
 )
-PICTURE = np.random.default_rng(0).integers(0, 255, (600, 800, 3), np.uint8)
-QUESTION = Question(PICTURE, "What is the number of the bus?", answer_type="number", id="bus")
+IMAGE = np.random.default_rng(0).integers(0, 255, (600, 800, 3), np.uint8)
+QUESTION = Question(IMAGE, "What is the number of the bus?", answer_type="number", id="bus")
 
 
 def perceiving(messages: Sequence[Message]) -> bool:
@@ -68,7 +68,7 @@ def predict(model: FakeModel, mode: Mode = "p2r", question: Question = QUESTION)
 
 @pytest.mark.parametrize("mode", ["p2r", "think", "direct"])
 def test_what_the_file_says_of_itself_is_in_the_notes_of_every_mode(mode: Mode) -> None:
-    pages = [PIL.Image.fromarray(PICTURE), PIL.Image.new("RGB", (400, 300), "red")]
+    pages = [PIL.Image.fromarray(IMAGE), PIL.Image.new("RGB", (400, 300), "red")]
     question = replace(QUESTION, image=encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
     assert predict(replies(), mode, question).notes == ("the file has 2 pages: the first was read",)
 
@@ -77,12 +77,12 @@ def test_the_perceiver_sees_the_whole_and_the_reasoner_the_evidence() -> None:
     model = replies()
     predict(model)
     perceive, reason = model.calls
-    assert (len(perceive.pictures), len(reason.pictures)) == (1, 3)
+    assert (len(perceive.images), len(reason.images)) == (1, 3)
     assert perceive.sampling.max_tokens == 11
     assert reason.sampling.max_tokens == 22
     assert perceive.sampling.temperature == reason.sampling.temperature == 0
-    assert perceive.pictures[0].size == reason.pictures[0].size
-    assert not np.array_equal(perceive.pictures[0].pixels, reason.pictures[0].pixels), "boxes are drawn"
+    assert perceive.images[0].size == reason.images[0].size
+    assert not np.array_equal(perceive.images[0].pixels, reason.images[0].pixels), "boxes are drawn"
 
 
 def test_every_field_of_a_prediction_is_filled() -> None:
@@ -111,7 +111,7 @@ def test_boxes_are_asked_for_and_read_in_the_box_format_of_the_model() -> None:
     model = replies('[{"bbox_2d": [28.8, 38.4, 43.2, 49.92], "label": "bus"}]')
     settings = replace(SETTINGS, box_format="pixels")
     known = asyncio.run(P2R(model, settings=settings).predict(QUESTION))
-    assert model.calls[0].pictures[0].size == (288, 192)
+    assert model.calls[0].images[0].size == (288, 192)
     assert "pixels of the image, which is 288 pixels wide and 192 pixels high" in model.calls[0].text
     assert known.boxes[0].as_tuple() == pytest.approx((100, 200, 150, 260))
     assert known.notes == ()
@@ -134,7 +134,7 @@ def test_tokens_of_both_stages_add_up() -> None:
 
 
 @pytest.mark.parametrize(("text", "outcome"), [("[]", "whole"), ("I cannot see a bus.", "malformed")])
-def test_without_a_usable_box_the_reasoner_gets_the_plain_picture_and_the_think_prompt(
+def test_without_a_usable_box_the_reasoner_gets_the_plain_image_and_the_think_prompt(
     text: str, outcome: str
 ) -> None:
     model = replies(text)
@@ -143,13 +143,13 @@ def test_without_a_usable_box_the_reasoner_gets_the_plain_picture_and_the_think_
     assert known.perception is not None
     assert known.perception.outcome == outcome
     assert (known.boxes, known.crops_px) == ((), ())
-    assert reason.pictures == perceive.pictures, "the overview is made once and shared"
+    assert reason.images == perceive.images, "the overview is made once and shared"
     think = replies()
     predict(think, "think")
     assert reason.text == think.calls[0].text
 
 
-def test_think_is_one_pass_over_the_plain_picture() -> None:
+def test_think_is_one_pass_over_the_plain_image() -> None:
     model = replies()
     known = predict(model, "think")
     assert len(model.calls) == 1
@@ -160,7 +160,7 @@ def test_think_is_one_pass_over_the_plain_picture() -> None:
 
 def test_direct_reads_a_bare_answer() -> None:
     model = FakeModel(["B"])
-    question = Question(PICTURE, "Which?", ("a cat", "a dog"))
+    question = Question(IMAGE, "Which?", ("a cat", "a dog"))
     known = predict(model, "direct", question)
     assert (known.answer, known.status) == ("B", "answered")
     assert model.calls[0].sampling.max_tokens == 3
@@ -169,15 +169,15 @@ def test_direct_reads_a_bare_answer() -> None:
 def test_given_boxes_skip_the_perceiver() -> None:
     model = FakeModel([THOUGHT])
     known = asyncio.run(pipeline(model).predict(QUESTION, boxes=[Box(0, 0, 100, 100, "gold")]))
-    assert (len(model.calls[0].pictures), known.perception, known.usage.calls) == (2, None, 1)
+    assert (len(model.calls[0].images), known.perception, known.usage.calls) == (2, None, 1)
     assert known.boxes == (Box(0, 0, 100, 100, "gold"),)
     assert "perceive" not in known.seconds
 
 
-def test_given_an_empty_list_the_whole_picture_is_the_evidence() -> None:
+def test_given_an_empty_list_the_whole_image_is_the_evidence() -> None:
     model = FakeModel([THOUGHT])
     known = asyncio.run(pipeline(model).predict(QUESTION, boxes=[]))
-    assert (len(model.calls[0].pictures), known.crops_px, known.perception) == (1, (), None)
+    assert (len(model.calls[0].images), known.crops_px, known.perception) == (1, (), None)
 
 
 def test_two_models_play_the_two_roles() -> None:
@@ -194,7 +194,7 @@ def test_one_pass_is_the_reasoners() -> None:
 
 
 def test_a_text_that_names_no_answer_is_no_answer() -> None:
-    question = Question(PICTURE, "Which?", ("a cat", "a dog"))
+    question = Question(IMAGE, "Which?", ("a cat", "a dog"))
     known = predict(replies(thought="<think>Hm.</think><answer>A or B</answer>"), question=question)
     assert (known.status, known.answer) == ("no_answer", None)
     assert known.notes, "it says why"
@@ -237,7 +237,7 @@ def test_stage_by_stage_gives_what_the_whole_gives() -> None:
     model = replies()
     asyncio.run(run())
     asyncio.run(pipeline(model).reason(QUESTION, ()))
-    assert len(model.calls[0].pictures) == 1
+    assert len(model.calls[0].images) == 1
 
 
 # What cannot be used, and what fails.
@@ -270,7 +270,7 @@ def test_a_failed_second_stage_keeps_what_the_first_found() -> None:
     assert {"perceive", "evidence", "reason", "total"} <= set(known.seconds)
 
 
-def test_an_unreadable_picture_raises_from_predict_and_marks_an_attempt(tmp_path: Path) -> None:
+def test_an_unreadable_image_raises_from_predict_and_marks_an_attempt(tmp_path: Path) -> None:
     question = Question(str(tmp_path / "none.jpg"), "What?")
     model = FakeModel([])
     with pytest.raises(InputError, match=r"none\.jpg"):
@@ -423,7 +423,7 @@ class Uneven(FakeModel):
 
 
 def numbered(count: int | None = None) -> Iterator[Question]:
-    small = PICTURE[:64, :64]
+    small = IMAGE[:64, :64]
     numbers = itertools.count() if count is None else range(count)
     return (Question(small, str(number), answer_type="number", id=str(number)) for number in numbers)
 
@@ -476,7 +476,7 @@ def test_a_failure_among_many_is_marked_and_stops_nobody() -> None:
     model = FakeModel(
         lambda messages: failure("server", "it broke") if "Question: 1\n" in said(messages) else "7"
     )
-    questions = [*numbered(3), Question(b"not a picture", "What?", id="bad")]
+    questions = [*numbered(3), Question(b"not an image", "What?", id="bad")]
     with pipeline(model) as p2r:
         known = list(p2r.answer_many(questions, "direct"))
     assert [prediction.status for prediction in known] == ["answered", "failed", "answered", "failed"]
@@ -498,27 +498,27 @@ def test_an_error_in_the_users_own_iterable_comes_through() -> None:
 
 def test_answer_is_one_call() -> None:
     with pipeline(replies()) as p2r:
-        known = p2r.answer(PICTURE, "What is the number?", answer_type="number")
+        known = p2r.answer(IMAGE, "What is the number?", answer_type="number")
     assert (known.status, known.answer) == ("answered", "42")
 
 
 def test_answer_takes_choices() -> None:
     with pipeline(replies(thought="<answer>B</answer>")) as p2r:
-        assert p2r.answer(PICTURE, "Which?", ["cat", "dog"], mode="think").answer == "B"
+        assert p2r.answer(IMAGE, "Which?", ["cat", "dog"], mode="think").answer == "B"
 
 
 def test_answer_raises_what_predict_raises() -> None:
     with pipeline(replies(failure("server"))) as p2r:
         with pytest.raises(ModelError):
-            p2r.answer(PICTURE, "What?")
+            p2r.answer(IMAGE, "What?")
         with pytest.raises(InputError, match="question is empty"):
-            p2r.answer(PICTURE, " ")
+            p2r.answer(IMAGE, " ")
 
 
 def test_it_works_where_a_loop_is_running_already() -> None:
     async def notebook_cell() -> Prediction:
         with pipeline(replies()) as p2r:
-            return p2r.answer(PICTURE, "What?", answer_type="number")
+            return p2r.answer(IMAGE, "What?", answer_type="number")
 
     assert asyncio.run(notebook_cell()).answer == "42"
 
@@ -528,7 +528,7 @@ def test_the_callers_own_event_loop_stays_the_callers() -> None:
     asyncio.set_event_loop(mine)
     try:
         with pipeline(replies()) as p2r:
-            p2r.answer(PICTURE, "What?")
+            p2r.answer(IMAGE, "What?")
             assert asyncio.get_event_loop() is mine
         assert asyncio.get_event_loop() is mine
     finally:
@@ -539,7 +539,7 @@ def test_the_callers_own_event_loop_stays_the_callers() -> None:
 def test_any_thread_may_ask() -> None:
     with pipeline(replies()) as p2r:
         answers: list[str | None] = []
-        ask = lambda: answers.append(p2r.answer(PICTURE, "What?", answer_type="number").answer)  # noqa: E731
+        ask = lambda: answers.append(p2r.answer(IMAGE, "What?", answer_type="number").answer)  # noqa: E731
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
             thread.start()
@@ -556,7 +556,7 @@ def test_an_interrupt_cancels_the_question() -> None:
     model = FakeModel(reply, delay_s=30)
     with pipeline(model) as p2r:
         with pytest.raises(KeyboardInterrupt):
-            p2r.answer(PICTURE, "What?")
+            p2r.answer(IMAGE, "What?")
         end = time.monotonic() + 10
         while not model.cancelled and time.monotonic() < end:
             time.sleep(0.01)
@@ -569,7 +569,7 @@ def test_closing_ends_the_private_thread_and_leaves_given_models_open() -> None:
     assert "p2r-loop" not in {thread.name for thread in threading.enumerate()}, (
         "no thread before it is needed"
     )
-    p2r.answer(PICTURE, "What?")
+    p2r.answer(IMAGE, "What?")
     assert "p2r-loop" in {thread.name for thread in threading.enumerate()}
     p2r.close()
     p2r.close()
@@ -579,7 +579,7 @@ def test_closing_ends_the_private_thread_and_leaves_given_models_open() -> None:
 
 def test_a_forgotten_pipeline_ends_its_thread_when_it_is_collected() -> None:
     p2r = pipeline(replies())
-    p2r.answer(PICTURE, "What?")
+    p2r.answer(IMAGE, "What?")
     del p2r
     import gc
 
@@ -639,7 +639,7 @@ def test_a_server_that_was_started_here_is_ended_here(
     monkeypatch.setenv("P2R_VLLM_PYTHON", str(python))
     monkeypatch.setenv("P2R_FAKE_VLLM_NOTES", str(notes))
     with P2R("vllm:org/model", settings=SETTINGS) as p2r:
-        assert p2r.answer(PICTURE, "Who is there?", mode="direct").answer == "org/model says hello"
+        assert p2r.answer(IMAGE, "Who is there?", mode="direct").answer == "org/model says hello"
         pid = json.loads(notes.read_text())["pid"]
         os.kill(pid, 0)
     with pytest.raises(ProcessLookupError):

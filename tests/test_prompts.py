@@ -8,30 +8,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from fake_model import said, shown
 from p2r.errors import InputError
-from p2r.images import Picture
+from p2r.images import EncodedImage
 from p2r.nano import WEIGHTS
 from p2r.prompts import PromptPack, direct_messages, perceive_messages, reason_messages, render_choices
 from p2r.settings import Settings
 from p2r.types import Box, Crop, Evidence, Question
+from tests.fake_model import said, shown
 
 if TYPE_CHECKING:
     from p2r.types import BoxFormat
 
-CHOICE = Question("x.png", " Which colour? ", ("red", "blue"))
+CHOICE = Question("x.png", " Which color? ", ("red", "blue"))
 NUMBER = Question("x.png", "How many?", answer_type="number")
 FREE = Question("x.png", "What does it say?")
 
 
-def picture(shade: int) -> Picture:
-    return Picture(np.full((32, 32, 3), shade, np.uint8))
+def image(shade: int) -> EncodedImage:
+    return EncodedImage(np.full((32, 32, 3), shade, np.uint8))
 
 
-OVERVIEW = picture(0)
+OVERVIEW = image(0)
 CROPS = tuple(
-    Crop(picture(shade), Box(0, 0, 10, 10), (0, 0, 32, 32), colour)
-    for shade, colour in [(1, "red"), (2, "green")]
+    Crop(image(shade), Box(0, 0, 10, 10), (0, 0, 32, 32), color)
+    for shade, color in [(1, "red"), (2, "green")]
 )
 PACK = PromptPack()
 
@@ -41,13 +41,13 @@ def test_choices_are_lettered_lines() -> None:
     assert render_choices(FREE) == ""
 
 
-def test_the_perceiver_sees_the_picture_and_then_the_question() -> None:
+def test_the_perceiver_sees_the_image_and_then_the_question() -> None:
     (message,) = perceive_messages(PACK, CHOICE, OVERVIEW)
     assert message.role == "user"
     first, text = message.content
     assert first is OVERVIEW
     assert isinstance(text, str)
-    assert "Question: Which colour?\nA. red\nB. blue\n" in text
+    assert "Question: Which color?\nA. red\nB. blue\n" in text
     assert '[{"bbox_2d": [x1, y1, x2, y2], "label": "what is there"}]' in text
 
 
@@ -64,7 +64,7 @@ def test_the_perceiver_sees_the_picture_and_then_the_question() -> None:
     ],
 )
 def test_the_prompt_asks_for_the_box_format_of_the_model(box_format: BoxFormat, wording: str) -> None:
-    overview = Picture(np.zeros((32, 64, 3), np.uint8))
+    overview = EncodedImage(np.zeros((32, 64, 3), np.uint8))
     assert wording in said(perceive_messages(PACK, CHOICE, overview, box_format))
 
 
@@ -85,10 +85,10 @@ def test_a_pack_may_name_the_box_format_and_the_size_or_not() -> None:
 
 def test_the_reasoner_sees_the_overview_then_the_crops_then_the_question() -> None:
     messages = reason_messages(PACK, CHOICE, Evidence(OVERVIEW, CROPS))
-    assert shown(messages) == [OVERVIEW, CROPS[0].picture, CROPS[1].picture]
+    assert shown(messages) == [OVERVIEW, CROPS[0].image, CROPS[1].image]
     assert isinstance(messages[0].content[-1], str)
     assert "2 in all, in this order: red, green" in said(messages)
-    assert "Question: Which colour?\nA. red\nB. blue\n" in said(messages)
+    assert "Question: Which color?\nA. red\nB. blue\n" in said(messages)
     assert said(messages).endswith(PACK.choice_hint)
 
 

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from p2r import types
 from p2r.errors import InputError
 from p2r.types import Box, Question, Usage
-from strategies import good_boxes
+from tests.strategies import good_boxes
 
 # Boxes.
 
 
-def test_a_box_knows_its_area_and_centre() -> None:
+def test_a_box_knows_its_area_and_center() -> None:
     box = Box(100, 200, 300, 700, "sign")
     assert box.as_tuple() == (100, 200, 300, 700)
     assert box.area == pytest.approx(0.1)
-    assert box.centre == (200, 450)
+    assert box.center == (200, 450)
     assert Box(0, 0, 1000, 1000).area == 1
 
 

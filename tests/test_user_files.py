@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from p2r.cli import app
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
-from p2r.journal import FolderLock, claim, write_file
+from p2r.runs.journal import FolderLock, claim, write_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,6 +1,6 @@
 """Builds a very small, untrained Qwen3-VL checkpoint in about a second, for tests of the real engine.
 
-It answers nonsense, but a different nonsense for every picture and text, which is what the tests need.
+It answers nonsense, but a different nonsense for every image and text, which is what the tests need.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CHAT_TEMPLATE = (
 
 
 def build_processor() -> Any:
-    """A tokenizer of single bytes and a picture processor with explicit sizes."""
+    """A tokenizer of single bytes and an image processor with explicit sizes."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import (
         PreTrainedTokenizerFast,
@@ -113,7 +113,7 @@ def random_model(vocabulary: int, context: int, *, tied: bool) -> Any:
     torch.manual_seed(0)
     model = Qwen3VLForConditionalGeneration(config).float()
     with torch.no_grad():
-        # Large weights, so that the greedy text depends on every picture and word.
+        # Large weights, so that the greedy text depends on every image and word.
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(std=0.3)

@@ -2,7 +2,7 @@
 
 From texts alone, a model this small needs thousands of steps before it finds out that the word *red* in the
 question and the token of the red tag in the image belong together (docs/results.md). So heads of two layers
-are told: while a coordinate is written, one reads the colour that the question names, a later one the cell of
+are told: while a coordinate is written, one reads the color that the question names, a later one the cell of
 the image that holds that object; likewise for digits, results and options (`attention_targets`). It teaches
 where to look; what to write is left to the usual loss.
 """

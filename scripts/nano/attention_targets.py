@@ -1,6 +1,6 @@
 """Where nano should look while it writes a word: at the question, an image, or its own thinking.
 
-Places are found by tokens that every tokenizer of nano has: colours, digits, capitals, coordinates and the
+Places are found by tokens that every tokenizer of nano has: colors, digits, capitals, coordinates and the
 words that answers turn on always stand alone (`build_tokenizer`); what lies between may be one token or many.
 """
 
@@ -47,12 +47,12 @@ class TargetFinder:
     def finding(
         self, made: SceneSample, prompt: list[int], target: list[int], image: int
     ) -> list[AttentionTarget]:
-        """While a box is written: the object's colour in the question, its cell in the overview."""
+        """While a box is written: the object's color in the question, its cell in the overview."""
         attention = []
         for count, place in enumerate(self._located(target)):
             thing = made.task.targets[count // 4]
             cell = prompt.index(self.pad) + self._cell(thing, _WHOLE, image)
-            named = prompt.index(self.token(thing.colour))
+            named = prompt.index(self.token(thing.color))
             attention.append(AttentionTarget(len(prompt) + place - 1, (named,), cell))
         return attention
 
@@ -64,7 +64,7 @@ class TargetFinder:
         target: list[int],
         images: Sequence[int],
     ) -> list[AttentionTarget]:
-        """While a digit or letter is written: the colour just named, the object's cell in its crop."""
+        """While a digit or letter is written: the color just named, the object's cell in its crop."""
         if made.task.family == "position":
             return self._locating(made.task, prompt, target, images[0])
         (width, height), pads = made.size, [k for k, token in enumerate(prompt) if token == self.pad]
@@ -74,7 +74,7 @@ class TargetFinder:
             x0, y0, x1, y1 = crop_region(box, made.size, self.settings.geometry)
             cell = start + self._cell(thing, (x0 / width, y0 / height, x1 / width, y1 / height), image)
             start += self.count(image)
-            named = place = target.index(self.token(thing.colour))
+            named = place = target.index(self.token(thing.color))
             for letter in thing.text:
                 place = target.index(self.token(letter), place + 1)
                 attention.append(AttentionTarget(len(prompt) + place - 1, (len(prompt) + named,), pads[cell]))
@@ -83,12 +83,12 @@ class TargetFinder:
     def _locating(
         self, task: Task, prompt: list[int], target: list[int], overview: int
     ) -> list[AttentionTarget]:
-        """While "at x = 310" is written: the colour just named, the tag's cell in the overview."""
+        """While "at x = 310" is written: the color just named, the tag's cell in the overview."""
         start, first = len(prompt), prompt.index(self.pad)
         return [
             AttentionTarget(
                 start + place - 1,
-                (start + target.index(self.token(thing.colour)),),
+                (start + target.index(self.token(thing.color)),),
                 first + self._cell(thing, _WHOLE, overview),
             )
             for thing, place in zip(task.targets, self._located(target), strict=True)
@@ -135,10 +135,8 @@ class TargetFinder:
             result = computed.position + 1
             yield AttentionTarget(start + target.index(word, result - start) - 1, (result,), result)
             return
-        # "The larger digit is 8, on the red tag": from both digits, then from the one to its colour.
-        first, second = (
-            self._digit(target, target.index(self.token(thing.colour))) for thing in task.targets
-        )
+        # "The larger digit is 8, on the red tag": from both digits, then from the one to its color.
+        first, second = (self._digit(target, target.index(self.token(thing.color))) for thing in task.targets)
         wanted = self.token("larger" if "larger" in task.text else "smaller")
         winner = self._digit(target, target.index(wanted))
         source = start + target.index(target[winner])
@@ -160,7 +158,7 @@ class TargetFinder:
         return int(token)
 
     def _cell(self, thing: SceneObject, rect: tuple[float, float, float, float], image: int) -> int:
-        """Which visual token of `image`, a view of `rect`, holds the centre of `thing`."""
+        """Which visual token of `image`, a view of `rect`, holds the center of `thing`."""
         columns, rows = (int(side) // CELL for side in self.pack.sizes[image])
         x0, y0, x1, y1 = rect
         across, down = (thing.x - x0) / (x1 - x0), (thing.y - y0) / (y1 - y0)

@@ -1,7 +1,7 @@
 """Builds an untrained nano: tokenizer, processor and a small `Qwen3VLForConditionalGeneration`.
 
 Three choices make it learnable in an hour on two CPU cores (docs/results.md has the figures):
-the tokenizer writes each number, colour and letter as one token and whole stock sentences as a few; number
+the tokenizer writes each number, color and letter as one token and whole stock sentences as a few; number
 tokens start with embeddings that vary smoothly with their value; the vision tower's position embeddings start
 with two-dimensional sines instead of noise, so that the tower knows *where* from the first step.
 """
@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2r.scenes import COLOURS, GROUNDS
+from p2r.scenes import COLORS, GROUNDS
 from p2r.settings import PixelBudget, Settings, TokenLimits
 from scripts.nano.lessons import corpus
 
@@ -72,7 +72,7 @@ def build_tokenizer(vocabulary: int) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    names = "|".join((*COLOURS, *GROUNDS, *_ANSWER_WORDS))
+    names = "|".join((*COLORS, *GROUNDS, *_ANSWER_WORDS))
     tokenizer = Tokenizer(models.BPE())
     # Numbers, single capitals and the words that answers turn on stand alone; all else may merge.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -17,7 +17,7 @@ _PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
     (
         "see: what a visual token tells (share right)",
         "see",
-        {"colour": "colour", "digit": "digit", "letter1": "first letter", "letter2": "second letter"},
+        {"color": "color", "digit": "digit", "letter1": "first letter", "letter2": "second letter"},
     ),
     (
         "speak: loss on the target's tokens",
@@ -58,7 +58,7 @@ def draw_curves(log: Path, out: Path) -> None:
         for metric, name in lines.items():
             points = sorted((step, row[metric]) for step, row in by_step.items() if metric in row)
             axis.plot(*zip(*points, strict=True), label=name, linewidth=1.4)
-        axis.set(title=title, xlabel="optimiser step")
+        axis.set(title=title, xlabel="optimizer step")
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
     figure.savefig(out, dpi=110)

@@ -1,7 +1,7 @@
 """Glyph images: small images full of tags and plates, each with a label: what the vision tower learns from.
 
 A scene's crop shows one or two glyphs, a glyph image eight, so that it learns to read sooner. `near` images
-show things as large as crops do, `far` images as small as overviews do (there only colour, kind and
+show things as large as crops do, `far` images as small as overviews do (there only color, kind and
 place are taught). A random window of the size that the model uses is cut at each use, so that they meet the
 patch grid at every offset.
 """
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from p2r.evidence import draw_boxes
-from p2r.images import Picture
-from p2r.scenes import COLOURS, GROUNDS, Scene, SceneObject, render
+from p2r.images import EncodedImage
+from p2r.scenes import COLORS, GROUNDS, Scene, SceneObject, render
 from p2r.scenes.layout import CODE_LETTERS, DIGITS, PLATE_ASPECT, Stone
 from p2r.scenes.render import ground_pixels
 from p2r.settings import Geometry
@@ -49,7 +49,7 @@ SIZES: dict[Distance, dict[tuple[int, int], float]] = {
 _NEAR_SIDE, _FAR_SIDE, _PLATE_SIDE = (28.0, 52.0), (5.0, 11.0), 44.0
 # Side of the textures that windows are cut from, in pixels: near, far.
 _LOOK_SIDES = (448, 288)
-_COLOUR_NAMES, _GROUND_NAMES = tuple(COLOURS), tuple(GROUNDS)
+_COLOR_NAMES, _GROUND_NAMES = tuple(COLORS), tuple(GROUNDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class GlyphImages:
     Attributes:
         pixels: uint8, (n, 288, 288, 3).
         boxes: float32, (n, 8, 4), pixels; NaN where a glyph image has fewer than eight things.
-        names: int16, (n, 8, 4): colour, kind (tag 0, plate 1), digit or first letter, second letter;
+        names: int16, (n, 8, 4): color, kind (tag 0, plate 1), digit or first letter, second letter;
             −1 for none.
         grounds: int16, (n,).
         near: bool, (n,).
@@ -107,27 +107,27 @@ def _chart(job: tuple[int, int]) -> tuple[np.ndarray, ...]:
 
 
 def describe(thing: SceneObject) -> tuple[int, int, int, int]:
-    """Colour, kind, digit or first letter, second letter (−1 for a tag), as class indices."""
-    colour = _COLOUR_NAMES.index(thing.colour)
+    """Color, kind, digit or first letter, second letter (−1 for a tag), as class indices."""
+    color = _COLOR_NAMES.index(thing.color)
     if thing.kind == "tag":
-        return colour, 0, DIGITS.index(thing.text), -1
-    return colour, 1, CODE_LETTERS.index(thing.text[0]), CODE_LETTERS.index(thing.text[1])
+        return color, 0, DIGITS.index(thing.text), -1
+    return color, 1, CODE_LETTERS.index(thing.text[0]), CODE_LETTERS.index(thing.text[1])
 
 
 def _things(rng: random.Random, distance: Distance) -> list[SceneObject]:
     cells = 3 if distance == "near" else 4
     spots = rng.sample([(row, column) for row in range(cells) for column in range(cells)], PLACES)
-    colours = rng.sample(_COLOUR_NAMES, PLACES)
+    colors = rng.sample(_COLOR_NAMES, PLACES)
     low, high = _NEAR_SIDE if distance == "near" else _FAR_SIDE
     things = []
-    for (row, column), colour in zip(spots, colours, strict=True):
+    for (row, column), color in zip(spots, colors, strict=True):
         x = (column + 0.5 + rng.uniform(-0.2, 0.2)) / cells
         y = (row + 0.5 + rng.uniform(-0.2, 0.2)) / cells
-        things.append(_thing(rng, colour, x, y, rng.uniform(low, high)))
+        things.append(_thing(rng, color, x, y, rng.uniform(low, high)))
     return things
 
 
-def _thing(rng: random.Random, colour: str, x: float, y: float, side: float) -> SceneObject:
+def _thing(rng: random.Random, color: str, x: float, y: float, side: float) -> SceneObject:
     # The planner rarely keeps the aspect exactly: things come a little stretched.
     stretch, angle = rng.uniform(0.85, 1.18), rng.uniform(-8, 8)
     if rng.random() < 0.45:
@@ -140,14 +140,14 @@ def _thing(rng: random.Random, colour: str, x: float, y: float, side: float) -> 
         width = height * PLATE_ASPECT
         kind, shape, text = "plate", "plate", "".join(rng.sample(CODE_LETTERS, 2))
     size = (width * stretch / SIDE, height / stretch / SIDE)
-    return SceneObject(kind, colour, text, shape, x, y, size[0], size[1], angle)
+    return SceneObject(kind, color, text, shape, x, y, size[0], size[1], angle)
 
 
 def _annotate(rng: random.Random, pixels: np.ndarray, things: list[SceneObject]) -> np.ndarray:
     """Outline one to three things as evidence is outlined on an overview."""
     chosen = rng.sample(things, rng.randint(1, 3))
     boxes: list[Box] = [thing.box(1.0) for thing in chosen]
-    return draw_boxes(Picture(pixels), boxes, Geometry()).pixels
+    return draw_boxes(EncodedImage(pixels), boxes, Geometry()).pixels
 
 
 @functools.lru_cache(maxsize=4)

@@ -16,7 +16,7 @@ from p2r.types import Box, Crop, Evidence, Question
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from p2r.images import Picture
+    from p2r.images import EncodedImage
     from p2r.models.base import Message
     from p2r.scenes import Task
 
@@ -34,7 +34,7 @@ def think_target(task: Task) -> str:
     return f"<think>{' '.join(task.facts)}</think><answer>{task.answer}</answer>"
 
 
-def question_of(task: Task, image: Picture | str) -> Question:
+def question_of(task: Task, image: EncodedImage | str) -> Question:
     """The task as a question; the image is only carried along."""
     return Question(image, task.text, task.choices, task.answer_type)  # type: ignore[arg-type]
 

@@ -23,7 +23,7 @@ class Schedule:
     """How long and how fast one stage learns.
 
     Attributes:
-        steps: optimiser steps.
+        steps: optimizer steps.
         rate: the highest learning rate, reached after `warmup` steps, then a cosine down to a twentieth.
         warmup: steps of linear warm-up.
         log_every, save_every: in steps.
@@ -63,17 +63,17 @@ def run_stage(
     """
     parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
     unique = list({id(p): p for p in parameters}.values())
-    optimiser = torch.optim.AdamW(unique, lr=schedule.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    start = _restore(folder / f"{name}.pt", modules, optimiser)
+    optimizer = torch.optim.AdamW(unique, lr=schedule.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    start = _restore(folder / f"{name}.pt", modules, optimizer)
     progress = _Progress(name, schedule.steps, start)
     for number in range(start, schedule.steps):
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = schedule.at(number)
         # A generator of its own for each step: a continued run draws what an uninterrupted one would.
         metrics = step(number, np.random.default_rng((number, len(name))))
         metrics["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(unique, 1.0))
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         progress.add(metrics)
         done = number + 1
         if done % schedule.log_every == 0 or done == schedule.steps:
@@ -83,25 +83,25 @@ def run_stage(
             progress.say(row)
             _append(folder, row)
         if done % schedule.save_every == 0 or done == schedule.steps:
-            _keep(folder / f"{name}.pt", modules, optimiser, done)
+            _keep(folder / f"{name}.pt", modules, optimizer, done)
 
 
-def _restore(path: Path, modules: Mapping[str, torch.nn.Module], optimiser: torch.optim.Optimizer) -> int:
+def _restore(path: Path, modules: Mapping[str, torch.nn.Module], optimizer: torch.optim.Optimizer) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
     for key, module in modules.items():
         module.load_state_dict(state["modules"][key])
-    optimiser.load_state_dict(state["optimiser"])
+    optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
 
 
 def _keep(
-    path: Path, modules: Mapping[str, torch.nn.Module], optimiser: torch.optim.Optimizer, step: int
+    path: Path, modules: Mapping[str, torch.nn.Module], optimizer: torch.optim.Optimizer, step: int
 ) -> None:
     state: dict[str, Any] = {
         "modules": {key: module.state_dict() for key, module in modules.items()},
-        "optimiser": optimiser.state_dict(),
+        "optimizer": optimizer.state_dict(),
         "step": step,
     }
     partial = path.with_suffix(".part")

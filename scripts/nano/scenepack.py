@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from p2r.evidence import crop_region, draw_boxes
-from p2r.images import Picture, fit_size
+from p2r.images import EncodedImage, fit_size
 from p2r.scenes import SceneSample, make_sample, render
 from p2r.types import Box
 from scripts.nano.glyph_data import ground_window
@@ -55,7 +55,7 @@ class ScenePack:
         return make_sample("train", index, seed=self.seed)
 
     def image(self, number: int) -> np.ndarray:
-        """Picture `number`: uint8, (height, width, 3)."""
+        """EncodedImage `number`: uint8, (height, width, 3)."""
         width, height = self.sizes[number]
         return self.pixels[self.starts[number] : self.starts[number + 1]].reshape(height, width, 3)
 
@@ -87,7 +87,7 @@ def _draw(job: tuple[int, int, Settings]) -> list[np.ndarray]:
     index, seed, settings = job
     made = make_sample("train", index, seed=seed)
     rng = random.Random(f"lookup-{seed}-{index}")
-    return list(draw_pictures(made, drawn_boxes(made, seed, index), settings, rng))
+    return list(draw_images(made, drawn_boxes(made, seed, index), settings, rng))
 
 
 def drawn_boxes(made: SceneSample, seed: int, index: int) -> list[Box]:
@@ -101,7 +101,7 @@ def evidence_boxes(rng: random.Random, gold: Sequence[Box]) -> list[Box]:
     return [noisy(rng, box) for box in kept]
 
 
-def draw_pictures(
+def draw_images(
     made: SceneSample, boxes: Sequence[Box], settings: Settings, rng: random.Random
 ) -> Iterator[np.ndarray]:
     """Overview, annotated overview (when there are boxes) and crops, each uint8 (height, width, 3)."""
@@ -112,7 +112,7 @@ def draw_pictures(
     overview = render(scene, size, ground=ground_window(scene.ground, near=False, rng=rng, size=size))
     yield overview
     if boxes:
-        yield draw_boxes(Picture(overview), boxes, settings.geometry).pixels
+        yield draw_boxes(EncodedImage(overview), boxes, settings.geometry).pixels
     for box in boxes:
         x0, y0, x1, y1 = crop_region(box, made.size, settings.geometry)
         size = _fit((x1 - x0, y1 - y0), budget.crop_max_pixels, settings)

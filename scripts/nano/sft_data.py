@@ -119,7 +119,7 @@ class ExampleBuilder:
         attention = self._finder.concluding(task, prompt, target)
         # What images would show is given: all up to the second tag's digit or coordinate.
         shown = self._finder.coordinates if family == "position" else self._finder.digits
-        second = target.index(self._finder.token(task.targets[1].colour))
+        second = target.index(self._finder.token(task.targets[1].color))
         given = 1 + next(place for place in range(second, len(target)) if target[place] in shown)
         kept = tuple(aim for aim in attention if aim.position >= len(prompt) + given - 1)
         return Example("drill", prompt + target[:given], target[given:], (), kept)

@@ -1,6 +1,6 @@
 """Stage 1: the vision tower learns to see, before any language.
 
-Every merged token whose cell holds the centre of a thing predicts what it is, what is written on it and where
+Every merged token whose cell holds the center of a thing predicts what it is, what is written on it and where
 it is; the others predict the ground. The classes are scored against the language model's own word embeddings,
 so that a token of a red tag is born near the word *red*: what contrastive pretraining does for a real model,
 done densely. The extra heads are dropped afterwards.
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from p2r.scenes import COLOURS, GROUNDS
+from p2r.scenes import COLORS, GROUNDS
 from p2r.scenes.layout import CODE_LETTERS, DIGITS
 from scripts.nano.build import number_tokens
 from scripts.nano.glyph_data import SIDE, SIZES, GlyphImages
@@ -45,7 +45,7 @@ class GlyphHead(nn.Module):
         self.corners = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(4))
         numbers = number_tokens(tokenizer)
         words: Mapping[str, tuple[str, ...]] = {
-            "colours": tuple(COLOURS),
+            "colors": tuple(COLORS),
             "grounds": tuple(GROUNDS),
             "digits": tuple(DIGITS),
             "letters_": tuple(CODE_LETTERS),
@@ -73,7 +73,7 @@ class GlyphHead(nn.Module):
 
         Args:
             tokens: merged visual tokens.
-            names: int64, (n, 4), as `GlyphImages.names`; colour −1 where the cell holds no centre.
+            names: int64, (n, 4), as `GlyphImages.names`; color −1 where the cell holds no center.
             places: float32, (n, 4), box corners 0–1000; NaN where it holds none.
             grounds: int64, (n,).
             near: bool, (n,): whether writing is readable.
@@ -85,7 +85,7 @@ class GlyphHead(nn.Module):
         tag_near, plate_near = held & ~plate & near, held & plate & near
         logits = {
             "kind": (self.presence(tokens), kind),
-            "colour": (self._score(seen, "colours"), names[held, 0]),
+            "color": (self._score(seen, "colors"), names[held, 0]),
             "ground": (self._score(tokens[~held], "grounds"), grounds[~held]),
             "digit": (self._score(tokens[tag_near], "digits"), names[tag_near, 2]),
             "letter1": (
@@ -145,11 +145,11 @@ def vision_step(
 def windows(
     glyphs: GlyphImages, rows: np.ndarray, size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Random windows of glyphs and, for each of their cells, the thing whose centre it holds.
+    """Random windows of glyphs and, for each of their cells, the thing whose center it holds.
 
     Returns:
         pixels: uint8, (n, height, width, 3).
-        names: int64, (n, cells, 4), −1 where a cell holds no centre.
+        names: int64, (n, cells, 4), −1 where a cell holds no center.
         places: float32, (n, cells, 4), corners 0–1000 relative to the window.
     """
     width, height = size
@@ -162,11 +162,11 @@ def windows(
         left, top = rng.integers(0, SIDE - width + 1), rng.integers(0, SIDE - height + 1)
         pixels[position] = glyphs.pixels[row, top : top + height, left : left + width]
         boxes = glyphs.boxes[row] - np.array([left, top, left, top], np.float32)
-        centre_x, centre_y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
+        center_x, center_y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
         for thing in np.flatnonzero(
-            (centre_x >= 0) & (centre_x < width) & (centre_y >= 0) & (centre_y < height)
+            (center_x >= 0) & (center_x < width) & (center_y >= 0) & (center_y < height)
         ):
-            cell = int(centre_y[thing] // CELL) * columns + int(centre_x[thing] // CELL)
+            cell = int(center_y[thing] // CELL) * columns + int(center_x[thing] // CELL)
             names[position, cell] = glyphs.names[row, thing]
             scale = np.array([1000 / width, 1000 / height] * 2, np.float32)
             places[position, cell] = np.clip(boxes[thing] * scale, 0, 1000)

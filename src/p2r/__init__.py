@@ -1,7 +1,7 @@
-"""perceive-to-reason: answers questions about details in high-resolution pictures.
+"""perceive-to-reason: answers questions about details in high-resolution images.
 
-A perceiver looks at the whole picture and lists the boxes of the evidence; the boxes are cropped at full
-resolution; a reasoner answers from the annotated picture and the crops (P2R, arXiv 2607.01191).
+A perceiver looks at the whole image and lists the boxes of the evidence; the boxes are cropped at full
+resolution; a reasoner answers from the annotated image and the crops (P2R, arXiv 2607.01191).
 
     from p2r import P2R
     with P2R() as p2r:
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from p2r.evidence import build_evidence as build_evidence
     from p2r.evidence import draw_boxes as draw_boxes
     from p2r.evidence import plan_pixels as plan_pixels
+    from p2r.images import EncodedImage as EncodedImage
     from p2r.images import ImageSource as ImageSource
     from p2r.images import Limits as Limits
-    from p2r.images import Picture as Picture
     from p2r.models.base import Completion as Completion
     from p2r.models.base import Message as Message
     from p2r.models.base import Model as Model
     from p2r.models.base import Sampling as Sampling
     from p2r.models.base import StreamingModel as StreamingModel
-    from p2r.models.opening import open_model as open_model
+    from p2r.models.loading import open_model as open_model
     from p2r.models.options import ModelOptions as ModelOptions
     from p2r.parsing.answers import read_answer as read_answer
     from p2r.parsing.answers import read_option as read_option
@@ -68,9 +68,9 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "p2r.parsing.answers": ("read_answer", "read_option"),
     "p2r.errors": ("InputError", "MissingExtraError", "ModelError", "P2RError"),
     "p2r.evidence": ("build_evidence", "draw_boxes", "plan_pixels"),
-    "p2r.images": ("ImageSource", "Limits", "Picture"),
+    "p2r.images": ("ImageSource", "Limits", "EncodedImage"),
     "p2r.models.base": ("Completion", "Message", "Model", "Sampling", "StreamingModel"),
-    "p2r.models.opening": ("open_model",),
+    "p2r.models.loading": ("open_model",),
     "p2r.models.options": ("ModelOptions",),
     "p2r.parsing.perception": ("parse_perception",),
     "p2r.pipeline": ("P2R", "Look"),

@@ -12,12 +12,12 @@ from itertools import count, islice
 from typing import TYPE_CHECKING
 
 from p2r.evidence import crop_region
-from p2r.localization import localize
 from p2r.models.base import Sampling
 from p2r.parsing.perception import parse_perception
 from p2r.parsing.thinking import split_thinking
 from p2r.prompts import perceive_messages
 from p2r.scenes import make_sample
+from p2r.scoring.localization import localize
 from p2r.types import BOX_FORMATS
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def probe_samples() -> Iterator[SceneSample]:
     asked = set()
     for index in count():
         sample = make_sample("validation", index, seed=_SEED, size=_SIZE, family="read")
-        x, y = sample.boxes[0].centre
+        x, y = sample.boxes[0].center
         if abs(x - y) > 300 and min(x, y) > 300 and sample.task.text not in asked:
             asked.add(sample.task.text)
             yield sample

@@ -25,7 +25,7 @@ class P2RError(Exception):
 
 
 class InputError(P2RError, ValueError):
-    """A question, picture, option or file that cannot be used; the text names it and what it may be."""
+    """A question, image, option or file that cannot be used; the text names it and what it may be."""
 
 
 def file_problem(error: OSError | ValueError, missing: str = "") -> str:

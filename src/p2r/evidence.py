@@ -2,7 +2,7 @@
 
 The geometry is the paper's by default (docs/paper.md). Where it differs from the release: outlines lie around
 the evidence and never on it, crops are clamped and never empty, a box too small to see is widened, and the
-boxes that are cropped are the first ones drawn, in the same colours.
+boxes that are cropped are the first ones drawn, in the same colors.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from p2r.images import Picture
+from p2r.images import EncodedImage
 from p2r.images.sizing import PixelPlan, plan_pixels
 from p2r.types import Crop, Evidence
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from p2r.types import Box, RectPx
 
 __all__ = [
-    "OUTLINE_COLOURS",
+    "OUTLINE_COLORS",
     "PixelPlan",
     "build_evidence",
     "build_evidences",
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 # In drawing order; after the last they start again.
-OUTLINE_COLOURS: tuple[tuple[str, tuple[int, int, int]], ...] = (
+OUTLINE_COLORS: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("red", (255, 0, 0)),
     ("green", (0, 255, 0)),
     ("blue", (0, 0, 255)),
@@ -48,13 +48,13 @@ OUTLINE_COLOURS: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("magenta", (255, 0, 255)),
 )
 
-_RGB = [np.array(rgb, np.uint8) for _, rgb in OUTLINE_COLOURS]
+_RGB = [np.array(rgb, np.uint8) for _, rgb in OUTLINE_COLORS]
 
 MIN_REGION_PX = 32  # the least side of a crop in pixels of the original, where the original has as many
 
 
 def box_px(box: Box, size: tuple[int, int]) -> RectPx:
-    """A box in the pixels of a picture of `size` = (width, height), rounded outwards."""
+    """A box in the pixels of an image of `size` = (width, height), rounded outwards."""
     width, height = size
     x0, y0 = math.floor(box.x0 * width / 1000), math.floor(box.y0 * height / 1000)
     x1, y1 = math.ceil(box.x1 * width / 1000), math.ceil(box.y1 * height / 1000)
@@ -62,7 +62,7 @@ def box_px(box: Box, size: tuple[int, int]) -> RectPx:
 
 
 def crop_region(box: Box, size: tuple[int, int], geometry: Geometry) -> RectPx:
-    """The rectangle of the original to crop for a box: the box and its context, clamped to the picture.
+    """The rectangle of the original to crop for a box: the box and its context, clamped to the image.
 
     Args:
         box: 0–1000.
@@ -70,7 +70,7 @@ def crop_region(box: Box, size: tuple[int, int], geometry: Geometry) -> RectPx:
         geometry: the context on each side.
 
     Returns:
-        Half-open pixels inside the picture; each side is at least 32 pixels, or all that the picture has.
+        Half-open pixels inside the image; each side is at least 32 pixels, or all that the image has.
     """
     width, height = size
     x0, y0, x1, y1 = box_px(box, size)
@@ -82,10 +82,10 @@ def crop_region(box: Box, size: tuple[int, int], geometry: Geometry) -> RectPx:
 
 
 def _widened(first: int, last: int, least: int, side: int) -> tuple[int, int]:
-    return _centred(first, last, min(side, max(least, last - first)), side)
+    return _centerd(first, last, min(side, max(least, last - first)), side)
 
 
-def _centred(first: int, last: int, length: int, side: int) -> tuple[int, int]:
+def _centerd(first: int, last: int, length: int, side: int) -> tuple[int, int]:
     # The span of `length` around the middle of first–last, slid to lie within 0–side.
     start = min(max(0, (first + last - length) // 2), side - length)
     return start, start + length
@@ -102,8 +102,8 @@ def _unscaled(
         return region
     if width > size[0] or height > size[1]:
         return region
-    x0, x1 = _centred(x0, x1, width, size[0])
-    y0, y1 = _centred(y0, y1, height, size[1])
+    x0, x1 = _centerd(x0, x1, width, size[0])
+    y0, y1 = _centerd(y0, y1, height, size[1])
     left, top, right, bottom = box_px(box, size)
     return (x0, y0, x1, y1) if x0 <= left and y0 <= top and x1 >= right and y1 >= bottom else region
 
@@ -121,10 +121,10 @@ def outlined_px(box: Box, size: tuple[int, int], line: int) -> RectPx:
     return x0, y0, x1, y1
 
 
-def draw_boxes(overview: Picture, boxes: Sequence[Box], geometry: Geometry) -> Picture:
-    """Outline each box on the overview, around its evidence, in the order of `OUTLINE_COLOURS`.
+def draw_boxes(overview: EncodedImage, boxes: Sequence[Box], geometry: Geometry) -> EncodedImage:
+    """Outline each box on the overview, around its evidence, in the order of `OUTLINE_COLORS`.
 
-    The outline lies outside the box; at the edge of the picture it is cut off. Where boxes overlap, the
+    The outline lies outside the box; at the edge of the image it is cut off. Where boxes overlap, the
     outline of a larger box gives way to the inside of a smaller one. A box too small to see is widened.
     """
     if not boxes:
@@ -138,14 +138,14 @@ def draw_boxes(overview: Picture, boxes: Sequence[Box], geometry: Geometry) -> P
         x0, y0, x1, y1 = outlined_px(boxes[index], overview.size, line)
         pixels[max(0, y0 - line) : y1 + line, max(0, x0 - line) : x1 + line] = _RGB[index % len(_RGB)]
         pixels[y0:y1, x0:x1] = plain[y0:y1, x0:x1]
-    return Picture(pixels)
+    return EncodedImage(pixels)
 
 
-def plain_overview(source: ImageSource, settings: Settings) -> Picture:
-    """The whole picture at its budget, without outlines: what the perceiver and the one-pass modes see.
+def plain_overview(source: ImageSource, settings: Settings) -> EncodedImage:
+    """The whole image at its budget, without outlines: what the perceiver and the one-pass modes see.
 
     Raises:
-        InputError: the picture is damaged, or does not fit into the model's context.
+        InputError: the image is damaged, or does not fit into the model's context.
     """
     size = plan_pixels(source.size, (), settings.budget).overview
     return source.overview(size, stretch=settings.stretch_depth)
@@ -173,36 +173,39 @@ def _plan(size: tuple[int, int], boxes: Sequence[Box], settings: Settings) -> _P
 
 
 def evidence_pixels(size: tuple[int, int], boxes: Sequence[Box], settings: Settings) -> int:
-    """How many pixels the evidence of a picture of `size` = (width, height) will have: overview and crops.
+    """How many pixels the evidence of an image of `size` = (width, height) will have: overview and crops.
 
     Raises:
-        InputError: the pictures do not fit into the model's context.
+        InputError: the images do not fit into the model's context.
     """
     planned = _plan(size, boxes, settings).pixels
     return sum(width * height for width, height in (planned.overview, *planned.crops))
 
 
 def build_evidence(
-    source: ImageSource, boxes: Sequence[Box], settings: Settings, overview: Picture | None = None
+    source: ImageSource, boxes: Sequence[Box], settings: Settings, overview: EncodedImage | None = None
 ) -> Evidence:
     """Draw all boxes on the overview and crop the first ones from the plain original.
 
     Args:
         source: the original.
-        boxes: in the perceiver's order; none means that the whole picture is the evidence.
+        boxes: in the perceiver's order; none means that the whole image is the evidence.
         settings: geometry and budgets.
         overview: the plain overview, if it is at hand; used when it has the planned size.
 
     Raises:
-        InputError: the picture is damaged, or the pictures do not fit into the model's context.
+        InputError: the image is damaged, or the images do not fit into the model's context.
     """
     return build_evidences(source, [boxes], settings, overview)[0]
 
 
 def build_evidences(
-    source: ImageSource, lists: Sequence[Sequence[Box]], settings: Settings, overview: Picture | None = None
+    source: ImageSource,
+    lists: Sequence[Sequence[Box]],
+    settings: Settings,
+    overview: EncodedImage | None = None,
 ) -> list[Evidence]:
-    """Evidence from several lists of boxes on one picture, which is read once for the crops of all.
+    """Evidence from several lists of boxes on one image, which is read once for the crops of all.
 
     Each is what `build_evidence` makes of its list, to the byte.
 
@@ -217,13 +220,13 @@ def build_evidences(
             overviews[size] = source.overview(size, stretch=settings.stretch_depth)
     cuts = list(dict.fromkeys(cut for plan in plans for cut in plan.cuts))
     rects, sizes = [region for region, _ in cuts], [size for _, size in cuts]
-    pictures = source.regions(rects, sizes, stretch=settings.stretch_depth)
-    cut_out = dict(zip(cuts, pictures, strict=True))
+    images = source.regions(rects, sizes, stretch=settings.stretch_depth)
+    cut_out = dict(zip(cuts, images, strict=True))
     return [
         Evidence(
             draw_boxes(overviews[plan.pixels.overview], boxes, settings.geometry),
             tuple(
-                Crop(cut_out[cut], box, cut[0], OUTLINE_COLOURS[index % len(OUTLINE_COLOURS)][0])
+                Crop(cut_out[cut], box, cut[0], OUTLINE_COLORS[index % len(OUTLINE_COLORS)][0])
                 for index, (box, cut) in enumerate(zip(plan.boxes, plan.cuts, strict=True))
             ),
             (*source.notes, *plan.pixels.notes),

@@ -1,8 +1,8 @@
-"""The method: look at the whole picture, zoom into the evidence, reason about it (paper, method section).
+"""The method: look at the whole image, zoom into the evidence, reason about it (paper, method section).
 
 `P2R` is written for one question, so that it reads like the paper; any number of questions may be on their
 way at once, and batching or pooling them is the models' business. There is no barrier between the stages:
-one question is perceived while another is reasoned about and the picture of a third is decoded in a thread.
+one question is perceived while another is reasoned about and the image of a third is decoded in a thread.
 
     with P2R("Qwen/Qwen3-VL-4B-Instruct") as p2r:
         print(p2r.answer("street.jpg", "What is the number of the bus?").answer)
@@ -31,7 +31,7 @@ from p2r.types import Evidence, Question
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from p2r.images import ImageInput, Picture
+    from p2r.images import EncodedImage, ImageInput
     from p2r.models.base import Completion, Model
     from p2r.progress import Observer
     from p2r.types import Answer, AnswerType, Box, Mode, Perception, Prediction
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A picture that was opened, and what the models see of the whole of it."""
+    """An image that was opened, and what the models see of the whole of it."""
 
     source: ImageSource
-    overview: Picture
+    overview: EncodedImage
 
 
 class P2R:
-    """Answers questions about pictures.
+    """Answers questions about images.
 
     The async methods belong to one event loop; the synchronous ones (`answer`, `answer_many`) share a
     private loop and may be called from any thread. Use either kind with one instance, not both.
@@ -58,7 +58,7 @@ class P2R:
         reasoner: another model for the second stage.
         settings: prompts, geometry, budgets and the options of the models that are opened here; None for
             those that come with `model`, or the defaults.
-        limits: what a picture may have at most; None for the defaults.
+        limits: what an image may have at most; None for the defaults.
         concurrency: how many questions `answer_many` keeps on their way.
 
     Raises:
@@ -93,7 +93,7 @@ class P2R:
     def _open(self, model: str | Model, settings: Settings) -> Model:
         if not isinstance(model, str):
             return model
-        from p2r.models.opening import open_model
+        from p2r.models.loading import open_model
 
         opened = open_model(model, options=settings.options, max_concurrency=self.concurrency)
         self._opened.append(opened)
@@ -102,10 +102,10 @@ class P2R:
     # One question, stage by stage.
 
     async def look(self, question: Question) -> Look:
-        """Open the picture and see the whole of it at its budget.
+        """Open the image and see the whole of it at its budget.
 
         Raises:
-            InputError: the picture cannot be read or is over a limit.
+            InputError: the image cannot be read or is over a limit.
         """
         return await in_image_thread(self._look, question)
 
@@ -117,7 +117,7 @@ class P2R:
         """Ask the perceiver where the evidence is.
 
         Raises:
-            InputError, ModelError: the picture cannot be read; the call failed.
+            InputError, ModelError: the image cannot be read; the call failed.
         """
         look = look or await self.look(question)
         completion = await self._perceive(question, look)
@@ -133,10 +133,10 @@ class P2R:
         return await in_image_thread(build_evidence, look.source, boxes, self.settings, look.overview)
 
     async def reason(self, question: Question, boxes: Sequence[Box], look: Look | None = None) -> Answer:
-        """Ask the reasoner, which sees the evidence in `boxes`; none means the plain picture.
+        """Ask the reasoner, which sees the evidence in `boxes`; none means the plain image.
 
         Raises:
-            InputError, ModelError: the picture cannot be read; the call failed.
+            InputError, ModelError: the image cannot be read; the call failed.
         """
         evidence = await self.gather(look or await self.look(question), boxes)
         messages = reason_messages(self.settings.prompts, question, evidence)
@@ -156,12 +156,12 @@ class P2R:
 
         Args:
             question: what is asked.
-            mode: `p2r`; or one pass over the plain picture: `think`, or `direct` for the bare answer.
+            mode: `p2r`; or one pass over the plain image: `think`, or `direct` for the bare answer.
             boxes: evidence that is known already (mode `p2r`); the perceiver is not asked then.
             observer: is told what happens as it happens.
 
         Raises:
-            InputError: the mode, the boxes or the picture cannot be used.
+            InputError: the mode, the boxes or the image cannot be used.
             ModelError: a model call failed.
         """
         run = Progress(question, mode, boxes, observer, self.settings.digest)
@@ -175,7 +175,7 @@ class P2R:
         boxes: Sequence[Box] | None = None,
         observer: Observer | None = None,
     ) -> Prediction:
-        """Like `predict`, but a picture that cannot be read and a call that fails give status `failed`.
+        """Like `predict`, but an image that cannot be read and a call that fails give status `failed`.
 
         What was known before the failure (perception, boxes, seconds, tokens) is kept; an answer never is.
 
@@ -253,7 +253,7 @@ class P2R:
         """Answer one question, from a script or a notebook.
 
         Raises:
-            InputError: the question or the picture cannot be used.
+            InputError: the question or the image cannot be used.
             ModelError: a model call failed.
         """
         question = Question(image, text, tuple(choices), answer_type or "free")
@@ -264,7 +264,7 @@ class P2R:
 
         At most `concurrency` questions are on their way, and at most four times as many are drawn ahead of
         the one that is waited for, so that an endless iterable is fine. A failed call or an unreadable
-        picture gives status `failed`; see `attempt`.
+        image gives status `failed`; see `attempt`.
         """
         return self._sync.map(
             lambda question: self.attempt(question, mode), questions, concurrency=self.concurrency
@@ -315,6 +315,6 @@ def settings_of(model: str | Model) -> Settings:
     """
     if not isinstance(model, str):
         return getattr(model, "settings", None) or Settings()
-    from p2r.models.opening import settings_for
+    from p2r.models.loading import settings_for
 
     return settings_for(model) or Settings()

@@ -66,7 +66,7 @@ class Progress:
         if mode not in MODES:
             raise InputError(f"unknown mode {mode!r}: {', '.join(MODES)}")
         if boxes is not None and mode != "p2r":
-            raise InputError(f"mode {mode} looks at the plain picture: boxes go with mode p2r only")
+            raise InputError(f"mode {mode} looks at the plain image: boxes go with mode p2r only")
         self.question = question
         self.boxes = boxes
         self.observer = observer

@@ -19,7 +19,7 @@ from p2r.models.base import Message
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from p2r.images import Picture
+    from p2r.images import EncodedImage
     from p2r.types import BoxFormat, Evidence, Question
 
 # The placeholders that each template may use, and those that it must.
@@ -64,11 +64,11 @@ class PromptPack:
     Attributes:
         name: shown to people.
         system: the system message; none when empty.
-        perceive: picture → boxes. `$question`, `$choices`, `$box_format` (an example of a reply and what its
+        perceive: image → boxes. `$question`, `$choices`, `$box_format` (an example of a reply and what its
             coordinates are, for `Settings.box_format`), `$width` and `$height` (of the image as it is sent).
         reason: annotated overview and crops → answer. Also `$hint`, `$count` (of crops), `$colours`.
-        think: plain picture → thinking and answer; also used when there is no usable box.
-        direct: plain picture → bare answer.
+        think: plain image → thinking and answer; also used when there is no usable box.
+        direct: plain image → bare answer.
         choice_hint, number_hint, free_hint: what `$hint` says for each answer type.
     """
 
@@ -159,13 +159,13 @@ def _plain(template: str) -> str:
     return string.Template(template).substitute()
 
 
-def _messages(pack: PromptPack, *content: str | Picture) -> tuple[Message, ...]:
+def _messages(pack: PromptPack, *content: str | EncodedImage) -> tuple[Message, ...]:
     user = Message("user", content)
     return (Message("system", (_plain(pack.system),)), user) if pack.system else (user,)
 
 
 def perceive_messages(
-    pack: PromptPack, question: Question, overview: Picture, box_format: BoxFormat = "qwen3"
+    pack: PromptPack, question: Question, overview: EncodedImage, box_format: BoxFormat = "qwen3"
 ) -> tuple[Message, ...]:
     """What the perceiver is shown: the plain overview and the question."""
     template = pack.for_boxes(box_format).perceive
@@ -186,11 +186,11 @@ def reason_messages(pack: PromptPack, question: Question, evidence: Evidence) ->
         pack.reason,
         question,
         count=str(len(evidence.crops)),
-        colours=", ".join(crop.colour for crop in evidence.crops),
+        colours=", ".join(crop.color for crop in evidence.crops),
     )
-    return _messages(pack, evidence.overview, *(crop.picture for crop in evidence.crops), text)
+    return _messages(pack, evidence.overview, *(crop.image for crop in evidence.crops), text)
 
 
-def direct_messages(pack: PromptPack, question: Question, overview: Picture) -> tuple[Message, ...]:
+def direct_messages(pack: PromptPack, question: Question, overview: EncodedImage) -> tuple[Message, ...]:
     """What one pass without thinking is shown."""
     return _messages(pack, overview, _fill(pack, pack.direct, question))

@@ -16,9 +16,9 @@ from pydantic import ConfigDict, Field
 
 from p2r.changes import checked, merged
 from p2r.errors import InputError, file_problem
-from p2r.journal import write_json
 from p2r.models.options import ModelOptions
 from p2r.prompts import PromptPack
+from p2r.runs.journal import write_json
 from p2r.types import BoxFormat  # noqa: TC001  (pydantic reads the annotation)
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Geometry:
 
     Attributes:
         max_crops: K, how many boxes are cropped; all usable boxes are drawn.
-        context_fraction: context on each side, as a share of the picture's width or height.
+        context_fraction: context on each side, as a share of the image's width or height.
         context_max_px: the most context on each side, in pixels of the original.
         outline_fraction: outline width as a share of the overview's width.
         outline_min_px: the least outline width, in pixels of the overview.
@@ -59,11 +59,11 @@ class PixelBudget:
     """How many pixels a model is shown. All budgets of the system live here.
 
     Attributes:
-        overview_max_pixels: the most pixels of the whole picture.
+        overview_max_pixels: the most pixels of the whole image.
         crop_max_pixels: the most pixels of each crop.
-        min_pixels: the least pixels of any picture; smaller ones are enlarged.
+        min_pixels: the least pixels of any image; smaller ones are enlarged.
         factor: both sides are multiples of this; one language-model token covers factor² pixels.
-        context_tokens: the model's context window; None for no limit. The planner shrinks the pictures of a
+        context_tokens: the model's context window; None for no limit. The planner shrinks the images of a
             request until they fit beside `text_tokens`.
         text_tokens: what the planner keeps free for prompt and answer.
     """

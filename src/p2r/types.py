@@ -1,6 +1,6 @@
 """The nouns of the system, as plain frozen dataclasses.
 
-Boxes are `(x0, y0, x1, y1)` in 0–1000, origin top left, relative to the picture's width and height.
+Boxes are `(x0, y0, x1, y1)` in 0–1000, origin top left, relative to the image's width and height.
 Rectangles in pixels carry `_px` in their name and are half-open: `x1` and `y1` are outside.
 Texts of questions, samples and boxes can be written anywhere (`p2r.text.encodable`).
 """
@@ -14,7 +14,7 @@ from p2r.errors import InputError
 from p2r.text import encodable
 
 if TYPE_CHECKING:
-    from p2r.images import ImageInput, Picture
+    from p2r.images import EncodedImage, ImageInput
 
 AnswerType = Literal["choice", "number", "free"]
 BoxFormat = Literal["qwen3", "pixels", "gemini", "unit"]
@@ -31,7 +31,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A labelled region of a picture.
+    """A labeled region of an image.
 
     Attributes:
         x0, y0, x1, y1: corners in 0–1000, `x0 < x1` and `y0 < y1`.
@@ -56,12 +56,12 @@ class Box:
 
     @property
     def area(self) -> float:
-        """The share of the picture that the box covers, 0–1."""
+        """The share of the image that the box covers, 0–1."""
         return (self.x1 - self.x0) * (self.y1 - self.y0) / 1e6
 
     @property
-    def centre(self) -> tuple[float, float]:
-        """The centre `(x, y)`, 0–1000."""
+    def center(self) -> tuple[float, float]:
+        """The center `(x, y)`, 0–1000."""
         return ((self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2)
 
     def iou(self, other: Box) -> float:
@@ -76,7 +76,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked about a picture. It never holds the answer, so that none can leak.
+    """What is asked about an image. It never holds the answer, so that none can leak.
 
     Attributes:
         image: a path, bytes, data URI, PIL image, numpy array (H, W, 3) or an open `ImageSource`.
@@ -139,7 +139,7 @@ class Sample:
     Attributes:
         question: what the pipeline is given.
         answer: the option letter for `choice`; otherwise the number or text.
-        boxes: the gold evidence; `()` when the whole picture is needed, None when unknown.
+        boxes: the gold evidence; `()` when the whole image is needed, None when unknown.
         category: the benchmark's category or the scene's family.
         aliases: other texts that are right too (free form).
     """
@@ -187,16 +187,16 @@ class Crop:
     """One piece of evidence at full resolution.
 
     Attributes:
-        picture: the pixels handed to the reasoner.
+        image: the pixels handed to the reasoner.
         box: the box that asked for it, 0–1000.
         region_px: what was cut from the original, box plus context, half-open pixels.
-        colour: the name of the colour that the box is drawn in on the overview.
+        color: the name of the color that the box is drawn in on the overview.
     """
 
-    picture: Picture
+    image: EncodedImage
     box: Box
     region_px: RectPx
-    colour: str
+    color: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +204,12 @@ class Evidence:
     """What the reasoner sees: the (annotated) overview, then the crops in box order.
 
     Attributes:
-        overview: the whole picture at its budget; boxes drawn on it when there are crops.
+        overview: the whole image at its budget; boxes drawn on it when there are crops.
         crops: at most `Geometry.max_crops`; empty when there is no usable box.
         notes: what the pixel planner had to do to fit the request, one sentence each.
     """
 
-    overview: Picture
+    overview: EncodedImage
     crops: tuple[Crop, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from p2r.datasets.cells import (
+    image,
     letter,
     optional_text,
     options,
-    picture,
     text,
 )
 from p2r.errors import InputError
@@ -51,13 +51,13 @@ def test_texts():
         text({"a": {"b": 1}}, "a")
 
 
-def test_pictures_in_every_shape(tmp_path):
+def test_images_in_every_shape(tmp_path):
     (tmp_path / "x.png").write_bytes(b"png")
-    assert picture({"i": {"bytes": b"png", "path": None}}, "i") == b"png"
-    assert picture({"i": b"png"}, "i") == b"png"
-    assert picture({"i": "cG5n"}, "i") == b"png"
-    assert picture({"i": ["x.png"]}, "i", tmp_path) == tmp_path / "x.png"
-    assert picture({"i": "data:image/png;base64,cG5n"}, "i") == "data:image/png;base64,cG5n"
-    assert picture({}, "i") == b""
-    with pytest.raises(InputError, match="expected a picture, found None"):
-        picture({"i": None}, "i")
+    assert image({"i": {"bytes": b"png", "path": None}}, "i") == b"png"
+    assert image({"i": b"png"}, "i") == b"png"
+    assert image({"i": "cG5n"}, "i") == b"png"
+    assert image({"i": ["x.png"]}, "i", tmp_path) == tmp_path / "x.png"
+    assert image({"i": "data:image/png;base64,cG5n"}, "i") == "data:image/png;base64,cG5n"
+    assert image({}, "i") == b""
+    with pytest.raises(InputError, match="expected an image, found None"):
+        image({"i": None}, "i")

@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-ROW = {"image": "images/1.jpg", "question": "Which colour?", "answer": "red"}
+ROW = {"image": "images/1.jpg", "question": "Which color?", "answer": "red"}
 
 
 def write(folder: Path, *rows: object) -> Path:
@@ -49,7 +49,7 @@ def test_a_full_row(folder: Path) -> None:
         aliases=["azure"],
     )
     assert sample.question.image == str(folder / "images" / "1.jpg")
-    assert (sample.question.id, sample.question.text) == ("test-0-7", "Which colour?")
+    assert (sample.question.id, sample.question.text) == ("test-0-7", "Which color?")
     assert (sample.question.choices, sample.question.answer_type) == (("red", "blue"), "choice")
     assert (sample.answer, sample.category, sample.aliases) == ("B", "read", ("azure",))
     assert sample.boxes == (Box(10, 20, 30.5, 40),)
@@ -71,7 +71,7 @@ def test_the_row_of_the_guide_is_valid(folder: Path) -> None:
 
 def test_null_and_an_empty_list_of_boxes_differ(folder: Path) -> None:
     assert read_one(folder, boxes=None).boxes is None  # unknown
-    assert read_one(folder, boxes=[]).boxes == ()  # the whole picture
+    assert read_one(folder, boxes=[]).boxes == ()  # the whole image
     assert read_one(folder, choices=None, answer_type=None, family=None, aliases=None).boxes is None
 
 
@@ -122,7 +122,7 @@ def test_blank_lines_byte_order_marks_and_other_keys_are_left_alone(folder: Path
     assert [sample.question.id for sample in read_samples(path)] == ["1", "3"]
 
 
-def test_pictures_may_be_data_uris_or_absolute(folder: Path) -> None:
+def test_images_may_be_data_uris_or_absolute(folder: Path) -> None:
     uri = "data:image/png;base64,AAAA"
     assert read_one(folder, image=uri).question.image == uri
     absolute = str(folder / "images" / "1.jpg")

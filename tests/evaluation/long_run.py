@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from rich.console import Console
-from scripted import model
 
 from p2r.errors import P2RError
 from p2r.evaluation.benchmarks import open_benchmark
-from p2r.evaluation.evaluate import Plan, evaluate
+from p2r.evaluation.run import Plan, evaluate
+from tests.evaluation.scripted import model
 
 
 @dataclass(frozen=True)

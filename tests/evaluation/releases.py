@@ -51,14 +51,14 @@ def shot(index: int) -> Shot:
     return Shot(buffer.getvalue(), (x0, y0, x1, y1))
 
 
-def write_parquet(path: Path, rows: list[dict], pictures: tuple[str, ...] = ()) -> None:
-    """Parquet as the hub holds it: picture columns are structs of bytes and path, marked as pictures."""
+def write_parquet(path: Path, rows: list[dict], images: tuple[str, ...] = ()) -> None:
+    """Parquet as the hub holds it: image columns are structs of bytes and path, marked as images."""
     features = {
-        name: {"_type": "Image"} if name in pictures else {"dtype": "string", "_type": "Value"}
+        name: {"_type": "Image"} if name in images else {"dtype": "string", "_type": "Value"}
         for name in rows[0]
     }
     table = pa.Table.from_pylist(rows)
-    if pictures:
+    if images:
         marked = json.dumps({"info": {"features": features}})
         table = table.replace_schema_metadata({"huggingface": marked})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,14 +72,14 @@ def write_tsv(path: Path, rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
-def picture_cell(index: int) -> dict:
+def image_cell(index: int) -> dict:
     return {"bytes": shot(index).jpeg, "path": None}
 
 
 def vstar(root: Path) -> Path:
     rows = [
         {
-            "image": picture_cell(0),
+            "image": image_cell(0),
             "text": "What is the material of the glove?\n(A) rubber\n(B) cotton\n(C) kevlar\n(D) leather\n"
             + INSTRUCTION,
             "label": "A",
@@ -87,21 +87,21 @@ def vstar(root: Path) -> Path:
             "category": "direct_attributes",
         },
         {
-            "image": picture_cell(1),
+            "image": image_cell(1),
             "text": f"What is the color of the flag?\n(A) red\n(B) blue\n(C) white\n(D) green\n{INSTRUCTION}",
             "label": "C",
             "question_id": "1",
             "category": "direct_attributes",
         },
         {
-            "image": picture_cell(2),
+            "image": image_cell(2),
             "text": f"Is the dog on the left or right side of the bench?\n(A) right\n(B) left\n{INSTRUCTION}",
             "label": "B",
             "question_id": "1",  # ids repeat between the two parts
             "category": "relative_position",
         },
     ]
-    write_parquet(root / "data/test-00000-of-00001.parquet", rows, pictures=("image",))
+    write_parquet(root / "data/test-00000-of-00001.parquet", rows, images=("image",))
     return root
 
 
@@ -214,14 +214,14 @@ def visualprobe(root: Path) -> Path:
 
 def zoombench(root: Path) -> Path:
     queries = [
-        (f"What colour is the hat?\nA. Red\nB. Blue\nC. Green\nD. White\n{INSTRUCTION}", "B", "mcq"),
+        (f"What color is the hat?\nA. Red\nB. Blue\nC. Green\nD. White\n{INSTRUCTION}", "B", "mcq"),
         ("How many windows are lit? Answer with an Arabic numeral.", "3", "blank"),
     ]
     rows = [
         {
             "id": f"zoom_{position}",
-            "image": picture_cell(position),
-            "crop_image": picture_cell(position),
+            "image": image_cell(position),
+            "crop_image": image_cell(position),
             "query": query,
             "response": response,
             "question_type": kind,
@@ -229,5 +229,5 @@ def zoombench(root: Path) -> Path:
         }
         for position, (query, response, kind) in enumerate(queries)
     ]
-    write_parquet(root / "data/test.parquet", rows, pictures=("image", "crop_image"))
+    write_parquet(root / "data/test.parquet", rows, images=("image", "crop_image"))
     return root

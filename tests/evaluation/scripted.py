@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import PIL.Image
 from rich.console import Console
 
-from fake_model import FakeModel, said
+from tests.fake_model import FakeModel, said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +24,9 @@ AWAY = [0, 0, 50, 50]
 
 
 def write_questions(folder: Path, n: int, *, boxes: bool = True) -> Path:
-    """`n` choice questions about one small picture; question k is answered by the letter k modulo 4."""
+    """`n` choice questions about one small image; question k is answered by the letter k modulo 4."""
     folder.mkdir(parents=True, exist_ok=True)
-    PIL.Image.new("RGB", (320, 320), "grey").save(folder / "x.png")
+    PIL.Image.new("RGB", (320, 320), "gray").save(folder / "x.png")
     rows = [
         {
             "id": f"q{k}",
@@ -51,7 +51,7 @@ def number_of(messages: Sequence[Message]) -> int:
 
 
 def perception(k: int) -> str:
-    """By k modulo 10: 0–5 the evidence, 6–7 another place, 8 the whole picture, 9 nothing readable."""
+    """By k modulo 10: 0–5 the evidence, 6–7 another place, 8 the whole image, 9 nothing readable."""
     box = {6: AWAY, 7: AWAY}.get(k % 10, GOLD)
     if k % 10 == 8:
         return "[]"
@@ -61,17 +61,17 @@ def perception(k: int) -> str:
 
 
 def reply(messages: Sequence[Message]) -> str:
-    """Right with two pictures or more and k not a multiple of 3; right on one picture for k a multiple of 4.
+    """Right with two images or more and k not a multiple of 3; right on one image for k a multiple of 4.
 
-    Question 5 modulo 10 gets no answer on one picture.
+    Question 5 modulo 10 gets no answer on one image.
     """
     k = number_of(messages)
     text = said(messages)
     if "bbox_2d" in text:
         return perception(k)
-    pictures = sum(not isinstance(part, str) for message in messages for part in message.content)
-    right = k % 3 != 0 if pictures > 1 else k % 4 == 0
-    if pictures == 1 and k % 10 == 5:
+    images = sum(not isinstance(part, str) for message in messages for part in message.content)
+    right = k % 3 != 0 if images > 1 else k % 4 == 0
+    if images == 1 and k % 10 == 5:
         return "<think>hm</think><answer></answer>"
     letter = "ABCD"[(k + (not right)) % 4]
     return f"<think>It is {letter}.</think><answer>{letter}</answer>" if "<think>" in text else letter

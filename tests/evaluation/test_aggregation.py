@@ -7,7 +7,14 @@ import json
 from dataclasses import asdict
 
 import pytest
-from releases import (
+
+from p2r.evaluation.benchmarks import open_benchmark
+from p2r.evaluation.paper_results import ROWS, rows_beside
+from p2r.evaluation.run import Plan, evaluate
+from p2r.evaluation.tables import grids, paper_grid, published_grid
+from p2r.settings import PixelBudget, Settings
+from p2r.types import Box
+from tests.evaluation.releases import (
     HEIGHT,
     WIDTH,
     hrbench,
@@ -19,15 +26,8 @@ from releases import (
     vstar_folder,
     zoombench,
 )
-from scripted import QUIET
-
-from fake_model import FakeModel, said
-from p2r.evaluation.benchmarks import open_benchmark
-from p2r.evaluation.evaluate import Plan, evaluate
-from p2r.evaluation.published import ROWS, rows_beside
-from p2r.evaluation.tables import grids, paper_grid, published_grid
-from p2r.settings import PixelBudget, Settings
-from p2r.types import Box
+from tests.evaluation.scripted import QUIET
+from tests.fake_model import FakeModel, said
 
 pytest.importorskip("pyarrow", reason="the eval extra is not installed")
 

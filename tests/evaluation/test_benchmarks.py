@@ -6,7 +6,12 @@ import json
 import re
 
 import pytest
-from releases import (
+
+from p2r.datasets.tables import text_rows
+from p2r.errors import InputError
+from p2r.evaluation.benchmarks import BENCHMARKS, open_benchmark, select
+from p2r.images import ImageSource
+from tests.evaluation.releases import (
     HEIGHT,
     WIDTH,
     hrbench,
@@ -21,11 +26,6 @@ from releases import (
     write_tsv,
     zoombench,
 )
-
-from p2r.datasets.tables import text_rows
-from p2r.errors import InputError
-from p2r.evaluation.benchmarks import BENCHMARKS, open_benchmark, select
-from p2r.images import ImageSource
 
 pytest.importorskip("pyarrow", reason="the eval extra is not installed")
 
@@ -185,7 +185,7 @@ def test_visualprobe(tmp_path):
 def test_zoombench(tmp_path):
     _, samples = loaded(open_benchmark("zoombench", str(zoombench(tmp_path))))
     hat, windows = samples
-    assert hat.question.text == "What colour is the hat?"
+    assert hat.question.text == "What color is the hat?"
     assert hat.question.choices == ("Red", "Blue", "Green", "White")
     assert (hat.answer, windows.answer) == ("B", "3")
     assert windows.question.answer_type == "number"
@@ -280,7 +280,7 @@ def test_rows_of_treebench_are_read_or_set_aside(tmp_path):
     assert "expected one of the letters A–B, found 'D'" in selection.unreadable[0].reason
     assert "expected two or more options" in selection.unreadable[1].reason
     assert selection.total == 6
-    # What is asked has the pictures of its own rows.
+    # What is asked has the images of its own rows.
     tasks = selection.tasks(skip=lambda name: name != "4")
     assert [load().question.id for _, load in tasks] == ["4"]
 
@@ -300,13 +300,13 @@ def test_a_folder_of_vstar_with_an_odd_file(tmp_path):
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        ({"image": "not base64!"}, "column 'image': no picture 'not base64!'"),
+        ({"image": "not base64!"}, "column 'image': no image 'not base64!'"),
         ({"image": "aGVsbG8="}, "row 1: "),
         ({"target_instances": "[1, 2"}, "column 'target_instances': expected the literal of a list"),
         ({"target_instances": "[[1, 2, 'x', 4]]"}, "column 'target_instances': expected four numbers"),
     ],
 )
-def test_a_broken_picture_or_box_fails_its_own_question_only(tmp_path, cells, message):
+def test_a_broken_image_or_box_fails_its_own_question_only(tmp_path, cells, message):
     benchmark = rewritten_treebench(tmp_path, **cells)
     assert select(benchmark).total == 1
     (load,) = benchmark.loaders()

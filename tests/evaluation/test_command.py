@@ -8,13 +8,13 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
-from releases import vstar, write_parquet
-from scripted import perception, write_questions
 from typer.testing import CliRunner
 
-import servers
 from p2r.cli import app
-from p2r.journal import read_lines
+from p2r.runs.journal import read_lines
+from tests import servers
+from tests.evaluation.releases import vstar, write_parquet
+from tests.evaluation.scripted import perception, write_questions
 
 
 def answer(exchange):
@@ -32,7 +32,7 @@ def p2r(*arguments):
 def evaluate(server_url, questions, out, *more):
     model = f"{server_url}#served"
     settings = questions.parent / "p2r.json"
-    # Small pictures: what is tested here is not their making.
+    # Small images: what is tested here is not their making.
     settings.write_text(json.dumps({"budget": {"overview_max_pixels": 16_384, "crop_max_pixels": 16_384}}))
     options = ("--data", questions, "--model", model, "--settings", settings, "--out", out)
     return p2r("eval", "--benchmark", "jsonl", "--concurrency", 16, *options, *more)
@@ -123,9 +123,9 @@ def test_a_dead_server_stops_the_run_within_a_minute(tmp_path, questions):
     assert "is the server running?" in done.output
 
 
-def test_a_picture_that_cannot_be_read_is_told_by_the_exit_code(tmp_path, questions):
+def test_a_image_that_cannot_be_read_is_told_by_the_exit_code(tmp_path, questions):
     rows = [json.loads(line) for line in questions.read_text().splitlines()]
-    (questions.parent / "broken.png").write_text("no picture")
+    (questions.parent / "broken.png").write_text("no image")
     rows[3]["image"] = "broken.png"
     questions.write_text("\n".join(json.dumps(row) for row in rows))
     with servers.Server(lambda _: answer) as server:
@@ -135,8 +135,8 @@ def test_a_picture_that_cannot_be_read_is_told_by_the_exit_code(tmp_path, questi
     assert "q3" in done.output
 
 
-def test_many_pictures_that_cannot_be_read_stop_the_run_as_wrong_input(tmp_path, questions):
-    contents = [b"", b"no picture", b"", b"\x89PNG\r\n\x1a\nbroken"]
+def test_many_images_that_cannot_be_read_stop_the_run_as_wrong_input(tmp_path, questions):
+    contents = [b"", b"no image", b"", b"\x89PNG\r\n\x1a\nbroken"]
     rows = [json.loads(line) for line in questions.read_text().splitlines()]
     for index, row in enumerate(rows):
         row["image"] = f"broken {index}.png"

@@ -10,9 +10,9 @@ import subprocess
 import sys
 
 import pytest
-from releases import treebench, visualprobe, vstar, vstar_folder
 
-from fake_hub import COMMIT, FakeHub
+from tests.evaluation.releases import treebench, visualprobe, vstar, vstar_folder
+from tests.fake_hub import COMMIT, FakeHub
 
 pytest.importorskip("datasets", reason="the eval extra is not installed")
 
@@ -71,7 +71,7 @@ def test_the_hub(tmp_path):
     assert streamed["source"] == f"me/tables@{COMMIT}: data/test-00000-of-00001.parquet"
     assert streamed["questions"][0] == "What is the material of the glove?"
     assert streamed["sizes"] == [[640, 360]] * 3
-    # A text table is fetched, and so are data sets whose pictures are files.
+    # A text table is fetched, and so are data sets whose images are files.
     assert fetched["source"] == f"me/tables@{COMMIT}: TreeBench.tsv"
     assert fetched["sizes"] == folder["sizes"] == listed["sizes"] == [[640, 360]] * 2
     assert "me/tables: no file matches" in missing["error"]

@@ -9,11 +9,11 @@ import signal
 import time
 
 import pytest
-from long_run import Launcher
-from scripted import QUIET, model, write_questions
-from test_evaluate import run, untimed
 
-from p2r.journal import read_lines
+from p2r.runs.journal import read_lines
+from tests.evaluation.long_run import Launcher
+from tests.evaluation.scripted import QUIET, model, write_questions
+from tests.evaluation.test_run import run, untimed
 
 
 @pytest.fixture(scope="module")

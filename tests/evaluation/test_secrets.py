@@ -6,14 +6,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from scripted import write_questions
 from typer.testing import CliRunner
 
-import servers
 from p2r.cli import app
 from p2r.errors import InputError
-from p2r.journal import FolderLock
 from p2r.models import open_model
+from p2r.runs.journal import FolderLock
+from tests import servers
+from tests.evaluation.scripted import write_questions
 
 if TYPE_CHECKING:
     from pathlib import Path

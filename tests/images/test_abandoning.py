@@ -8,14 +8,14 @@ import time
 import numpy as np
 import pytest
 import pyvips
-from test_memory import until
 
-from fake_model import FakeModel
 from p2r import P2R, Question
 from p2r.images import ImageSource
 from p2r.images.abandoning import in_image_thread, raise_if_abandoned
 from p2r.images.memory import decoding
-from pictures import smooth
+from tests.fake_model import FakeModel
+from tests.image_files import smooth
+from tests.images.test_memory import until
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import pytest
 from p2r.errors import InputError
 from p2r.images import ImageSource, Limits
 from p2r.images._vips import from_array
-from pictures import encoded, smooth
-from tiff_files import Directory, tiff
+from tests.image_files import encoded, smooth
+from tests.tiff_files import Directory, tiff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from p2r.errors import InputError
 from p2r.images import ImageSource, Limits
-from pictures import difference, encoded, smooth
+from tests.image_files import difference, encoded, smooth
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 RGB16 = pyvips.Image.new_from_array(smooth().astype(np.uint16) * 257).copy(interpretation="rgb16")
-GREY = PIL.Image.fromarray(smooth()[:, :, 0])
+GRAY = PIL.Image.fromarray(smooth()[:, :, 0])
 
 
 def read(data: bytes) -> np.ndarray:
@@ -31,7 +31,7 @@ def read(data: bytes) -> np.ndarray:
 
 
 def refusal(image: object, limits: Limits = Limits()) -> str:
-    """The one line with which a picture is refused, by header or by its pixels."""
+    """The one line with which an image is refused, by header or by its pixels."""
     with pytest.raises(InputError) as caught:
         ImageSource.open(image, limits).overview((32, 32))
     line = str(caught.value)
@@ -76,21 +76,21 @@ def test_sixteen_bits(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
-def test_grey_becomes_rgb(kind: str) -> None:
-    pixels = read(encoded(GREY, kind))
+def test_gray_becomes_rgb(kind: str) -> None:
+    pixels = read(encoded(GRAY, kind))
     assert difference(pixels[:, :, 0], smooth()[:, :, 0]) <= 5
     assert difference(pixels[:, :, 0], pixels[:, :, 2]) <= 2
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
 def test_one_bit_is_black_and_white(kind: str) -> None:
-    pixels = read(encoded(GREY.point(lambda value: 255 * (value > 128), "1"), kind))
+    pixels = read(encoded(GRAY.point(lambda value: 255 * (value > 128), "1"), kind))
     assert set(np.unique(pixels)) == {0, 255}
     assert pixels[0, -1].tolist() == [255] * 3
 
 
 def test_fax_tiff() -> None:
-    pixels = read(encoded(GREY.point(lambda value: 255 * (value > 128), "1"), "TIFF", compression="group4"))
+    pixels = read(encoded(GRAY.point(lambda value: 255 * (value > 128), "1"), "TIFF", compression="group4"))
     assert pixels[0, 0].tolist() == [0] * 3
     assert pixels[0, -1].tolist() == [255] * 3
 
@@ -139,8 +139,8 @@ def test_transparency_is_flattened_on_white(kind: str) -> None:
 
 
 def test_half_transparency_is_mixed_with_white() -> None:
-    grey_alpha = PIL.Image.merge("LA", [PIL.Image.new("L", (8, 8), 0), PIL.Image.new("L", (8, 8), 128)])
-    assert difference(read(encoded(grey_alpha, "PNG")), np.full((8, 8, 3), 127, np.uint8)) <= 1
+    gray_alpha = PIL.Image.merge("LA", [PIL.Image.new("L", (8, 8), 0), PIL.Image.new("L", (8, 8), 128)])
+    assert difference(read(encoded(gray_alpha, "PNG")), np.full((8, 8, 3), 127, np.uint8)) <= 1
 
 
 def test_sixteen_bit_transparency() -> None:
@@ -149,15 +149,15 @@ def test_sixteen_bit_transparency() -> None:
     assert (read(image.pngsave_buffer(bitdepth=16)) == 255).all()
 
 
-def test_hidden_colours_do_not_bleed_when_resized() -> None:
+def test_hidden_colors_do_not_bleed_when_resized() -> None:
     rgba = np.zeros((64, 64, 4), np.uint8)
     rgba[:, ::2] = (255, 0, 0, 0)
     rgba[:, 1::2] = (255, 255, 255, 255)
-    picture = ImageSource.open(encoded(rgba, "PNG")).overview((16, 16))
-    assert picture.pixels.min() == 255
+    image = ImageSource.open(encoded(rgba, "PNG")).overview((16, 16))
+    assert image.pixels.min() == 255
 
 
-def test_more_channels_than_colours_show_the_first_three() -> None:
+def test_more_channels_than_colors_show_the_first_three() -> None:
     bands = pyvips.Image.new_from_array(np.dstack([smooth(), smooth(), smooth()]))
     data = bands.copy(interpretation="multiband").tiffsave_buffer()
     assert difference(read(data), smooth()) == 0
@@ -168,28 +168,28 @@ def test_more_channels_than_colours_show_the_first_three() -> None:
 def test_extreme_shapes(size: tuple[int, int], kind: str) -> None:
     source = ImageSource.open(encoded(PIL.Image.new("RGB", size, (200, 100, 50)), kind))
     assert source.size == size
-    for picture in (source.overview((320, 64)), source.region((0, 0, *size), (64, 320))):
-        assert np.abs(picture.pixels.astype(int) - (200, 100, 50)).max() <= 3
+    for image in (source.overview((320, 64)), source.region((0, 0, *size), (64, 320))):
+        assert np.abs(image.pixels.astype(int) - (200, 100, 50)).max() <= 3
 
 
 # --- what cannot -----------------------------------------------------------------------------------------
 
 
-def test_files_that_are_no_pictures(tmp_path: Path) -> None:
+def test_files_that_are_no_images(tmp_path: Path) -> None:
     text = tmp_path / "notes.jpg"
-    text.write_text("I am no picture, whatever my name says.")
+    text.write_text("I am no image, whatever my name says.")
     assert refusal(text) == f"{text}: this is a text file: give the image itself"
     empty = tmp_path / "empty.png"
     empty.touch()
     assert refusal(empty) == f"{empty}: the file is empty (0 bytes)"
-    assert refusal(tmp_path) == f"{tmp_path}: a folder, not a picture"
+    assert refusal(tmp_path) == f"{tmp_path}: a folder, not an image"
     assert refusal(tmp_path / "none.png") == f"{tmp_path / 'none.png'}: no such file"
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     assert refusal(pipe) == f"{pipe}: not a regular file"
     assert "null" in refusal("a\0b.png")
     assert "too long" in refusal("a" * 5000)
-    assert refusal(b"") == "picture of 0 bytes: the file is empty (0 bytes)"
+    assert refusal(b"") == "image of 0 bytes: the file is empty (0 bytes)"
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
@@ -216,12 +216,12 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
         ("BMP", {}),
     ],
 )
-def test_a_truncated_file_is_refused_and_never_half_grey(
+def test_a_truncated_file_is_refused_and_never_half_gray(
     kind: str, options: dict[str, object], share: float, tmp_path: Path
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
     data = encoded(noise, kind, **options)
-    path = tmp_path / "half.picture"
+    path = tmp_path / "half.image"
     path.write_bytes(data[: int(len(data) * share)])
     assert refusal(path).startswith(f"{path}: ")
     assert "truncated" in refusal(path)
@@ -269,7 +269,7 @@ def test_bombs_are_refused_by_their_header() -> None:
 
 
 def test_a_file_that_unpacks_to_far_more_than_it_is_needs_little_memory() -> None:
-    # 400 megapixels of one colour in 1.2 MB: legal, and read a strip at a time.
+    # 400 megapixels of one color in 1.2 MB: legal, and read a strip at a time.
     assert ImageSource.open(png_header(20_000, 20_000)).size == (20_000, 20_000)
 
 
@@ -336,7 +336,7 @@ def test_damaged_files_are_read_or_refused(data: st.DataObject, kind: str) -> No
     for _ in range(data.draw(st.integers(1, 4))):
         file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.integers(0, 255))
     try:
-        picture = ImageSource.open(bytes(file), Limits(max_pixels=1_000_000)).overview((32, 32))
+        image = ImageSource.open(bytes(file), Limits(max_pixels=1_000_000)).overview((32, 32))
     except InputError:
         return
-    assert picture.size == (32, 32)
+    assert image.size == (32, 32)

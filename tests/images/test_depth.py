@@ -13,7 +13,7 @@ from p2r.evidence import build_evidence, plain_overview
 from p2r.images import ImageSource
 from p2r.settings import Settings
 from p2r.types import Box
-from pictures import difference, encoded, smooth
+from tests.image_files import difference, encoded, smooth
 
 # 12 bits in 16: from 12 on the left to 3,980 on the right, in steps of 8 columns.
 TWELVE = np.repeat(np.tile(np.linspace(12, 3980, 64).astype(np.uint16), (64, 1)), 8, axis=1)
@@ -92,7 +92,7 @@ def test_hot_and_dead_pixels_do_not_count() -> None:
 
 @pytest.mark.parametrize("side", [2, 5])
 def test_a_small_object_uses_the_range(side: int) -> None:
-    # Four pixels of a light object in a dark picture, or of a dark one on paper, are no damage of a sensor.
+    # Four pixels of a light object in a dark image, or of a dark one on paper, are no damage of a sensor.
     for ground, thing in ((300, 60000), (65000, 2000)):
         deep = np.full((500, 400), ground, np.uint16)
         deep += np.random.default_rng(0).integers(0, 50, deep.shape, np.uint16)
@@ -170,9 +170,9 @@ def test_a_setting_turns_it_off() -> None:
     assert on.digest != off.digest
     assert plain_overview(source, on).pixels.max() >= 254
     assert plain_overview(source, off).pixels.max() == 3980 >> 8
-    assert build_evidence(source, box, on).crops[0].picture.pixels.max() >= 250
+    assert build_evidence(source, box, on).crops[0].image.pixels.max() >= 250
     assert NOTE in build_evidence(source, box, on).notes
-    assert build_evidence(source, box, off).crops[0].picture.pixels.max() == 3980 >> 8
+    assert build_evidence(source, box, off).crops[0].image.pixels.max() == 3980 >> 8
 
 
 def test_a_lossless_file_and_an_array_agree() -> None:

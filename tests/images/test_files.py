@@ -13,7 +13,7 @@ import PIL.ImageCms
 import pytest
 
 from p2r.images import ImageSource
-from pictures import difference, encoded, smooth
+from tests.image_files import difference, encoded, smooth
 
 EXIF = PIL.Image.Exif()
 EXIF[0x0112] = 6

@@ -18,7 +18,7 @@ import pytest
 from p2r.errors import InputError
 from p2r.images import ImageSource, Limits
 from p2r.images.formats import FORMATS, HEAD_BYTES
-from pictures import difference, encoded, smooth
+from tests.image_files import difference, encoded, smooth
 
 GRAY = PIL.Image.fromarray(smooth()[:, :, 0])
 
@@ -111,7 +111,7 @@ def test_files_that_are_not_read_are_named_with_what_to_do(data: bytes, expected
 
 
 def test_the_guide_names_what_is_read_and_what_is_not() -> None:
-    guide = (Path(__file__).parents[2] / "docs/pictures.md").read_text()
+    guide = (Path(__file__).parents[2] / "docs/images.md").read_text()
     rows = [row.split(" | ") for row in guide.splitlines() if row.startswith("| ")]
     for kind in FORMATS:
         if kind.decoder:

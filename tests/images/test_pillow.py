@@ -1,4 +1,4 @@
-"""Pictures that are decoded already: numpy arrays and PIL images."""
+"""Images that are decoded already: numpy arrays and PIL images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyvips
 
 from p2r.errors import InputError
 from p2r.images import ImageSource, Limits
-from pictures import difference, encoded, smooth
+from tests.image_files import difference, encoded, smooth
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,11 +59,11 @@ def test_arrays(array: np.ndarray) -> None:
     assert (read(array) == smooth()).all()
 
 
-def test_grey_arrays() -> None:
-    grey = smooth()[:, :, 0]
-    for array in (grey, grey[:, :, None], grey.astype(np.uint16) * 257):
-        assert (read(array) == np.dstack([grey] * 3)).all()
-    assert set(np.unique(read(grey > 100))) == {0, 255}
+def test_gray_arrays() -> None:
+    gray = smooth()[:, :, 0]
+    for array in (gray, gray[:, :, None], gray.astype(np.uint16) * 257):
+        assert (read(array) == np.dstack([gray] * 3)).all()
+    assert set(np.unique(read(gray > 100))) == {0, 255}
 
 
 def test_alpha_is_flattened_on_white() -> None:
@@ -94,7 +94,7 @@ def test_alpha_is_flattened_on_white() -> None:
         (np.zeros((4, 0), np.float32), "samples are uint8"),
     ],
 )
-def test_arrays_that_are_no_pictures(array: np.ndarray, message: str) -> None:
+def test_arrays_that_are_no_images(array: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
         ImageSource.open(array)
 
@@ -115,9 +115,9 @@ def test_pil_modes(mode: str) -> None:
 
 def test_pil_images_of_sixteen_bits() -> None:
     deep = PIL.Image.fromarray(smooth()[:, :, 0].astype(np.uint16) * 257)
-    grey = np.dstack([smooth()[:, :, 0]] * 3)
-    assert (read(deep) == grey).all()
-    assert (read(deep.convert("I")) == grey).all()
+    gray = np.dstack([smooth()[:, :, 0]] * 3)
+    assert (read(deep) == gray).all()
+    assert (read(deep.convert("I")) == gray).all()
 
 
 @pytest.mark.parametrize("mode", ["La", "RGBa", "PA", "LAB", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"])

@@ -11,7 +11,7 @@ import PIL.ImageFont
 import pytest
 
 from p2r.images import ImageSource, fit_size
-from pictures import encoded
+from tests.image_files import encoded
 
 BUDGET = {"max_pixels": 250_000, "min_pixels": 1024, "factor": 32}
 

@@ -35,14 +35,14 @@ def test_fit_size_follows_the_rule_of_qwen_vl(size: tuple[int, int], expected: t
 
 
 @pytest.mark.parametrize("size", [(100_000, 10), (10, 100_000), (100_000, 1), (1, 31), (5_000, 1)])
-def test_extreme_pictures_stay_legal(size: tuple[int, int]) -> None:
+def test_extreme_images_stay_legal(size: tuple[int, int]) -> None:
     width, height = fit_size(*size, **PAPER)
     assert max(width, height) <= MAX_ASPECT * min(width, height)
     assert PAPER["min_pixels"] <= width * height <= PAPER["max_pixels"]
     assert (width > height) == (size[0] > size[1])
 
 
-def test_a_thin_picture_is_not_blown_up_to_keep_its_shape() -> None:
+def test_a_thin_image_is_not_blown_up_to_keep_its_shape() -> None:
     assert fit_size(7590, 42, **PAPER) == (7584, 64)
 
 
@@ -62,7 +62,7 @@ def test_fit_size_keeps_every_promise(size: tuple[int, int], least: int, more: i
     assert width % factor == height % factor == 0
     assert budget["min_pixels"] <= width * height <= budget["max_pixels"]
     assert max(width, height) <= MAX_ASPECT * min(width, height)
-    # A processor with the same rule and budget leaves the picture as it is.
+    # A processor with the same rule and budget leaves the image as it is.
     assert fit_size(width, height, **budget) == (width, height)
 
 
@@ -89,7 +89,7 @@ def test_budgets_that_contradict_themselves(
         fit_size(*size, **{**PAPER, **change})
 
 
-def test_a_plan_without_a_context_limit_is_each_picture_at_its_budget() -> None:
+def test_a_plan_without_a_context_limit_is_each_image_at_its_budget() -> None:
     budget = PixelBudget(crop_max_pixels=1_000_000)
     regions = [(0, 0, 1368, 1032), (3000, 0, 3840, 600)]
     plan = plan_pixels((3840, 2160), regions, budget)
@@ -109,7 +109,7 @@ def test_a_plan_that_fits_is_left_alone() -> None:
     assert plan_pixels((3840, 2160), [(0, 0, 800, 800)], exact) == free
 
 
-def test_a_plan_that_does_not_fit_shrinks_all_pictures_by_the_same_share_and_says_so() -> None:
+def test_a_plan_that_does_not_fit_shrinks_all_images_by_the_same_share_and_says_so() -> None:
     regions = [(0, 0, 2000, 1500), (0, 0, 1000, 1000)]
     free = plan_pixels((3840, 2160), regions, PixelBudget())
     tight = PixelBudget(context_tokens=4_096, text_tokens=1_000)
@@ -121,11 +121,11 @@ def test_a_plan_that_does_not_fit_shrinks_all_pictures_by_the_same_share_and_say
     ]
     assert max(shares) / min(shares) < 1.15
     assert plan.notes == (
-        f"pictures shrunk from {free.tokens} to {plan.tokens} tokens: the context leaves room for 3096",
+        f"images shrunk from {free.tokens} to {plan.tokens} tokens: the context leaves room for 3096",
     )
 
 
-def test_no_picture_shrinks_below_the_floor() -> None:
+def test_no_image_shrinks_below_the_floor() -> None:
     budget = PixelBudget(min_pixels=256 * 1024, context_tokens=1_100, text_tokens=1)
     plan = plan_pixels((3840, 2160), [(0, 0, 300, 300)] * 3, budget)
     assert all(width * height >= 256 * 1024 for width, height in (plan.overview, *plan.crops))
@@ -134,7 +134,7 @@ def test_no_picture_shrinks_below_the_floor() -> None:
 def test_a_context_too_small_for_the_floor_is_refused_with_the_cure() -> None:
     budget = PixelBudget(context_tokens=2_048, text_tokens=2_000)
     with pytest.raises(
-        InputError, match=r"4 pictures need at least \d+ tokens.*leaves 48.*raise context_tokens"
+        InputError, match=r"4 images need at least \d+ tokens.*leaves 48.*raise context_tokens"
     ):
         plan_pixels((3840, 2160), [(0, 0, 500, 500)] * 3, budget)
     with pytest.raises(InputError, match="leaves -1 beside text_tokens 2049"):

@@ -1,4 +1,4 @@
-"""`ImageSource` and `Picture`: the right pixels at the right size, read once, upright, from any input."""
+"""`ImageSource` and `EncodedImage`: the right pixels at the right size, read once, upright."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2r.errors import InputError
-from p2r.images import ImageSource, Limits, Picture, decoders, encode_all
+from p2r.images import EncodedImage, ImageSource, Limits, decoders, encode_all
 from p2r.images._vips import from_array
 from p2r.images.memory import kept
-from pictures import difference, encoded, smooth
+from tests.image_files import difference, encoded, smooth
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 Transpose = PIL.Image.Transpose
 
-# How a picture is stored under each EXIF orientation.
+# How an image is stored under each EXIF orientation.
 STORED = {
     1: None,
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -56,7 +56,7 @@ def test_every_size_is_exact(size: tuple[int, int]) -> None:
     assert source.region((10, 20, 41, 43), size).size == size
 
 
-def test_the_whole_at_its_own_size_is_the_picture_itself() -> None:
+def test_the_whole_at_its_own_size_is_the_image_itself() -> None:
     assert (ImageSource.open(encoded(smooth(), "PNG")).overview((96, 64)).pixels == smooth()).all()
 
 
@@ -83,16 +83,16 @@ def test_many_regions_are_the_same_as_one_at_a_time(tmp_path: Path) -> None:
     for kind, options in (("PNG", {}), ("JPEG", {"quality": 95}), ("TIFF", {"compression": "tiff_lzw"})):
         data = encoded(noise, kind, **options)
         together = ImageSource.open(data).regions(rects, sizes)
-        for rect, size, picture in zip(rects, sizes, together, strict=True):
+        for rect, size, image in zip(rects, sizes, together, strict=True):
             alone = ImageSource.open(data).region(rect, size)
-            assert picture.size == size
-            assert difference(picture.pixels, alone.pixels) <= 1, (kind, rect)
+            assert image.size == size
+            assert difference(image.pixels, alone.pixels) <= 1, (kind, rect)
 
 
 @pytest.mark.parametrize(
     "rect", [(0, 0, 0, 10), (10, 0, 5, 10), (-1, 0, 10, 10), (0, 0, 97, 10), (0, 0, 10, 65), (90, 60, 96, 60)]
 )
-def test_a_rectangle_outside_the_picture_is_refused(rect: tuple[int, int, int, int]) -> None:
+def test_a_rectangle_outside_the_image_is_refused(rect: tuple[int, int, int, int]) -> None:
     with pytest.raises(InputError, match="not a rectangle inside 96×64"):
         ImageSource.open(smooth()).region(rect, (32, 32))
 
@@ -113,12 +113,12 @@ def test_exif_orientation_is_applied_to_overview_and_regions(orientation: int, k
     source = ImageSource.open(PIL.Image.open(io.BytesIO(data)) if kind == "PIL" else data)
     assert source.size == (480, 320)
     straight = ImageSource.open(upright)
-    for picture, expected in (
+    for image, expected in (
         (source.overview((48, 32)), straight.overview((48, 32))),  # reduced on load
         (source.overview((480, 320)), straight.overview((480, 320))),
         (source.region((30, 200, 130, 260), (100, 60)), straight.region((30, 200, 130, 260), (100, 60))),
     ):
-        assert difference(picture.pixels, expected.pixels) <= 9
+        assert difference(image.pixels, expected.pixels) <= 9
 
 
 def test_avif_is_upright_too() -> None:
@@ -133,7 +133,7 @@ def test_avif_is_upright_too() -> None:
 # --- reading little --------------------------------------------------------------------------------------
 
 
-def test_shrink_on_load_shows_the_same_picture() -> None:
+def test_shrink_on_load_shows_the_same_image() -> None:
     data = encoded(smooth(1600, 1200), "JPEG", quality=95)
     reduced = ImageSource.open(data).overview((96, 72)).pixels
     exact = ImageSource.open(smooth(1600, 1200)).overview((96, 72)).pixels
@@ -142,7 +142,7 @@ def test_shrink_on_load_shows_the_same_picture() -> None:
 
 @pytest.mark.parametrize("size", [(801, 1203), (1203, 801), (1207, 1205), (333, 1201)])
 @pytest.mark.parametrize("shrink", [2, 4, 8])
-def test_the_last_corner_of_a_picture_of_odd_size_is_read_smaller(size: tuple[int, int], shrink: int) -> None:
+def test_the_last_corner_of_a_image_of_odd_size_is_read_smaller(size: tuple[int, int], shrink: int) -> None:
     width, height = size
     source = ImageSource.open(encoded(smooth(width, height), "JPEG", quality=95))
     rect = (width // 2, height // 2, width, height)
@@ -153,7 +153,7 @@ def test_the_last_corner_of_a_picture_of_odd_size_is_read_smaller(size: tuple[in
 
 
 def test_a_file_is_decoded_once_for_overview_and_crops(tmp_path: Path) -> None:
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(encoded(smooth(640, 480), "JPEG", quality=95))
     source = ImageSource.open(path)
     source.overview((512, 384))
@@ -163,12 +163,12 @@ def test_a_file_is_decoded_once_for_overview_and_crops(tmp_path: Path) -> None:
 
 
 def test_pixels_are_not_kept_for_a_small_overview(tmp_path: Path) -> None:
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(encoded(smooth(640, 480), "JPEG"))
     source = ImageSource.open(path)
     source.overview((64, 48))
     path.unlink()
-    with pytest.raises(InputError, match=r"picture\.jpg"):
+    with pytest.raises(InputError, match=r"image\.jpg"):
         source.region((100, 100, 200, 200), (100, 100))
 
 
@@ -182,7 +182,7 @@ def test_kept_pixels_are_given_back_with_their_source() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
-def test_no_regions_are_no_pictures_whether_pixels_are_kept_or_not(kind: str) -> None:
+def test_no_regions_are_no_images_whether_pixels_are_kept_or_not(kind: str) -> None:
     source = ImageSource.open(encoded(smooth(640, 480), kind))
     assert source.regions([], []) == []
     source.overview((640, 480))
@@ -303,7 +303,7 @@ def test_urls_are_not_read(url: str) -> None:
 
 
 @pytest.mark.parametrize("thing", [None, 7, 1.5, ["a.png"], object()])
-def test_what_is_no_picture_is_named(thing: object) -> None:
+def test_what_is_no_image_is_named(thing: object) -> None:
     with pytest.raises(InputError, match=f"not {type(thing).__name__}"):
         ImageSource.open(thing)  # type: ignore[arg-type]
 
@@ -330,7 +330,7 @@ def test_what_is_not_base64_is_refused(text: str) -> None:
         ("data:image/png;base64", "only base64"),
         ("data:image/png,abc", "only base64"),
         ("data:,", "only base64"),
-        ("data:image/png;base64,@@@@", "base64"),
+        ("data:image/png;base64,", "base64"),
         ("data:image/png;base64,AAAAA", "base64"),
         ("data:image/png;base64,äääää", "base64"),
         ("data:text/plain;base64,aGVsbG8gd29ybGQ=", "this is a text file"),
@@ -347,62 +347,62 @@ def test_a_long_data_uri_is_refused_before_it_is_decoded() -> None:
         ImageSource.open("data:image/png;base64," + "@" * 10_000, Limits(max_bytes=1000))
 
 
-# --- pictures --------------------------------------------------------------------------------------------
+# --- images --------------------------------------------------------------------------------------------
 
 
-def test_a_picture_is_read_only_and_leaves_the_callers_array_alone() -> None:
+def test_a_image_is_read_only_and_leaves_the_callers_array_alone() -> None:
     array = smooth()
-    picture = Picture(array)
+    image = EncodedImage(array)
     with pytest.raises(ValueError, match="read-only"):
-        picture.pixels[0, 0] = 1
+        image.pixels[0, 0] = 1
     array[0, 0] = 1
-    assert picture.size == (picture.width, picture.height) == (96, 64)
-    assert picture.to_pil().size == (96, 64)
+    assert image.size == (image.width, image.height) == (96, 64)
+    assert image.to_pil().size == (96, 64)
 
 
 @pytest.mark.parametrize(
     "pixels", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3))]
 )
-def test_a_picture_is_rgb_of_eight_bits(pixels: np.ndarray) -> None:
+def test_a_image_is_rgb_of_eight_bits(pixels: np.ndarray) -> None:
     with pytest.raises(InputError, match="uint8"):
-        Picture(pixels)
+        EncodedImage(pixels)
 
 
-def test_small_pictures_travel_without_loss() -> None:
-    noise = Picture(np.random.default_rng(0).integers(0, 255, (160, 160, 3), np.uint8))
+def test_small_images_travel_without_loss() -> None:
+    noise = EncodedImage(np.random.default_rng(0).integers(0, 255, (160, 160, 3), np.uint8))
     mime, data = noise.encode()
     assert mime == "image/png"
     assert (ImageSource.open(data).overview((160, 160)).pixels == noise.pixels).all()
     assert (ImageSource.open(noise.data_uri()).overview((160, 160)).pixels == noise.pixels).all()
 
 
-def test_large_pictures_travel_as_jpeg_without_visible_loss() -> None:
-    picture = Picture(smooth(1024, 768))
-    mime, data = picture.encode()
+def test_large_images_travel_as_jpeg_without_visible_loss() -> None:
+    image = EncodedImage(smooth(1024, 768))
+    mime, data = image.encode()
     assert mime == "image/jpeg"
     decoded = np.asarray(PIL.Image.open(io.BytesIO(data)))
-    assert difference(decoded, picture.pixels) <= 4
-    assert picture.data_uri().startswith("data:image/jpeg;base64,")
+    assert difference(decoded, image.pixels) <= 4
+    assert image.data_uri().startswith("data:image/jpeg;base64,")
 
 
-def test_pictures_are_encoded_side_by_side() -> None:
-    pictures = [Picture(smooth(1024, 768 + index)) for index in range(4)] + [Picture(smooth())]
-    encode_all(pictures)
-    assert ["_encoded" in vars(picture) for picture in pictures] == [True] * 4 + [False]
-    assert pictures[0].encode() == Picture(smooth(1024, 768)).encode()
+def test_images_are_encoded_side_by_side() -> None:
+    images = [EncodedImage(smooth(1024, 768 + index)) for index in range(4)] + [EncodedImage(smooth())]
+    encode_all(images)
+    assert ["_encoded" in vars(image) for image in images] == [True] * 4 + [False]
+    assert images[0].encode() == EncodedImage(smooth(1024, 768)).encode()
 
 
-def test_one_picture_does_not_wait_until_another_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_image_does_not_wait_until_another_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     both = threading.Barrier(2)
 
-    def encode(picture: Picture) -> tuple[str, bytes]:
+    def encode(image: EncodedImage) -> tuple[str, bytes]:
         both.wait(timeout=10)
-        return "image/png", picture.pixels.tobytes()
+        return "image/png", image.pixels.tobytes()
 
-    monkeypatch.setattr(Picture, "_encode", encode)
-    encode_all([Picture(smooth(1024, 768 + index)) for index in range(2)])
+    monkeypatch.setattr(EncodedImage, "_encode", encode)
+    encode_all([EncodedImage(smooth(1024, 768 + index)) for index in range(2)])
 
 
-def test_a_picture_is_encoded_once() -> None:
-    picture = Picture(smooth())
-    assert picture.encode()[1] is picture.encode()[1]
+def test_a_image_is_encoded_once() -> None:
+    image = EncodedImage(smooth())
+    assert image.encode()[1] is image.encode()[1]

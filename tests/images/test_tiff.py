@@ -15,8 +15,8 @@ import pyvips
 
 from p2r.errors import InputError
 from p2r.images import ImageSource
-from pictures import difference, encoded, smooth
-from tiff_files import Directory, tiff
+from tests.image_files import difference, encoded, smooth
+from tests.tiff_files import Directory, tiff
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -300,7 +300,7 @@ def test_transparency_is_what_the_file_calls_so(
         ((200, 30, 30, 0), [0, 0, 2], [255] * 3),
     ],
 )
-def test_extra_samples_of_grey(samples: tuple[int, ...], extra: list[int], expected: list[int]) -> None:
+def test_extra_samples_of_gray(samples: tuple[int, ...], extra: list[int], expected: list[int]) -> None:
     assert shown(plain(samples, 32, 32), {262: (3, [1]), 338: (3, extra)}) == expected
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 arguments = sys.argv[1:]
 assert arguments[:3] == ["-m", "vllm.entrypoints.openai.api_server", "--model"], arguments
-behaviour = os.environ.get("P2R_FAKE_VLLM", "").split()
+behavior = os.environ.get("P2R_FAKE_VLLM", "").split()
 options = dict(zip(arguments[4::2], arguments[5::2], strict=False))
 notes = Path(os.environ["P2R_FAKE_VLLM_NOTES"])
 started = time.monotonic()
@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self) -> None:
-        ready = "slow" not in behaviour or time.monotonic() - started > 0.5
+        ready = "slow" not in behavior or time.monotonic() - started > 0.5
         self.send(200 if ready else 503, {})
 
     def do_POST(self) -> None:
@@ -59,11 +59,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send(200, {"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 3}})
 
 
-if "die" in behaviour:
+if "die" in behavior:
     print("loading weights\nValueError: no such architecture", flush=True)
     sys.exit(3)
-if "deaf" in behaviour:
+if "deaf" in behavior:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen(["sleep", "600"]).pid if "child" in behaviour else 0
+child = subprocess.Popen(["sleep", "600"]).pid if "child" in behavior else 0
 note(child=child)
 ThreadingHTTPServer((options["--host"], int(options["--port"])), Handler).serve_forever()

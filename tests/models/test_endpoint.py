@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from p2r.errors import InputError, ModelError
-from p2r.images import Picture
-from p2r.models import failures
+from p2r.images import EncodedImage
+from p2r.models import retries as failures
 from p2r.models.base import Completion, Message, Model, Sampling, StreamingModel
 from p2r.models.endpoint import EndpointModel
 from p2r.models.options import ModelOptions
-from servers import (
+from tests.servers import (
     Exchange,
     Server,
     body,
@@ -33,8 +33,8 @@ from servers import (
     stream,
 )
 
-PICTURE = Picture(np.full((32, 64, 3), 200, dtype=np.uint8))
-ASK = (Message("system", ("Be brief.",)), Message("user", (PICTURE, "What is it?")))
+IMAGE = EncodedImage(np.full((32, 64, 3), 200, dtype=np.uint8))
+ASK = (Message("system", ("Be brief.",)), Message("user", (IMAGE, "What is it?")))
 SAMPLING = Sampling(max_tokens=20)
 
 
@@ -90,7 +90,7 @@ def test_a_request_carries_only_the_fields_that_every_server_takes() -> None:
             {
                 "role": "user",
                 "content": [
-                    {"type": "image_url", "image_url": {"url": PICTURE.data_uri()}},
+                    {"type": "image_url", "image_url": {"url": IMAGE.data_uri()}},
                     {"type": "text", "text": "What is it?"},
                 ],
             },

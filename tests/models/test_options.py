@@ -13,7 +13,7 @@ from p2r.models.base import Sampling
 from p2r.models.endpoint import EndpointModel
 from p2r.models.options import ModelOptions, split_spec
 from p2r.pipeline import P2R
-from p2r.provenance import revision
+from p2r.runs.provenance import revision
 from p2r.settings import Settings
 
 if TYPE_CHECKING:

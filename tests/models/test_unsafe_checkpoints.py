@@ -19,7 +19,7 @@ from p2r.models import checkpoint, open_model
 from p2r.models.base import Message, Sampling
 from p2r.models.vllm import VLLMServer
 from p2r.nano import bundled
-from tiny_model import write_tiny_model
+from tests.tiny_model import write_tiny_model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -240,11 +240,11 @@ def owner(how: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("behaviour", ["child", "child deaf"])
+@pytest.mark.parametrize("behavior", ["child", "child deaf"])
 def test_kill_9_of_the_owner_ends_the_server_and_its_children(
-    fake: Fake, monkeypatch: pytest.MonkeyPatch, behaviour: str
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, behavior: str
 ) -> None:
-    monkeypatch.setenv("P2R_FAKE_VLLM", behaviour)
+    monkeypatch.setenv("P2R_FAKE_VLLM", behavior)
     with owner("wait") as process:
         started = fake.starts[0]
         assert is_alive(started["pid"])

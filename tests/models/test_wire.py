@@ -17,7 +17,7 @@ from p2r.models.wire import (
     read_completion,
     server_words,
 )
-from servers import chunk, completion
+from tests.servers import chunk, completion
 
 BOXES = '[{"bbox_2d": [1, 2, 3, 4], "label": "bus"}]'
 

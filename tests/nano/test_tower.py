@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from p2r.evidence import build_evidence, plain_overview
-from p2r.images import ImageSource, Picture
+from p2r.images import EncodedImage, ImageSource
 from p2r.parsing.perception import parse_perception
 from p2r.prompts import perceive_messages, reason_messages
-from p2r.scenes import COLOURS, make_sample
+from p2r.scenes import COLORS, make_sample
 from p2r.types import Question
 from scripts.nano.build import NANO_SETTINGS, Shape, build_model, build_processor, number_tokens
 from scripts.nano.language_stage import accumulate_gradients, place_ids
@@ -77,7 +77,7 @@ def test_example_prompts_equal_those_of_the_pipeline(builder, processor) -> None
     """An example's prompt is, token for token, what the processor makes of the pipeline's own messages."""
     for index in range(builder.scenes):
         made = make_sample("train", index)
-        overview = Picture(builder.pack.image(int(builder.pack.firsts[index])))
+        overview = EncodedImage(builder.pack.image(int(builder.pack.firsts[index])))
         question = Question(
             Image.fromarray(overview.pixels), made.task.text, made.task.choices, made.task.answer_type
         )
@@ -97,14 +97,16 @@ def test_example_images_have_the_sizes_of_the_pipeline(builder) -> None:
     evidence = build_evidence(source, made.boxes, NANO_SETTINGS)
     question = Question(source, made.task.text, made.task.choices, made.task.answer_type)
     messages = reason_messages(NANO_SETTINGS.prompts, question, evidence)
-    assert [part.size for part in messages[0].content if isinstance(part, Picture)] == [
+    assert [part.size for part in messages[0].content if isinstance(part, EncodedImage)] == [
         evidence.overview.size,
-        *(crop.picture.size for crop in evidence.crops),
+        *(crop.image.size for crop in evidence.crops),
     ]
 
 
 def _prompt(processor, messages) -> list[int]:
-    images = [part.to_pil() for message in messages for part in message.content if isinstance(part, Picture)]
+    images = [
+        part.to_pil() for message in messages for part in message.content if isinstance(part, EncodedImage)
+    ]
     chat = [
         {
             "role": message.role,
@@ -133,16 +135,16 @@ def test_a_few_steps_lower_the_loss(model, builder) -> None:
     model.set_attn_implementation({"text_config": "eager"})
     lookup = token_lookup(encode_pack(model.model.visual, builder.pack, SMALL.hidden), builder.pack)
     examples = [builder.example("perceive", index, random.Random(0)) for index in range(8)]
-    optimiser = torch.optim.AdamW(model.model.language_model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.model.language_model.parameters(), lr=3e-3)
     losses = []
     for _ in range(18):
         losses.append(accumulate_gradients(model, builder, lookup, examples, 1.0)["loss_perceive"])
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_attention_targets_are_the_named_colour_and_on_the_objects_cell(builder, processor) -> None:
+def test_attention_targets_are_the_named_color_and_on_the_objects_cell(builder, processor) -> None:
     tokenizer = processor.tokenizer
     checked = 0
     for index in range(builder.scenes):
@@ -153,19 +155,19 @@ def test_attention_targets_are_the_named_colour_and_on_the_objects_cell(builder,
             for aim in example.attention:
                 if tokenizer.decode([both[aim.cell]]) != "<|image_pad|>":
                     continue
-                colour, written = (
+                color, written = (
                     tokenizer.decode([both[aim.words[0]]]),
                     tokenizer.decode([both[aim.position + 1]]),
                 )
-                (thing,) = [thing for thing in made.task.targets if thing.colour == colour]
+                (thing,) = [thing for thing in made.task.targets if thing.color == color]
                 if task == "perceive":
                     assert written.isdigit()
                 elif made.task.family == "position":
                     assert int(written) in {round(100 * where) * 10 for where in (thing.x, thing.y)}
                 else:
                     assert written in thing.text
-                # The cell's pixels hold the object's colour.
-                assert _looks_like(builder, example, aim.cell, colour), (index, task)
+                # The cell's pixels hold the object's color.
+                assert _looks_like(builder, example, aim.cell, color), (index, task)
                 checked += 1
     assert checked > 60
 
@@ -195,7 +197,7 @@ def test_attention_targets_are_what_a_conclusion_follows_from(builder, processor
                 kind = "position"
                 assert sources == said
                 assert cell == written
-            elif written in COLOURS:
+            elif written in COLORS:
                 kind = "compare"
                 assert f"digit is {sources[0]}, on the {written}" in thinking
                 assert f"{written} tag shows {cell}" in thinking
@@ -224,8 +226,8 @@ def test_a_drill_gives_the_facts_and_asks_for_the_conclusion(builder, processor)
         assert re.fullmatch(r".+</think><answer>\w+</answer><\|im_end\|>", asked)
 
 
-def _looks_like(builder, example, place: int, colour: str) -> bool:
-    """Whether the visual token at `place` of the prompt shows `colour`."""
+def _looks_like(builder, example, place: int, color: str) -> bool:
+    """Whether the visual token at `place` of the prompt shows `color`."""
     pad = example.prompt[place]
     number = example.prompt[:place].count(pad)
     for image in example.images:
@@ -234,6 +236,6 @@ def _looks_like(builder, example, place: int, colour: str) -> bool:
         if number < rows * columns:
             top, left = 32 * (number // columns), 32 * (number % columns)
             cell = pixels[top : top + 32, left : left + 32]
-            return bool((np.abs(cell - np.array(COLOURS[colour])).max(axis=-1) < 90).any())
+            return bool((np.abs(cell - np.array(COLORS[color])).max(axis=-1) < 90).any())
         number -= rows * columns
     raise AssertionError("no image holds this place")

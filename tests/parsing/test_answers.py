@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from p2r.parsing.answers import MAX_OPTION_CHARS, read_answer, read_option
 from p2r.types import LETTERS, Question
 
-COLOURS = Question("x.png", "Which colour?", ("red", "blue", "dark red", "green"))
+COLORS = Question("x.png", "Which color?", ("red", "blue", "dark red", "green"))
 NUMBERS = Question("x.png", "How many?", ("3", "13", "3.5", "-3"))
 SIGNS = Question("x.png", "Which letter is on the sign?", ("B", "A", "K", "D"))
 SIX = Question("x.png", "Which?", ("one", "two", "three", "four", "five", "six"))
@@ -131,12 +131,12 @@ def test_a_question_cannot_forge_an_answer() -> None:
 
 
 def test_a_choice_answer_is_a_letter() -> None:
-    answer = read_answer("<think>A?</think><answer>It is blue.</answer>", COLOURS)
+    answer = read_answer("<think>A?</think><answer>It is blue.</answer>", COLORS)
     assert (answer.value, answer.thinking) == ("B", "A?")
-    answer = read_answer("<answer>A or B</answer>", COLOURS)
+    answer = read_answer("<answer>A or B</answer>", COLORS)
     assert (answer.value, answer.reason) == (None, "names more than one option: A, B")
-    assert read_answer("B", COLOURS).value is None
-    assert read_answer("B", COLOURS, bare=True).value == "B"
+    assert read_answer("B", COLORS).value is None
+    assert read_answer("B", COLORS, bare=True).value == "B"
 
 
 # Options by their letter.
@@ -216,21 +216,21 @@ def test_a_choice_answer_is_a_letter() -> None:
     ],
 )
 def test_an_option_by_its_letter(text: str) -> None:
-    assert read_option(text, COLOURS) == ("B", "")
+    assert read_option(text, COLORS) == ("B", "")
 
 
 @pytest.mark.parametrize(
     "text", ["A", "a", "(a)", "a.", "A.", "the answer is a", "the answer is A.", "option a"]
 )
 def test_a_is_a_letter_too(text: str) -> None:
-    assert read_option(text, COLOURS) == ("A", "")
+    assert read_option(text, COLORS) == ("A", "")
 
 
 def test_letters_are_those_of_the_question() -> None:
     assert read_option("F", SIX) == ("F", "")
     assert read_option("(e) five", SIX) == ("E", "")
-    assert read_option("E", COLOURS) == (None, "names no option")
-    assert read_option("The answer is E", COLOURS) == (None, "names no option")
+    assert read_option("E", COLORS) == (None, "names no option")
+    assert read_option("The answer is E", COLORS) == (None, "names no option")
 
 
 @given(st.integers(2, 26), st.data())
@@ -278,7 +278,7 @@ def test_every_letter_reads_in_every_form(count: int, data: st.DataObject) -> No
     ],
 )
 def test_an_option_by_its_text(text: str, letter: str) -> None:
-    assert read_option(text, COLOURS) == (letter, "")
+    assert read_option(text, COLORS) == (letter, "")
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_options_whose_text_holds_a_no() -> None:
     ],
 )
 def test_a_statement_of_the_answer_wins_over_mentions(text: str) -> None:
-    assert read_option(text, COLOURS) == ("B", "")
+    assert read_option(text, COLORS) == ("B", "")
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def test_a_statement_of_the_answer_wins_over_mentions(text: str) -> None:
     ],
 )
 def test_statements_in_other_languages(text: str) -> None:
-    assert read_option(text, COLOURS) == ("B", "")
+    assert read_option(text, COLORS) == ("B", "")
 
 
 @pytest.mark.parametrize(
@@ -445,7 +445,7 @@ def test_statements_in_other_languages(text: str) -> None:
     ],
 )
 def test_a_denied_or_doubted_option_is_no_answer(text: str) -> None:
-    assert read_option(text, COLOURS) == (None, "says that it is not B")
+    assert read_option(text, COLORS) == (None, "says that it is not B")
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,7 @@ def test_a_denied_or_doubted_option_is_no_answer(text: str) -> None:
     ],
 )
 def test_two_statements_of_different_answers(text: str) -> None:
-    letter, reason = read_option(text, COLOURS)
+    letter, reason = read_option(text, COLORS)
     assert letter is None
     assert reason.startswith("names more than one option: A, B")
 
@@ -483,12 +483,12 @@ def test_two_statements_of_different_answers(text: str) -> None:
     ["Should I choose B?", "Is it A or B?", "B would be correct if it were red.", "정답은 B가 아닙니다"],
 )
 def test_what_is_asked_or_supposed_is_not_asserted(text: str) -> None:
-    assert read_option(text, COLOURS)[0] is None
+    assert read_option(text, COLORS)[0] is None
 
 
 @pytest.mark.parametrize("text", ["(A) red (B) blue", "A, but B is also possible", "A: red; B: blue"])
 def test_a_list_and_a_second_possibility_are_no_answer(text: str) -> None:
-    assert read_option(text, COLOURS) == (None, "names more than one option: A, B")
+    assert read_option(text, COLORS) == (None, "names more than one option: A, B")
 
 
 @pytest.mark.parametrize(
@@ -507,20 +507,20 @@ def test_a_list_and_a_second_possibility_are_no_answer(text: str) -> None:
     ],
 )
 def test_a_letter_that_belongs_to_something_else(text: str) -> None:
-    assert read_option(text, COLOURS)[0] is None
+    assert read_option(text, COLORS)[0] is None
 
 
 def test_what_a_long_text_only_mentions_is_no_conclusion() -> None:
-    looking = "The picture shows a street with people and shops on both sides. " * 6
-    assert read_option(f"The bus is red. {looking}", COLOURS) == (None, "names no option")
-    assert read_option(f"{looking} The bus is red.", COLOURS) == ("A", "")
+    looking = "The image shows a street with people and shops on both sides. " * 6
+    assert read_option(f"The bus is red. {looking}", COLORS) == (None, "names no option")
+    assert read_option(f"{looking} The bus is red.", COLORS) == ("A", "")
 
 
 # Options with equal texts, and options that hold letters.
 
 
 def test_options_with_equal_texts_are_told_apart_by_the_letter_only() -> None:
-    twins = Question("x.png", "Which colour?", ("red", "blue", "Red", "green"))
+    twins = Question("x.png", "Which color?", ("red", "blue", "Red", "green"))
     for text in ("C", "(C) red", "C. Red", "The answer is C.", "The answer is C: red", "red (C)"):
         assert read_option(text, twins) == ("C", ""), text
     for text in ("red", "It is red.", "The answer is red."):
@@ -614,7 +614,7 @@ def test_options_whose_words_a_sentence_may_hold(
     ],
 )
 def test_a_text_that_names_no_option(text: str) -> None:
-    assert read_option(text, COLOURS) == (None, "names no option")
+    assert read_option(text, COLORS) == (None, "names no option")
 
 
 @pytest.mark.parametrize(
@@ -626,7 +626,7 @@ def test_a_text_that_names_no_option(text: str) -> None:
     ],
 )
 def test_a_text_that_names_two_options(text: str) -> None:
-    letter, reason = read_option(text, COLOURS)
+    letter, reason = read_option(text, COLORS)
     assert letter is None
     assert reason.startswith("names more than one option: A, ")
 
@@ -635,7 +635,7 @@ def test_a_text_that_names_two_options(text: str) -> None:
     "text", ["not B", "It is not B.", "It isn't blue.", "not option B", "B is wrong", "blue is not it"]
 )
 def test_a_text_that_says_what_it_is_not(text: str) -> None:
-    assert read_option(text, COLOURS) == (None, "says that it is not B")
+    assert read_option(text, COLORS) == (None, "says that it is not B")
 
 
 def test_a_question_without_options_has_none_to_name() -> None:
@@ -643,7 +643,7 @@ def test_a_question_without_options_has_none_to_name() -> None:
 
 
 def test_a_long_text_names_no_option() -> None:
-    assert read_option("B" + " " * MAX_OPTION_CHARS, COLOURS)[0] is None
+    assert read_option("B" + " " * MAX_OPTION_CHARS, COLORS)[0] is None
 
 
 @pytest.mark.parametrize(
@@ -670,7 +670,7 @@ def test_a_long_text_names_no_option() -> None:
 def test_hostile_texts_are_read_in_no_time(piece: str) -> None:
     text = (piece * MAX_OPTION_CHARS)[:MAX_OPTION_CHARS]
     start = time.process_time()
-    read_option(text, COLOURS)
-    read_answer("<answer>" * 20_000 + piece * 200_000, COLOURS, bare=True)
+    read_option(text, COLORS)
+    read_answer("<answer>" * 20_000 + piece * 200_000, COLORS, bare=True)
     read_answer("<answer" + " " * 1_000_000, FREE)
     assert time.process_time() - start < 2

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2r.parsing.perception import MAX_CHARS, parse_perception
-from strategies import good_boxes
+from tests.strategies import good_boxes
 
 
-def labelled(text: str) -> list[tuple[tuple[float, ...], str]]:
+def labeled(text: str) -> list[tuple[tuple[float, ...], str]]:
     return [(box.as_tuple(), box.label) for box in parse_perception(text).boxes]
 
 
@@ -39,7 +39,7 @@ def labelled(text: str) -> list[tuple[tuple[float, ...], str]]:
     ],
 )
 def test_a_box_with_its_label_is_read_from_markup(text: str) -> None:
-    assert labelled(text) == [((100, 200, 300, 400), "old bus")]
+    assert labeled(text) == [((100, 200, 300, 400), "old bus")]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_box_with_its_label_is_read_from_markup(text: str) -> None:
     ],
 )
 def test_a_box_without_a_label_is_read_from_markup(text: str) -> None:
-    assert labelled(text) == [((100, 200, 300, 400), "")]
+    assert labeled(text) == [((100, 200, 300, 400), "")]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_box_without_a_label_is_read_from_markup(text: str) -> None:
     ],
 )
 def test_several_boxes_keep_their_order_and_labels(text: str, found: object) -> None:
-    assert labelled(text) == found
+    assert labeled(text) == found
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_an_empty_list_in_box_tags_asks_for_the_whole_image() -> None:
 
 def test_a_label_that_looks_like_a_box_stays_a_label() -> None:
     text = '[{"bbox_2d": [1, 2, 30, 40], "label": "<box>(5, 6), (7, 8)</box>"}]'
-    assert labelled(text) == [((1, 2, 30, 40), "<box>(5, 6), (7, 8)</box>")]
+    assert labeled(text) == [((1, 2, 30, 40), "<box>(5, 6), (7, 8)</box>")]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fuzz import check_answer, check_perception, fuzz
-from strategies import perceiver_texts, reasoner_texts
+from tests.fuzz import check_answer, check_perception, fuzz
+from tests.strategies import perceiver_texts, reasoner_texts
 
 if TYPE_CHECKING:
     import random

@@ -16,7 +16,7 @@ from p2r.parsing.boxes import MAX_LABEL_CHARS, MAX_REASONS
 from p2r.parsing.perception import MAX_BOXES, MAX_CHARS, SAME_IOU, parse_perception
 from p2r.parsing.thinking import split_thinking
 from p2r.types import Box
-from strategies import good_boxes
+from tests.strategies import good_boxes
 
 if TYPE_CHECKING:
     from p2r.types import BoxFormat
@@ -145,7 +145,7 @@ def test_a_box_outlives_its_cut_label() -> None:
         "[]",
         " [ ]\n",
         "```json\n[]\n```",
-        "The whole picture is needed: []",
+        "The whole image is needed: []",
         "[as I said] []",
         '{"bboxes": []}',
         '{"objects": []}',
@@ -153,7 +153,7 @@ def test_a_box_outlives_its_cut_label() -> None:
         "[].",
     ],
 )
-def test_an_empty_list_asks_for_the_whole_picture(text: str) -> None:
+def test_an_empty_list_asks_for_the_whole_image(text: str) -> None:
     read = parse_perception(text)
     assert (read.outcome, read.boxes) == ("whole", ())
 

@@ -37,11 +37,11 @@ HOW = "Answer with the option's letter from the given choices directly."
         ("What? (A) red \N{MIDDLE DOT} (B) blue", "What?", ("red", "blue")),
         ("What?\nA re\x1dd\nB blue", "What?", ("re d", "blue")),
         (f"{HOW}\n\n下列选项正确的是:\nA. x\nB. y", "下列选项正确的是:", ("x", "y")),
-        ("Name its colour. A. red B. blue", "Name its colour.", ("red", "blue")),
+        ("Name its color. A. red B. blue", "Name its color.", ("red", "blue")),
         ("Where? A. U.S. B. U.K.", "Where?", ("U.S.", "U.K.")),
         ("Which plan? (A) Plan A (B) Plan B", "Which plan?", ("Plan A", "Plan B")),
         ("什么颜色？（A）红色（B）蓝色", "什么颜色？", ("红色", "蓝色")),
-        ("A. red\nB. blue\nWhich colour is it?", "Which colour is it?", ("red", "blue")),
+        ("A. red\nB. blue\nWhich color is it?", "Which color is it?", ("red", "blue")),
         ("What?\nA. x\nB. what\n  for?", "What?", ("x", "what for?")),
         ("What?\nA. x\nB. y\nIf unsure, choose B.", "What?\nIf unsure, choose B.", ("x", "y")),
         ("A: Hi!\nB: Bye!\nWho left?\nA. he\nB. she", "A: Hi!\nB: Bye!\nWho left?", ("he", "she")),
@@ -101,9 +101,9 @@ def test_questions_that_carry_their_options(text: str, question: str, options: t
 @pytest.mark.parametrize("between", ["\n", "\n\n"])
 def test_marks_of_every_shape(between: str, marked: str) -> None:
     for question in (
-        "What colour is the glove?",
-        "What colour is the glove? (Look twice.)",
-        "Name its colour",
+        "What color is the glove?",
+        "What color is the glove? (Look twice.)",
+        "Name its color",
     ):
         assert split_options(f"{question}{between}{marked}") == (question, ("red", "blue"))
 
@@ -131,7 +131,7 @@ def test_marks_of_every_shape(between: str, marked: str) -> None:
     ],
 )
 def test_marks_within_the_line_of_the_question(marked: str) -> None:
-    for question in ("What colour is the glove?", "What colour is the glove? (Look twice.)"):
+    for question in ("What color is the glove?", "What color is the glove? (Look twice.)"):
         assert split_options(f"{question} {marked}") == (question, ("red", "blue"))
 
 
@@ -143,7 +143,7 @@ def test_marks_within_the_line_of_the_question(marked: str) -> None:
         "Is A. Smith there?",
         "Is A. Smith there or B. Jones?",
         "What?\nB. red\nC. blue",
-        "What is written at (A) and what is written at (B) in the picture?",
+        "What is written at (A) and what is written at (B) in the image?",
         "Is the sign at (A) larger than the one at (B), or than that at (C)?",
         "Which door is open? The one at (A) or the one at (B)?",
         "There are two doors. (A) is left and (B) is right. Which is open?",
@@ -151,7 +151,7 @@ def test_marks_within_the_line_of_the_question(marked: str) -> None:
         "Which is larger? (A) or (B)?",
         "Which two of the points are red? (A) and (B)?",
         "What is the distance from A to B?",
-        "A man and a dog are in the picture. B is written on a wall. Where?",
+        "A man and a dog are in the image. B is written on a wall. Where?",
         "What does the board say at 10 A.M. and at 5 P.M.?",
         "Which letter is on the answer sheet?",
         "Read the letters in the image.",
@@ -340,9 +340,9 @@ def test_an_option_that_sounds_like_an_instruction_stays(option: str) -> None:
 @pytest.mark.parametrize(
     "question",
     [
-        "Choose the option that describes the colour of the glove.",
+        "Choose the option that describes the color of the glove.",
         "Select the best answer.",
-        "Look at the door. Select the option that names its colour.",
+        "Look at the door. Select the option that names its color.",
         "Which option is the right answer?",
         "What is the answer to the sum on the board?",
     ],

@@ -8,7 +8,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from p2r.scenes import make_sample, write_scenes
-from pages import NASTY
+from tests.pages import NASTY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from p2r.scenes.dataset import stream
 from p2r.types import LETTERS
 
 
-def test_same_arguments_give_the_same_sample_and_picture() -> None:
+def test_same_arguments_give_the_same_sample_and_image() -> None:
     first, second = (make_sample("train", 11, seed=5, size="640x480") for _ in range(2))
     assert first == second
     assert np.array_equal(first.render(), second.render())
@@ -71,16 +71,16 @@ def _expected(text: str, named: list, ground: str, aspect: float) -> str:
     return str(int(a) + int(b) if "sum" in text else abs(int(a) - int(b)))
 
 
-def test_gold_boxes_hold_the_colour_of_their_object() -> None:
+def test_gold_boxes_hold_the_color_of_their_object() -> None:
     made = make_sample("train", 0, size="1600x1200", family="read")
     pixels = made.render().astype(int)
     box, thing = made.boxes[0], made.task.targets[0]
-    x, y = (int(value) for value in (box.centre[0] * 1.6, box.centre[1] * 1.2))
-    from p2r.scenes import COLOURS
+    x, y = (int(value) for value in (box.center[0] * 1.6, box.center[1] * 1.2))
+    from p2r.scenes import COLORS
 
     half = int(thing.height * 1385 / 2)
     patch = pixels[y - half : y + half, x - half : x + half].reshape(-1, 3)
-    near = (np.abs(patch - np.array(COLOURS[thing.colour])).max(axis=1) < 12).mean()
+    near = (np.abs(patch - np.array(COLORS[thing.color])).max(axis=1) < 12).mean()
     assert near > 0.3
 
 
@@ -98,7 +98,7 @@ def test_a_small_rendering_is_the_large_one_shrunk(index: int) -> None:
 
 def test_a_part_is_the_same_place_of_the_whole() -> None:
     made = make_sample("train", 3, size="1600x1600", family="read")
-    x, y = (value / 1000 for value in made.boxes[0].centre)
+    x, y = (value / 1000 for value in made.boxes[0].center)
     left, top = min(max(0.0, x - 0.125), 0.75), min(max(0.0, y - 0.125), 0.75)
     whole = Image.fromarray(made.render())
     area = tuple(round(1600 * value) for value in (left, top, left + 0.25, top + 0.25))
@@ -145,14 +145,14 @@ def test_written_scenes_read_back(tmp_path) -> None:
     assert [sample.answer for sample in samples] == [one.task.answer for one in made]
     assert samples[0].boxes is not None
     assert [box.as_tuple() for box in samples[0].boxes] == [box.as_tuple() for box in made[0].boxes]
-    # A second call keeps the pictures that are there.
-    picture = next((tmp_path / "set/images").glob("*.jpg"))
-    stamp = picture.stat().st_mtime_ns
+    # A second call keeps the images that are there.
+    image = next((tmp_path / "set/images").glob("*.jpg"))
+    stamp = image.stat().st_mtime_ns
     list(write_scenes(tmp_path / "set", split="test", size="640x480", count=5, seed=3))
-    assert picture.stat().st_mtime_ns == stamp
+    assert image.stat().st_mtime_ns == stamp
 
 
-def test_several_processes_draw_the_same_pictures(tmp_path) -> None:
+def test_several_processes_draw_the_same_images(tmp_path) -> None:
     for name, workers in (("one", 1), ("two", 2)):
         made = write_scenes(tmp_path / name, split="test", size="320x260", count=9, seed=3, workers=workers)
         assert [one.id for one in made] == [f"test-3-{index}" for index in range(9)]

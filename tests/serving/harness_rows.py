@@ -1,6 +1,6 @@
 """Rows for the harnesses that ask the server: scenes in the schemas of benchmarks, and what `p2r eval` finds.
 
-The pictures are small and without loss, so that a harness that sends PNG asks about the very same pixels.
+The images are small and without loss, so that a harness that sends PNG asks about the very same pixels.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
-from live_server import BOXES, perceiving
 from rich.console import Console
 
-from fake_model import FakeModel, said
 from p2r.evaluation.benchmarks import open_benchmark
-from p2r.evaluation.evaluate import Plan, evaluate
-from p2r.journal import read_lines
+from p2r.evaluation.run import Plan, evaluate
 from p2r.nano import bundled
+from p2r.runs.journal import read_lines
 from p2r.scenes import make_sample
 from p2r.types import LETTERS
+from tests.fake_model import FakeModel, said
+from tests.serving.live_server import BOXES, perceiving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,10 +42,10 @@ NONE = "The image does not feature the object."
 
 @dataclass(frozen=True)
 class Scene:
-    """One question with its picture.
+    """One question with its image.
 
     Attributes:
-        png: the picture.
+        png: the image.
         text, options, answer: the question; the answer is a letter.
         box_px: where the first piece of evidence is, x0, y0, x1, y1.
     """
@@ -158,15 +158,15 @@ def lettered(scene: Scene) -> Iterator[tuple[str, str]]:
     return zip(LETTERS, scene.options, strict=False)
 
 
-def write_hub_parquet(path: Path, rows: Sequence[dict[str, Any]], picture: str = "") -> None:
-    """Parquet as the hub holds it; the column `picture` is marked as one that holds pictures."""
+def write_hub_parquet(path: Path, rows: Sequence[dict[str, Any]], image: str = "") -> None:
+    """Parquet as the hub holds it; the column `image` is marked as one that holds images."""
     schema = None
-    if picture:
+    if image:
         features: dict[str, Any] = {name: {"_type": "Value", "dtype": "string"} for name in rows[0]}
-        features[picture] = {"_type": "Image"}
+        features[image] = {"_type": "Image"}
         cell = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         schema = pa.schema(
-            [(name, cell if name == picture else pa.string()) for name in rows[0]],
+            [(name, cell if name == image else pa.string()) for name in rows[0]],
             metadata={"huggingface": json.dumps({"info": {"features": features}})},
         )
     table = pa.Table.from_pylist(list(rows), schema)

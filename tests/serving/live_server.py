@@ -13,20 +13,20 @@ import httpx
 import numpy as np
 from openai import OpenAI
 
-from fake_model import FakeModel, said
 from p2r.pipeline import P2R
 from p2r.serving.app import create_app
 from p2r.serving.config import ServingConfig
 from p2r.serving.server import DrainingServer
 from p2r.settings import PixelBudget, Settings
-from pictures import encoded, smooth
+from tests.fake_model import FakeModel, said
+from tests.image_files import encoded, smooth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fake_model import Reply
     from p2r.models.base import Message, Model
-    from p2r.serving.pictures import PictureFetcher
+    from p2r.serving.fetching import ImageFetcher
+    from tests.fake_model import Reply
 
 BOXES = (
     '[{"bbox_2d": [100, 200, 150, 260], "label": "bus"}, {"bbox_2d": [700, 700, 760, 780], "label": "sign"}]'
@@ -36,15 +36,15 @@ KEY = "a-key-of-sufficient-length"
 SETTINGS = Settings(
     budget=PixelBudget(overview_max_pixels=64 * 1024, crop_max_pixels=64 * 1024, min_pixels=16 * 1024)
 )
-PICTURE = encoded(smooth(400, 300), "JPEG")
+IMAGE = encoded(smooth(400, 300), "JPEG")
 
 
 def data_uri(data: bytes, mime: str = "image/jpeg") -> str:
     return f"data:{mime};base64,{base64.b64encode(data).decode()}"
 
 
-PICTURE_URI = data_uri(PICTURE)
-CHOICES = "Which colour is the bus?\nA. blue\nB. red"
+IMAGE_URI = data_uri(IMAGE)
+CHOICES = "Which color is the bus?\nA. blue\nB. red"
 
 
 def perceiving(messages: Sequence[Message]) -> bool:
@@ -57,16 +57,16 @@ def both_roles(
     return kind(lambda messages: boxes if perceiving(messages) else thought, **more)
 
 
-def user(text: str = CHOICES, url: str = PICTURE_URI) -> dict[str, Any]:
-    picture = {"type": "image_url", "image_url": {"url": url}}
-    return {"role": "user", "content": [picture, {"type": "text", "text": text}]}
+def user(text: str = CHOICES, url: str = IMAGE_URI) -> dict[str, Any]:
+    image = {"type": "image_url", "image_url": {"url": url}}
+    return {"role": "user", "content": [image, {"type": "text", "text": text}]}
 
 
-def body(text: str = CHOICES, url: str = PICTURE_URI, **more: Any) -> dict[str, Any]:
+def body(text: str = CHOICES, url: str = IMAGE_URI, **more: Any) -> dict[str, Any]:
     return {"model": "p2r", "messages": [user(text, url)], **more}
 
 
-def grey(width: int, height: int) -> np.ndarray:
+def gray(width: int, height: int) -> np.ndarray:
     return np.full((height, width, 3), 128, np.uint8)
 
 
@@ -79,7 +79,7 @@ class LiveServer:
         *,
         settings: Settings | None = SETTINGS,
         reasoner: FakeModel | None = None,
-        fetcher: PictureFetcher | None = None,
+        fetcher: ImageFetcher | None = None,
         **config: Any,
     ) -> None:
         self.model = model or both_roles()

@@ -16,11 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from live_server import (
+
+from p2r.models.endpoint import EndpointModel
+from p2r.settings import Settings
+from tests.fake_model import StreamingFakeModel
+from tests.image_files import encoded
+from tests.servers import Exchange, Server, chunk, reply
+from tests.serving.live_server import (
     BOXES,
     CHOICES,
-    PICTURE,
-    PICTURE_URI,
+    IMAGE,
+    IMAGE_URI,
     THOUGHT,
     LiveServer,
     body,
@@ -29,12 +35,6 @@ from live_server import (
     refused,
     wait_until,
 )
-
-from fake_model import StreamingFakeModel
-from p2r.models.endpoint import EndpointModel
-from p2r.settings import Settings
-from pictures import encoded
-from servers import Exchange, Server, chunk, reply
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -47,7 +47,7 @@ CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 def request(path: str = CHAT, **more: Any) -> bytes:
     """A whole request, as bytes."""
     if path == RESPONSES:
-        parts = [{"type": "input_image", "image_url": PICTURE_URI}, {"type": "input_text", "text": CHOICES}]
+        parts = [{"type": "input_image", "image_url": IMAGE_URI}, {"type": "input_text", "text": CHOICES}]
         more = {"model": "p2r", "input": [{"role": "user", "content": parts}], **more}
     else:
         more = body(**more)
@@ -130,7 +130,7 @@ def test_clients_that_hang_up_in_a_stream_hold_nothing() -> None:
 
 
 class Thinking:
-    """A behaviour of a real endpoint: it streams until its client hangs up, and is counted meanwhile."""
+    """A behavior of a real endpoint: it streams until its client hangs up, and is counted meanwhile."""
 
     def __init__(self) -> None:
         self.open = 0
@@ -216,12 +216,12 @@ def test_bodies_beyond_the_memory_are_told_to_come_again() -> None:
         half = head(CHAT, "Content-Length: 900000") + b" " * 700_000
         with closing(connected(server, half)):
             wait_until(lambda: server.app.state.memory.held > 700_000)
-            told = server.ask(body(url=data_uri(PICTURE + bytes(400_000))))
+            told = server.ask(body(url=data_uri(IMAGE + bytes(400_000))))
             refused(told, 429, code="out_of_memory")
             assert int(told.headers["Retry-After"]) > 0
             assert server.ask().status_code == 200  # a small one fits
         wait_until(lambda: idle(server), 5)
-        assert server.ask(body(url=data_uri(PICTURE + bytes(400_000)))).status_code == 200
+        assert server.ask(body(url=data_uri(IMAGE + bytes(400_000)))).status_code == 200
 
 
 def test_what_is_only_announced_holds_no_memory() -> None:

@@ -6,10 +6,14 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from live_server import (
+
+from p2r.models.base import Completion
+from p2r.types import Question
+from tests.fake_model import FakeModel, failure
+from tests.serving.live_server import (
     BOXES,
     CHOICES,
-    PICTURE_URI,
+    IMAGE_URI,
     SETTINGS,
     LiveServer,
     body,
@@ -18,10 +22,6 @@ from live_server import (
     refused,
     user,
 )
-
-from fake_model import FakeModel, failure
-from p2r.models.base import Completion
-from p2r.types import Question
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,8 +57,8 @@ def test_a_choice_question_is_looked_at_and_answered(server: LiveServer) -> None
     assert set(looked["seconds"]) == {"image", "perceive", "evidence", "reason", "total"}
     perceive, reason = last(server.model)
     assert perceiving(perceive.messages)
-    assert "Question: Which colour is the bus?\nA. blue\nB. red" in reason.text
-    assert len(reason.pictures) == 3
+    assert "Question: Which color is the bus?\nA. blue\nB. red" in reason.text
+    assert len(reason.images) == 3
 
 
 def test_usage_is_that_of_both_stages() -> None:
@@ -92,7 +92,7 @@ def test_direct_and_options_of_a_request(server: LiveServer) -> None:
     assert len(looked["boxes"]) == 2
     assert len(looked["crops_px"]) == 1
     assert looked["digest"] != SETTINGS.digest
-    assert server.model.calls[-1].pictures[0].width * server.model.calls[-1].pictures[0].height <= 16 * 1024
+    assert server.model.calls[-1].images[0].width * server.model.calls[-1].images[0].height <= 16 * 1024
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -112,11 +112,11 @@ def test_a_fault_of_ours_is_a_500_and_its_words_stay_here(stream: bool, caplog: 
     assert "private" not in caplog.text
 
 
-def test_pictures_come_back_when_asked_for(server: LiveServer) -> None:
+def test_images_come_back_when_asked_for(server: LiveServer) -> None:
     assert server.ask().json()["choices"][0]["message"]["p2r"]["images"] is None
     images = server.ask(body(p2r={"include_images": True})).json()["choices"][0]["message"]["p2r"]["images"]
-    shown = server.model.calls[-1].pictures
-    assert [images["overview"], *images["crops"]] == [picture.data_uri() for picture in shown]
+    shown = server.model.calls[-1].images
+    assert [images["overview"], *images["crops"]] == [image.data_uri() for image in shown]
 
 
 def test_a_free_question_and_a_number(server: LiveServer) -> None:
@@ -197,7 +197,7 @@ def test_models_health_and_schema(server: LiveServer) -> None:
 
 
 def test_ready_means_that_the_models_answered() -> None:
-    model, reasoner = both_roles(), both_roles("grey")
+    model, reasoner = both_roles(), both_roles("gray")
     with LiveServer(model, reasoner=reasoner) as server:
         assert server.http.get("/readyz").json() == {"status": "ready"}
         assert (len(model.calls), len(reasoner.calls)) == (1, 1)
@@ -325,8 +325,8 @@ def test_the_same_question_gives_the_same_messages_as_the_pipeline(server: LiveS
     server.ask()
     served = last(server.model)
     model = both_roles()
-    P2R(model, settings=SETTINGS).answer(PICTURE_URI, "Which colour is the bus?", ["blue", "red"])
+    P2R(model, settings=SETTINGS).answer(IMAGE_URI, "Which color is the bus?", ["blue", "red"])
     for one, other in zip(served, model.calls, strict=True):
         assert one.text == other.text
-        assert [p.data_uri() for p in one.pictures] == [p.data_uri() for p in other.pictures]
-    assert Question(PICTURE_URI, CHOICES).text == CHOICES
+        assert [p.data_uri() for p in one.images] == [p.data_uri() for p in other.images]
+    assert Question(IMAGE_URI, CHOICES).text == CHOICES

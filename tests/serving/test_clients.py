@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import openai
 import pytest
-from live_server import BOXES, KEY, LiveServer, body, both_roles, data_uri, user, wait_until
 
 import p2r
-from fake_model import FakeModel, StreamingFakeModel, failure
 from p2r.nano import bundled
+from tests.fake_model import FakeModel, StreamingFakeModel, failure
+from tests.serving.live_server import BOXES, KEY, LiveServer, body, both_roles, data_uri, user, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ ANSWERS = {
 # Status, code and field of each error.
 ERRORS: dict[str, tuple[dict[str, Any], int, str, str | None]] = {
     "a field": (case("open", n=2), 400, "invalid_value", "n"),
-    "a picture": (
+    "an image": (
         case("open", messages=[user("What?", "data:image/png;base64,AAAA")]),
         *(400, "invalid_image", "messages.0.content.0.image_url.url"),
     ),

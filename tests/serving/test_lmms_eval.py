@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness_rows import (
+
+from tests.serving.harness_rows import (
     ROWS,
     hrbench_rows,
     letters_of_p2r_eval,
@@ -22,7 +23,7 @@ from harness_rows import (
     vstar_rows,
     write_hub_parquet,
 )
-from live_server import LiveServer
+from tests.serving.live_server import LiveServer
 
 PYTHON = os.environ.get("P2R_LMMS_EVAL_PYTHON")
 pytestmark = [
@@ -41,7 +42,7 @@ configs:
 
 
 def write_vstar(root: Path) -> None:
-    write_hub_parquet(root / "data/test-00000-of-00001.parquet", vstar_rows(), picture="image")
+    write_hub_parquet(root / "data/test-00000-of-00001.parquet", vstar_rows(), image="image")
 
 
 def write_hrbench(root: Path) -> None:

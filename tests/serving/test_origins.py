@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from live_server import KEY, LiveServer, body, both_roles
 
-from fake_model import failure
 from p2r.errors import InputError
 from p2r.serving.config import ServingConfig
-from pages import chromium
+from tests.fake_model import failure
+from tests.pages import chromium
+from tests.serving.live_server import KEY, LiveServer, body, both_roles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from live_server import LiveServer
 
 import p2r
 from p2r.nano import bundled
+from tests.serving.live_server import LiveServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import PIL.Image
 import pytest
-from live_server import BOXES, KEY, LiveServer, both_roles, perceiving, wait_until
 
-from fake_model import StreamingFakeModel, failure
 from p2r.nano import bundled
-from pages import chromium
-from pictures import encoded, smooth
+from tests.fake_model import StreamingFakeModel, failure
+from tests.image_files import encoded, smooth
+from tests.pages import chromium
+from tests.serving.live_server import BOXES, KEY, LiveServer, both_roles, perceiving, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,7 +183,7 @@ def test_an_example_from_question_to_figure(browser: sync_api.Browser, server: L
         cost = page.locator("#columns .small").inner_text()
         assert re.search(r"\d\.\d\d s \(image .*reason \d.*\) · \d+ \+ \d+ tokens in 2 calls · fake", cost)
         assert page.locator(".tag").all_inner_texts() == ["1 bus", "2 sign"]
-        # A box and its crop have one colour, and mark each other.
+        # A box and its crop have one color, and mark each other.
         for index in range(2):
             crop, box = page.locator("#crops button").nth(index), page.locator(".box").nth(index)
             assert f"c{index}" in crop.get_attribute("class").split()

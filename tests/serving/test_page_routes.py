@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 import pytest
-from live_server import BOXES, KEY, PICTURE, SETTINGS, LiveServer, both_roles, refused, wait_until
 
-from fake_model import FakeModel, StreamingFakeModel
 from p2r.errors import InputError
 from p2r.images.limits import Limits
 from p2r.serving.page.store import RESULTS_BYTES, Store
-from pictures import difference, encoded, smooth
+from tests.fake_model import FakeModel, StreamingFakeModel
+from tests.image_files import difference, encoded, smooth
+from tests.serving.live_server import BOXES, IMAGE, KEY, SETTINGS, LiveServer, both_roles, refused, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import httpx
 
 BYTES = {"Content-Type": "application/octet-stream"}
-ASK = "Which colour is the bus?\nA. blue\nB. red"
+ASK = "Which color is the bus?\nA. blue\nB. red"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def basic(password: str, name: str = "me") -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
 
 
-def give(server: LiveServer, data: bytes = PICTURE, name: str = "street.jpg", **more: Any) -> httpx.Response:
+def give(server: LiveServer, data: bytes = IMAGE, name: str = "street.jpg", **more: Any) -> httpx.Response:
     return server.http.post("/page/images", params={"name": name}, content=data, **{"headers": BYTES, **more})
 
 
@@ -121,12 +121,12 @@ def test_uploads_are_within_the_servers_limits(server: LiveServer) -> None:
     refused(give(server, headers={"Content-Type": "text/plain"}), 415)
 
     def slowly() -> Iterator[bytes]:
-        yield PICTURE[:100]
+        yield IMAGE[:100]
         threading.Event().wait(1.5)
-        yield PICTURE[100:]
+        yield IMAGE[100:]
 
     refused(give(server, slowly()), 415)
-    long = BYTES | {"Content-Length": str(len(PICTURE))}
+    long = BYTES | {"Content-Length": str(len(IMAGE))}
     refused(give(server, slowly(), headers=long), 408, code="body_timeout")
     # An address is fetched from allowed hosts only.
     fetched = server.http.post(
@@ -178,7 +178,7 @@ def test_a_result_says_its_question_image_and_model(server: LiveServer) -> None:
     beside = asked(server, image["id"])
     record = server.http.get(f"/page/results/{beside['result']}.json").json()
     assert record["image"] == image
-    assert (record["question"], record["choices"]) == ("Which colour is the bus?", ["blue", "red"])
+    assert (record["question"], record["choices"]) == ("Which color is the bus?", ["blue", "red"])
     assert record["model"] == "p2r"
     told = record["prediction"]
     assert (told["answer"], told["model"], told["reasoner"]) == ("B", "fake", "fake")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import openai
 import pytest
-from live_server import CHOICES, PICTURE_URI, LiveServer, body, both_roles, refused
 from openai.types.responses import Response
 from pydantic import BaseModel
 
-from fake_model import StreamingFakeModel, failure
+from tests.fake_model import StreamingFakeModel, failure
+from tests.serving.live_server import CHOICES, IMAGE_URI, LiveServer, body, both_roles, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ def server() -> Iterator[LiveServer]:
         yield running
 
 
-def question(text: str = CHOICES, url: str = PICTURE_URI) -> dict[str, Any]:
+def question(text: str = CHOICES, url: str = IMAGE_URI) -> dict[str, Any]:
     image = {"type": "input_image", "image_url": url, "detail": "auto"}
     return {"role": "user", "content": [image, {"type": "input_text", "text": text}]}
 
@@ -77,12 +77,12 @@ def test_it_asks_the_same_as_chat(server: LiveServer) -> None:
     server.ask(body(p2r={"max_evidence": 1}) | {"messages": messages})
     for left, right in zip(one, server.model.calls[-2:], strict=True):
         assert (left.messages[0], left.text) == (right.messages[0], right.text)
-        assert [image.data_uri() for image in left.pictures] == [image.data_uri() for image in right.pictures]
+        assert [image.data_uri() for image in left.images] == [image.data_uri() for image in right.images]
 
 
 def test_earlier_items_may_be_anything(server: LiveServer) -> None:
     first = ask(server).json()["output"]
-    shown = [{"type": "input_image", "image_url": PICTURE_URI}]
+    shown = [{"type": "input_image", "image_url": IMAGE_URI}]
     found = ask(
         server,
         {"type": "item_reference", "id": "x"},
@@ -132,9 +132,9 @@ def test_the_official_client(server: LiveServer) -> None:
     with server.openai() as client:
         reply = client.responses.create(**asked())
         assert (reply.output_text, reply.output[0].summary[0].text) == ("B. red", THOUGHT)
-        parsed = client.responses.parse(**asked(question("Which colour?")), text_format=Color)
+        parsed = client.responses.parse(**asked(question("Which color?")), text_format=Color)
         assert parsed.output_parsed == Color(color="red")
-        with client.responses.stream(**asked(question("Which colour?")), text_format=Color) as stream:
+        with client.responses.stream(**asked(question("Which color?")), text_format=Color) as stream:
             done = [event for event in stream if event.type == "response.output_text.done"]
             assert stream.get_final_response().output_parsed == Color(color="red")
         assert done[0].text == '{"color": "red"}'

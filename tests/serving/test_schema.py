@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from live_server import LiveServer, both_roles, refused
+
+from tests.serving.live_server import LiveServer, both_roles, refused
 
 CASES = 2_000
 CHECKS = (

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from live_server import BOXES, KEY, THOUGHT, body, wait_until
 from typer.testing import CliRunner
 
 from p2r.cli import app
 from p2r.errors import InputError
 from p2r.serving.config import ServingConfig
 from p2r.serving.server import bind
-from servers import Server, reply, slow
+from tests.servers import Server, reply, slow
+from tests.serving.live_server import BOXES, KEY, THOUGHT, body, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,11 +11,11 @@ import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live_server import LiveServer, body, both_roles, perceiving, refused, user, wait_until
 
-from fake_model import FakeModel, StreamingFakeModel, failure
 from p2r.parsing.thinking import split_thinking
-from p2r.serving.watching import Thinking
+from p2r.serving.events import Thinking
+from tests.fake_model import FakeModel, StreamingFakeModel, failure
+from tests.serving.live_server import LiveServer, body, both_roles, perceiving, refused, user, wait_until
 
 
 def events(server: LiveServer, **more: Any) -> list[Any]:

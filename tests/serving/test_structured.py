@@ -10,13 +10,13 @@ import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from live_server import CHOICES, LiveServer, body, both_roles, refused, user
 from pydantic import BaseModel, Field
 
-from p2r.serving.failures import RequestFailed
+from p2r.serving.errors import RequestFailed
 from p2r.serving.structured import Unfit, find_schema, read_form
+from tests.serving.live_server import CHOICES, LiveServer, body, both_roles, refused, user
 
-NO_OPTIONS = "Which colour is the bus?"
+NO_OPTIONS = "Which color is the bus?"
 
 
 class Color(Enum):

@@ -2,7 +2,7 @@
 
 It is no package, so it runs from a checkout in an environment of its own: P2R_VLMEVALKIT_PYTHON names the
 Python of that environment, and PYTHONPATH the checkout (docs/evaluation.md). It sends JPEG at Pillow's
-default quality, whatever the rows hold, so `p2r eval` is given the pictures as they are sent.
+default quality, whatever the rows hold, so `p2r eval` is given the images as they are sent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness_rows import (
+
+from tests.serving.harness_rows import (
     ROWS,
     hrbench_rows,
     lettered,
@@ -27,7 +28,7 @@ from harness_rows import (
     write_hub_parquet,
     write_tsv,
 )
-from live_server import LiveServer
+from tests.serving.live_server import LiveServer
 
 # All rows have as many: VLMEvalKit reads a column of numbers with gaps as floats, and asks about "6.0".
 OPTIONS = 4

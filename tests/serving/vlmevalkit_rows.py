@@ -2,7 +2,7 @@
 
     python vlmevalkit_rows.py FOLDER DATASET BASE_URL
 
-FOLDER holds DATASET.tsv. Written there are `pixels.json` (the pictures as VLMEvalKit sends them, base64 by
+FOLDER holds DATASET.tsv. Written there are `pixels.json` (the images as VLMEvalKit sends them, base64 by
 index), `letters.json` and `figures.txt` (its own figures).
 
 The datasets are VLMEvalKit's own classes; only the checksum of the hub's file is not asked for, because the

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from warm import Warm
+
+from tests.training.warm import Warm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from phrase_model import CONTEXT, SETTINGS, like_phrases, phrase_processor
-
-from tiny_model import SPECIAL
+from tests.tiny_model import SPECIAL
+from tests.training.phrase_model import CONTEXT, SETTINGS, like_phrases, phrase_processor
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,7 +1,7 @@
 """A very small Qwen3-VL that speaks in phrases: a token that it likes is a whole box list or answer.
 
 Untrained models write nothing that earns a reward. This one is built so that its replies vary with the
-pictures, are well formed often enough, and are right about half of the time.
+images, are well formed often enough, and are right about half of the time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from p2r.settings import PixelBudget, Settings, TokenLimits
-from tiny_model import CHAT_TEMPLATE, SPECIAL, build_processor, random_model
+from tests.tiny_model import CHAT_TEMPLATE, SPECIAL, build_processor, random_model
 
 if TYPE_CHECKING:
     from pathlib import Path

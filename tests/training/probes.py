@@ -8,23 +8,23 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import small_run
 import torch
-from families import write_family
-from phrase_model import write_phrase_model
 
 from p2r.models.base import Sampling
-from p2r.models.preparing import Preparer
-from p2r.training import rounds
+from p2r.models.encoding import Preparer
+from p2r.training import run as rounds
 from p2r.training.lengths import prompt_tokens
 from p2r.training.recipefile import load_recipe
 from p2r.training.session import Session
 from p2r.types import Box
+from tests.training import small_run
+from tests.training.families import write_family
+from tests.training.phrase_model import write_phrase_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.training.built import Built
+    from p2r.training.components import Built
 
 EVIDENCE = (
     (),
@@ -35,7 +35,7 @@ EVIDENCE = (
 
 
 def make(folder: str) -> dict[str, str]:
-    """The phrase model and a recipe about eight small pictures."""
+    """The phrase model and a recipe about eight small images."""
     place = Path(folder)
     model = write_phrase_model(place / "model")
     samples = small_run.write_samples(place / "data")
@@ -159,21 +159,21 @@ def log_probs(recipe: str, out: str) -> dict[str, Any]:
     return {
         "difference": float((said - trained).abs().max()),
         "spread": float(said.std()),
-        "pictures": sorted(set(inputs["num_images"])),
+        "images": sorted(set(inputs["num_images"])),
         "padding": sorted({int(row.sum()) for row in inputs["prompt_mask"]}),
         "sizes": len({tuple(grid) for grid in inputs["image_grid_thw"].tolist()}),
     }
 
 
 def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Each row of a step: pictures, their features and tokens, and the prompt as every door prepares it."""
+    """Each row of a step: images, their features and tokens, and the prompt as every door prepares it."""
     step = [f"phases=[{{role: {role}}}]", "training.prompts=8", "training.micro_batch=32"]
     session = open_session(recipe, out, [*step, *changes])
     built = session.build()
     ragged(built)
     rows = next(iter(built.trainer.get_train_dataloader()))
     prompts, _, fields = built.trainer._tokenize_prompts(
-        [_with_pictures(row["prompt"], row["images"]) for row in rows]
+        [_with_images(row["prompt"], row["images"]) for row in rows]
     )
     preparer = Preparer(built.processor, built.trainer.model.config, "x", session.settings.options)
     grids = fields["image_grid_thw"].tolist()
@@ -188,7 +188,7 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
         found.append(
             {
                 "index": row["index"],
-                "pictures": len(row["images"]),
+                "images": len(row["images"]),
                 "features": size // 4,
                 "tokens": list(ids).count(token),
                 "length": len(ids),
@@ -227,7 +227,7 @@ def thinking_model(model: str, folder: str) -> str:
     return str(place)
 
 
-def _with_pictures(prompt: list[dict[str, Any]], images: list[Any]) -> list[dict[str, Any]]:
+def _with_images(prompt: list[dict[str, Any]], images: list[Any]) -> list[dict[str, Any]]:
     from trl.data_utils import prepare_multimodal_messages
 
     return prepare_multimodal_messages(prompt, images=images)
@@ -235,9 +235,9 @@ def _with_pictures(prompt: list[dict[str, Any]], images: list[Any]) -> list[dict
 
 def configured(recipe: str, changes: list[str]) -> dict[str, Any]:
     """Of TRL's configuration of the first phase; parameters as literals: keys of JSON are texts."""
-    from p2r.training.checkbuild import sampling_parameters
     from p2r.training.dataset import settings_of
-    from p2r.training.trainer import configure
+    from p2r.training.preflight.construction import sampling_parameters
+    from p2r.training.trl import configure
 
     loaded = load_recipe(Path(recipe), changes)
     start = rounds.find_start(loaded.model)
@@ -254,9 +254,9 @@ def file_hash(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def known_pictures(recipe: str, out: str) -> dict[str, Any]:
-    """Features with and without looking up, of pictures of many sizes, some of them twice and some known."""
-    from p2r.training.pictures import KnownPictures
+def known_images(recipe: str, out: str) -> dict[str, Any]:
+    """Features with and without looking up, of images of many sizes, some of them twice and some known."""
+    from p2r.training.vision_cache import KnownImages
 
     session = open_session(
         recipe, out, ["phases=[{role: reasoner}]", "training.prompts=8", "training.micro_batch=32"]
@@ -268,7 +268,7 @@ def known_pictures(recipe: str, out: str) -> dict[str, Any]:
     pixels, grids = inputs["pixel_values"], inputs["image_grid_thw"]
     with torch.no_grad():
         plain = visual(pixels, grid_thw=grids)
-        known = KnownPictures(keep=5)
+        known = KnownImages(keep=5)
         encoded: list[int] = []
         encode = visual.forward
 
@@ -289,4 +289,4 @@ def known_pictures(recipe: str, out: str) -> dict[str, Any]:
             strict=True,
         )
     ]
-    return {"difference": max(differences), "encoded": encoded, "pictures": len(grids)}
+    return {"difference": max(differences), "encoded": encoded, "images": len(grids)}

@@ -1,4 +1,4 @@
-"""A run that takes seconds: a few small pictures of different shapes, questions with two options."""
+"""A run that takes seconds: a few small images of different shapes, questions with two options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZES = ((320, 240), (240, 320), (300, 300), (400, 200))
 
 
 def write_samples(folder: Path, count: int = 8) -> Path:
-    """`count` questions about pictures of four shapes; answers take turns, two gold boxes are given."""
+    """`count` questions about images of four shapes; answers take turns, two gold boxes are given."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     rows = []

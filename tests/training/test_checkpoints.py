@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from p2r.training.folder import PhaseFolder
 from p2r.training.metrics import mark_complete
+from p2r.training.run_folder import PhaseFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from warm import Warm
+    from tests.training.warm import Warm
 
 Small = dict[str, str]
 CHANGES = ["training.steps=3", "training.freeze_vision=true"]

@@ -1,4 +1,4 @@
-"""The arithmetic of a step: advantages, loss, log-probabilities, pictures, the same prompts everywhere."""
+"""The arithmetic of a step: advantages, loss, log-probabilities, images, the same prompts everywhere."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from p2r.training.folder import PhaseFolder
+from p2r.training.run_folder import PhaseFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from warm import Warm
+    from tests.training.warm import Warm
 
 Small = dict[str, str]
 
@@ -50,7 +50,7 @@ def test_only_the_completion_up_to_its_end_carries_loss(measured: dict[str, Any]
 
 def test_sampler_and_trainer_agree_on_log_probabilities(warm: Warm, small: Small, tmp_path: Path) -> None:
     found = warm.value("probes.log_probs", recipe=small["recipe"], out=tmp_path / "run")
-    assert found["pictures"] == [1, 2, 3, 4]
+    assert found["images"] == [1, 2, 3, 4]
     assert len(found["padding"]) > 2
     assert found["sizes"] > 3
     assert found["spread"] > 0.1
@@ -60,7 +60,7 @@ def test_sampler_and_trainer_agree_on_log_probabilities(warm: Warm, small: Small
 @pytest.mark.parametrize("role", ["perceiver", "reasoner", "think", "direct"])
 def test_rows_hold_what_every_other_door_asks(warm: Warm, small: Small, tmp_path: Path, role: str) -> None:
     rows = warm.value("probes.rows_of", recipe=small["recipe"], out=tmp_path / "run", role=role)
-    assert {row["pictures"] for row in rows} == ({1, 2, 3, 4} if role == "reasoner" else {1})
+    assert {row["images"] for row in rows} == ({1, 2, 3, 4} if role == "reasoner" else {1})
     for row in rows:
         assert row["tokens"] == row["features"]
         assert row["same_ids"]
@@ -94,11 +94,11 @@ def test_a_step_that_is_written_in_parts_keeps_all_of_its_rollouts(
         assert sum(row["reward"] for row in mine) / len(mine) == pytest.approx(metrics["reward"])
 
 
-def test_a_frozen_tower_sees_each_picture_once(warm: Warm, small: Small, tmp_path: Path) -> None:
-    found = warm.value("probes.known_pictures", recipe=small["recipe"], out=tmp_path / "run")
+def test_a_frozen_tower_sees_each_image_once(warm: Warm, small: Small, tmp_path: Path) -> None:
+    found = warm.value("probes.known_images", recipe=small["recipe"], out=tmp_path / "run")
     assert found["difference"] < 1e-5
-    # Each of four completions reads the same pictures; the second look finds the last five.
-    assert found["encoded"][0] == found["pictures"] // 4
+    # Each of four completions reads the same images; the second look finds the last five.
+    assert found["encoded"][0] == found["images"] // 4
     assert found["encoded"][1] < found["encoded"][0]
 
 

@@ -15,7 +15,7 @@ import pytest
 from p2r.training.crash import exception_line, exit_line
 
 if TYPE_CHECKING:
-    from warm import Warm
+    from tests.training.warm import Warm
 
 Small = dict[str, str]
 

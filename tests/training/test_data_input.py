@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from small_run import recipe, write_recipe, write_samples
 
 from p2r.errors import InputError
 from p2r.training.dataset import prepare_data
 from p2r.training.recipefile import load_recipe
+from tests.training.small_run import recipe, write_recipe, write_samples
 
 
 @pytest.fixture
@@ -28,14 +28,14 @@ def prepared(samples, tmp_path, **changes):
     return prepare_data(load_recipe(path), tmp_path / "out")
 
 
-def test_a_missing_picture_is_named_with_its_line(samples, tmp_path):
+def test_a_missing_image_is_named_with_its_line(samples, tmp_path):
     (samples.parent / "2.png").unlink()
     with pytest.raises(InputError, match=r"samples.jsonl, line 3: image: no file '.*2.png'"):
         prepared(samples, tmp_path)
 
 
-def test_a_file_that_is_no_picture_is_named_with_its_sample(samples, tmp_path):
-    (samples.parent / "1.png").write_text("not a picture")
+def test_a_file_that_is_no_image_is_named_with_its_sample(samples, tmp_path):
+    (samples.parent / "1.png").write_text("not an image")
     with pytest.raises(
         InputError, match=r"sample q1: .*1.png.*; mend it, or take the sample out of the data"
     ):

@@ -1,4 +1,4 @@
-"""What is trained on: read, drawn, checked before anything is loaded, and recognised when a run goes on."""
+"""What is trained on: read, drawn, checked before anything is loaded, and recognized when a run goes on."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 import pytest
-from small_run import recipe as small_recipe
-from small_run import write_samples
 
 from p2r.errors import InputError
 from p2r.settings import Settings
 from p2r.training.dataset import prepare_data, read_data, settings_of
-from p2r.training.folder import DATA
 from p2r.training.recipe import Recipe
 from p2r.training.rows import draw_order
+from p2r.training.run_folder import DATA
+from tests.training.small_run import recipe as small_recipe
+from tests.training.small_run import write_samples
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,16 +65,16 @@ def test_a_limit_draws_by_the_seed(tmp_path: Path) -> None:
     assert len(others) > 1
 
 
-def test_a_missing_picture_is_named_before_anything_else(tmp_path: Path) -> None:
+def test_a_missing_image_is_named_before_anything_else(tmp_path: Path) -> None:
     recipe = made(tmp_path)
     (tmp_path / "data/3.png").unlink()
     with pytest.raises(InputError, match=r"line 4: image: no file .*3\.png"):
         prepare_data(recipe, tmp_path)
 
 
-def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     recipe = made(tmp_path)
-    (tmp_path / "data/3.png").write_text("not a picture")
+    (tmp_path / "data/3.png").write_text("not an image")
     (tmp_path / "data/4.png").write_text("nor this")
     with pytest.raises(InputError, match=r"sample q3: .*3\.png.*\(and 1 more\); mend it"):
         prepare_data(recipe, tmp_path)
@@ -110,9 +110,9 @@ def test_scenes_are_drawn_once_and_only_of_the_train_split(tmp_path: Path) -> No
     recipe = Recipe.model_validate({"name": "x", "model": "m", "data": {"scenes": scenes}, "judge": "exact"})
     data = prepare_data(recipe, tmp_path / "run")
     assert [sample.question.id for sample in data.samples] == ["train-0-0", "train-0-1", "train-0-2"]
-    picture = PIL.Image.open(str(data.samples[0].question.image))
-    assert picture.size == (320, 240)
-    assert np.asarray(picture).std() > 5
+    image = PIL.Image.open(str(data.samples[0].question.image))
+    assert image.size == (320, 240)
+    assert np.asarray(image).std() > 5
     drawn = {path: path.stat().st_mtime_ns for path in (tmp_path / "shared/images").iterdir()}
     again = prepare_data(recipe, tmp_path / "another")
     assert again.fingerprint == data.fingerprint

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from p2r.models.opening import settings_for
-from tiny_model import SPECIAL
+from p2r.models.loading import settings_for
+from tests.tiny_model import SPECIAL
 
 if TYPE_CHECKING:
-    from warm import Warm
+    from tests.training.warm import Warm
 
 Small = dict[str, str]
 FORBIDDEN = [

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import servers
-from p2r.training.folder import PhaseFolder
+from p2r.training.run_folder import PhaseFolder
+from tests import servers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from warm import Warm
+    from tests.training.warm import Warm
 
 Small = dict[str, str]
 CHANGES = [
@@ -32,7 +32,7 @@ def test_a_step_without_a_reward_stops_the_phase_and_is_done_again(
     folder = PhaseFolder(out / "phases/01-perceiver")
     broken: int | None = None
 
-    def behave(_: int) -> servers.Behaviour:
+    def behave(_: int) -> servers.Behavior:
         if len(folder.metrics()) == broken:
             return servers.status(400, message="the frozen model is gone")
         return servers.reply("<answer>A</answer>")

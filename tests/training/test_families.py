@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from families import FAMILIES
 
-from p2r.training.folder import PhaseFolder
+from p2r.training.run_folder import PhaseFolder
+from tests.training.families import FAMILIES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from warm import Warm
+    from tests.training.warm import Warm
 
 Small = dict[str, str]
 # One without deepstack and with windows, one with linear attention; the others take as long and show no more.
@@ -48,12 +48,12 @@ def test_a_family_samples_as_it_is_trained_and_sees_each_image_once(
 ) -> None:
     recipe = warm.value("probes.make_family", folder=tmp_path, family=family, samples=small["samples"])
     found = warm.value("probes.log_probs", recipe=recipe, out=tmp_path / "one")
-    assert found["pictures"] == [1, 2, 3, 4]
+    assert found["images"] == [1, 2, 3, 4]
     assert found["spread"] > 0.1
     assert found["difference"] < 1e-3
-    found = warm.value("probes.known_pictures", recipe=recipe, out=tmp_path / "two")
+    found = warm.value("probes.known_images", recipe=recipe, out=tmp_path / "two")
     assert found["difference"] < 1e-5
-    assert found["encoded"][0] == found["pictures"] // 4
+    assert found["encoded"][0] == found["images"] // 4
 
 
 def test_a_tower_whose_images_see_each_other_is_left_alone() -> None:
@@ -62,7 +62,7 @@ def test_a_tower_whose_images_see_each_other_is_left_alone() -> None:
 
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-    from p2r.training.pictures import KnownPictures
+    from p2r.training.vision_cache import KnownImages
 
     class Tower(torch.nn.Module):  # type: ignore[misc]
         spatial_merge_size = 2
@@ -78,9 +78,9 @@ def test_a_tower_whose_images_see_each_other_is_left_alone() -> None:
                 pooler_output=features + features.mean() if self.mixing else features
             )
 
-    assert KnownPictures().attach(Tower(mixing=False))
+    assert KnownImages().attach(Tower(mixing=False))
     mixing = Tower(mixing=True)
-    assert not KnownPictures().attach(mixing)
+    assert not KnownImages().attach(mixing)
     assert "forward" not in vars(mixing)
-    assert not KnownPictures().attach(torch.nn.Linear(3, 3))
-    assert not KnownPictures().attach(None)
+    assert not KnownImages().attach(torch.nn.Linear(3, 3))
+    assert not KnownImages().attach(None)

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from fake_model import FakeModel, failure, said
 from p2r.errors import ModelError
-from p2r.health import Health
-from p2r.journal import read_lines
 from p2r.models.base import Completion, Message, Sampling
+from p2r.runs.failures import Health
+from p2r.runs.journal import read_lines
 from p2r.settings import PixelBudget, Settings
 from p2r.training.frozen import FrozenModel
-from p2r.training.perceived import perceive_samples, read_boxes
+from p2r.training.precomputed_boxes import perceive_samples, read_boxes
 from p2r.training.recipe import Gates
 from p2r.training.rewarding import Rewards
 from p2r.training.rewards import Rewarder
 from p2r.training.rows import Looks, Rows
 from p2r.types import Question, Sample
+from tests.fake_model import FakeModel, failure, said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from p2r.training.folder import PhaseFolder
+from p2r.training.run_folder import PhaseFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from warm import Warm
+    from tests.training.warm import Warm
 
 Small = dict[str, str]
 CHANGES = ["training.steps=4", "training.save_every=2", "training.freeze_vision=true"]
@@ -134,7 +134,7 @@ def test_another_recipe_does_not_go_on_with_a_run(warm: Warm, small: Small, unin
 
 
 def test_two_commands_do_not_write_one_run(warm: Warm, small: Small, uninterrupted: Path) -> None:
-    from p2r.journal import FolderLock
+    from p2r.runs.journal import FolderLock
 
     with FolderLock(uninterrupted):
         ended = warm.call("warm.train", recipe=small["recipe"], out=uninterrupted, changes=CHANGES)

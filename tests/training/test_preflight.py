@@ -9,16 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from families import write_family
-from phrase_model import write_phrase_model
-from small_run import recipe, write_recipe, write_samples
 from typer.testing import CliRunner
 
 from p2r.cli import app
 from p2r.datasets.samples import read_samples
-from p2r.training.checkdata import check_answers, check_pictures
-from p2r.training.checkroom import check_memory
-from p2r.training.memory import (
+from p2r.training.preflight.checks import OTHER, Preflight
+from p2r.training.preflight.data import check_answers, check_images
+from p2r.training.preflight.memory import (
     Processes,
     Sizes,
     disk_needed,
@@ -27,10 +24,13 @@ from p2r.training.memory import (
     read_sizes,
     rollouts_at_once,
 )
-from p2r.training.preflight import OTHER, Preflight
+from p2r.training.preflight.resources import check_memory
 from p2r.training.recipe import Recipe
 from p2r.training.recipefile import load_recipe
-from servers import Server, reply, status
+from tests.servers import Server, reply, status
+from tests.training.families import write_family
+from tests.training.phrase_model import write_phrase_model
+from tests.training.small_run import recipe, write_recipe, write_samples
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -70,7 +70,7 @@ def test_where_all_is_well_nothing_is_found(model, samples, tmp_path):
     found = {row["name"]: row for row in told["findings"]}
     assert told["ok"]
     assert [row["name"] for row in told["findings"]] == [
-        "recipe, perceiver", "recipe, reasoner", "model", "data", "pictures", "answers",
+        "recipe, perceiver", "recipe, reasoner", "model", "data", "images", "answers",
         "prompts, perceiver", "steps, perceiver", "prompts, reasoner", "steps, reasoner",
         "memory, perceiver", "memory, reasoner", "disk",
         "trainer, perceiver", "rollouts, perceiver", "trainer, reasoner", "rollouts, reasoner",
@@ -78,19 +78,19 @@ def test_where_all_is_well_nothing_is_found(model, samples, tmp_path):
         "step, perceiver", "step, reasoner",
     ]  # fmt: skip
     assert "8 samples: 8 choice; 8 with gold boxes" in found["data"]["detail"]
-    assert found["pictures"]["detail"] == "8 pictures open"
+    assert found["images"]["detail"] == "8 images open"
     assert "none is left out" in found["prompts, perceiver"]["detail"]
     assert "8 groups of 4: reward" in found["rewards, perceiver"]["detail"]
     assert not (tmp_path / "out").exists()
 
 
-def test_a_picture_that_is_gone_or_torn_is_named(samples):
+def test_a_image_that_is_gone_or_torn_is_named(samples):
     read = read_samples(samples)
     (samples.parent / "3.png").write_bytes((samples.parent / "3.png").read_bytes()[:200])
     (samples.parent / "5.png").unlink()
-    found = check_pictures(read, silent)
+    found = check_images(read, silent)
     assert found.state == "failure"
-    assert found.detail.startswith("2 of 8 pictures cannot be read: sample q3: ")
+    assert found.detail.startswith("2 of 8 images cannot be read: sample q3: ")
     assert "sample q5" in found.detail
     assert found.cure
 
@@ -134,7 +134,7 @@ def test_a_batch_that_does_not_divide_and_a_frozen_role_without_weights(model, s
 def test_what_rests_on_a_missing_model_is_left_out(samples, tmp_path):
     found = findings(recipe(tmp_path / "nowhere", samples), tmp_path)
     assert found["model"].state == "failure"
-    assert found["pictures"].state == "ok"
+    assert found["images"].state == "ok"
     assert found["prompts, memory, disk and rewards"].detail == "not looked at: the model is not there"
 
 

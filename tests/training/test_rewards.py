@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from fake_model import FakeModel, failure, said, shown
 from p2r.errors import InputError
 from p2r.scoring.judge import Judge
 from p2r.settings import PixelBudget, Settings
@@ -18,6 +17,7 @@ from p2r.training.recipe import Gates
 from p2r.training.rewards import Rewarder, Verdict, reward_metrics, rollout_record
 from p2r.training.rows import Looks, Rows
 from p2r.types import Box, Question, Sample
+from tests.fake_model import FakeModel, failure, said, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,8 +47,8 @@ def rows(role: Role, samples: Sequence[Sample], boxes: dict[int, tuple[Box, ...]
 
 def by_sight(messages: Sequence[Message]) -> str:
     """Right when a close-up shows the bright corner, or when there is none."""
-    pictures = shown(messages)
-    bright = len(pictures) == 1 or any(picture.pixels[:8, :8].mean() > 100 for picture in pictures[1:])
+    images = shown(messages)
+    bright = len(images) == 1 or any(image.pixels[:8, :8].mean() > 100 for image in images[1:])
     return f"<think>hm</think><answer>{'A' if bright else 'B'}</answer>"
 
 
@@ -67,11 +67,11 @@ def test_a_perceiver_is_rewarded_for_the_answer_that_its_boxes_lead_to() -> None
     assert left.reasoner_text == "<think>hm</think><answer>A</answer>"
 
 
-def test_the_whole_picture_on_purpose_is_answered_from_the_plain_picture() -> None:
+def test_the_whole_image_on_purpose_is_answered_from_the_plain_image() -> None:
     model = FakeModel(by_sight)
     (whole,) = reward(perceiver(model), ["[]"])
     assert whole.reward == 1.0
-    assert len(model.calls[0].pictures) == 1
+    assert len(model.calls[0].images) == 1
     assert "close-up" not in model.calls[0].text.lower()
 
 
@@ -83,7 +83,7 @@ def test_a_closed_gate_earns_nothing_and_asks_nobody() -> None:
     assert model.calls == []
 
 
-def test_without_the_gate_a_malformed_text_is_answered_from_the_plain_picture() -> None:
+def test_without_the_gate_a_malformed_text_is_answered_from_the_plain_image() -> None:
     (verdict,) = reward(perceiver(FakeModel(by_sight), gates=Gates(malformed=False)), ["no boxes here"])
     assert (verdict.reward, verdict.gate) == (1.0, "")
 
@@ -107,7 +107,7 @@ def test_a_failed_call_gives_no_reward_and_leaves_the_others_theirs() -> None:
     assert right.error
 
 
-def test_a_picture_that_turns_out_damaged_gives_no_reward(tmp_path: Any) -> None:
+def test_a_image_that_turns_out_damaged_gives_no_reward(tmp_path: Any) -> None:
     import PIL.Image
 
     path = tmp_path / "cut.png"
@@ -162,7 +162,7 @@ def test_the_reasoner_is_asked_as_the_pipeline_asks_it() -> None:
     asyncio.run(P2R(asked, settings=SETTINGS).predict(sample().question))
     assert model.calls[0].text == asked.calls[1].text
     assert model.calls[0].sampling == asked.calls[1].sampling
-    ours, theirs = model.calls[0].pictures, asked.calls[1].pictures
+    ours, theirs = model.calls[0].images, asked.calls[1].images
     assert [one.pixels.tobytes() for one in ours] == [one.pixels.tobytes() for one in theirs]
 
 

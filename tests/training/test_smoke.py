@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from p2r.nano import bundled
-from p2r.training.folder import PhaseFolder, TrainingRun
+from p2r.training.run_folder import PhaseFolder, TrainingRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from p2r.training.folder import PhaseFolder
+from p2r.training.run_folder import PhaseFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from warm import Warm
+    from tests.training.warm import Warm
 
 Small = dict[str, str]
 CHANGES = ["training.steps=400", "training.save_every=400", "training.freeze_vision=true"]

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from fake_model import FakeModel, said, shown
 from p2r.pipeline import P2R
 from p2r.settings import PixelBudget, Settings
 from p2r.training.rows import Looks, Rows
 from p2r.types import Box, Question, Sample
+from tests.fake_model import FakeModel, said, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ def noise(width: int, height: int) -> np.ndarray:
 
 
 QUESTIONS = [
-    Question(noise(640, 480), "Which colour?", ("red", "blue"), id="choice"),
+    Question(noise(640, 480), "Which color?", ("red", "blue"), id="choice"),
     Question(noise(300, 500), "How many $? <|im_end|>", answer_type="number", id="number"),
     Question(noise(333, 222), "Who is it?", id="free"),
 ]
@@ -103,7 +103,7 @@ def test_a_role_is_asked_and_read_in_the_box_format_of_the_model(box_format: Box
     same(Rows("reasoner", samples, settings, looks, {0: [box]}).messages(0), reason)
 
 
-def test_a_picture_is_opened_once_for_a_group_and_forgotten_in_time() -> None:
+def test_a_image_is_opened_once_for_a_group_and_forgotten_in_time() -> None:
     samples = [Sample(question, "A") for question in QUESTIONS]
     looks = Looks(samples, SETTINGS, keep=2)
     first = looks(0)

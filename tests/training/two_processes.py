@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from probes import open_session, take_batch
+
+from tests.training.probes import open_session, take_batch
 
 
 def one_step(recipe: str, out: str, batch: str, changes: list[str]) -> str:
@@ -33,8 +34,8 @@ def one_step(recipe: str, out: str, batch: str, changes: list[str]) -> str:
 def _share(inputs: dict[str, Any], rank: int, count: int) -> dict[str, Any]:
     rows = len(inputs["advantages"])
     mine = range(rank * rows // count, (rank + 1) * rows // count)
-    pictures = torch.tensor([0, *inputs["num_images"]]).cumsum(0)
-    first, last = int(pictures[mine.start]), int(pictures[mine.stop])
+    images = torch.tensor([0, *inputs["num_images"]]).cumsum(0)
+    first, last = int(images[mine.start]), int(images[mine.stop])
     patches = torch.cat([torch.zeros(1, dtype=torch.long), inputs["image_grid_thw"].prod(-1).cumsum(0)])
     share: dict[str, Any] = {}
     for key, value in inputs.items():

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path.insert(0, str(HERE.parents[1]))
 
 from p2r.errors import P2RError  # noqa: E402
 
@@ -151,7 +151,7 @@ def train(recipe: str, out: str, changes: list[str] | None = None, file_limit: i
     from rich.console import Console
 
     from p2r.training.recipefile import load_recipe
-    from p2r.training.rounds import train as run
+    from p2r.training.run import train as run
 
     if file_limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
@@ -167,7 +167,7 @@ def run_child(request: dict[str, Any], errors: int, results: int) -> None:
     code = 1
     try:
         module, _, name = request["call"].rpartition(".")
-        value = getattr(importlib.import_module(module), name)(**request["arguments"])
+        value = getattr(importlib.import_module(f"tests.training.{module}"), name)(**request["arguments"])
         os.write(results, json.dumps(value).encode())
         code = 0
     except P2RError as error:

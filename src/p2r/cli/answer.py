@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples(
     'p2r answer street.jpg "What does the sign say?"',
-    'p2r answer street.jpg "Which colour is the bus? A. red B. blue" --save figure.png',
+    'p2r answer street.jpg "Which color is the bus? A. red B. blue" --save figure.png',
     'p2r answer https://example.org/street.jpg "How many cranes?" --type number --json',
     'p2r answer - "Which?" -c red -c blue --model http://localhost:8000/v1#NAME < street.jpg',
 )
@@ -204,7 +204,7 @@ def check_save(path: Path, image: str) -> None:
     Raises:
         InputError: names the path and what is wrong with it.
     """
-    from p2r.figure import check_path
+    from p2r.visualization.figure import check_path
 
     try:
         if path.is_file() and Path(image).expanduser().is_file() and path.samefile(Path(image).expanduser()):
@@ -220,8 +220,8 @@ def save_figure(question: Question, prediction: Prediction, path: Path, gold: st
     Raises:
         InputError: the file cannot be written.
     """
-    from p2r.figure import figure
     from p2r.images import ImageSource
+    from p2r.visualization.figure import figure
 
     figure(ImageSource.open(question.image), prediction, question, path, gold)
 
@@ -259,22 +259,22 @@ def answer_text(question: Question, prediction: Prediction) -> str:
 def _boxes(prediction: Prediction) -> Text:
     from rich.text import Text
 
-    from p2r.evidence import OUTLINE_COLOURS
+    from p2r.evidence import OUTLINE_COLORS
 
     if not prediction.boxes:
         malformed = prediction.perception is not None and prediction.perception.outcome == "malformed"
         return Text("the perceiver's reply held no box: whole image" if malformed else "the whole image")
-    colours = [OUTLINE_COLOURS[place % len(OUTLINE_COLOURS)] for place in range(len(prediction.boxes))]
-    widest = max(len(name) for name, _ in colours)
+    colors = [OUTLINE_COLORS[place % len(OUTLINE_COLORS)] for place in range(len(prediction.boxes))]
+    widest = max(len(name) for name, _ in colors)
     lines = []
-    for place, (box, (name, rgb)) in enumerate(zip(prediction.boxes, colours, strict=True)):
+    for place, (box, (name, rgb)) in enumerate(zip(prediction.boxes, colors, strict=True)):
         corners = ", ".join(f"{value:.0f}" for value in box.as_tuple())
         label = printable(box.label)
         if place >= len(prediction.crops_px):
             label += " (drawn, not cropped)"
-        colour = "rgb({},{},{})".format(*rgb)
+        color = "rgb({},{},{})".format(*rgb)
         lines.append(
-            Text.assemble(("■", colour), f" {name:{widest}} ", (f"({corners})", "dim"), f" {label}".rstrip())
+            Text.assemble(("■", color), f" {name:{widest}} ", (f"({corners})", "dim"), f" {label}".rstrip())
         )
     return Text("\n").join(lines)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from p2r.doctor import Finding
+    from p2r.checks import Finding
 
 WRONG_INPUT = 2
 MODEL_FAILED = 3

@@ -81,7 +81,7 @@ def data(
         from p2r.datasets.p2r10k import build as building
         from p2r.datasets.p2r10k.report import report_of
         from p2r.datasets.p2r10k.sources import SOURCES
-        from p2r.journal import FolderLock, write_json
+        from p2r.runs.journal import FolderLock, write_json
 
         counts = _counts(name, n)
         check_folder(out)
@@ -151,6 +151,6 @@ def _show(report: Mapping[str, Any]) -> None:
     show_table(("source", "samples", "choice", "number", "free", "inferred", "gold boxes", "left out"), rows)
     for name, found in report["overlap"].items():
         typer.echo(
-            f"{name}: {found['pictures']} samples show one of its images, "
+            f"{name}: {found['images']} samples show one of its images, "
             f"{found['questions']} ask one of its questions, {found['both']} do both"
         )

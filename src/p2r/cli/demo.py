@@ -76,8 +76,8 @@ async def _ask(model: str, reasoner: str | None, out: Path) -> list[_Show]:
     import asyncio
 
     from p2r.datasets.samples import read_samples
-    from p2r.figure import check_path
     from p2r.pipeline import P2R
+    from p2r.visualization.figure import check_path
 
     samples = read_samples(FOLDER / "samples.jsonl")
     for file in (out / f"{sample.question.id}.png" for sample in samples):

@@ -23,7 +23,7 @@ from p2r.text import without_secrets
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from p2r.doctor import Finding
+    from p2r.checks import Finding
     from p2r.settings import Settings
 
 
@@ -72,7 +72,7 @@ def _look(
 ) -> Iterator[Finding]:
     import asyncio
 
-    from p2r.doctor import look_at_installation, look_at_model
+    from p2r.checks import look_at_installation, look_at_model
     from p2r.pipeline import settings_of
 
     yield from look_at_installation()

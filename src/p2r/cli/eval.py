@@ -32,7 +32,7 @@ from p2r.models import DEFAULT_MODEL
 from p2r.types import MODES
 
 if TYPE_CHECKING:
-    from p2r.evaluation.evaluate import Plan
+    from p2r.evaluation.run import Plan
 
 
 class ModeName(StrEnum):
@@ -146,9 +146,9 @@ def evaluate(
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="the same command continues"):
         from p2r.evaluation.benchmarks import SCENE_COUNT, open_benchmark
-        from p2r.evaluation.evaluate import Plan
-        from p2r.evaluation.evaluate import evaluate as evaluate_plan
-        from p2r.evaluation.records import PICTURE
+        from p2r.evaluation.records import IMAGE
+        from p2r.evaluation.run import Plan
+        from p2r.evaluation.run import evaluate as evaluate_plan
 
         check_folder(out)
         settings_changes(settings, prompts, changes)  # a wrong one is refused before anything is fetched
@@ -185,7 +185,7 @@ def evaluate(
         if failed := sum(figures["failed"] for figures in summary["modes"].values()):
             say("failed", "bold red", f"{failed} question(s); the same command asks them again")
             kinds = {kind for figures in summary["modes"].values() for kind in figures["failures"]}
-            raise typer.Exit(WRONG_INPUT if kinds == {PICTURE} else MODEL_FAILED)
+            raise typer.Exit(WRONG_INPUT if kinds == {IMAGE} else MODEL_FAILED)
 
 
 def _show(plan: Plan, summary: dict[str, Any], *, beside_paper: bool) -> None:

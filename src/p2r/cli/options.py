@@ -158,6 +158,6 @@ def check_model(spec: str | None) -> None:
         InputError: names the spec and what it may be.
     """
     if spec is not None:
-        from p2r.models.opening import settings_for
+        from p2r.models.loading import settings_for
 
         settings_for(spec)

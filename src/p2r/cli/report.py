@@ -11,7 +11,7 @@ import typer
 from p2r.cli.console import readable_errors, say, stderr
 from p2r.cli.options import DebugOption, VerboseOption, as_path, check_folder, examples
 from p2r.errors import InputError, file_problem
-from p2r.journal import write_file
+from p2r.runs.journal import write_file
 
 MADE_BY = '<meta name="generator" content="perceive-to-reason">'
 
@@ -68,7 +68,7 @@ def report(
         target = out or run / name
         if out or run.is_dir():
             _check_writable(target)
-        from p2r.training.folder import is_training_run
+        from p2r.training.run_folder import is_training_run
 
         training = [folder for folder in runs if is_training_run(folder)]
         if training and len(runs) > 1:
@@ -77,10 +77,10 @@ def report(
             )
         with stderr().status("reading …") as status:
 
-            def on_picture(done: int, total: int) -> None:
+            def on_image(done: int, total: int) -> None:
                 status.update(f"images: {done} of {total}")
 
-            page = (_of_training if training else _of_evaluation)(runs, data, on_picture)
+            page = (_of_training if training else _of_evaluation)(runs, data, on_image)
         write_file(target, page)
         say("report", "dim", f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
 
@@ -104,22 +104,22 @@ def _head(file: Path) -> str:
         raise InputError(f"{file}: {file_problem(error)}") from error
 
 
-def _of_evaluation(runs: list[Path], data: str | None, on_picture: Callable[[int, int], None]) -> str:
+def _of_evaluation(runs: list[Path], data: str | None, on_image: Callable[[int, int], None]) -> str:
     from p2r.evaluation.folder import RunData
-    from p2r.report.page import build_page
+    from p2r.report.evaluation import build_page
 
     read = [RunData.read(folder) for folder in runs]
-    return build_page(read, data=data, on_picture=on_picture, on_trouble=_note)
+    return build_page(read, data=data, on_image=on_image, on_trouble=_note)
 
 
-def _of_training(runs: list[Path], data: str | None, on_picture: Callable[[int, int], None]) -> str:
-    from p2r.report.training_page import build_training_page
-    from p2r.training.folder import TrainingRun
+def _of_training(runs: list[Path], data: str | None, on_image: Callable[[int, int], None]) -> str:
+    from p2r.report.training import build_training_page
+    from p2r.training.run_folder import TrainingRun
 
     run = TrainingRun.read(runs[0])
     for note in run.notes:
         _note(note)
-    return build_training_page(run, data=data, on_picture=on_picture, on_trouble=_note)
+    return build_training_page(run, data=data, on_image=on_image, on_trouble=_note)
 
 
 def _note(message: str) -> None:

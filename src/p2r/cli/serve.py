@@ -56,7 +56,7 @@ def serve(
     ] = 30.0,
     allow_image_host: Annotated[
         list[str],
-        typer.Option("--allow-image-host", metavar="HOST", help="Fetch http(s) pictures from it; repeat it."),
+        typer.Option("--allow-image-host", metavar="HOST", help="Fetch http(s) images from it; repeat it."),
     ] = [],  # noqa: B006  (typer copies it)
     allow_origin: Annotated[
         list[str],
@@ -104,9 +104,7 @@ def serve(
             sockets = [closing.enter_context(each) for each in bind(config)]
             chosen = read_settings(model, settings, prompts, changes)
             log_to_stderr()
-            p2r = P2R(
-                model, reasoner=reasoner, settings=chosen, limits=config.picture, concurrency=concurrency
-            )
+            p2r = P2R(model, reasoner=reasoner, settings=chosen, limits=config.image, concurrency=concurrency)
             address = f"http://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}"
             say("serving", "bold", f"{model}; the base URL of clients is {address}/v1")
             if ui:

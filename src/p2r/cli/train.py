@@ -52,19 +52,19 @@ def train(
     """
     afterwards = "" if check else "the same command goes on at the last checkpoint"
     with readable_errors(debug=debug, verbose=verbose, afterwards=afterwards, grace_s=_GRACE_S):
-        from p2r.doctor import require_extra
+        from p2r.checks import require_extra
         from p2r.training.recipefile import load_recipe
 
         require_extra("train")
         loaded = load_recipe(recipe, changes or ())
         if check:
-            from p2r.training.preflight import Preflight
+            from p2r.training.preflight.checks import Preflight
 
             show_findings(lambda tell: Preflight(loaded, out, tell=tell).run(), as_json=json_output)
             return
         if out is None:
             raise InputError("--out RUN is missing: where the run shall be kept")
-        from p2r.training.rounds import train as run
+        from p2r.training.run import train as run
 
         model = run(loaded, out, stderr(), command=shlex.join(["p2r", *sys.argv[1:]]))
-        say("model", "green", f"{model}; p2r answer PICTURE QUESTION --model {model}")
+        say("model", "green", f"{model}; p2r answer IMAGE QUESTION --model {model}")

@@ -68,10 +68,10 @@ def options(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
     return found
 
 
-def picture(row: Mapping[str, Any], column: str, root: Path | None = None) -> ImageInput:
-    """A cell that holds a picture: `{"bytes", "path"}`, bytes, base64, a data URI or a relative path.
+def image(row: Mapping[str, Any], column: str, root: Path | None = None) -> ImageInput:
+    """A cell that holds an image: `{"bytes", "path"}`, bytes, base64, a data URI or a relative path.
 
-    `b""` when the row was read without its pictures.
+    `b""` when the row was read without its images.
     """
     if column not in row:
         return b""
@@ -83,7 +83,7 @@ def picture(row: Mapping[str, Any], column: str, root: Path | None = None) -> Im
     if isinstance(value, bytes):
         return value
     if not isinstance(value, str) or not value:
-        raise InputError(f"column {column!r}: expected a picture, found {_shown(value)}")
+        raise InputError(f"column {column!r}: expected an image, found {_shown(value)}")
     if value.startswith("data:"):
         return value
     if root is not None and len(value) < 4096:
@@ -94,7 +94,7 @@ def picture(row: Mapping[str, Any], column: str, root: Path | None = None) -> Im
         return pybase64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         where = f" in {root}" if root else ""
-        raise InputError(f"column {column!r}: no picture {_shown(value)}{where}, and not base64") from None
+        raise InputError(f"column {column!r}: no image {_shown(value)}{where}, and not base64") from None
 
 
 def pixel_boxes(
@@ -104,7 +104,7 @@ def pixel_boxes(
 
     Args:
         row, column: the cell: a list, a list of lists, or the literal of one.
-        size: width and height of the picture.
+        size: width and height of the image.
         corners: `xyxy` (two corners) or `xywh` (a corner and a size).
     """
     value = row.get(column)
@@ -125,7 +125,7 @@ def _pixel_box(box: Sequence[Any], column: str, size: tuple[int, int], corners: 
         x1, y1 = x0 + x1, y0 + y1
     x0, x1 = sorted(min(max(1000 * x / size[0], 0.0), 1000.0) for x in (x0, x1))
     y0, y1 = sorted(min(max(1000 * y / size[1], 0.0), 1000.0) for y in (y0, y1))
-    # A box outside the picture, or without an area, points at nothing.
+    # A box outside the image, or without an area, points at nothing.
     return Box(x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 

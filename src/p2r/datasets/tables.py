@@ -1,10 +1,10 @@
 """Rows of a table: parquet, TSV, CSV or JSON files, a folder of them, or a data set on the hub.
 
-Rows come one by one and none is kept; pictures stay undecoded, and columns that nobody asks for unread. Data
+Rows come one by one and none is kept; images stay undecoded, and columns that nobody asks for unread. Data
 on the hub is streamed by `datasets`. Files on disk are read more directly, because benchmarks have rows of
 tens of megabytes: parquet by pyarrow in batches of four rows (a 400 MB file with a single row group peaks at
 0.9 GB instead of the 2.6 GB of `datasets`), text tables by the standard library, where "NA" and "007" stay
-texts. JSON lists hold paths, not pictures, and are read whole.
+texts. JSON lists hold paths, not images, and are read whole.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Table:
 
     Attributes:
         source: the files, or the hub id with its commit, for people.
-        root: the folder that relative paths of pictures start from; None on the hub.
+        root: the folder that relative paths of images start from; None on the hub.
 
     Raises:
         InputError: there is nothing to read there.
@@ -117,7 +117,7 @@ def text_rows(file: Path) -> Iterator[dict[str, Any]]:
         InputError: the file cannot be read, or a row has more cells than the header.
     """
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
-    # The standard library's limit of 128 KB a field is for the whole process; pictures are far larger.
+    # The standard library's limit of 128 KB a field is for the whole process; images are far larger.
     csv.field_size_limit(sys.maxsize)
     try:
         with file.open(encoding="utf-8-sig", errors=_BROKEN, newline="") as lines:
@@ -133,7 +133,7 @@ def text_rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def local_or_fetched(data: str) -> Path:
-    """Where a data set is whose pictures are files: `data` itself, or the cached folder of that hub id.
+    """Where a data set is whose images are files: `data` itself, or the cached folder of that hub id.
 
     Raises:
         InputError: it cannot be fetched.

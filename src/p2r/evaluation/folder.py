@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError, file_problem
-from p2r.journal import FolderLock, claim, read_lines, write_json
+from p2r.runs.journal import FolderLock, claim, read_lines, write_json
 from p2r.types import MODES
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, get_args
 
-from p2r.localization import Localization, localize
+from p2r.scoring.localization import Localization, localize
 from p2r.types import Box
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MEANING: dict[str, str] = {
     "malformed": "not right, and the perceiver's reply held no usable box",
     "no_answer": "the reply names no answer",
     "unscored": "could not be scored",
-    "failed": "a call or the picture failed; nothing was answered",
+    "failed": "a call or the image failed; nothing was answered",
 }
 
 

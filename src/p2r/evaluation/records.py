@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
-PICTURE = "picture"
+IMAGE = "picture"
 JUDGE = "judge"
 
 
@@ -30,7 +30,7 @@ def scored_record(
 
     Beside what `p2r.record.prediction_record` holds: `correct` (None when it could not be scored), `method`
     and `reason` of the score; `gold`, `gold_boxes` (0–1000; None when unknown), `question`, `choices`,
-    `answer_type`, `category`, `tags`; `size` of the picture in pixels.
+    `answer_type`, `category`, `tags`; `size` of the image in pixels.
     """
     record = prediction_record(prediction)
     del record["error"]  # those have a file of their own
@@ -51,9 +51,9 @@ def scored_record(
 def failure_record(chosen: Chosen, mode: Mode, error: P2RError | str, kind: str = "") -> Record:
     """An attempt that failed: why, and what kind of failure it was.
 
-    `kind` is that of `ModelError`, `picture` (it cannot be read) or `judge` (the score could not be had).
+    `kind` is that of `ModelError`, `image` (it cannot be read) or `judge` (the score could not be had).
     """
-    kind = kind or (error.kind if isinstance(error, ModelError) else PICTURE)
+    kind = kind or (error.kind if isinstance(error, ModelError) else IMAGE)
     return {"id": chosen.id, "mode": mode, "kind": kind, "error": str(error), **_about(chosen)}
 
 

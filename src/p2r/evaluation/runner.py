@@ -1,6 +1,6 @@
 """Asks the questions: many in flight, each answer written down as it comes, none of them twice.
 
-One pass over the data serves all modes, so that a picture is fetched once and the modes stay paired even when
+One pass over the data serves all modes, so that an image is fetched once and the modes stay paired even when
 a run is stopped half way. The runner is written for one question at a time; batching and pooling are the
 models' business.
 """
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from p2r.errors import InputError, ModelError
 from p2r.evaluation.benchmarks import named
-from p2r.evaluation.records import JUDGE, PICTURE, failure_record, scored_record
+from p2r.evaluation.records import IMAGE, JUDGE, failure_record, scored_record
 from p2r.images import ImageSource
-from p2r.journal import Journal
+from p2r.runs.journal import Journal
 from p2r.scoring import score
 from p2r.types import Answer
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from p2r.evaluation.benchmarks import Chosen, Selection
     from p2r.evaluation.progress import Progress
     from p2r.evaluation.records import Record
-    from p2r.health import Health
     from p2r.pipeline import P2R
+    from p2r.runs.failures import Health
     from p2r.scoring.judge import Judge
     from p2r.types import Mode, Sample
 
@@ -100,7 +100,7 @@ class Run:
 
         Raises:
             ModelError: too many calls fail.
-            InputError: too many pictures cannot be read, the disk is full, or the data is gone.
+            InputError: too many images cannot be read, the disk is full, or the data is gone.
         """
         queue: asyncio.Queue[tuple[Chosen, Callable[[], Sample]] | None] = asyncio.Queue(maxsize=1)
         try:
@@ -168,7 +168,7 @@ class Run:
     def _failed(self, failure: Record) -> None:
         self._write(self.files[failure["mode"]].failures, failure)
         self.watch.on_failure(failure)
-        self.health.note_failure(failure["error"], of_input=failure["kind"] == PICTURE)
+        self.health.note_failure(failure["error"], of_input=failure["kind"] == IMAGE)
 
     def _write(self, journal: Journal, record: Record) -> None:
         record |= {"session": self.session, "at": round(time.time(), 3)}

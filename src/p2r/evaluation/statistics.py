@@ -36,11 +36,11 @@ def wilson(correct: float, n: float, confidence: float = CONFIDENCE) -> tuple[fl
         return (0.0, 1.0)
     z = critical_value(confidence)
     share = correct / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    center = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     # The ends are exact where nothing or everything is right; elsewhere rounding must not leave 0–1.
-    low = max(0.0, centre - half) if correct else 0.0
-    return (low, min(1.0, centre + half) if correct < n else 1.0)
+    low = max(0.0, center - half) if correct else 0.0
+    return (low, min(1.0, center + half) if correct < n else 1.0)
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
@@ -105,7 +105,7 @@ def tango(gained: int, lost: int, n: int, confidence: float = CONFIDENCE) -> tup
     the difference grows, so each end is found by bisection.
 
     Args:
-        gained, lost: discordant questions in favour of and against the second of two.
+        gained, lost: discordant questions in favor of and against the second of two.
         n: all questions.
     """
     if n <= 0:

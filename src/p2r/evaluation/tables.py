@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from p2r.evaluation.outcomes import MEANING, OUTCOMES
-from p2r.evaluation.published import ROWS, rows_beside
+from p2r.evaluation.paper_results import ROWS, rows_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -201,7 +201,7 @@ def localization_grid(summary: Summary) -> Grid:
         for mode, figures in summary["modes"].items()
         if (found := figures["localization"])
     )
-    note = "Over answered questions with gold boxes. A box is found when its centre lies inside a crop."
+    note = "Over answered questions with gold boxes. A box is found when its center lies inside a crop."
     return Grid("Localisation", columns, rows, note)
 
 

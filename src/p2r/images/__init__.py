@@ -6,14 +6,14 @@
 - `whole`, `heif`, `pillow`: files that are decoded whole, HEIC, PIL images and numpy arrays.
 - `limits`, `memory`, `abandoning`: what an image may have at most, what is decoded at a time, when that ends.
 - `sizing`: the sizes at which models are shown images.
-- `encoding`: `Picture`, final pixels, and how they travel.
+- `encoding`: `EncodedImage`, final pixels, and how they travel.
 
 Every failure to read an image is an `InputError`.
 """
 
-from p2r.images.encoding import PNG_MAX_PIXELS, Picture, encode_all
+from p2r.images.encoding import PNG_MAX_PIXELS, EncodedImage, encode_all
 from p2r.images.limits import Limits
 from p2r.images.sizing import fit_size
 from p2r.images.source import ImageInput, ImageSource
 
-__all__ = ["PNG_MAX_PIXELS", "ImageInput", "ImageSource", "Limits", "Picture", "encode_all", "fit_size"]
+__all__ = ["PNG_MAX_PIXELS", "EncodedImage", "ImageInput", "ImageSource", "Limits", "encode_all", "fit_size"]

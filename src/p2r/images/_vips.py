@@ -1,4 +1,4 @@
-"""libvips for pictures from strangers: set up once for the process, and the helpers that readers share."""
+"""libvips for images from strangers: set up once for the process, and the helpers that readers share."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _set_up() -> None:
     pyvips.operation_block_set("VipsForeignLoad", True)
     for loader in ("Jpeg", "Png", "Webp", "Tiff", "Nsgif", "Heif"):
         pyvips.operation_block_set(f"VipsForeignLoad{loader}", False)
-    # The cache of operations would keep decoded pictures and open files of earlier questions.
+    # The cache of operations would keep decoded images and open files of earlier questions.
     pyvips.cache_set_max(0)
     if "VIPS_CONCURRENCY" not in os.environ:
         # Each pipeline holds buffers for each thread, and many pipelines run at a time.
@@ -119,7 +119,7 @@ def strips(image: VipsImage, rect: RectPx) -> Iterator[tuple[int, np.ndarray]]:
     """A rectangle from its top, in strips: `(y, pixels)`, pixels of shape (rows, width, bands).
 
     Raises:
-        pyvips.Error: the picture is damaged there.
+        pyvips.Error: the image is damaged there.
         Abandoned: nobody waits for the pixels any more.
     """
     left, top, right, bottom = rect
@@ -140,7 +140,7 @@ def as_array(image: VipsImage) -> np.ndarray:
 def resizing_bytes(width: int, height: int, pixel_bytes: int, shrink: float) -> int:
     """What libvips holds of an image of this size while it is read from the top and shrunk by a factor.
 
-    Measured (docs/pictures.md): rows of the image, more with every thread, up to several copies of it. A
+    Measured (docs/images.md): rows of the image, more with every thread, up to several copies of it. A
     factor above five is taken in steps.
     """
     threads = pyvips.concurrency_get()
@@ -160,6 +160,6 @@ def from_array(pixels: np.ndarray, interpretation: str, profile: bytes | None) -
 
 
 def like(image: VipsImage, pixels: np.ndarray) -> VipsImage:
-    """Pixels as an image with the colours (interpretation, ICC profile) of another."""
+    """Pixels as an image with the colors (interpretation, ICC profile) of another."""
     profile = image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
     return from_array(pixels, image.interpretation, profile)

@@ -1,4 +1,4 @@
-"""Reads encoded pictures as they are stored: header, smaller levels, and only the pixels that are needed.
+"""Reads encoded images as they are stored: header, smaller levels, and only the pixels that are needed.
 
 A reader was checked against the limits from its header alone: nothing large is decoded before it is allowed.
 """
@@ -36,7 +36,7 @@ MAX_TILE_BYTES = 256 * 1024 * 1024  # that all of them keep
 
 @dataclass(frozen=True)
 class Whole:
-    """All pixels of a picture, to be read once.
+    """All pixels of an image, to be read once.
 
     Attributes:
         image: the pixels.
@@ -48,7 +48,7 @@ class Whole:
 
 
 class Reader(Protocol):
-    """A picture as it is stored, before its orientation is applied; sizes and rectangles are stored ones.
+    """An image as it is stored, before its orientation is applied; sizes and rectangles are stored ones.
 
     Attributes:
         bits: of a sample: 8, 16, or 32 for floating-point ones.
@@ -65,11 +65,11 @@ class Reader(Protocol):
     def notes(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def whole(self, size: Size) -> Whole:
-        """The whole picture: `size` or larger, where the file has as much."""
+        """The whole image: `size` or larger, where the file has as much."""
         ...
 
     def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> Iterable[VipsImage]:
-        """Rectangles of the picture, each at its size or larger, where the file has as much."""
+        """Rectangles of the image, each at its size or larger, where the file has as much."""
         ...
 
     def cost(self, wanted: Sequence[tuple[RectPx, Size]]) -> int:

@@ -1,4 +1,4 @@
-"""The final pixels of a picture for a model, and how they travel."""
+"""The final pixels of an image for a model, and how they travel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class EncodedImage:
     """Final pixels for a model.
 
     Attributes:
@@ -34,7 +34,7 @@ class Picture:
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
             raise InputError(
-                f"a picture is uint8 (height, width, 3), not {self.pixels.dtype} {self.pixels.shape}"
+                f"an image is uint8 (height, width, 3), not {self.pixels.dtype} {self.pixels.shape}"
             )
         pixels = np.ascontiguousarray(self.pixels).view()
         pixels.flags.writeable = False
@@ -63,7 +63,7 @@ class Picture:
         """`(mime, data)` for transport: PNG up to half a megapixel, above that JPEG at quality 95."""
         encoded: tuple[str, bytes] | None = vars(self).get("_encoded")
         if encoded is None:
-            # Not a cached property: those of Python 3.11 hold one lock for the pictures of all threads.
+            # Not a cached property: those of Python 3.11 hold one lock for the images of all threads.
             encoded = self._encode()
             object.__setattr__(self, "_encoded", encoded)
         return encoded
@@ -72,18 +72,18 @@ class Picture:
         image = from_array(self.pixels, "srgb", None)
         if self.width * self.height <= PNG_MAX_PIXELS:
             return "image/png", image.pngsave_buffer(compression=3)
-        # Colours at half the resolution, as cameras do: half the bytes and half the time.
+        # Colors at half the resolution, as cameras do: half the bytes and half the time.
         return "image/jpeg", image.jpegsave_buffer(Q=JPEG_QUALITY, subsample_mode="on")
 
     def data_uri(self) -> str:
-        """The encoded picture as a `data:` URI."""
+        """The encoded image as a `data:` URI."""
         mime, data = self.encode()
         return f"data:{mime};base64,{pybase64.b64encode_as_string(data)}"
 
 
-def encode_all(pictures: Iterable[Picture]) -> None:
-    """Encode pictures side by side on the machine's cores; `encode` of each returns at once afterwards."""
-    large = [picture for picture in pictures if picture.width * picture.height > PNG_MAX_PIXELS]
+def encode_all(images: Iterable[EncodedImage]) -> None:
+    """Encode images side by side on the machine's cores; `encode` of each returns at once afterwards."""
+    large = [image for image in images if image.width * image.height > PNG_MAX_PIXELS]
     if len(large) > 1:
         with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1)) as pool:
-            list(pool.map(Picture.encode, large))
+            list(pool.map(EncodedImage.encode, large))

@@ -99,7 +99,7 @@ class VipsFile:
 
 
 def _whole_pixel_bytes(header: VipsImage, loader: str) -> int:
-    # What a pixel takes while the whole image is decoded, as measured (docs/pictures.md).
+    # What a pixel takes while the whole image is decoded, as measured (docs/images.md).
     if loader == "webpload":
         return 8  # the frame and its canvas, both with transparency
     if loader == "gifload":
@@ -199,7 +199,7 @@ def _jpeg_marker(file: BinaryIO) -> int | None:
 
 
 def is_monochrome_avif(origin: Path | bytes) -> bool:
-    """Whether an AVIF file has grey only (and perhaps transparency)."""
+    """Whether an AVIF file has gray only (and perhaps transparency)."""
     with closing(opened(origin)) as file:
         for _ in range(MAX_BLOCKS):
             head = file.read(8)

@@ -1,4 +1,4 @@
-"""What a picture may be at most, checked before anything is decoded."""
+"""What an image may be at most, checked before anything is decoded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a picture may be at most; checked from its header, before anything is decoded.
+    """What an image may be at most; checked from its header, before anything is decoded.
 
     Attributes:
         max_pixels: width × height.
@@ -34,18 +34,18 @@ class Limits:
 
 
 def check_size(name: str, width: int, height: int, limits: Limits, *, whole_bytes: int = 0) -> None:
-    """Refuse a picture whose header says that it is too large.
+    """Refuse an image whose header says that it is too large.
 
     Args:
-        name, width, height: of the picture.
+        name, width, height: of the image.
         limits: what it may be at most.
         whole_bytes: that decoding takes where it can only be decoded whole.
 
     Raises:
-        InputError: names the picture, its size and the limit.
+        InputError: names the image, its size and the limit.
     """
     if min(width, height) < 1:
-        raise InputError(f"{name}: the picture is empty ({width}×{height} pixels)")
+        raise InputError(f"{name}: the image is empty ({width}×{height} pixels)")
     if width * height > limits.max_pixels:
         raise InputError(f"{name}: {width}×{height} pixels are more than the limit of {limits.max_pixels:,}")
     if max(width, height) > limits.max_side:
@@ -60,7 +60,7 @@ def check_decoding(name: str, size: tuple[int, int], nbytes: int, limits: Limits
     """Refuse to decode what takes too much memory.
 
     Raises:
-        InputError: names the picture, its size, what it takes and the limit.
+        InputError: names the image, its size, what it takes and the limit.
     """
     if nbytes > limits.max_decoded_bytes:
         raise InputError(
@@ -74,7 +74,7 @@ def check_bytes(name: str, size: int, most: int) -> None:
     """Refuse an empty or a too large file or bytes.
 
     Raises:
-        InputError: names the picture, its size and the limit.
+        InputError: names the image, its size and the limit.
     """
     if size == 0:
         raise InputError(f"{name}: the file is empty (0 bytes)")
@@ -92,7 +92,7 @@ def read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise InputError(f"{name}: a folder, not a picture")
+            raise InputError(f"{name}: a folder, not an image")
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{name}: not a regular file")
         check_bytes(name, status.st_size, limits.max_file_bytes)

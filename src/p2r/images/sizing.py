@@ -1,4 +1,4 @@
-"""How many pixels a model is shown: the size of one picture, and the pixel plan of a request."""
+"""How many pixels a model is shown: the size of one image, and the pixel plan of a request."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from p2r.settings import PixelBudget
     from p2r.types import RectPx
 
-MAX_ASPECT = 200  # the processors of Qwen-VL refuse longer pictures
+MAX_ASPECT = 200  # the processors of Qwen-VL refuse longer images
 
 
 def fit_size(width: int, height: int, *, max_pixels: int, min_pixels: int, factor: int) -> tuple[int, int]:
-    """The size at which a model is shown a picture of `width` × `height` pixels.
+    """The size at which a model is shown an image of `width` × `height` pixels.
 
     Both sides are multiples of `factor`, the aspect ratio is kept as well as that allows, and
-    `min_pixels <= w * h <= max_pixels` (the rule of Qwen-VL's processors, so that they leave the picture as
-    it is). Budgets count in whole cells of factor² pixels; a budget below one cell means one cell. A picture
+    `min_pixels <= w * h <= max_pixels` (the rule of Qwen-VL's processors, so that they leave the image as
+    it is). Budgets count in whole cells of factor² pixels; a budget below one cell means one cell. An image
     longer than 200:1 is stretched to 200:1.
 
     Raises:
@@ -67,10 +67,10 @@ def _nearest_legal(ideal_long: float, ideal_short: float, least: int, most: int)
 
 @dataclass(frozen=True, slots=True)
 class PixelPlan:
-    """The sizes of every picture of one request.
+    """The sizes of every image of one request.
 
     Attributes:
-        overview: `(width, height)` of the whole picture.
+        overview: `(width, height)` of the whole image.
         crops: `(width, height)` of each crop.
         tokens: language-model tokens of all of them, one for each factor² pixels.
         notes: what had to be done to fit the context, one sentence each.
@@ -88,11 +88,11 @@ def plan_pixels(size: tuple[int, int], regions_px: Sequence[RectPx], budget: Pix
     Args:
         size: `(width, height)` of the original.
         regions_px: the rectangles of the original that will be cropped.
-        budget: when the pictures need more than `context_tokens - text_tokens`, all of them shrink by the
+        budget: when the images need more than `context_tokens - text_tokens`, all of them shrink by the
             same share, but none below `min_pixels`.
 
     Raises:
-        InputError: not even the smallest pictures fit, or the budgets contradict each other.
+        InputError: not even the smallest images fit, or the budgets contradict each other.
     """
     sources = [size, *((x1 - x0, y1 - y0) for x0, y0, x1, y1 in regions_px)]
     most = [budget.overview_max_pixels] + [budget.crop_max_pixels] * len(regions_px)
@@ -102,7 +102,7 @@ def plan_pixels(size: tuple[int, int], regions_px: Sequence[RectPx], budget: Pix
     if budget.context_tokens is not None and wanted > (room := budget.context_tokens - budget.text_tokens):
         sizes = _shrink(sources, sizes, room, budget)
         notes = (
-            f"pictures shrunk from {wanted} to {_tokens(sizes, budget)} tokens: "
+            f"images shrunk from {wanted} to {_tokens(sizes, budget)} tokens: "
             f"the context leaves room for {room}",
         )
     return PixelPlan(sizes[0], tuple(sizes[1:]), _tokens(sizes, budget), notes)
@@ -132,7 +132,7 @@ def _shrink(
     best = at(0.0)
     if (least := _tokens(best, budget)) > room:
         raise InputError(
-            f"{len(sizes)} pictures need at least {least} tokens, but context_tokens {budget.context_tokens} "
+            f"{len(sizes)} images need at least {least} tokens, but context_tokens {budget.context_tokens} "
             f"leaves {room} beside text_tokens {budget.text_tokens}: raise context_tokens, "
             "or lower text_tokens, min_pixels or max_crops"
         )

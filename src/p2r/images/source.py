@@ -1,6 +1,6 @@
-"""Pictures at a budget: the whole at a size, or a region at a size, reading and holding only what is needed.
+"""Images at a budget: the whole at a size, or a region at a size, reading and holding only what is needed.
 
-Built on libvips. A picture is opened by its header alone; `overview` uses shrink-on-load (JPEG) and the
+Built on libvips. An image is opened by its header alone; `overview` uses shrink-on-load (JPEG) and the
 levels of pyramidal TIFF files, `region` reads what it needs. What comes out is always 8-bit sRGB, upright
 (EXIF orientation applied), with transparency flattened on white.
 """
@@ -27,7 +27,7 @@ from p2r.images._vips import as_array, strips, vips_problem
 from p2r.images.abandoning import Abandoned, raise_if_abandoned, stopped_if_abandoned
 from p2r.images.decoders import EncodedReader, Whole
 from p2r.images.depth import StretchedReader
-from p2r.images.encoding import PNG_MAX_PIXELS, Picture, encode_all
+from p2r.images.encoding import PNG_MAX_PIXELS, EncodedImage, encode_all
 from p2r.images.files import is_monochrome_avif
 from p2r.images.formats import HEAD_BYTES, identify
 from p2r.images.limits import Limits, check_bytes, check_decoding, read_file
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from p2r.images.formats import Format
     from p2r.types import RectPx
 
-__all__ = ["PNG_MAX_PIXELS", "ImageInput", "ImageSource", "Limits", "Picture", "encode_all", "fit_size"]
+__all__ = ["PNG_MAX_PIXELS", "EncodedImage", "ImageInput", "ImageSource", "Limits", "encode_all", "fit_size"]
 
 T = TypeVar("T")
 ImageInput: TypeAlias = Union[str, "os.PathLike[str]", bytes, PIL.Image.Image, np.ndarray, "ImageSource"]
@@ -71,12 +71,12 @@ def _boundary(name: str) -> Iterator[None]:
 
 
 class ImageSource:
-    """An opened picture: its upright size, the whole of it at a size, or a region of it at a size.
+    """An opened image: its upright size, the whole of it at a size, or a region of it at a size.
 
     Safe to use from several threads: every call reads for itself.
 
     Attributes:
-        name: what errors call the picture.
+        name: what errors call the image.
         width, height: upright, in pixels.
     """
 
@@ -89,7 +89,7 @@ class ImageSource:
 
     @classmethod
     def open(cls, image: ImageInput, limits: Limits = Limits(), *, name: str = "") -> ImageSource:
-        """Open a picture by its header; an `ImageSource` is passed through.
+        """Open an image by its header; an `ImageSource` is passed through.
 
         Args:
             image: a path, encoded bytes, a base64 `data:` URI, a PIL image, or an array (see `read_array`).
@@ -112,40 +112,40 @@ class ImageSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of an answer should know about the picture; complete once pixels were read."""
+        """What a reader of an answer should know about the image; complete once pixels were read."""
         return self._stretched.notes
 
     def _reads(self, *, stretch: bool) -> Reader:
         # Floating-point samples have no range of their own in which they could be shown.
         return self._stretched if stretch or self._reader.bits > 16 else self._reader
 
-    def overview(self, size: tuple[int, int], *, stretch: bool = True) -> Picture:
-        """The whole picture, resized to exactly `size` = (width, height).
+    def overview(self, size: tuple[int, int], *, stretch: bool = True) -> EncodedImage:
+        """The whole image, resized to exactly `size` = (width, height).
 
         Args:
             size: `(width, height)` of what is returned.
             stretch: whether more than 8 bits that use a small part of their range are stretched to all of it.
 
         Raises:
-            InputError: the picture turns out to be truncated or damaged.
+            InputError: the image turns out to be truncated or damaged.
         """
         reader, stored = self._reads(stretch=stretch), _turned(size, self._reader.orientation)
         wanted = [((0, 0, reader.width, reader.height), stored)]
         return self._tried(lambda: self._finish(reader.whole(stored), size), reader, wanted)
 
-    def region(self, rect_px: RectPx, size: tuple[int, int], *, stretch: bool = True) -> Picture:
-        """A rectangle of the upright picture (half-open pixels), resized to exactly `size` = (width, height).
+    def region(self, rect_px: RectPx, size: tuple[int, int], *, stretch: bool = True) -> EncodedImage:
+        """A rectangle of the upright image (half-open pixels), resized to exactly `size` = (width, height).
 
         `stretch` is that of `overview`.
 
         Raises:
-            InputError: the rectangle is empty or not inside the picture, or the picture is damaged there.
+            InputError: the rectangle is empty or not inside the image, or the image is damaged there.
         """
         return self.regions([rect_px], [size], stretch=stretch)[0]
 
     def regions(
         self, rects_px: Sequence[RectPx], sizes: Sequence[tuple[int, int]], *, stretch: bool = True
-    ) -> list[Picture]:
+    ) -> list[EncodedImage]:
         """Several rectangles at once, each as by `region`: a file is read from the top once for all of them.
 
         Raises:
@@ -161,7 +161,7 @@ class ImageSource:
         if not wanted:
             return []
 
-        def read() -> list[Picture]:
+        def read() -> list[EncodedImage]:
             pieces = reader.pieces(wanted)
             return [self._finish(Whole(piece), size) for piece, size in zip(pieces, sizes, strict=True)]
 
@@ -182,21 +182,21 @@ class ImageSource:
                 raise_if_abandoned()
                 return read()
 
-    def _finish(self, whole: Whole, size: Size) -> Picture:
+    def _finish(self, whole: Whole, size: Size) -> EncodedImage:
         orientation = self._reader.orientation
         stored = _turned(size, orientation)
         if whole.copies:
             pixels = _pixels_side_by_side([_resize_to_rgb(copy, stored) for copy in whole.copies])
         else:
             pixels = _pixels(_resize_to_rgb(whole.image, stored))
-        return Picture(_to_upright(_enlarged(pixels, stored), orientation))
+        return EncodedImage(_to_upright(_enlarged(pixels, stored), orientation))
 
 
 def _called(image: object) -> str:
     if isinstance(image, (str, os.PathLike)):
         text = str(image)
         return text if len(text) <= 200 else f"{text[:100]}…"
-    return f"picture of {len(image):,} bytes" if isinstance(image, bytes) else f"{type(image).__name__} image"
+    return f"image of {len(image):,} bytes" if isinstance(image, bytes) else f"{type(image).__name__} image"
 
 
 def _read(image: ImageInput, limits: Limits, name: str) -> Reader:
@@ -211,7 +211,7 @@ def _read(image: ImageInput, limits: Limits, name: str) -> Reader:
     if isinstance(image, np.ndarray):
         return read_array(image, limits)
     raise InputError(
-        f"a picture is a path, bytes, data: URI, PIL image or numpy array, not {type(image).__name__}"
+        f"an image is a path, bytes, data: URI, PIL image or numpy array, not {type(image).__name__}"
     )
 
 
@@ -235,7 +235,7 @@ def _read_bytes(name: str, data: bytes, limits: Limits) -> Reader:
 
 def _read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits) -> Reader:
     if kind.decoder == "heifload" and is_monochrome_avif(origin):
-        # libheif takes the limited range of grey (16–235) for the full one.
+        # libheif takes the limited range of gray (16–235) for the full one.
         kind = replace(kind, decoder="AVIF")
     if kind.decoder == "tiffload" and is_for_pillow(origin):
         kind = replace(kind, decoder="TIFF")
@@ -271,12 +271,12 @@ def _resize_to_rgb(image: VipsImage, size: Size) -> VipsImage:
 
 
 def _opaque(image: VipsImage) -> VipsImage:
-    # Before resizing, so that hidden colours do not bleed.
+    # Before resizing, so that hidden colors do not bleed.
     interpretation = image.interpretation
-    colours = {"b-w": 1, "grey16": 1, "cmyk": 4}.get(interpretation, min(3, image.bands))
-    if image.bands > colours + 1:
+    colors = {"b-w": 1, "grey16": 1, "cmyk": 4}.get(interpretation, min(3, image.bands))
+    if image.bands > colors + 1:
         # One more band is transparency; more are the channels of a satellite or a microscope.
-        image = image.extract_band(0, n=colours)
+        image = image.extract_band(0, n=colors)
     if image.hasalpha():
         paper = 0 if interpretation == "cmyk" else 65535 if image.format == "ushort" else 255
         image = image.flatten(background=[paper], max_alpha=65535 if image.format == "ushort" else 255)
@@ -336,7 +336,7 @@ def _to_srgb(image: VipsImage) -> VipsImage:
                 "srgb", embedded=True, intent="relative", black_point_compensation=True
             )
         except pyvips.Error:
-            # A profile that does not fit its picture is common, and the pixels are still there.
+            # A profile that does not fit its image is common, and the pixels are still there.
             image.remove("icc-profile-data")
     if image.interpretation != "srgb":
         image = image.colourspace("srgb")

@@ -72,7 +72,7 @@ _LETTERS |= {16: "Q", 17: "q", 18: "Q"}
 _REDUCED, _OF_A_DOCUMENT, _MASK = 1, 2, 4  # bits of NewSubfileType
 _SEPARATE = 2  # PlanarConfiguration
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
-_GREY, _LAB = (_WHITE_IS_0, _BLACK_IS_0), (_CIELAB, _ICCLAB)  # photometric interpretations
+_GRAY, _LAB = (_WHITE_IS_0, _BLACK_IS_0), (_CIELAB, _ICCLAB)  # photometric interpretations
 _COLORS = {_WHITE_IS_0: 1, _BLACK_IS_0: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3}
 _DNG_VERSION = 50706
 _SENSOR = (32803, 34892)  # photometric interpretations: behind a color filter, and linear
@@ -250,8 +250,8 @@ class Page:
 
     @property
     def is_multispectral(self) -> bool:
-        """Whether grey has so many channels more that the first three are shown as red, green and blue."""
-        return self.photometric in _GREY and (self.extra if self.alpha is None else self.alpha) >= 2
+        """Whether gray has so many channels more that the first three are shown as red, green and blue."""
+        return self.photometric in _GRAY and (self.extra if self.alpha is None else self.alpha) >= 2
 
     def shown(self, bands: int) -> list[int]:
         """Which of the decoded bands are the colors, and then which is the transparency."""
@@ -278,10 +278,10 @@ class Page:
         return numbers.pack("N", len(entries)) + b"".join(entries) + numbers.pack("P", 0)
 
     def _plane(self, file: BinaryIO, sample: int) -> Mapping[int, bytes | None]:
-        # The changes that give one sample of a page with tiles for each sample apart, as a grey page.
+        # The changes that give one sample of a page with tiles for each sample apart, as a gray page.
         numbers = self._numbers
-        grey = self.photometric if self.photometric in _GREY else _BLACK_IS_0
-        values = {_SAMPLES: 1, _PLANAR: 1, _BITS: self.bits, _FORMAT: self.sample_format, _PHOTOMETRIC: grey}
+        gray = self.photometric if self.photometric in _GRAY else _BLACK_IS_0
+        values = {_SAMPLES: 1, _PLANAR: 1, _BITS: self.bits, _FORMAT: self.sample_format, _PHOTOMETRIC: gray}
         changes = self._changes(values, _EXTRA)
         for tag in (_OFFSETS, _BYTES):
             kind, count, offset = self._places.get(tag, _Place(1, 0, 0))
@@ -424,7 +424,7 @@ class TiffFile:
         if page.bits not in bits:
             raise InputError(f"{self._name}: samples of {page.bits} bits are not read: {way}")
         if page.is_separate and page.photometric in (_PALETTE, _YCBCR):
-            raise InputError(f"{self._name}: samples stored apart are read of grey, RGB and CMYK only: {way}")
+            raise InputError(f"{self._name}: samples stored apart are read of gray, RGB and CMYK only: {way}")
         if page.bits == _PACKED and (page.is_separate or page.tile_height or page.compression in _JPEG):
             raise InputError(f"{self._name}: samples of 12 bits are read from interleaved strips only: {way}")
 
@@ -441,7 +441,7 @@ class TiffFile:
         return pyvips.Image.new_from_source(source, "", access=access, fail_on=self._fail_on)
 
     def open(self, page: Page, access: str = "sequential") -> VipsImage:
-        """The pixels of the page or of a level: grey, RGB or CMYK, and then transparency, if any.
+        """The pixels of the page or of a level: gray, RGB or CMYK, and then transparency, if any.
 
         Raises:
             pyvips.Error: it is damaged.
@@ -451,9 +451,9 @@ class TiffFile:
             return _from_lab(image, page)
         if image.format not in ("uchar", "ushort"):
             image = self._scaled(image)
-        grey, rgb = ("grey16", "rgb16") if image.format == "ushort" else ("b-w", "srgb")
+        gray, rgb = ("grey16", "rgb16") if image.format == "ushort" else ("b-w", "srgb")
         colors = image.bands - (page.alpha is not None)
-        image = image.copy(interpretation={1: grey, 3: rgb, 4: "cmyk"}[colors])
+        image = image.copy(interpretation={1: gray, 3: rgb, 4: "cmyk"}[colors])
         if page is not self._page:
             # A level shows the colors of its page, and seldom has a profile of its own.
             image.remove("icc-profile-data")

@@ -8,9 +8,9 @@ from p2r.nano import bundled
 
 if TYPE_CHECKING:
     from p2r.models.endpoint import EndpointModel as EndpointModel
+    from p2r.models.loading import open_model as open_model
+    from p2r.models.loading import settings_for as settings_for
     from p2r.models.local import LocalModel as LocalModel
-    from p2r.models.opening import open_model as open_model
-    from p2r.models.opening import settings_for as settings_for
     from p2r.models.options import ModelOptions as ModelOptions
     from p2r.models.vllm import VLLMModel as VLLMModel
     from p2r.models.vllm import VLLMServer as VLLMServer
@@ -25,8 +25,8 @@ _HOMES = {
     "ModelOptions": "p2r.models.options",
     "VLLMModel": "p2r.models.vllm",
     "VLLMServer": "p2r.models.vllm",
-    "open_model": "p2r.models.opening",
-    "settings_for": "p2r.models.opening",
+    "open_model": "p2r.models.loading",
+    "settings_for": "p2r.models.loading",
 }
 
 __all__ = [

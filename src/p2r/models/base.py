@@ -15,7 +15,7 @@ from p2r.text import encodable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from p2r.images import Picture
+    from p2r.images import EncodedImage
 
 Role = Literal["system", "user", "assistant"]
 
@@ -26,11 +26,11 @@ class Message:
 
     Attributes:
         role: `system`, `user` or `assistant`.
-        content: texts and pictures in the order in which the model reads them.
+        content: texts and images in the order in which the model reads them.
     """
 
     role: Role
-    content: tuple[str | Picture, ...]
+    content: tuple[str | EncodedImage, ...]
 
     def __post_init__(self) -> None:
         content = tuple(encodable(part) if isinstance(part, str) else part for part in self.content)

@@ -30,7 +30,7 @@ class Checkpoint:
 
     Attributes:
         model: the transformers model on its device, in evaluation mode.
-        processor: tokenizer, picture processor and chat template.
+        processor: tokenizer, image processor and chat template.
         device: where the model is.
         folder: where its files are.
     """
@@ -170,7 +170,7 @@ def _has_fast_bfloat16() -> bool:
 def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     processor = read_part("AutoProcessor", folder)
     if not hasattr(processor, "image_processor"):
-        raise InputError(f"model {folder} does not see pictures: it has no picture processor")
+        raise InputError(f"model {folder} does not see images: it has no image processor")
     if not processor.chat_template:
         raise InputError(f"model {folder} has no chat template")
     return read_weights(folder, dtype), processor

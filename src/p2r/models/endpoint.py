@@ -24,8 +24,8 @@ from weakref import WeakKeyDictionary
 from p2r.errors import InputError, ModelError
 from p2r.models.base import Completion
 from p2r.models.dialect import STREAMED, Dialect, left_out
-from p2r.models.failures import Failure, is_refusal, read_failure, refusal
 from p2r.models.options import ModelOptions
+from p2r.models.retries import Failure, is_refusal, read_failure, refusal
 from p2r.models.wire import (
     StreamReader,
     read_completion,
@@ -248,7 +248,7 @@ class EndpointModel:
         async with line.naming:
             if self._model_name is None:
                 self._model_name = _the_only(await self._served(line.client), self.base_url)
-        # In a thread, because it encodes the pictures.
+        # In a thread, because it encodes the images.
         return await asyncio.to_thread(
             request_body, self._model_name, messages, self.options.widened(sampling), self.options
         )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from p2r.models.batching import Request
-    from p2r.models.preparing import Prompt
+    from p2r.models.encoding import Prompt
 
 
 class GumbelNoise(LogitsProcessor):  # type: ignore[misc]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from p2r.errors import InputError, ModelError
 from p2r.models.batching import Batcher
-from p2r.models.preparing import Preparer, forbidden_tokens, stop_tokens
+from p2r.models.encoding import Preparer, forbidden_tokens, stop_tokens
 from p2r.models.source import settings_beside
 from p2r.settings import Settings
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from p2r.models.base import Completion, Message, Sampling
     from p2r.models.batching import Request
+    from p2r.models.encoding import Prompt
     from p2r.models.options import ModelOptions
-    from p2r.models.preparing import Prompt
 
 
 class LocalModel:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2r.errors import InputError, ModelError
-from p2r.models import guard
+from p2r.models import _guard as guard
 from p2r.models.endpoint import EndpointModel
 from p2r.models.source import settings_beside, trusts_code
 from p2r.settings import Settings

@@ -86,7 +86,7 @@ class ReportedError(ValueError):
 def request_body(
     model: str, messages: Sequence[Message], sampling: Sampling, options: ModelOptions
 ) -> dict[str, Any]:
-    """The JSON body of a request; pictures as data URIs. Not every server takes all of it: see `Dialect`."""
+    """The JSON body of a request; images as data URIs. Not every server takes all of it: see `Dialect`."""
     encode_all(part for message in messages for part in message.content if not isinstance(part, str))
     body: dict[str, Any] = {
         "model": model,

@@ -36,7 +36,7 @@ from p2r.types import BOX_FORMATS, Box, BoxFormat, Perception
 
 MAX_BOXES = 32
 MAX_CHARS = 50_000
-MIN_SIDE = 1.0  # 0–1000: 8 pixels of an 8K picture
+MIN_SIDE = 1.0  # 0–1000: 8 pixels of an 8K image
 SAME_IOU = 0.9
 _TOLERANCE = 0.01  # how far beyond its range a coordinate may lie before another box format is suspected
 
@@ -176,7 +176,7 @@ def _place(
     """The usable boxes, and those that repeat them."""
     written = reader.boxes
     if written and scale.width == scale.height == 1000 and _are_shares(written):
-        reader.say("coordinates within 0–1 were read as shares of the picture")
+        reader.say("coordinates within 0–1 were read as shares of the image")
         scale = scale._replace(width=1, height=1)
     boxes: list[Box] = []
     repeats: list[Box] = []
@@ -225,5 +225,5 @@ def _widened(start: float, end: float) -> tuple[float, float]:
     if end - start < MIN_SIDE:
         start = min(max(0.0, (start + end - MIN_SIDE) / 2), 1000 - MIN_SIDE)
         end = start + MIN_SIDE
-    # Thousandths are finer than a pixel of any picture, and hide the noise of binary fractions.
+    # Thousandths are finer than a pixel of any image, and hide the noise of binary fractions.
     return round(start, 3), round(end, 3)

@@ -100,7 +100,7 @@ def _what_counts(held: Sequence[Mention], masked: str, options: Mapping[str, str
         others = [
             mention
             for mention in held
-            if mention is not lead and (mention.strength == CLAIM or _is_labelled(mention, masked))
+            if mention is not lead and (mention.strength == CLAIM or _is_labeled(mention, masked))
         ]
         return [lead, *others, *_same_sentence(lead, held, masked), *_alternatives([lead], held, masked)]
     # What a long text only mentions, it does not conclude, unless it ends with it.
@@ -127,7 +127,7 @@ def _lead(held: Sequence[Mention], masked: str) -> Mention | None:
     return next((mention for mention in held if mention.start <= found.start(1) < mention.end), None)
 
 
-def _is_labelled(mention: Mention, masked: str) -> bool:
+def _is_labeled(mention: Mention, masked: str) -> bool:
     """Whether a letter starts a part, as in "A: red, B: blue", or stands beside its own text."""
     if mention.by_text:
         return False

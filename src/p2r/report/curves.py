@@ -1,6 +1,6 @@
 """Curves of a training as SVG: each metric over the steps of all phases, one after the other.
 
-As the other plots, they take their colours from the page and their width from the window. What is drawn is
+As the other plots, they take their colors from the page and their width from the window. What is drawn is
 the running mean; the values themselves stand behind it, pale. A description says where each curve begins and
 ends.
 """
@@ -33,7 +33,7 @@ class Band:
     Attributes:
         label, short: how it is called, where there is room and where there is little.
         start, end: its steps, counted through all phases: from `start + 1` to `end`.
-        series: the colour of its role.
+        series: the color of its role.
     """
 
     label: str
@@ -49,7 +49,7 @@ class Curve:
 
     Attributes:
         label: what it shows.
-        series: its colour; None for that of the phase's role.
+        series: its color; None for that of the phase's role.
         points: for each band its `(step, value)`, counted through all phases.
     """
 
@@ -76,11 +76,11 @@ def curve_plot(title: str, curves: Sequence[Curve], bands: Sequence[Band], *, sh
         for band, points in zip(bands, curve.points, strict=True):
             if not points:
                 continue
-            colour = band.series if curve.series is None else curve.series
+            color = band.series if curve.series is None else curve.series
             smooth = running_mean(points)
             if smooth != list(points):
-                drawn.append(_line(thinned(points), total, low, high, f"raw series-{colour}"))
-            drawn.append(_line(thinned(smooth), total, low, high, f"series-{colour}"))
+                drawn.append(_line(thinned(points), total, low, high, f"raw series-{color}"))
+            drawn.append(_line(thinned(smooth), total, low, high, f"series-{color}"))
             ends = ends_of(smooth[0][1], smooth[-1][1], share=share)
             said.append(f"{curve.label}, {band.label}: {ends}")
     keys = [(f"series-{curve.series}", curve.label) for curve in curves if curve.series is not None]
@@ -107,7 +107,7 @@ def running_mean(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]
 
 
 def thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """At most `MOST_POINTS` points: means of neighbours."""
+    """At most `MOST_POINTS` points: means of neighbors."""
     size = math.ceil(len(points) / MOST_POINTS)
     groups = (points[start : start + size] for start in range(0, len(points), size))
     return [(group[len(group) // 2][0], sum(value for _, value in group) / len(group)) for group in groups]

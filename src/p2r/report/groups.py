@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from p2r.evaluation.summary import Key
     from p2r.report.columns import Column
 
-# Sides of the evidence as a share of the picture's, and IoU: where the bins begin and end.
+# Sides of the evidence as a share of the image's, and IoU: where the bins begin and end.
 SIZE_BINS = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 1.01)
 IOU_BINS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.01)
 
@@ -33,9 +33,9 @@ def by_category(columns: Sequence[Column], headings: Mapping[str, str]) -> list[
 
 
 def by_evidence_size(columns: Sequence[Column]) -> list[tuple[str, list[Point]]]:
-    """Accuracy by how small the evidence is: the side of the smallest gold box, against the picture's."""
+    """Accuracy by how small the evidence is: the side of the smallest gold box, against the image's."""
     return _binned(
-        columns, _evidence_side, SIZE_BINS, lambda low, high: _range(low, high, "% of the picture's side")
+        columns, _evidence_side, SIZE_BINS, lambda low, high: _range(low, high, "% of the image's side")
     )
 
 

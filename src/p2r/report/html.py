@@ -84,6 +84,6 @@ def shown(summary: str, text: str) -> str:
 
 
 def legend(keys: Sequence[tuple[str, str]]) -> str:
-    """What the colours of a plot stand for, each the class of its swatch and a text; empty without any."""
+    """What the colors of a plot stand for, each the class of its swatch and a text; empty without any."""
     items = "".join(f'<li><span class="swatch {kind}"></span>{escape(text)}</li>' for kind, text in keys)
     return f'<ul class="legend">{items}</ul>' if items else ""

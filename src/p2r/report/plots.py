@@ -1,4 +1,4 @@
-"""Plots as SVG that takes its colours from the page and its width from the window.
+"""Plots as SVG that takes its colors from the page and its width from the window.
 
 Places along the width are percentages and text has the size of the page's, so that a plot reads the same on a
 telephone. Every plot has a description for those who do not see it; the figures are in the tables beside it.
@@ -29,7 +29,7 @@ class Point:
     """An accuracy with its interval.
 
     Attributes:
-        series: which colour it takes: the position of its column in the report.
+        series: which color it takes: the position of its column in the report.
         share, low, high: 0–1.
         n: how many questions are behind it.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from p2r.evaluation.outcomes import MEANING, outcome
-from p2r.evidence import OUTLINE_COLOURS
+from p2r.evidence import OUTLINE_COLORS
 from p2r.report.columns import pairs
 from p2r.report.html import fitted, in_script
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
     from p2r.evaluation.records import Record
     from p2r.report.columns import Column
-    from p2r.report.pictures import Thumbnails
+    from p2r.report.thumbnails import Thumbnails
 
     Cut = Callable[[str | None], str | None]
 
 LONGEST_TEXTS = (8_000, 4_000, 2_000, 1_000, 500, 250, 100)
 
 
-def embedded(columns: Sequence[Column], names: Sequence[str], pictures: Mapping[str, Thumbnails]) -> str:
+def embedded(columns: Sequence[Column], names: Sequence[str], images: Mapping[str, Thumbnails]) -> str:
     """The data as JSON that can stand in a script element, whatever it holds.
 
     Args:
         columns: what is shown side by side.
         names: the questions in order.
-        pictures: id → thumbnails, where there are any.
+        images: id → thumbnails, where there are any.
     """
     questions = fitted(lambda cut: [_question(name, columns, cut) for name in names], LONGEST_TEXTS)
     for question in questions:
-        if made := pictures.get(question["id"]):
-            question["picture"] = made.overview
+        if made := images.get(question["id"]):
+            question["image"] = made.overview
             for column, answer in zip(columns, question["answers"], strict=True):
                 if answer:
                     answer["crops"] = list(made.crops.get(column.label, ()))
@@ -40,7 +40,7 @@ def embedded(columns: Sequence[Column], names: Sequence[str], pictures: Mapping[
         "columns": [column.label for column in columns],
         "pairs": [[columns.index(first), columns.index(second)] for first, second in pairs(columns)],
         "meaning": MEANING,
-        "colours": [f"rgb{rgb}" for _, rgb in OUTLINE_COLOURS],
+        "colors": [f"rgb{rgb}" for _, rgb in OUTLINE_COLORS],
         "questions": questions,
     }
     return in_script(data)
@@ -58,7 +58,7 @@ def _question(name: str, columns: Sequence[Column], cut: Cut) -> dict[str, Any]:
         "gold": answered.get("gold"),
         "goldBoxes": answered.get("gold_boxes"),
         "size": answered.get("size"),
-        "picture": "",
+        "image": "",
         "answers": [line and _answer(line, cut) for line in lines],
     }
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.errors import P2RError
 from p2r.images import ImageSource
-from p2r.journal import each_line
 from p2r.report.html import fitted
-from p2r.report.pictures import MOST_BYTES, OVERVIEW_STEPS, PAGE_BYTES, evenly, on_all_cores, thumbnail
+from p2r.report.thumbnails import MOST_BYTES, OVERVIEW_STEPS, PAGE_BYTES, evenly, on_all_cores, thumbnail
+from p2r.runs.journal import each_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -98,17 +98,17 @@ def _group(
     }
 
 
-def group_pictures(
+def group_images(
     groups: Sequence[Mapping[str, Any]],
     samples: Mapping[str, Sample],
-    on_picture: Callable[[int, int], None] | None = None,
+    on_image: Callable[[int, int], None] | None = None,
 ) -> dict[str, str]:
-    """Thumbnails of the groups' pictures: id → `data:` URI; one that cannot be read is missing.
+    """Thumbnails of the groups' images: id → `data:` URI; one that cannot be read is missing.
 
     Args:
         groups: as they will be embedded.
         samples: id → sample.
-        on_picture: is told how many are made, of how many.
+        on_image: is told how many are made, of how many.
     """
     names = list(dict.fromkeys(group["id"] for group in groups if group["id"] in samples))
     budget = min(MOST_BYTES, PAGE_BYTES // max(1, len(names)))
@@ -123,6 +123,6 @@ def group_pictures(
     made: dict[str, str] = {}
     for name, uri in zip(names, on_all_cores(partial(make, name) for name in names), strict=True):
         made[name] = uri
-        if on_picture:
-            on_picture(len(made), len(names))
+        if on_image:
+            on_image(len(made), len(names))
     return {name: uri for name, uri in made.items() if uri}

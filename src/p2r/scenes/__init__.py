@@ -11,12 +11,12 @@ from p2r.scenes.dataset import (
     write_scenes,
 )
 from p2r.scenes.families import FAMILIES, Family, Task, draw_task
-from p2r.scenes.layout import COLOURS, GROUNDS, Scene, SceneObject
+from p2r.scenes.layout import COLORS, GROUNDS, Scene, SceneObject
 from p2r.scenes.render import render
 
 __all__ = [
     "ASPECTS",
-    "COLOURS",
+    "COLORS",
     "FAMILIES",
     "GROUNDS",
     "SIZES",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.errors import InputError, file_problem
-from p2r.journal import FolderLock, claim
+from p2r.runs.journal import FolderLock, claim
 from p2r.scenes.drawing import draw_files
 from p2r.scenes.families import FAMILIES, WEIGHTS, Task, draw_scene, draw_task
 from p2r.scenes.render import render
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-# The long side of a 16:9 picture; other aspects keep its area.
+# The long side of a 16:9 image; other aspects keep its area.
 SIZES: dict[str, tuple[int, int]] = {"2k": (2560, 1440), "4k": (3840, 2160), "8k": (7680, 4320)}
 ASPECTS: tuple[float, ...] = (16 / 9, 16 / 9, 3 / 2, 4 / 3, 1.0, 3 / 4, 2 / 3)
 _MAX_COUNT = 2**32
@@ -42,7 +42,7 @@ class SceneSample:
     Attributes:
         id: `SPLIT-SEED-INDEX`.
         scene, task: what is drawn and what is asked.
-        size: (width, height) of the picture in pixels.
+        size: (width, height) of the image in pixels.
     """
 
     id: str
@@ -56,12 +56,12 @@ class SceneSample:
         return tuple(target.box(self.scene.aspect) for target in self.task.targets)
 
     def render(self) -> np.ndarray:
-        """The picture at full size: RGB, uint8, (height, width, 3)."""
+        """The image at full size: RGB, uint8, (height, width, 3)."""
         return render(self.scene, self.size)
 
     @property
     def file(self) -> str:
-        """Where a folder of scenes keeps the picture, relative to the folder."""
+        """Where a folder of scenes keeps the image, relative to the folder."""
         return f"images/{self.id}-{self.size[0]}x{self.size[1]}.jpg"
 
     def row(self) -> dict[str, Any]:
@@ -80,8 +80,8 @@ class SceneSample:
     def sample(self, image: str | np.ndarray | None = None) -> Sample:
         """The question with its gold answer, about `image` (a fresh rendering by default)."""
         task = self.task
-        picture = self.render() if image is None else image
-        question = Question(picture, task.text, task.choices, task.answer_type, self.id)
+        image = self.render() if image is None else image
+        question = Question(image, task.text, task.choices, task.answer_type, self.id)
         return Sample(question, task.answer, self.boxes, task.family)
 
 

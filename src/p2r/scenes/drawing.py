@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from p2r.scenes.dataset import SceneSample
 
 QUALITY = 92
-_WORTH_A_PROCESS = 4  # pictures: to start one takes about as long
+_WORTH_A_PROCESS = 4  # images: to start one takes about as long
 
 
 def draw_files(jobs: Sequence[tuple[SceneSample, Path]], *, workers: int = 1) -> Iterator[None]:
@@ -49,7 +49,7 @@ def _drawing(jobs: Sequence[tuple[SceneSample, Path]], workers: int) -> Iterator
     try:
         yield pool.map(_draw, jobs, chunksize=2)
     except BaseException:
-        # An interrupt does not wait for pictures that are begun: a file is whole or not there.
+        # An interrupt does not wait for images that are begun: a file is whole or not there.
         for process in active_children():
             if process not in others:
                 process.terminate()

@@ -7,7 +7,7 @@
 | `position` | find two tags | choice of 2 | 2 |
 | `arithmetic` | read two digits, add or subtract them | number | 2 |
 | `code` | read two letters | free | 1 |
-| `whole` | look at the ground | choice of 4 | none: the whole picture |
+| `whole` | look at the ground | choice of 4 | none: the whole image |
 """
 
 from __future__ import annotations

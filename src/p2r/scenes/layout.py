@@ -1,6 +1,6 @@
 """Where things lie in a synthetic scene: ground, objects with something written on them, clutter.
 
-A layout is resolution-free: positions are shares of the picture's width and height, lengths are shares of
+A layout is resolution-free: positions are shares of the image's width and height, lengths are shares of
 the *unit*, the square root of its area. The same layout can therefore be rendered at 2K, 4K or 8K, or at a
 model's own size, and asks the same thing of a model.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Kind = Literal["tag", "plate"]
 Shape = Literal["disc", "square", "hexagon", "plate"]
 
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (204, 36, 44),
     "orange": (246, 132, 18),
     "yellow": (246, 216, 40),
@@ -46,16 +46,16 @@ class SceneObject:
 
     Attributes:
         kind: what the questions call it.
-        colour: a name in `COLOURS`; unique within a scene.
+        color: a name in `COLORS`; unique within a scene.
         text: what is written on it.
         shape: its outline.
-        x, y: its centre, as shares of width and height.
+        x, y: its center, as shares of width and height.
         width, height: its sides, in units (√area).
         angle: its rotation in degrees, counter-clockwise.
     """
 
     kind: Kind
-    colour: str
+    color: str
     text: str
     shape: Shape
     x: float
@@ -67,10 +67,10 @@ class SceneObject:
     @property
     def name(self) -> str:
         """What people call it, for example `red tag`."""
-        return f"{self.colour} {self.kind}"
+        return f"{self.color} {self.kind}"
 
     def extent(self, aspect: float) -> tuple[float, float]:
-        """Half its bounding box, as shares of width and height, in a picture of `aspect` = width / height."""
+        """Half its bounding box, as shares of width and height, in an image of `aspect` = width / height."""
         turn = math.radians(abs(self.angle))
         width = self.width * math.cos(turn) + self.height * math.sin(turn)
         height = self.height * math.cos(turn) + self.width * math.sin(turn)
@@ -103,7 +103,7 @@ class Scene:
     Attributes:
         aspect: width / height.
         ground: a name in `GROUNDS`.
-        objects: things with something written on them, no two of one colour.
+        objects: things with something written on them, no two of one color.
         stones: clutter.
         texture_seed: seeds the ground's texture.
     """
@@ -117,10 +117,10 @@ class Scene:
 
 def lay_out(rng: random.Random, kinds: list[Kind], aspect: float) -> Scene:
     """Place one object of each of `kinds`, then clutter; nothing overlaps an object."""
-    colours = rng.sample(sorted(COLOURS), len(kinds))
+    colors = rng.sample(sorted(COLORS), len(kinds))
     objects: list[SceneObject] = []
-    for kind, colour in zip(kinds, colours, strict=True):
-        objects.append(_place(rng, kind, colour, aspect, objects))
+    for kind, color in zip(kinds, colors, strict=True):
+        objects.append(_place(rng, kind, color, aspect, objects))
     stones = []
     for _ in range(rng.randint(6, 14)):
         stone = Stone(
@@ -132,7 +132,7 @@ def lay_out(rng: random.Random, kinds: list[Kind], aspect: float) -> Scene:
 
 
 def _place(
-    rng: random.Random, kind: Kind, colour: str, aspect: float, others: list[SceneObject]
+    rng: random.Random, kind: Kind, color: str, aspect: float, others: list[SceneObject]
 ) -> SceneObject:
     if kind == "tag":
         width = height = rng.uniform(*TAG_SIDE)
@@ -144,7 +144,7 @@ def _place(
         text = "".join(rng.sample(CODE_LETTERS, 2))
     angle = rng.uniform(-8, 8)
     while True:
-        candidate = SceneObject(kind, colour, text, shape, rng.random(), rng.random(), width, height, angle)
+        candidate = SceneObject(kind, color, text, shape, rng.random(), rng.random(), width, height, angle)
         dx, dy = candidate.extent(aspect)
         inside = dx + 0.01 <= candidate.x <= 0.99 - dx and dy + 0.01 <= candidate.y <= 0.99 - dy
         reach = max(width, height)

@@ -1,7 +1,7 @@
 """Draws a scene, or a part of one, at any size.
 
 Everything is computed from the layout for the asked rectangle and size, so a 192 px overview costs a few
-milliseconds and an 8K picture a few seconds, and both show the same scene (tests/test_scenes.py proves that
+milliseconds and an 8K image a few seconds, and both show the same scene (tests/test_scenes.py proves that
 shrinking the large one gives the small one).
 """
 
@@ -15,12 +15,12 @@ import numpy as np
 import pyvips
 from PIL import Image, ImageDraw, ImageFont
 
-from p2r.scenes.layout import COLOURS
+from p2r.scenes.layout import COLORS
 
 if TYPE_CHECKING:
     from p2r.scenes.layout import Scene, SceneObject
 
-# Each ground: dark and light colour, and the weight of each octave of its texture, coarse to fine.
+# Each ground: dark and light color, and the weight of each octave of its texture, coarse to fine.
 _GROUND_LOOKS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], tuple[float, ...]]] = {
     "sand": ((166, 136, 92), (226, 200, 154), (0.30, 0.35, 0.20, 0.15)),
     "grass": ((46, 78, 34), (104, 132, 70), (0.25, 0.20, 0.25, 0.30)),
@@ -43,7 +43,7 @@ def render(
     Args:
         scene: what to draw.
         size: the result's (width, height) in pixels.
-        rect: the part to draw, `(x0, y0, x1, y1)` as shares of the picture's width and height.
+        rect: the part to draw, `(x0, y0, x1, y1)` as shares of the image's width and height.
         ground: draw on these pixels (height, width, 3) instead of the scene's own ground; training does,
             because the texture takes most of the time.
 
@@ -63,7 +63,7 @@ def render(
 
 
 class _View:
-    """Maps a scene's coordinates to the pixels of one picture."""
+    """Maps a scene's coordinates to the pixels of one image."""
 
     def __init__(self, aspect: float, size: tuple[int, int], rect: Rect) -> None:
         self.size = size
@@ -72,15 +72,15 @@ class _View:
         self.unit_x = size[0] / (rect[2] - rect[0]) / math.sqrt(aspect)
         self.unit_y = size[1] / (rect[3] - rect[1]) * math.sqrt(aspect)
 
-    def _centre(self, x: float, y: float) -> tuple[float, float]:
+    def _center(self, x: float, y: float) -> tuple[float, float]:
         x0, y0, x1, y1 = self.rect
         return (x - x0) / (x1 - x0) * self.size[0], (y - y0) / (y1 - y0) * self.size[1]
 
     def _frame(self, x: float, y: float, reach: float) -> tuple[int, int, int, int]:
-        centre_x, centre_y = self._centre(x, y)
+        center_x, center_y = self._center(x, y)
         dx, dy = reach * self.unit_x * 1.2, reach * self.unit_y * 1.2
-        left, top = math.floor(centre_x - dx), math.floor(centre_y - dy)
-        return left, top, math.ceil(centre_x + dx), math.ceil(centre_y + dy)
+        left, top = math.floor(center_x - dx), math.floor(center_y - dy)
+        return left, top, math.ceil(center_x + dx), math.ceil(center_y + dy)
 
     def shows(self, x: float, y: float, reach: float) -> bool:
         """Whether anything within `reach` units of (x, y) can be seen."""
@@ -100,12 +100,12 @@ class _View:
             return
         # Drawn larger by a whole number, then reduced by an exact box filter.
         over = max(1, min(12, round(patch.width / (right - left))))
-        centre_x, centre_y = self._centre(x, y)
+        center_x, center_y = self._center(x, y)
         turn = math.radians(angle)
         scale = patch.width / (2 * reach)
         a, b = scale * math.cos(turn) / (self.unit_x * over), -scale * math.sin(turn) / (self.unit_y * over)
         d, e = scale * math.sin(turn) / (self.unit_x * over), scale * math.cos(turn) / (self.unit_y * over)
-        mid_x, mid_y = (centre_x - left) * over, (centre_y - top) * over
+        mid_x, mid_y = (center_x - left) * over, (center_y - top) * over
         half = patch.width / 2
         layer = patch.transform(
             ((right - left) * over, (bottom - top) * over),
@@ -138,7 +138,7 @@ def _object_patch(thing: SceneObject, side: int) -> Image.Image:
     _outline(draw, thing.shape, middle + shadow, middle + shadow, half_w, half_h, (0, 0, 0, 90))
     _outline(draw, thing.shape, middle, middle, half_w, half_h, (250, 250, 246, 255))
     rim = min(half_w, half_h) * 0.11
-    fill = COLOURS[thing.colour]
+    fill = COLORS[thing.color]
     _outline(draw, thing.shape, middle, middle, half_w - rim, half_h - rim, (*fill, 255))
     bright = 0.3 * fill[0] + 0.59 * fill[1] + 0.11 * fill[2] > 130
     ink = (16, 16, 18, 255) if bright else (252, 252, 252, 255)
@@ -189,7 +189,7 @@ def _stone_patch(shade: int) -> Image.Image:
 
 
 def ground_pixels(scene: Scene, size: tuple[int, int], rect: Rect = WHOLE) -> np.ndarray:
-    """The textured ground: smooth noise of several octaves between a dark and a light colour, plus grain."""
+    """The textured ground: smooth noise of several octaves between a dark and a light color, plus grain."""
     dark, light, weights = _GROUND_LOOKS[scene.ground]
     parts = [
         _noise(scene, octave, cells, size, rect) * weight
@@ -198,13 +198,11 @@ def ground_pixels(scene: Scene, size: tuple[int, int], rect: Rect = WHOLE) -> np
     level = parts[0] + parts[1] + parts[2] + parts[3]
     spread = [high - low for low, high in zip(dark, light, strict=True)]
     # Averaging octaves pulls values to the middle: stretch them again.
-    picture = ((level - 0.5) * 1.9 + 0.5).linear(spread, list(dark))
+    image = ((level - 0.5) * 1.9 + 0.5).linear(spread, list(dark))
     if size[0] * size[1] > 500_000 and rect == WHOLE:
         # At a model's size the grain averages out; at full size it is what a sensor would add.
-        picture = picture + pyvips.Image.gaussnoise(
-            *size, sigma=_GRAIN, mean=0, seed=scene.texture_seed & 0x7FFF
-        )
-    return np.asarray(picture.cast("uchar").numpy())
+        image = image + pyvips.Image.gaussnoise(*size, sigma=_GRAIN, mean=0, seed=scene.texture_seed & 0x7FFF)
+    return np.asarray(image.cast("uchar").numpy())
 
 
 def _noise(scene: Scene, octave: int, cells: int, size: tuple[int, int], rect: Rect) -> pyvips.Image:

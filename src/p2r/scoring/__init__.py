@@ -23,7 +23,7 @@ __all__ = ["score"]
 async def score(answer: Answer, sample: Sample, judge: Judge | None = None) -> Score:
     """Score one answer.
 
-    `choice`: equal letters. `number`: the same quantity. `free`: equal text after normalisation, the same
+    `choice`: equal letters. `number`: the same quantity. `free`: equal text after normalization, the same
     number, or the judge's yes. Texts and numbers are those of the gold answer or of any alias.
 
     Args:

@@ -82,7 +82,7 @@ class Judge:
     """Asks a model whether two answers are the same.
 
     Args:
-        model: any model; it is asked at temperature 0 and shown no picture.
+        model: any model; it is asked at temperature 0 and shown no image.
     """
 
     def __init__(self, model: Model) -> None:

@@ -262,7 +262,7 @@ class _Side:
                 tokens.place += length
                 return UNIT_PHRASES[phrase]
         known = token.text in UNITS and (token.text not in LOWER_CASE or token.raw == token.text)
-        # "12 in the picture"
+        # "12 in the image"
         if (
             known
             and token.text == "in"

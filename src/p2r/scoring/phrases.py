@@ -1,7 +1,7 @@
 """The words that may stand around a number without changing it.
 
 Before it: a lead ("So,"), a label ("Answer:"), or a clause whose verb states a value ("There are", "The price
-of the red car is"). Behind it: what is counted ("12 red cars in the picture"), "is the answer" or "in total".
+of the red car is"). Behind it: what is counted ("12 red cars in the image"), "is the answer" or "in total".
 
 Every word has a kind, one letter, and the phrases are patterns over these letters. A noun is any word that no
 list here holds, in the Latin script, in which the lists are; of Chinese and Japanese, a few counters are
@@ -64,7 +64,7 @@ _KINDS = {
     "I": "in",
     "P": "of on at for with near beside behind inside per",
     "L": "final correct right answer total number count result value year",
-    "W": "visible shown seen present displayed depicted pictured listed parked seated left",
+    "W": "visible shown seen present displayed depicted imaged listed parked seated left",
     "K": "thus therefore hence then yes ok okay sure",
     "Y": "答案 答案是 答案为 答案為 最终答案 最终答案是 共 共有 一共 一共有 总共 总共有 總共",
     "Z": "个 個 人 位 名 只 隻 辆 輛 台 张 張 本 条 條 元 円 年 岁 歳 度",

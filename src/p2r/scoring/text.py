@@ -23,7 +23,7 @@ _HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
 _ARTICLE = re.compile(r"\b(?:an?|the) (?=[^\W\d_]{2})")
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """A text without case, prose punctuation, articles and a leading "the answer is".
 
     Compatibility characters are unified (NFKC), hyphens between words become spaces, white space becomes
@@ -35,7 +35,7 @@ def normalise(text: str) -> str:
 
 
 def same_text(gold: str, answer: str) -> bool:
-    """Whether two texts are equal after normalisation."""
-    if len(answer) > 20 * len(gold) + 1_000:  # not worth the work; no normalisation shortens that much
+    """Whether two texts are equal after normalization."""
+    if len(answer) > 20 * len(gold) + 1_000:  # not worth the work; no normalization shortens that much
         return False
-    return normalise(gold) == normalise(answer)
+    return normalize(gold) == normalize(answer)

@@ -18,19 +18,19 @@ except ImportError as error:
 from p2r import __version__
 from p2r.images.memory import MemoryBudget
 from p2r.serving import completions, responses
-from p2r.serving.admission import Admission
-from p2r.serving.asked import known_model
+from p2r.serving.auth import Guards
+from p2r.serving.errors import ErrorBody, RequestFailed, unexpected
 from p2r.serving.exchange import Endpoint, Exchange, Service
-from p2r.serving.failures import ErrorBody, RequestFailed, unexpected
-from p2r.serving.guards import Guards
+from p2r.serving.fetching import ImageFetcher
+from p2r.serving.limiter import Admission
 from p2r.serving.metrics import Metrics
 from p2r.serving.origins import Origins
 from p2r.serving.page.routes import Page
 from p2r.serving.page.store import Store
-from p2r.serving.pictures import PictureFetcher
-from p2r.serving.protocol import MODEL_NAMES, ChatCompletion, ChatRequest, ListedModel, ModelList
 from p2r.serving.readiness import Readiness
+from p2r.serving.request import known_model
 from p2r.serving.responses import ResponsesRequest
+from p2r.serving.schema import MODEL_NAMES, ChatCompletion, ChatRequest, ListedModel, ModelList
 
 if TYPE_CHECKING:
     from p2r.pipeline import P2R
@@ -50,7 +50,7 @@ _EXAMPLE = {
             "role": "user",
             "content": [
                 {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_PIXEL}"}},
-                {"type": "text", "text": "Which colour is the glove?\nA. red\nB. black"},
+                {"type": "text", "text": "Which color is the glove?\nA. red\nB. black"},
             ],
         }
     ],
@@ -62,7 +62,7 @@ _RESPONSES_EXAMPLE = {
             "role": "user",
             "content": [
                 {"type": "input_image", "image_url": f"data:image/png;base64,{_PIXEL}"},
-                {"type": "input_text", "text": "Which colour is the glove?\nA. red\nB. black"},
+                {"type": "input_text", "text": "Which color is the glove?\nA. red\nB. black"},
             ],
         }
     ],
@@ -93,13 +93,13 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(p2r: P2R, config: ServingConfig, fetcher: PictureFetcher | None = None) -> FastAPI:
+def create_app(p2r: P2R, config: ServingConfig, fetcher: ImageFetcher | None = None) -> FastAPI:
     """The application for a pipeline, which stays its owner's to close.
 
     Args:
         p2r: answers the questions.
         config: limits, keys, allowed hosts.
-        fetcher: gets pictures by address; None for one that follows `config`.
+        fetcher: gets images by address; None for one that follows `config`.
     """
     admission, memory = Admission(config.concurrency, config.queue), MemoryBudget(config.held_bytes)
     service = Service(
@@ -108,7 +108,7 @@ def create_app(p2r: P2R, config: ServingConfig, fetcher: PictureFetcher | None =
         admission,
         memory,
         Metrics(admission),
-        fetcher or PictureFetcher(config.image_hosts, config.picture.max_bytes),
+        fetcher or ImageFetcher(config.image_hosts, config.image.max_bytes),
         Store(config.uploads_bytes, config.upload),
     )
     # No pages of FastAPI's own: they load scripts from elsewhere.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from p2r.serving.failures import RequestFailed
+from p2r.serving.errors import RequestFailed
 from p2r.serving.memory import in_json_thread
-from p2r.serving.protocol import Options
+from p2r.serving.schema import Options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from p2r.serving.config import ServingConfig
     from p2r.serving.memory import HeldMemory
-    from p2r.serving.protocol import AskRequest
+    from p2r.serving.schema import AskRequest
 
 R = TypeVar("R", bound="AskRequest")
 T = TypeVar("T")

@@ -11,16 +11,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from p2r.serving.protocol import ChatCompletion, Choice, FunctionCall, Reply, ToolCall, ToolReply
+from p2r.serving.schema import ChatCompletion, Choice, FunctionCall, Reply, ToolCall, ToolReply
 from p2r.serving.streaming import event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from p2r.serving.asked import Asked
-    from p2r.serving.failures import RequestFailed
-    from p2r.serving.protocol import FinishReason
+    from p2r.serving.errors import RequestFailed
     from p2r.serving.replies import Outcome
+    from p2r.serving.request import Asked
+    from p2r.serving.schema import FinishReason
 
 PREFIX = "chatcmpl-"
 DONE = b"data: [DONE]\n\n"

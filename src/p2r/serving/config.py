@@ -12,7 +12,7 @@ from p2r.images.limits import Limits
 MIB = 1024 * 1024
 _ORIGIN = re.compile(r"(https?)://([^/?#@\s:*]+|\[[0-9a-f:]+\])(?::(\d{1,5}))?", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
-_PICTURE = Limits(max_pixels=400_000_000, max_bytes=24 * MIB, max_decoded_bytes=640 * MIB)
+_IMAGE = Limits(max_pixels=400_000_000, max_bytes=24 * MIB, max_decoded_bytes=640 * MIB)
 _UPLOAD = Limits(max_pixels=1_500_000_000, max_bytes=256 * MIB, max_decoded_bytes=640 * MIB)
 
 
@@ -27,7 +27,7 @@ class ServingConfig:
         queue: how many more may wait; the next one gets a 429.
         timeout_s: the most seconds of one request, waiting included.
         drain_s: how long accepted requests may go on after the server was told to end.
-        image_hosts: hosts from which `http(s)` pictures are fetched; none means data URIs only.
+        image_hosts: hosts from which `http(s)` images are fetched; none means data URIs only.
         allow_origins: of web pages that may ask from a browser, as `https://example.org`; `*` for all.
         header_timeout_s: the most seconds until the head of a request is there.
         write_timeout_s: the most seconds until a client has read 64 KiB of its reply.
@@ -36,7 +36,7 @@ class ServingConfig:
         max_body_bytes, body_timeout_s: of one request.
         max_text_chars: of a question with its options, and of a system prompt.
         max_evidence: the most crops that a request may ask for.
-        picture: what a picture may be at most.
+        image: what an image may be at most.
         upload: what an image may be at most that is uploaded on the page.
         uploads_bytes: of all uploads that are held, with their results.
         ui: whether there is a page at `/`.
@@ -59,7 +59,7 @@ class ServingConfig:
     body_timeout_s: float = 30.0
     max_text_chars: int = 16_000
     max_evidence: int = 8
-    picture: Limits = _PICTURE
+    image: Limits = _IMAGE
     upload: Limits = _UPLOAD
     uploads_bytes: int = 512 * MIB
     ui: bool = False

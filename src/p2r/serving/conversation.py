@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from p2r.serving.failures import refused
-from p2r.serving.protocol import ImagePart, ImageUrl, TextPart
+from p2r.serving.errors import refused
+from p2r.serving.schema import ImagePart, ImageUrl, TextPart
 from p2r.serving.structured import find_schema
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from p2r.serving.protocol import Turn
+    from p2r.serving.schema import Turn
 
 _SYSTEM = ("system", "developer")
 

@@ -15,14 +15,14 @@ from starlette.responses import JSONResponse, Response
 from p2r.errors import InputError, ModelError
 from p2r.evidence import evidence_pixels
 from p2r.pipeline import P2R
-from p2r.serving.admission import done_before, ending
-from p2r.serving.asked import understand
 from p2r.serving.body import read_request
-from p2r.serving.failures import RequestFailed, from_model_error, unexpected
+from p2r.serving.errors import RequestFailed, from_model_error, unexpected
+from p2r.serving.events import watched
+from p2r.serving.limiter import done_before, ending
 from p2r.serving.memory import HeldMemory, in_json_thread
 from p2r.serving.replies import outcome_of
+from p2r.serving.request import understand
 from p2r.serving.streaming import stream_reply
-from p2r.serving.watching import watched
 from p2r.types import Prediction
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
     from p2r.images.memory import MemoryBudget
     from p2r.pipeline import Look
-    from p2r.serving.admission import Admission, Slot
-    from p2r.serving.asked import Asked
     from p2r.serving.config import ServingConfig
+    from p2r.serving.fetching import ImageFetcher
+    from p2r.serving.limiter import Admission, Slot
     from p2r.serving.metrics import Metrics
     from p2r.serving.page.store import Store
-    from p2r.serving.pictures import PictureFetcher
-    from p2r.serving.protocol import AskRequest
     from p2r.serving.replies import Outcome
+    from p2r.serving.request import Asked
+    from p2r.serving.schema import AskRequest
     from p2r.serving.streaming import Events
     from p2r.settings import Settings
     from p2r.types import Box, Evidence, Question
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("p2r.serving")
 
 GONE = 499  # what logs and metrics call a client that left
-# Of evidence: three of colours, the rest encoded and as the text of a model call. Noise has more.
+# Of evidence: three of colors, the rest encoded and as the text of a model call. Noise has more.
 _BYTES_PER_PIXEL = 8
 
 
@@ -60,7 +60,7 @@ class Service:
     admission: Admission
     memory: MemoryBudget
     metrics: Metrics
-    fetcher: PictureFetcher
+    fetcher: ImageFetcher
     uploads: Store
 
 

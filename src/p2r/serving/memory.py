@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
-from p2r.serving.failures import RequestFailed
+from p2r.serving.errors import RequestFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,11 +19,11 @@ KEPT_S = 30.0
 KEPT_AFTER_FAILURE_S = 5.0
 TIMEOUT_S = 30.0
 
-_GREY = np.full((64, 64, 3), 128, np.uint8)
+_GRAY = np.full((64, 64, 3), 128, np.uint8)
 
 
 class Readiness:
-    """Asks each model for a few words about a small grey picture, at most once in a while."""
+    """Asks each model for a few words about a small gray image, at most once in a while."""
 
     def __init__(self, p2r: P2R) -> None:
         self._p2r = p2r
@@ -55,5 +55,5 @@ class Readiness:
         return None
 
     async def _call(self, model: Model) -> None:
-        question = Question(_GREY, "Which colour is this?", id="readiness")
+        question = Question(_GRAY, "Which color is this?", id="readiness")
         await P2R(model, settings=self._p2r.settings).predict(question, "direct")

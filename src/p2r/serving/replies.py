@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from p2r.images.abandoning import in_image_thread
 from p2r.record import box_record
-from p2r.serving.protocol import FoundBox, Images, Looked, TokenUsage
+from p2r.serving.schema import FoundBox, Images, Looked, TokenUsage
 from p2r.serving.structured import Unfit
 
 if TYPE_CHECKING:
-    from p2r.serving.asked import Asked
+    from p2r.serving.request import Asked
     from p2r.types import Evidence, Prediction, Question
 
 # Which model wrote an answer, and with which vocabulary, is not known here.
@@ -97,7 +97,7 @@ async def images(evidence: Evidence) -> Images:
     """What the reasoner saw."""
     return await in_image_thread(
         lambda: Images(
-            overview=evidence.overview.data_uri(), crops=[crop.picture.data_uri() for crop in evidence.crops]
+            overview=evidence.overview.data_uri(), crops=[crop.image.data_uri() for crop in evidence.crops]
         )
     )
 

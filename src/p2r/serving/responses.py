@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from p2r.serving.protocol import NO_PROBABILITIES, AskRequest, Message, OpenModel, Turn
+from p2r.serving.schema import NO_PROBABILITIES, AskRequest, Message, OpenModel, Turn
 from p2r.serving.streaming import event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from p2r.serving.asked import Asked
-    from p2r.serving.failures import RequestFailed
-    from p2r.serving.protocol import TokenUsage
+    from p2r.serving.errors import RequestFailed
     from p2r.serving.replies import Outcome
+    from p2r.serving.request import Asked
+    from p2r.serving.schema import TokenUsage
 
 PREFIX = "resp_"
 _NOTHING_STORED = "responses are not stored here: send the earlier turns in input"

@@ -19,7 +19,7 @@ except ImportError as error:
     raise MissingExtraError("serve", "uvicorn") from error
 
 from p2r.serving.app import create_app
-from p2r.serving.connections import IDLE_S, bounded_protocol
+from p2r.serving.http import IDLE_S, bounded_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -191,7 +191,7 @@ def _address(bound: socket.socket) -> str:
 
 
 def log_to_stderr() -> None:
-    """One line a request; never a picture, a text or a key."""
+    """One line a request; never an image, a text or a key."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.setLevel(logging.INFO)

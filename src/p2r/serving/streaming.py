@@ -7,19 +7,19 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from p2r.record import box_record
+from p2r.serving.events import Thinking, watched
 from p2r.serving.memory import in_json_thread
 from p2r.serving.replies import images, outcome_of
-from p2r.serving.watching import Thinking, watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
     from p2r.pipeline import P2R
-    from p2r.serving.admission import Slot
-    from p2r.serving.asked import Asked
-    from p2r.serving.failures import RequestFailed
+    from p2r.serving.errors import RequestFailed
+    from p2r.serving.limiter import Slot
     from p2r.serving.memory import HeldMemory
     from p2r.serving.replies import Outcome
+    from p2r.serving.request import Asked
     from p2r.types import Evidence, Perception, Prediction, Question
 
 HEARTBEAT_S = 15.0

@@ -9,8 +9,8 @@ from p2r.models.options import split_spec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.training.folder import PhaseFolder
     from p2r.training.recipe import Recipe
+    from p2r.training.run_folder import PhaseFolder
 
 _EDGE = 10  # steps at each end of a phase that its figures are means of
 
@@ -34,7 +34,7 @@ def model_card(
         "the roles perceiver and reasoner were updated in turn, rewarded for right final answers alone.",
         "",
         "```sh",
-        "p2r answer PICTURE QUESTION --model THIS_FOLDER",
+        "p2r answer IMAGE QUESTION --model THIS_FOLDER",
         "```",
         "",
         "`p2r.json` holds prompts, geometry and budgets; the model should be asked in that way "

@@ -1,6 +1,6 @@
 """What a run is trained on: samples with gold answers, checked before anything is loaded.
 
-From a file of samples or from scenes. A picture that cannot be read, and a free-form answer without a judge,
+From a file of samples or from scenes. An image that cannot be read, and a free-form answer without a judge,
 are errors here, named, and never zeros in a reward.
 """
 
@@ -20,7 +20,7 @@ from p2r.errors import InputError
 from p2r.images import ImageSource
 from p2r.models.options import split_spec
 from p2r.settings import Settings
-from p2r.training.folder import DATA, read_json
+from p2r.training.run_folder import DATA, read_json
 from p2r.training.scenes import draw_scenes
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class TrainingData:
     Attributes:
         samples: in the order of their file, after `limit`.
         source: the file.
-        fingerprint: twelve hex digits over questions, answers and pictures.
+        fingerprint: twelve hex digits over questions, answers and images.
         notes: what a person should know: inferred answer types, for example.
     """
 
@@ -71,13 +71,13 @@ def prepare_data(recipe: Recipe, out: Path, on_progress: Callable[[str], None] |
         on_progress: is told what is being done.
 
     Raises:
-        InputError: the file is wrong, a picture cannot be opened, or a free-form answer has no judge.
+        InputError: the file is wrong, an image cannot be opened, or a free-form answer has no judge.
     """
     tell = on_progress or (lambda _text: None)
     source = _source(recipe, out, tell)
     tell("reading samples")
     data = load_data(recipe, source)
-    _check_pictures(data.samples, tell)
+    _check_images(data.samples, tell)
     free = sum(sample.question.answer_type == "free" for sample in data.samples)
     if free and recipe.judge is None:
         raise InputError(
@@ -88,7 +88,7 @@ def prepare_data(recipe: Recipe, out: Path, on_progress: Callable[[str], None] |
 
 
 def load_data(recipe: Recipe, source: Path) -> TrainingData:
-    """Read the samples without checking pictures: what `prepare_data` returned, in another process."""
+    """Read the samples without checking images: what `prepare_data` returned, in another process."""
     samples = read_samples(source)
     notes = []
     if inferred := _without_type(source):
@@ -119,7 +119,7 @@ def settings_of(recipe: Recipe) -> Settings:
     Raises:
         InputError: names the key that is wrong.
     """
-    from p2r.models.opening import settings_for
+    from p2r.models.loading import settings_for
 
     spec, changes = split_spec(recipe.model)
     settings = (settings_for(spec) or Settings()).updated(recipe.settings, where="recipe: settings")
@@ -137,8 +137,8 @@ def _source(recipe: Recipe, out: Path, tell: Callable[[str], None]) -> Path:
     return draw_scenes(folder, scenes, lambda done: tell(f"drawing scenes: {done} of {scenes.count}"))
 
 
-def _check_pictures(samples: Sequence[Sample], tell: Callable[[str], None]) -> None:
-    pictures = {str(sample.question.image)[:500]: sample for sample in samples}
+def _check_images(samples: Sequence[Sample], tell: Callable[[str], None]) -> None:
+    images = {str(sample.question.image)[:500]: sample for sample in samples}
     broken: list[str] = []
 
     def check(sample: Sample) -> None:
@@ -148,9 +148,9 @@ def _check_pictures(samples: Sequence[Sample], tell: Callable[[str], None]) -> N
             broken.append(f"sample {sample.question.id}: {error}")
 
     with ThreadPoolExecutor(8) as pool:
-        for done, _ in enumerate(pool.map(check, pictures.values()), start=1):
+        for done, _ in enumerate(pool.map(check, images.values()), start=1):
             if done % 500 == 0:
-                tell(f"opening pictures: {done} of {len(pictures)}")
+                tell(f"opening images: {done} of {len(images)}")
     if broken:
         more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
         raise InputError(f"{min(broken)}{more}; mend it, or take the sample out of the data")
@@ -167,7 +167,7 @@ def _fingerprint(samples: Sequence[Sample], root: Path) -> str:
         question = sample.question
         image = str(question.image)
         if not image.startswith("data:"):
-            # The folder may move; a picture that was replaced seldom keeps its size in bytes.
+            # The folder may move; an image that was replaced seldom keeps its size in bytes.
             image = f"{Path(image).relative_to(root) if Path(image).is_relative_to(root) else image}"
         parts = [question.id, question.text, *question.choices, sample.answer, *sample.aliases, image]
         digest.update("\0".join(parts).encode(errors="surrogateescape") + b"\n")

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from p2r.errors import ModelError
 from p2r.models.batching import Request
-from p2r.models.opening import open_model
+from p2r.models.encoding import Preparer, forbidden_tokens, stop_tokens
+from p2r.models.loading import open_model
 from p2r.models.options import ModelOptions
-from p2r.models.preparing import Preparer, forbidden_tokens, stop_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from p2r.models.base import Completion, Message, Model, Sampling
-    from p2r.models.preparing import Prompt
+    from p2r.models.encoding import Prompt
     from p2r.settings import Settings
     from p2r.training.recipe import Recipe
 

@@ -15,8 +15,8 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from p2r.models.vllm import free_port
-from p2r.training.folder import LOG
 from p2r.training.phase import END_WITH_STDIN, GRACE_S, STOPPED
+from p2r.training.run_folder import LOG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

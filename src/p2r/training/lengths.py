@@ -1,4 +1,4 @@
-"""How long prompts are after resizing, pictures included; what does not fit is left out and counted."""
+"""How long prompts are after resizing, images included; what does not fit is left out and counted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
-from p2r.evidence import OUTLINE_COLOURS, plan_pixels
+from p2r.evidence import OUTLINE_COLORS, plan_pixels
 from p2r.images import ImageSource
 from p2r.models.base import Message
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
@@ -16,7 +16,7 @@ from p2r.types import Box, Crop, Evidence
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.models.preparing import Preparer
+    from p2r.models.encoding import Preparer
     from p2r.settings import Settings
     from p2r.training.recipe import Phase, Recipe
     from p2r.types import Sample
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 def prompt_tokens(
     sample: Sample, phase: Phase, settings: Settings, preparer: Preparer, processor: Any
 ) -> int:
-    """The tokens of a prompt: of the text as rendered, and one for each `factor`² pixels of the pictures.
+    """The tokens of a prompt: of the text as rendered, and one for each `factor`² pixels of the images.
 
     A reasoner's crops are not known before its perceiver has looked: the longest evidence is counted.
     """
     question, prompts, budget = sample.question, settings.prompts, settings.budget
     size = ImageSource.open(question.image).size
     regions = [(0, 0, *size)] * settings.geometry.max_crops if phase.role == "reasoner" else []
-    # The text alone: pictures are counted, not cut.
+    # The text alone: images are counted, not cut.
     width, height = plan_pixels(size, (), budget).overview
     blank: Any = SimpleNamespace(width=width, height=height)
     if phase.role == "perceiver":
@@ -41,16 +41,16 @@ def prompt_tokens(
         messages = direct_messages(prompts, question, blank)
     else:
         crops = [
-            Crop(blank, Box(0, 0, 1000, 1000, ""), region, colour)
-            for region, (colour, _) in zip(regions, cycle(OUTLINE_COLOURS), strict=False)
+            Crop(blank, Box(0, 0, 1000, 1000, ""), region, color)
+            for region, (color, _) in zip(regions, cycle(OUTLINE_COLORS), strict=False)
         ]
         messages = reason_messages(prompts, question, Evidence(blank, tuple(crops)))
     text = [
         Message(one.role, tuple(part for part in one.content if isinstance(part, str))) for one in messages
     ]
     words = len(processor.tokenizer(preparer.render(text))["input_ids"])
-    pictures = plan_pixels(size, regions, budget).tokens
-    return words + pictures + 2 * (1 + len(regions))
+    images = plan_pixels(size, regions, budget).tokens
+    return words + images + 2 * (1 + len(regions))
 
 
 def keep_short(

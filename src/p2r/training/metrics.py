@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from p2r.journal import Journal, encode_json, read_lines, write_file, write_json
+from p2r.runs.journal import Journal, encode_json, read_lines, write_file, write_json
 from p2r.training.checksums import checksums
-from p2r.training.folder import COMPLETE, METRICS, ROLLOUTS
+from p2r.training.run_folder import COMPLETE, METRICS, ROLLOUTS
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
     from pathlib import Path
 
-    from p2r.training.folder import PhaseFolder, PhaseState
+    from p2r.training.run_folder import PhaseFolder, PhaseState
 
 RECORD = "record"  # the column in which rewards hand over what becomes of each completion
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from p2r.errors import InputError, ModelError, P2RError
-from p2r.journal import write_json
+from p2r.runs.journal import write_json
 from p2r.training.crash import exception_line
-from p2r.training.folder import ERROR, LOG
+from p2r.training.run_folder import ERROR, LOG
 
 END_WITH_STDIN = "P2R_END_WITH_STDIN"
 STOPPED = 130  # the exit code of a phase that was asked to stop

@@ -12,7 +12,7 @@ from rich.progress import Progress as Bar
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from p2r.training.folder import PhaseState
+    from p2r.training.run_folder import PhaseState
 
 LINE_EVERY_S = 30.0
 _SMOOTHING = 20  # steps

@@ -27,7 +27,7 @@ class Scenes(_Part):
     Attributes:
         count, seed: scenes 0 to `count` − 1 of a series.
         size: `2k`, `4k`, `8k` or `WIDTHxHEIGHT`: what the scene would measure.
-        scale: pictures are drawn at this share of that size; crops are shrunk anyway, and drawing takes most
+        scale: images are drawn at this share of that size; crops are shrunk anyway, and drawing takes most
             of the time that preparing a small run takes.
         folder: where they are drawn, to share them between runs; None for the run folder.
     """
@@ -47,7 +47,7 @@ class Data(_Part):
             the recipe.
         scenes: synthetic scenes instead.
         limit: take so many samples, drawn by the recipe's seed.
-        max_prompt_tokens: longer prompts (after resizing, pictures included) are left out; None for the
+        max_prompt_tokens: longer prompts (after resizing, images included) are left out; None for the
             model's context less the completion.
         max_dropped: more than this share left out is an error.
     """
@@ -69,7 +69,7 @@ class Training(_Part):
     """How a phase is trained.
 
     Attributes:
-        steps: optimiser steps; None for `epochs`.
+        steps: optimizer steps; None for `epochs`.
         epochs: passes over the data when `steps` is None.
         prompts: prompts of one step.
         group: G, the completions of each prompt.
@@ -137,7 +137,7 @@ class Gates(_Part):
     Attributes:
         overlap: two boxes with a larger IoU; None for no gate.
         label: a box without a label, or with the placeholder of the prompt.
-        malformed: nothing usable was written. Without this gate the plain picture is answered about.
+        malformed: nothing usable was written. Without this gate the plain image is answered about.
     """
 
     overlap: Share | None = 0.5

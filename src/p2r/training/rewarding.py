@@ -15,7 +15,7 @@ from p2r.training.rewards import reward_metrics, rollout_record
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from p2r.health import Health
+    from p2r.runs.failures import Health
     from p2r.training.rewards import Rewarder
 
 

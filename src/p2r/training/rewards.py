@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError, ModelError
 from p2r.evidence import build_evidences, crop_region
-from p2r.localization import localize
 from p2r.models.base import Sampling
 from p2r.parsing.answers import read_answer
 from p2r.prompts import reason_messages
 from p2r.record import box_record
 from p2r.scoring import score
+from p2r.scoring.localization import localize
 from p2r.training.gates import closed_gate, placeholder_labels
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Verdict:
         answer: what was read from the text that answers; None when nothing was answered.
         correct: whether it is right; None when unknown.
         reasoner_text: what the frozen reasoner wrote (perceiver phase).
-        recall: the share of gold boxes whose centre lies in a crop; None without gold boxes.
+        recall: the share of gold boxes whose center lies in a crop; None without gold boxes.
         error: why there is no reward.
     """
 
@@ -66,7 +66,7 @@ class Rewarder:
     """Rewards completions of one role.
 
     Args:
-        rows: role, samples, settings, pictures, and the evidence of a reasoner.
+        rows: role, samples, settings, images, and the evidence of a reasoner.
         gates: of a perceiver's reward.
         frozen: the reasoner that answers for a perceiver; None for the other roles.
         judge: of free-form answers.
@@ -149,7 +149,7 @@ class Rewarder:
     async def _conversations(
         self, asked: Sequence[tuple[int, Sequence[Box]]]
     ) -> list[tuple[Message, ...] | InputError]:
-        """What the frozen reasoner is shown; a picture is read once for all completions about it."""
+        """What the frozen reasoner is shown; an image is read once for all completions about it."""
         loop = asyncio.get_running_loop()
         groups: dict[int, list[Sequence[Box]]] = {}
         for index, boxes in asked:
@@ -157,8 +157,8 @@ class Rewarder:
         built = await asyncio.gather(
             *(loop.run_in_executor(self._cutting, self._group, *group) for group in groups.items())
         )
-        of_picture = dict(zip(groups, map(iter, built), strict=True))
-        return [next(of_picture[index]) for index, _ in asked]
+        of_image = dict(zip(groups, map(iter, built), strict=True))
+        return [next(of_image[index]) for index, _ in asked]
 
     def _group(
         self, index: int, lists: Sequence[Sequence[Box]]

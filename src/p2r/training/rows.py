@@ -1,7 +1,7 @@
 """Samples → the rows of TRL's dataset: the messages that every door builds, made when a row is read.
 
-Rows hold different numbers of pictures: one in a perceiver phase, overview and crops in a reasoner phase.
-Pictures are cut when a batch is read, once for all completions of a prompt.
+Rows hold different numbers of images: one in a perceiver phase, overview and crops in a reasoner phase.
+Images are cut when a batch is read, once for all completions of a prompt.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from p2r.models.base import Message
-    from p2r.models.preparing import Preparer
+    from p2r.models.encoding import Preparer
     from p2r.settings import Settings
     from p2r.training.recipe import Role
     from p2r.types import Box, Perception, Sample
 
 
 class Looks:
-    """Opened pictures and their overviews; the last ones are kept, because a prompt is read many times.
+    """Opened images and their overviews; the last ones are kept, because a prompt is read many times.
 
     Args:
-        samples: whose pictures.
+        samples: whose images.
         settings: budgets.
         keep: how many are kept.
     """
@@ -46,7 +46,7 @@ class Looks:
         self._lock = threading.Lock()
 
     def __call__(self, index: int) -> Look:
-        """The picture of sample `index`.
+        """The image of sample `index`.
 
         Raises:
             InputError: it cannot be read.
@@ -91,7 +91,7 @@ class Rows:
         """The conversation about sample `index`.
 
         Raises:
-            InputError: its picture cannot be read.
+            InputError: its image cannot be read.
         """
         question = self.samples[index].question
         prompts = self.settings.prompts
@@ -130,10 +130,10 @@ class Rows:
 
     def _row(self, index: int, preparer: Preparer) -> tuple[list[dict[str, Any]], list[Any]]:
         messages = self.messages(index)
-        pictures = [
+        images = [
             part.to_pil() for message in messages for part in message.content if not isinstance(part, str)
         ]
-        return preparer.conversation(messages), pictures
+        return preparer.conversation(messages), images
 
 
 def draw_order(count: int, wanted: int, seed: str) -> list[int]:

@@ -11,24 +11,24 @@ import time
 from typing import TYPE_CHECKING
 
 from p2r.errors import InputError, ModelError, P2RError
-from p2r.health import Health
-from p2r.journal import FolderLock
-from p2r.provenance import revision
-from p2r.training.built import build
+from p2r.runs.failures import Health
+from p2r.runs.journal import FolderLock
+from p2r.runs.provenance import revision
 from p2r.training.checksums import checksums
+from p2r.training.components import build
 from p2r.training.dataset import settings_of
-from p2r.training.final import finish_folder
-from p2r.training.folder import RECIPE, PhaseFolder
+from p2r.training.export import finish_folder
 from p2r.training.frozen import FrozenWeights, weights_digest
 from p2r.training.metrics import mark_complete, put_random_state
-from p2r.training.perceived import perceive_samples, read_boxes
 from p2r.training.phase import GRACE_S
+from p2r.training.precomputed_boxes import perceive_samples, read_boxes
 from p2r.training.recipefile import load_recipe
+from p2r.training.run_folder import RECIPE, PhaseFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from p2r.training.built import Built
+    from p2r.training.components import Built
     from p2r.types import Sample
 
 

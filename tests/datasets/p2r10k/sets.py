@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pictures import encoded
+from tests.image_files import encoded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 96, 64
 
 
 def pixels(seed: int) -> np.ndarray:
-    """A picture of its own: coarse coloured blocks."""
+    """An image of its own: coarse colored blocks."""
     blocks = np.random.default_rng(seed).integers(0, 255, (8, 12, 3), np.uint8)
     return blocks.repeat(8, axis=0).repeat(8, axis=1)
 
@@ -39,7 +39,7 @@ def deepeyes(root: Path, count: int = 6) -> Path:
             {
                 "images": [f"DeepEyes_train_4K/data/{k}.jpg"],
                 "doc_id": f"deepeyes_{k}",
-                "problem": f"<image>\nWhat is the colour of car {k}?{options}",
+                "problem": f"<image>\nWhat is the color of car {k}?{options}",
                 "solution": "B. blue" if k % 2 else "The car is blue.",
                 "data_source": "DeepEyes_train_4K",
             }
@@ -49,7 +49,7 @@ def deepeyes(root: Path, count: int = 6) -> Path:
 
 
 def visualprobe(root: Path, count: int = 6) -> Path:
-    """The same schema, beside its folder of pictures; answers are texts or numbers."""
+    """The same schema, beside its folder of images; answers are texts or numbers."""
     (root / "images").mkdir(parents=True, exist_ok=True)
     rows = []
     for k in range(count):
@@ -96,8 +96,8 @@ def zwz(root: Path, count: int = 8) -> Path:
 
 
 def released(root: Path) -> Path:
-    """The authors' parquet: prompts as conversations, pictures embedded, and the form of each answer."""
-    forms = [("mca", "Which colour?\nA. red\nB. blue", "A"), ("na", "How many?", "7")]
+    """The authors' parquet: prompts as conversations, images embedded, and the form of each answer."""
+    forms = [("mca", "Which color?\nA. red\nB. blue", "A"), ("na", "How many?", "7")]
     forms += [("free_form", "What does the sign say?", "7 UP")]
     rows = [
         {

@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-from sets import deepeyes, jpeg, pixels, released, visualprobe, zwz
 from typer.testing import CliRunner
 
 from p2r.cli import app
@@ -19,7 +18,8 @@ from p2r.datasets.p2r10k.report import report_of
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
 from p2r.images import ImageSource
-from pictures import encoded
+from tests.datasets.p2r10k.sets import deepeyes, jpeg, pixels, released, visualprobe, zwz
+from tests.image_files import encoded
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def test_answer_types_are_inferred_from_question_and_answer(sources, tmp_path):
     build(mixed(sources, tmp_path / "out", counts={"deepeyes": None, "visualprobe": None}))
     samples = read_samples(tmp_path / "out" / "samples.jsonl")
     types = {sample.question.text: (sample.question.answer_type, sample.answer) for sample in samples}
-    assert types["What is the colour of car 1?"] == ("choice", "B")
-    assert types["What is the colour of car 2?"] == ("free", "The car is blue.")
+    assert types["What is the color of car 1?"] == ("choice", "B")
+    assert types["What is the color of car 2?"] == ("free", "The car is blue.")
     assert types["What is written on sign 1?"] == ("number", "41")
     assert types["What is written on sign 2?"] == ("free", "STOP")
 
@@ -107,9 +107,9 @@ def test_rows_that_cannot_be_used_are_replaced_and_named(sources, tmp_path):
     assert [line["id"] for line in lines_of(tmp_path / "out")] == ["deepeyes-6"]
     found = report["sources"]["deepeyes"]
     reasons = {dropped["row"]: dropped["reason"] for dropped in found["dropped"]}
-    assert "no picture DeepEyes_train_4K/data/0.jpg" in reasons[1]
+    assert "no image DeepEyes_train_4K/data/0.jpg" in reasons[1]
     assert "truncated" in reasons[2]
-    assert "2 pictures; one is needed" in reasons[5]
+    assert "2 images; one is needed" in reasons[5]
     unusable = " ".join(found["unusable"])
     assert "column 'solution': expected a text" in unusable
     assert "'E. violet' is none of the options" in unusable
@@ -134,7 +134,7 @@ def test_a_missing_column_is_named(sources, tmp_path):
         build(mixed(sources, tmp_path / "out"))
 
 
-def test_the_same_question_about_the_same_picture_is_kept_once(sources, tmp_path):
+def test_the_same_question_about_the_same_image_is_kept_once(sources, tmp_path):
     folder = tmp_path / "sources" / "visualprobe"
     rows = json.loads((folder / "train.json").read_text())
     (folder / "images" / "copy.png").write_bytes((folder / "images" / "p0.png").read_bytes())
@@ -144,8 +144,8 @@ def test_the_same_question_about_the_same_picture_is_kept_once(sources, tmp_path
     plan = mixed(sources, tmp_path / "out", counts={"visualprobe": None})
     report = report_of(plan, build(plan))
     (dropped,) = report["sources"]["visualprobe"]["dropped"]
-    assert "asks the same about the same picture as visualprobe-" in dropped["reason"]
-    assert report["pictures"] == {"different": 6, "shared": 1, "alike": 0}
+    assert "asks the same about the same image as visualprobe-" in dropped["reason"]
+    assert report["images"] == {"different": 6, "shared": 1, "alike": 0}
     assert len(list((tmp_path / "out" / "images" / "visualprobe").iterdir())) == 6
 
 
@@ -196,7 +196,7 @@ def test_files_of_others_are_left_alone(sources, tmp_path, name):
 # What it shares with benchmarks
 
 
-def test_a_picture_looks_the_same_at_another_size_and_quality():
+def test_a_image_looks_the_same_at_another_size_and_quality():
     made = pixels(5)
     larger = made.repeat(5, axis=0).repeat(5, axis=1)
     look = look_at(jpeg(5)).look
@@ -211,7 +211,7 @@ def test_a_picture_looks_the_same_at_another_size_and_quality():
 
 @pytest.fixture
 def benchmark(tmp_path):
-    """Shows a picture of zwz, larger and as PNG, and asks a question of visualprobe about another picture."""
+    """Shows an image of zwz, larger and as PNG, and asks a question of visualprobe about another image."""
     folder = tmp_path / "benchmark"
     folder.mkdir()
     larger = pixels(202).repeat(3, axis=0).repeat(3, axis=1)
@@ -229,15 +229,15 @@ def test_overlap_is_reported(sources, benchmark, tmp_path):
     reference = read_reference("jsonl", str(benchmark), tmp_path / "out" / "against" / "jsonl.json")
     plan = mixed(sources, tmp_path / "out", counts=dict.fromkeys(sources), references=[reference])
     found = report_of(plan, build(plan))["overlap"]["jsonl"]
-    assert (found["pictures"], found["questions"], found["both"]) == (1, 1, 0)
-    assert found["same_pictures"] == {"zwz-3": "a"}
+    assert (found["images"], found["questions"], found["both"]) == (1, 1, 0)
+    assert found["same_images"] == {"zwz-3": "a"}
 
 
 def test_overlap_is_left_out_when_asked(sources, benchmark, tmp_path):
     reference = read_reference("jsonl", str(benchmark), tmp_path / "cache.json")
     plan = mixed(sources, tmp_path / "out", counts={"zwz": None}, references=[reference], drop_overlap=True)
     report = report_of(plan, build(plan))
-    assert report["sources"]["zwz"]["dropped"] == [{"row": 3, "reason": "shows a picture of jsonl"}]
+    assert report["sources"]["zwz"]["dropped"] == [{"row": 3, "reason": "shows an image of jsonl"}]
     assert report["samples"] == 7
 
 

@@ -1,4 +1,4 @@
-"""Sources on the hub, served from loopback: the table is fetched, and of the pictures only those drawn.
+"""Sources on the hub, served from loopback: the table is fetched, and of the images only those drawn.
 
 The hub's client reads its endpoint when it is imported, so the building is done in a process of its own.
 """
@@ -10,9 +10,9 @@ import subprocess
 import sys
 
 import pytest
-from sets import visualprobe
 
-from fake_hub import COMMIT, FakeHub
+from tests.datasets.p2r10k.sets import visualprobe
+from tests.fake_hub import COMMIT, FakeHub
 
 pytest.importorskip("huggingface_hub", reason="the eval extra is not installed")
 

@@ -1,7 +1,7 @@
-"""Draws rows from the sources, looks at their pictures, and writes one set of samples.
+"""Draws rows from the sources, looks at their images, and writes one set of samples.
 
 OUT/samples.jsonl      the samples, in the format of `p2r.datasets.samples`
-OUT/images/SOURCE/     their pictures; equal ones once
+OUT/images/SOURCE/     their images; equal ones once
 OUT/report.json        what is in it, what was left out and why, what it shares with benchmarks
 OUT/build.json         what decides the result: sources, counts, seed
 OUT/rows.jsonl         every row that was looked at, kept or not: a build that was stopped goes on from it
@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from p2r.datasets.cells import pixel_boxes
-from p2r.datasets.p2r10k.images import PictureFiles, UnreachableError, look_at
+from p2r.datasets.p2r10k.images import ImageFiles, UnreachableError, look_at
 from p2r.datasets.p2r10k.overlap import plain
-from p2r.datasets.p2r10k.sources import SOURCES, only_picture
+from p2r.datasets.p2r10k.sources import SOURCES, only_image
 from p2r.datasets.tables import Table, require
 from p2r.errors import InputError, file_problem
-from p2r.journal import FolderLock, Journal, claim, encode_json, write_file, write_json
+from p2r.runs.journal import FolderLock, Journal, claim, encode_json, write_file, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # The paper: 10,000 samples drawn at random.
 MIXTURE: dict[str, int] = {"deepeyes": 3_000, "visualprobe": 3_000, "zwz": 4_000}
 BUILD = "build.json"
-AHEAD = 2  # pictures for each core that are looked at before their turn
+AHEAD = 2  # images for each core that are looked at before their turn
 
 Record = dict[str, Any]
 
@@ -54,7 +54,7 @@ class Drawn:
         place: its files, or the hub id with its commit.
         rows: how many it has.
         wanted: how many were asked for; None for all.
-        unusable: reason → how many rows cannot be used, whatever their picture.
+        unusable: reason → how many rows cannot be used, whatever their image.
         records: the rows that were looked at, in that order (`rows.jsonl`).
     """
 
@@ -76,7 +76,7 @@ class Plan:
         data: source → a file, a folder or a hub id, where it is not taken from where it is published.
         seed: picks the rows and the order of the samples.
         references: benchmarks that are looked for.
-        drop_overlap: leave out what shows a benchmark's picture, instead of reporting it only.
+        drop_overlap: leave out what shows a benchmark's image, instead of reporting it only.
     """
 
     counts: Mapping[str, int | None]
@@ -169,14 +169,14 @@ class _Known:
             self._note(record)
 
     def add(self, record: Record) -> Record:
-        """Write a row down; one that asks the same about the same picture as another is not kept."""
+        """Write a row down; one that asks the same about the same image as another is not kept."""
         if record["kept"]:
             line = record["line"]
             key = (record["digest"], plain(line["question"]), line["answer"])
             if key in self._asked:
-                record = _left_out(record, f"asks the same about the same picture as {self._asked[key]}")
+                record = _left_out(record, f"asks the same about the same image as {self._asked[key]}")
             elif self.plan.drop_overlap and (shown := _shown_in(self.plan, record["look"])):
-                record = _left_out(record, f"shows a picture of {shown}")
+                record = _left_out(record, f"shows an image of {shown}")
         self._journal.append(record)
         self.records[record["source"], record["row"]] = record
         self._note(record)
@@ -215,11 +215,11 @@ def _draw(name: str, table: Table, known: _Known) -> Drawn:
             drawn.unusable[str(error)] += 1
     order = deque(sorted(usable, key=lambda number: _lot(plan.seed, name, number)))
     wanted = len(order) if drawn.wanted is None else drawn.wanted
-    # Listed once on the hub, so that all pictures come from one commit.
-    files = PictureFiles(table.root, plan.data.get(name, source.hub))
+    # Listed once on the hub, so that all images come from one commit.
+    files = ImageFiles(table.root, plan.data.get(name, source.hub))
     kept = 0
     while order and kept < wanted:
-        # In the order of the file, so that pictures within a table are read in one pass.
+        # In the order of the file, so that images within a table are read in one pass.
         turn = sorted(order.popleft() for _ in range(min(wanted - kept, len(order))))
         for record in _looked_at(source, table, files, {number: usable[number] for number in turn}, known):
             drawn.records.append(record)
@@ -232,9 +232,9 @@ def _lot(seed: int, name: str, number: int | str) -> bytes:
 
 
 def _looked_at(
-    source: Source, table: Table, files: PictureFiles, turn: Mapping[int, Item], known: _Known
+    source: Source, table: Table, files: ImageFiles, turn: Mapping[int, Item], known: _Known
 ) -> Iterator[Record]:
-    """The rows of a turn with what became of them, in order; pictures are looked at side by side."""
+    """The rows of a turn with what became of them, in order; images are looked at side by side."""
     new = {number for number in turn if (source.name, number) not in known.records}
     for number in sorted(turn.keys() - new):
         yield known.records[source.name, number]
@@ -261,11 +261,11 @@ def _looked_at(
 
 
 def _look(
-    source: Source, number: int, item: Item, row: Mapping[str, Any], files: PictureFiles, out: Path
+    source: Source, number: int, item: Item, row: Mapping[str, Any], files: ImageFiles, out: Path
 ) -> Record:
     where = {"source": source.name, "row": number}
     try:
-        cell = only_picture(row.get(source.image))
+        cell = only_image(row.get(source.image))
         seen = look_at(cell if isinstance(cell, bytes) else files.find(cell))
         boxes = pixel_boxes(row, source.boxes, seen.size) if source.boxes else ()
     except UnreachableError:

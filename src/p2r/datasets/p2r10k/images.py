@@ -1,4 +1,4 @@
-"""Where the pictures of a source are, and what identifies one: its bytes, and how it looks."""
+"""Where the images of a source are, and what identifies one: its bytes, and how it looks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from p2r.images import ImageSource
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SIDE = 32  # pixels to which a picture is reduced before it is hashed
+_SIDE = 32  # pixels to which an image is reduced before it is hashed
 _LOW = 8  # lowest frequencies of them, across and down
 _SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"II": ".tif", b"MM": ".tif"}
 
@@ -29,7 +29,7 @@ class UnreachableError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A picture that was opened and decoded.
+    """An image that was opened and decoded.
 
     Attributes:
         digest: sixteen hex digits over its bytes.
@@ -45,13 +45,13 @@ class Seen:
 
     @property
     def file_name(self) -> str:
-        """A name that equal pictures share."""
+        """A name that equal images share."""
         if isinstance(self.data, Path):
             return self.digest + (self.data.suffix.lower() or ".jpg")
         return self.digest + _SUFFIXES.get(self.data[:2], ".img")
 
     def write(self, folder: Path) -> None:
-        """Put the picture into a folder, once: a hard link to a file on the same disk, else a copy.
+        """Put the image into a folder, once: a hard link to a file on the same disk, else a copy.
 
         Raises:
             OSError: the disk is full, or the folder cannot be written.
@@ -71,37 +71,37 @@ class Seen:
         partial.replace(target)
 
 
-def look_at(picture: bytes | Path) -> Seen:
-    """Open and decode a picture.
+def look_at(image: bytes | Path) -> Seen:
+    """Open and decode an image.
 
     Raises:
         InputError: it cannot be read.
     """
-    if isinstance(picture, Path):
+    if isinstance(image, Path):
         try:
-            with picture.open("rb") as file:
+            with image.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise InputError(f"{picture}: {error.strerror or error}") from error
+            raise InputError(f"{image}: {error.strerror or error}") from error
     else:
-        digest = hashlib.sha256(picture).hexdigest()
-    source = ImageSource.open(picture)
-    return Seen(digest[:16], look_of(source), (source.width, source.height), picture)
+        digest = hashlib.sha256(image).hexdigest()
+    source = ImageSource.open(image)
+    return Seen(digest[:16], look_of(source), (source.width, source.height), image)
 
 
 def look_of(source: ImageSource) -> int:
-    """The perceptual hash of a picture: 64 bits that survive resizing and recompression.
+    """The perceptual hash of an image: 64 bits that survive resizing and recompression.
 
-    Which of the 8 × 8 lowest frequencies (DCT-II) of its grey 32 × 32 reduction are above their median:
-    C. Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010. Pictures are
+    Which of the 8 × 8 lowest frequencies (DCT-II) of its gray 32 × 32 reduction are above their median:
+    C. Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010. Images are
     the same to the eye when few bits differ (`distance`).
 
     Raises:
         InputError: it cannot be decoded.
     """
     pixels = source.overview((_SIDE, _SIDE)).pixels.astype(np.float64)
-    grey = pixels @ np.array([0.299, 0.587, 0.114])
-    low = (_COSINES @ grey @ _COSINES.T).ravel()
+    gray = pixels @ np.array([0.299, 0.587, 0.114])
+    low = (_COSINES @ gray @ _COSINES.T).ravel()
     # The first is the mean brightness, which says nothing about the shape.
     bits = low > np.median(low[1:])
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
@@ -121,12 +121,12 @@ def distance(look: int, others: np.ndarray) -> np.ndarray:
     return bits
 
 
-class PictureFiles:
-    """Finds the pictures that rows name by a path: in a folder, or among the files of a hub repository.
+class ImageFiles:
+    """Finds the images that rows name by a path: in a folder, or among the files of a hub repository.
 
     Args:
         root: the folder of the table; None on the hub.
-        hub_id: `owner/name[@revision]`; it is listed, and a picture fetched, when one is asked for.
+        hub_id: `owner/name[@revision]`; it is listed, and an image fetched, when one is asked for.
     """
 
     def __init__(self, root: Path | None, hub_id: str) -> None:
@@ -136,7 +136,7 @@ class PictureFiles:
         self._listed: frozenset[str] | None = None
 
     def find(self, name: str) -> Path:
-        """The picture, on this machine.
+        """The image, on this machine.
 
         Raises:
             InputError: there is none.
@@ -148,7 +148,7 @@ class PictureFiles:
                     return path
             if (path := self._root.parent / name).is_file():
                 return path
-            raise InputError(f"no picture {name} in {self._root}")
+            raise InputError(f"no image {name} in {self._root}")
         with self._lock:
             if self._listed is None:
                 self._listed = self._list()
@@ -157,7 +157,7 @@ class PictureFiles:
                 return self._fetched(candidate)
         packed = any(file.endswith((".zip", ".tar", ".gz", ".7z", ".rar")) for file in self._listed)
         cure = "; they are packed there: unpack them, and give the folder" if packed else ""
-        raise InputError(f"no picture {name} in {self._name}{cure}")
+        raise InputError(f"no image {name} in {self._name}{cure}")
 
     def _list(self) -> frozenset[str]:
         hub = _hub()
@@ -181,7 +181,7 @@ class PictureFiles:
 
 
 def _candidates(name: str) -> Iterator[str]:
-    # Releases name a picture from their own folder, from the folder above it, or from where it once was.
+    # Releases name an image from their own folder, from the folder above it, or from where it once was.
     path = PurePosixPath(name)
     yield name
     if not path.is_absolute() and len(path.parts) > 1:

@@ -14,7 +14,7 @@ from p2r.datasets.p2r10k.images import distance, look_of
 from p2r.errors import InputError, file_problem
 from p2r.evaluation.benchmarks import Unreadable, open_benchmark
 from p2r.images import ImageSource
-from p2r.journal import write_json
+from p2r.runs.journal import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from p2r.evaluation.benchmarks import Benchmark
 
-SAME_LOOK = 6  # of 64 bits; unrelated pictures differ in 32 on average, with a standard deviation of 4
+SAME_LOOK = 6  # of 64 bits; unrelated images differ in 32 on average, with a standard deviation of 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class Reference:
         name: of the benchmark.
         source: where it was read.
         questions: its questions, as `plain` writes them.
-        looks: perceptual hashes of its pictures, uint64; those that cannot be read are missing.
-        ids: of the questions that the pictures belong to.
-        unreadable: how many pictures could not be read.
+        looks: perceptual hashes of its images, uint64; those that cannot be read are missing.
+        ids: of the questions that the images belong to.
+        unreadable: how many images could not be read.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Reference:
     unreadable: int
 
     def shows(self, look: int) -> str | None:
-        """The question whose picture looks the same; None for none."""
+        """The question whose image looks the same; None for none."""
         if not len(self.looks):
             return None
         distances = distance(look, self.looks)
@@ -66,7 +66,7 @@ def plain(text: str) -> str:
 def read_reference(
     name: str, data: str | None, cache: Path, on_question: Callable[[], None] | None = None
 ) -> Reference:
-    """Read a benchmark and hash its pictures, or take what was hashed before.
+    """Read a benchmark and hash its images, or take what was hashed before.
 
     Args:
         name: of the benchmark, as `p2r eval` knows it.

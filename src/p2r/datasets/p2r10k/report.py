@@ -24,7 +24,7 @@ def report_of(plan: Plan, drawn: Sequence[Drawn]) -> dict[str, Any]:
         "inferred": _inferred(kept),
         "gold_boxes": _boxed(kept),
         "sources": {one.source: _source(one) for one in drawn},
-        "pictures": _pictures(kept),
+        "images": _images(kept),
         "overlap": {reference.name: _overlap(reference, kept) for reference in plan.references},
         "notes": _notes(plan, drawn, kept),
     }
@@ -58,8 +58,8 @@ def _source(one: Drawn) -> dict[str, Any]:
     }
 
 
-def _pictures(records: Sequence[Record]) -> dict[str, int]:
-    """How many different pictures there are; `alike` counts those that look like another one's copy."""
+def _images(records: Sequence[Record]) -> dict[str, int]:
+    """How many different images there are; `alike` counts those that look like another one's copy."""
     digests = {record["digest"]: record["look"] for record in records}
     looks = Counter(digests.values())
     return {
@@ -79,11 +79,11 @@ def _overlap(reference: Reference, records: Sequence[Record]) -> dict[str, Any]:
     both = sorted(asked & shown.keys())
     return {
         "source": reference.source,
-        "pictures": len(shown),
+        "images": len(shown),
         "questions": len(asked),
         "both": len(both),
         "unreadable": reference.unreadable,
-        "same_pictures": dict(list(shown.items())[:LISTED]),
+        "same_images": dict(list(shown.items())[:LISTED]),
         "same_both": both[:LISTED],
     }
 

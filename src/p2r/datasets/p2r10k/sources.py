@@ -1,4 +1,4 @@
-"""The released data sets, each in its own schema: a row → question, gold answer, and where its picture is.
+"""The released data sets, each in its own schema: a row → question, gold answer, and where its image is.
 
 deepeyes, visualprobe   a JSON list: `images` [path], `doc_id`, `problem` (starts with `<image>`), `solution`,
                         `data_source`
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
 
 _FORMS: dict[str, AnswerType] = {"mca": "choice", "na": "number", "free_form": "free"}
-# The questions of ZwZ were asked about a picture with a box drawn on it; the picture that is kept has none.
+# The questions of ZwZ were asked about an image with a box drawn on it; the image that is kept has none.
 _ABOUT_THE_BOX = re.compile(
     r"(?:only\s+)?focus\s+on\s+[^.\n]*\bred\s+bounding\s+box\b[^.\n]*\.?", re.IGNORECASE
 )
@@ -41,7 +41,7 @@ _DRAWN_BOX = re.compile(r"\bred\s+bounding\s+box\b", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row before its picture is looked at.
+    """A row before its image is looked at.
 
     Attributes:
         id: the source's own name of the row; empty when it has none.
@@ -68,8 +68,8 @@ class Source:
         hub: where it is published.
         patterns: its table, among the files of a folder or repository.
         columns: which a row must have.
-        image: the column with the picture, or with a list of one.
-        embedded: pictures are in the table, so rows are first read without them.
+        image: the column with the image, or with a list of one.
+        embedded: images are in the table, so rows are first read without them.
         boxes: the column with gold boxes in pixels; empty for none.
         read: a row → an item; InputError says why the row cannot be used.
     """
@@ -115,7 +115,7 @@ def _item(
 ) -> Item:
     problem = problem.replace("<image>", " ").strip()
     if _DRAWN_BOX.search(problem):
-        raise InputError("the question speaks of a box that is drawn on the picture, and none is")
+        raise InputError("the question speaks of a box that is drawn on the image, and none is")
     question, found = split_options(problem)
     choices: tuple[str, ...] = ()
     if found and form in (None, "choice"):
@@ -165,8 +165,8 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def only_picture(cell: Any) -> Any:
-    """The picture of a row: a path, bytes, or `{"bytes", "path"}`.
+def only_image(cell: Any) -> Any:
+    """The image of a row: a path, bytes, or `{"bytes", "path"}`.
 
     Raises:
         InputError: there is none, or more than one.
@@ -175,15 +175,15 @@ def only_picture(cell: Any) -> Any:
         try:
             cell = ast.literal_eval(cell.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise InputError(f"the pictures are no list: {cell[:60]!r}") from None
+            raise InputError(f"the images are no list: {cell[:60]!r}") from None
     if isinstance(cell, list | tuple):
         if len(cell) != 1:
-            raise InputError(f"{len(cell)} pictures; one is needed")
+            raise InputError(f"{len(cell)} images; one is needed")
         cell = cell[0]
     if isinstance(cell, dict):
         if "image" in cell and "bytes" not in cell:
-            return only_picture(cell["image"])
+            return only_image(cell["image"])
         cell = cell.get("bytes") or cell.get("path")
     if not cell or not isinstance(cell, str | bytes):
-        raise InputError("no picture")
+        raise InputError("no image")
     return cell

@@ -1,7 +1,7 @@
-"""What a benchmark is: questions that are known before any picture is read, and pictures that are read late.
+"""What a benchmark is: questions that are known before any image is read, and images that are read late.
 
 A run first goes over all entries (text only: ids, questions, gold answers), which sorts out the rows that
-cannot be read, fingerprints the data and chooses the questions. Pictures are read and decoded one by one
+cannot be read, fingerprints the data and chooses the questions. Images are read and decoded one by one
 afterwards, in the worker that asks the question, so that memory does not grow with the benchmark.
 """
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One question of a benchmark, before its picture is read.
+    """One question of a benchmark, before its image is read.
 
     Attributes:
         sample: the question and its gold answer; the question's image is empty (`b""`). Gold boxes that are
-            given in pixels are missing too, because they need the size of the picture.
+            given in pixels are missing too, because they need the size of the image.
         tags: what else tables are broken down by, for example `{"rotation": "2"}`. The tag `cluster` names
             questions whose answers go together.
     """
@@ -88,7 +88,7 @@ class Benchmark(Protocol):
         ...
 
     def entries(self) -> Iterator[Entry | Unreadable]:
-        """All rows without their pictures.
+        """All rows without their images.
 
         Raises:
             InputError: the data cannot be read, or a column is missing; names it.
@@ -96,9 +96,9 @@ class Benchmark(Protocol):
         ...
 
     def loaders(self) -> Iterator[Callable[[], Sample]]:
-        """For each row, a function that reads its picture and gives the whole sample.
+        """For each row, a function that reads its image and gives the whole sample.
 
-        Calling one raises InputError when its picture cannot be used.
+        Calling one raises InputError when its image cannot be used.
         """
         ...
 
@@ -109,7 +109,7 @@ class Chosen:
 
     Attributes:
         id: unique in the benchmark; a name that occurs again gets `#2`, `#3`, …
-        entry: what is known before the picture is read.
+        entry: what is known before the image is read.
     """
 
     id: str

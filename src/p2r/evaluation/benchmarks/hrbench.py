@@ -15,7 +15,7 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from p2r.datasets.cells import letter, optional_text, picture, text
+from p2r.datasets.cells import image, letter, optional_text, text
 from p2r.datasets.tables import Table
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks.base import Entry, Layout
@@ -48,7 +48,7 @@ def _read(seen: dict[tuple[str, ...], list[str]], row: dict[str, Any], root: Pat
     if len(found) < 2:
         raise InputError("columns 'A' to 'D': fewer than two options")
     body, choices = text(row, "question"), legal_choices(found)
-    question = Question(picture(row, "image", root), body, choices, id=text(row, "index"))
+    question = Question(image(row, "image", root), body, choices, id=text(row, "index"))
     sample = Sample(question, letter(row, "answer", choices), category=text(row, "category"))
     rotation = text(row, "cycle_category")
     asked = (body, *sorted(filter(None, found)), found[question.letters.index(sample.answer)])

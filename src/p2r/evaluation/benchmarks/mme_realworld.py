@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from p2r.datasets.cells import letter, optional_text, options, picture, text
+from p2r.datasets.cells import image, letter, optional_text, options, text
 from p2r.datasets.tables import Table
 from p2r.evaluation.benchmarks.base import Entry, Layout
 from p2r.evaluation.benchmarks.tabular import Tabular
@@ -35,7 +35,7 @@ def open_mme_realworld(data: str | None, name: str) -> Tabular:
 def _read(row: dict[str, Any], root: Path | None) -> Entry:
     choices = options(row, "multi-choice options")
     category = text(row, "category")
-    question = Question(picture(row, "bytes", root), text(row, "question"), choices, id=text(row, "index"))
+    question = Question(image(row, "bytes", root), text(row, "question"), choices, id=text(row, "index"))
     tags = {"task": category.partition("/")[0]}
     if subtask := optional_text(row, "l2-category"):
         tags["subtask"] = subtask

@@ -1,7 +1,7 @@
 """Questions that need no download: generated scenes, folders of `p2r scenes`, and the user's own JSON lines.
 
 The JSON lines are those of sample files: `id, image, question, choices, answer_type, answer, boxes,
-family`, with pictures relative to the file.
+family`, with images relative to the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from p2r.types import Sample
 
-# What `p2r scenes` writes its pictures with: generated and written scenes are the same bytes.
+# What `p2r scenes` writes its images with: generated and written scenes are the same bytes.
 _JPEG_QUALITY = 92
 SCENE_LAYOUT = Layout(headings={name: name.capitalize() for name in FAMILIES})
 
@@ -55,7 +55,7 @@ class Scenes:
             yield Entry(_with_image(made.sample(""), b""))
 
     def loaders(self) -> Iterator[Callable[[], Sample]]:
-        """For each question, a function that draws its picture, as the JPEG that `p2r scenes` would write."""
+        """For each question, a function that draws its image, as the JPEG that `p2r scenes` would write."""
         for index in range(self.count):
             yield partial(_draw, index, self.seed, self.size)
 
@@ -79,7 +79,7 @@ class Listed:
     Attributes:
         name: `jsonl`, or `scenes` for a folder of `p2r scenes`.
         path: the file.
-        samples: what it holds; pictures are paths.
+        samples: what it holds; images are paths.
         layout: how the table is laid out.
     """
 
@@ -104,7 +104,7 @@ class Listed:
             yield Entry(_with_image(sample, b""))
 
     def loaders(self) -> Iterator[Callable[[], Sample]]:
-        """For each question, a function that gives it; the picture stays a path."""
+        """For each question, a function that gives it; the image stays a path."""
         for sample in self.samples:
             yield partial(_itself, sample)
 

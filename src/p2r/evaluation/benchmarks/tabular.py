@@ -29,16 +29,16 @@ class Tabular:
         name: the name on the command line.
         table: where the rows come from.
         columns: the columns that a row must have.
-        pictures: the columns that hold pictures.
-        read: a row and the folder of relative paths → the question; called with and without pictures.
-        locate: a row and the size of its picture → gold boxes, where they are given in pixels.
+        images: the columns that hold images.
+        read: a row and the folder of relative paths → the question; called with and without images.
+        locate: a row and the size of its image → gold boxes, where they are given in pixels.
         layout: how the table of results is laid out.
     """
 
     name: str
     table: Table
     columns: tuple[str, ...]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     read: Callable[[Row, Path | None], Entry]
     locate: Callable[[Row, tuple[int, int]], tuple[Box, ...]] | None = None
     layout: Layout = field(default_factory=Layout)
@@ -54,9 +54,9 @@ class Tabular:
         return self.locate is not None
 
     def entries(self) -> Iterator[Entry | Unreadable]:
-        """All rows without their pictures; see `Benchmark`."""
-        needed = [column for column in self.columns if column not in self.pictures]
-        for number, row in enumerate(self.table.rows(without=self.pictures), start=1):
+        """All rows without their images; see `Benchmark`."""
+        needed = [column for column in self.columns if column not in self.images]
+        for number, row in enumerate(self.table.rows(without=self.images), start=1):
             require(row, needed, f"{self.name}: row {number}")
             try:
                 yield self.read(row, self.table.root)
@@ -64,13 +64,13 @@ class Tabular:
                 yield Unreadable(f"row {number}", str(error))
 
     def loaders(self) -> Iterator[Callable[[], Sample]]:
-        """All rows with their pictures, still undecoded; see `Benchmark`."""
+        """All rows with their images, still undecoded; see `Benchmark`."""
         for number, row in enumerate(self.table.rows(), start=1):
-            require(row, self.pictures[:1], self.name)
+            require(row, self.images[:1], self.name)
             yield partial(self.load, number, row)
 
     def load(self, number: int, row: Row) -> Sample:
-        """One row as a sample with its picture and gold boxes.
+        """One row as a sample with its image and gold boxes.
 
         Raises:
             InputError: names the row and what is wrong with it.

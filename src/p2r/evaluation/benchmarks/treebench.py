@@ -1,4 +1,4 @@
-"""TreeBench (405 questions about objects in crowded pictures, with the boxes of what they ask about).
+"""TreeBench (405 questions about objects in crowded images, with the boxes of what they ask about).
 
 `index`, `image` (base64), `question`, `multi-choice options` (one text, a line for each; up to F), `answer`,
 `category` such as `Perception/Attributes` and `target_instances` (x1, y1, x2, y2 in pixels). Beside the
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from p2r.datasets.cells import letter, options, picture, pixel_boxes, text
+from p2r.datasets.cells import image, letter, options, pixel_boxes, text
 from p2r.datasets.tables import Table
 from p2r.evaluation.benchmarks.base import Entry, Layout
 from p2r.evaluation.benchmarks.tabular import Tabular
@@ -35,7 +35,7 @@ def open_treebench(data: str | None) -> Tabular:
 def _read(row: dict[str, Any], root: Path | None) -> Entry:
     choices = options(row, "multi-choice options")
     category = text(row, "category")
-    question = Question(picture(row, "image", root), text(row, "question"), choices, id=text(row, "index"))
+    question = Question(image(row, "image", root), text(row, "question"), choices, id=text(row, "index"))
     sample = Sample(question, letter(row, "answer", choices), category=category)
     return Entry(sample, {"task": category.partition("/")[0]})
 

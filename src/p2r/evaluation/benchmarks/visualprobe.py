@@ -32,11 +32,11 @@ def open_visualprobe(data: str | None, level: str) -> Tabular:
 def _read(row: dict[str, Any], root: Path | None) -> Entry:
     body = text(row, "problem").replace("<image>", "").strip()
     number = row.get("doc_id", "")
-    question = Question(_picture(row, root), body, id=str(number))
+    question = Question(_image(row, root), body, id=str(number))
     return Entry(Sample(question, text(row, "solution"), category=str(row.get("data_source") or "")))
 
 
-def _picture(row: dict[str, Any], root: Path | None) -> ImageInput:
+def _image(row: dict[str, Any], root: Path | None) -> ImageInput:
     if "images" not in row:
         return b""
     paths = [row["images"]] if isinstance(row["images"], str) else row["images"]
@@ -47,4 +47,4 @@ def _picture(row: dict[str, Any], root: Path | None) -> ImageInput:
     for candidate in (root / path, root.joinpath(*path.parts[1:]), root.parent / path):
         if candidate.is_file():
             return candidate
-    raise InputError(f"column 'images': no picture {path} in {root}")
+    raise InputError(f"column 'images': no image {path} in {root}")

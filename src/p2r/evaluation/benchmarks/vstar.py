@@ -1,7 +1,7 @@
 """V* (191 questions about small objects): the table of `lmms-lab/vstar-bench`, and the folder with boxes.
 
 The table has `image`, `text` (question, options and an instruction to strip), `label` (a letter),
-`question_id` and `category`. The folder of `craigwu/vstar_bench` has one JSON for each picture:
+`question_id` and `category`. The folder of `craigwu/vstar_bench` has one JSON for each image:
 `target_object`, `bbox` (x, y, width, height in pixels), `question` and `options`, of which the first is the
 right one: they are shuffled here, each question by its own seed.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from p2r.datasets.cells import letter, picture, pixel_boxes, text
+from p2r.datasets.cells import image, letter, pixel_boxes, text
 from p2r.datasets.tables import Table, local_or_fetched, read_json, require
 from p2r.errors import InputError, file_problem
 from p2r.evaluation.benchmarks.base import Entry, Layout, Unreadable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LAYOUT = Layout(headings={"direct_attributes": "Attribute", "relative_position": "Spatial"})
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def open_vstar(data: str | None) -> Tabular:
@@ -44,7 +44,7 @@ def _read(row: dict[str, Any], root: Path | None) -> Entry:
     body, found = split_options(text(row, "text"))
     if not found:
         raise InputError("column 'text': found no lettered options in it")
-    question = Question(picture(row, "image", root), body, found, id=text(row, "question_id"))
+    question = Question(image(row, "image", root), body, found, id=text(row, "question_id"))
     return Entry(Sample(question, letter(row, "label", found), category=text(row, "category")))
 
 
@@ -69,7 +69,7 @@ class VStarFolder:
         return str(self.root)
 
     def entries(self) -> Iterator[Entry | Unreadable]:
-        """All questions without pictures; see `Benchmark`."""
+        """All questions without images; see `Benchmark`."""
         for file in self._files():
             try:
                 yield self._read(file)[0]
@@ -82,15 +82,15 @@ class VStarFolder:
             yield partial(self.load, file)
 
     def load(self, file: Path) -> Sample:
-        """One question with its picture and gold boxes.
+        """One question with its image and gold boxes.
 
         Raises:
             InputError: names the file.
         """
         entry, row = self._read(file)
-        found = [path for suffix in _PICTURES if (path := file.with_suffix(suffix)).is_file()]
+        found = [path for suffix in _IMAGES if (path := file.with_suffix(suffix)).is_file()]
         if not found:
-            raise InputError(f"{file}: no picture {file.stem}{{{','.join(_PICTURES)}}} beside it")
+            raise InputError(f"{file}: no image {file.stem}{{{','.join(_IMAGES)}}} beside it")
         source = ImageSource.open(found[0])
         boxes = pixel_boxes(row, "bbox", (source.width, source.height), corners="xywh")
         return replace(entry.sample, question=replace(entry.sample.question, image=source), boxes=boxes)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from p2r.datasets.cells import (
+    image,
     letter,
     optional_text,
-    picture,
     pixel_boxes,
     text,
 )
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
     from p2r.types import Box
 
-_PICTURES = ("image", "crop_image")
+_IMAGES = ("image", "crop_image")
 
 
 def open_zoombench(data: str | None) -> Tabular:
     """The table, parquet."""
     patterns = ("**/test*.parquet", "**/*.parquet", "**/*.tsv")
     table = Table(data or "inclusionAI/ZoomBench", patterns=patterns)
-    return Tabular("zoombench", table, ("image", "bbox"), _PICTURES, _read, locate=_locate)
+    return Tabular("zoombench", table, ("image", "bbox"), _IMAGES, _read, locate=_locate)
 
 
 def _read(row: dict[str, Any], root: Path | None) -> Entry:
@@ -42,14 +42,14 @@ def _read(row: dict[str, Any], root: Path | None) -> Entry:
     answered = "answer" if "answer" in row and "response" not in row else "response"
     body, found = split_options(text(row, asked).replace("<image>", ""))
     kind = optional_text(row, "question_type") or ("mcq" if found else "blank")
-    image, name = picture(row, "image", root), optional_text(row, "id")
+    shown, name = image(row, "image", root), optional_text(row, "id")
     category = optional_text(row, "category") or kind
     if kind == "mcq" and found:
-        question = Question(image, body, found, id=name)
+        question = Question(shown, body, found, id=name)
         return Entry(Sample(question, letter(row, answered, found), category=category))
     gold = text(row, answered)
     numeric = gold.replace(",", "").lstrip("+-").replace(".", "", 1).isdigit()
-    question = Question(image, body, answer_type="number" if numeric else "free", id=name)
+    question = Question(shown, body, answer_type="number" if numeric else "free", id=name)
     return Entry(Sample(question, gold, category=category))
 
 

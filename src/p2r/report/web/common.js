@@ -44,24 +44,24 @@ function inWords(question, value) {
   return place >= 0 && question.choices[place] ? `${value}. ${question.choices[place]}` : value;
 }
 
-// Pictures
+// Images
 
 // Around a box of 0–1000, never on what is in it.
-function outline([x0, y0, x1, y1], kind, colour) {
+function outline([x0, y0, x1, y1], kind, color) {
   const place = `left: ${x0 / 10}%; top: ${y0 / 10}%; width: ${(x1 - x0) / 10}%; height: ${(y1 - y0) / 10}%`;
-  return element("div", { class: kind, style: `${place}; --box: ${colour}`, "aria-hidden": "true" });
+  return element("div", { class: kind, style: `${place}; --box: ${color}`, "aria-hidden": "true" });
 }
 
-const colour = (position) => data.colours[position % data.colours.length];
+const color = (position) => data.colors[position % data.colors.length];
 
 function outlined(uri, alt, boxes, goldBoxes) {
-  return element("div", { class: "picture" }, element("img", { src: uri, alt }),
-    ...boxes.map((box, position) => outline(box, "box", colour(position))),
+  return element("div", { class: "image" }, element("img", { src: uri, alt }),
+    ...boxes.map((box, position) => outline(box, "box", color(position))),
     ...goldBoxes.map((box) => outline(box, "gold", "#fff")));
 }
 
 function zoomable(make) {
-  const zoom = element("button", { type: "button", class: "zoom", "aria-label": "Enlarge the picture" }, make());
+  const zoom = element("button", { type: "button", class: "zoom", "aria-label": "Enlarge the image" }, make());
   zoom.addEventListener("click", () => enlarge(make()));
   return zoom;
 }
@@ -79,10 +79,10 @@ function section(title, text) {
 // The list: what the filters leave, so many items at a time
 
 function unfolding(uri, about, detail) {
-  const picture = uri
+  const image = uri
     ? element("img", { class: "thumb", src: uri, alt: "", loading: "lazy" })
     : element("span", { class: "thumb" });
-  const row = element("button", { type: "button", class: "row", "aria-expanded": "false" }, picture, element("span", {}, ...about));
+  const row = element("button", { type: "button", class: "row", "aria-expanded": "false" }, image, element("span", {}, ...about));
   const made = element("li", { class: "item" }, row);
   row.addEventListener("click", () => {
     const open = row.getAttribute("aria-expanded") === "true";

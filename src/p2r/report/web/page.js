@@ -63,7 +63,7 @@ function badge(question, answer, position) {
 
 function item(question) {
   const gold = question.gold ? ` · gold: ${inWords(question, question.gold)}` : "";
-  return unfolding(question.picture, [
+  return unfolding(question.image, [
     element("p", { class: "asked" }, question.question),
     element("p", { class: "meta" }, [question.id, question.category].filter(Boolean).join(" · ") + gold),
     element("span", { class: "badges" }, ...question.answers.map((answer, i) => badge(question, answer, i))),
@@ -83,20 +83,20 @@ function facts(question, answer) {
 }
 
 function side(question, answer) {
-  const picture = question.picture
-    ? zoomable(() => outlined(question.picture, `The picture of question ${question.id}`, answer?.boxes ?? [], question.goldBoxes ?? []))
-    : element("div", { class: "picture" }, element("p", { class: "no-picture" }, "This page holds no thumbnail of the picture."));
+  const image = question.image
+    ? zoomable(() => outlined(question.image, `The image of question ${question.id}`, answer?.boxes ?? [], question.goldBoxes ?? []))
+    : element("div", { class: "image" }, element("p", { class: "no-image" }, "This page holds no thumbnail of the image."));
   const crops = (answer?.crops ?? []).map((uri, position) => {
     if (!uri) return null;
     const label = answer.boxes[position]?.[4];
-    const crop = element("button", { type: "button", class: "crop", style: `--box: ${colour(position)}` },
+    const crop = element("button", { type: "button", class: "crop", style: `--box: ${color(position)}` },
       element("img", { src: uri, alt: `Crop ${position + 1}${label ? `: ${label}` : ""}` }), label || `crop ${position + 1}`);
     crop.addEventListener("click", () => enlarge(element("img", { src: uri, alt: "" })));
     return crop;
   });
   const size = question.size ? `${question.size[0]} × ${question.size[1]} px. ` : "";
-  const legend = question.goldBoxes?.length ? "Dashed: the gold boxes." : question.goldBoxes ? "The whole picture is the evidence." : "";
-  return element("div", {}, picture, element("p", { class: "caption" }, size + legend), crops.length ? element("div", { class: "crops" }, ...crops) : null);
+  const legend = question.goldBoxes?.length ? "Dashed: the gold boxes." : question.goldBoxes ? "The whole image is the evidence." : "";
+  return element("div", {}, image, element("p", { class: "caption" }, size + legend), crops.length ? element("div", { class: "crops" }, ...crops) : null);
 }
 
 function detail(question) {

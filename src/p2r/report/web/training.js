@@ -65,27 +65,27 @@ function item(group) {
     element("span", { class: `phase-name series-${data.series[group.phase]}` }, data.phases[group.phase]),
     [` · step ${group.step}`, group.id, group.category].filter(Boolean).join(" · "),
     group.gold === null || group.gold === undefined ? "" : ` · gold: ${inWords(group, group.gold)}`);
-  return unfolding(data.pictures[group.id], [
+  return unfolding(data.images[group.id], [
     element("p", { class: "asked" }, group.question || group.id), meta,
     element("span", { class: "rewards" }, ...group.rollouts.map(chip)),
   ], () => detail(group));
 }
 
-function pictureWith(group, boxes) {
-  const uri = data.pictures[group.id];
-  const alt = `The picture of ${group.id} with ${boxes.length} boxes`;
+function imageWith(group, boxes) {
+  const uri = data.images[group.id];
+  const alt = `The image of ${group.id} with ${boxes.length} boxes`;
   return uri ? zoomable(() => outlined(uri, alt, boxes, group.goldBoxes)) : null;
 }
 
 function labels(boxes) {
   return boxes.length ? element("ul", { class: "labels" }, ...boxes.map((box, position) => element("li",
-    { style: `--box: ${colour(position)}` }, element("span", { class: "swatch" }), box[4] || "without a label"))) : null;
+    { style: `--box: ${color(position)}` }, element("span", { class: "swatch" }), box[4] || "without a label"))) : null;
 }
 
 function rolloutCard(group, rollout, together) {
   const facts = [];
   if (rollout.advantage !== null && rollout.advantage !== undefined) facts.push(`advantage ${rollout.advantage.toFixed(2)}`);
-  if (rollout.outcome) facts.push(rollout.outcome === "whole" ? "whole picture" : rollout.outcome);
+  if (rollout.outcome) facts.push(rollout.outcome === "whole" ? "whole image" : rollout.outcome);
   if (rollout.gate) facts.push(`gate: ${rollout.gate}`);
   if (rollout.recall !== null && rollout.recall !== undefined) facts.push(`recall ${Math.round(100 * rollout.recall)} %`);
   const said = rollout.gate || rollout.error ? null : element("p", { class: "said" }, "Answer: ",
@@ -93,7 +93,7 @@ function rolloutCard(group, rollout, together) {
   const texts = [...section("The acting role wrote", rollout.text), ...section("The frozen reasoner wrote", rollout.reasoner)];
   return element("article", { class: "rollout" },
     element("div", { class: "head" }, chip(rollout), facts.join(" · ")),
-    together ? null : pictureWith(group, rollout.boxes), together ? null : labels(rollout.boxes), said,
+    together ? null : imageWith(group, rollout.boxes), together ? null : labels(rollout.boxes), said,
     rollout.error ? element("p", { class: "trouble" }, `No reward: ${rollout.error}`) : null,
     texts.length ? element("details", {}, element("summary", {}, "Texts"), ...texts) : null);
 }
@@ -104,9 +104,9 @@ function detail(group) {
   const together = group.rollouts[0].outcome === null && group.rollouts.every((rollout) => JSON.stringify(rollout.boxes) === first);
   const choices = group.choices.length ? element("p", { class: "asked-again" },
     group.choices.map((text, place) => `${LETTERS[place]}. ${text}`).join("   ")) : null;
-  const evidence = together ? element("div", { class: "shared" }, pictureWith(group, group.rollouts[0].boxes),
+  const evidence = together ? element("div", { class: "shared" }, imageWith(group, group.rollouts[0].boxes),
     element("div", { class: "rollout-labels" }, labels(group.rollouts[0].boxes))) : null;
-  const legend = group.goldBoxes.length && data.pictures[group.id] ? element("p", { class: "caption" }, "Dashed: the gold boxes, which no reward knows.") : null;
+  const legend = group.goldBoxes.length && data.images[group.id] ? element("p", { class: "caption" }, "Dashed: the gold boxes, which no reward knows.") : null;
   return element("div", { class: "group" }, choices, evidence,
     element("div", { class: "rollouts" }, ...group.rollouts.map((rollout) => rolloutCard(group, rollout, together))), legend);
 }

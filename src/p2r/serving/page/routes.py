@@ -19,10 +19,10 @@ from p2r.images import ImageSource
 from p2r.images.abandoning import in_image_thread
 from p2r.nano import NAMES
 from p2r.serving.body import read_body
-from p2r.serving.failures import RequestFailed
+from p2r.serving.errors import RequestFailed
 from p2r.serving.memory import HeldMemory
 from p2r.serving.page.store import HeldImage
-from p2r.serving.protocol import MODEL_NAMES
+from p2r.serving.schema import MODEL_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +118,7 @@ class Page:
             return JSONResponse(found.record, headers=_UNCHANGING)
         if not found or kind != "png":
             _missing()
-        from p2r.figure import figure
+        from p2r.visualization.figure import figure
 
         source = ImageSource.open(found.question.image)
         return await self._drawn(lambda: figure(source, found.prediction, found.question), "PNG")

@@ -36,8 +36,8 @@ export class Boxes extends EventTarget {
 
   // For those who draw with the keyboard: a box in the middle of what is in view.
   addInMiddle() {
-    const { inside, centre } = this.viewer.fitted, [dx, dy] = inside.map((each) => each / 8);
-    const corner = (sign) => this.#units(this.viewer.toImage([centre[0] + sign * dx, centre[1] + sign * dy]));
+    const { inside, center } = this.viewer.fitted, [dx, dy] = inside.map((each) => each / 8);
+    const corner = (sign) => this.#units(this.viewer.toImage([center[0] + sign * dx, center[1] + sign * dy]));
     this.#append([...corner(-1), ...corner(1)]);
     this.root.lastElementChild.querySelector(".tag").focus();
   }

@@ -46,18 +46,18 @@ export class Viewer extends EventTarget {
   get fitted() {
     const [top, right, bottom, left] = this.insets, { clientWidth: width, clientHeight: height } = this.root;
     const inside = [Math.max(60, width - left - right - 24), Math.max(60, height - top - bottom - 24)];
-    return { inside, centre: [left + (width - left - right) / 2, top + (height - top - bottom) / 2] };
+    return { inside, center: [left + (width - left - right) / 2, top + (height - top - bottom) / 2] };
   }
   fit(smooth = true) { if (this.image) this.fly([0, 0, this.image.width, this.image.height], { smooth }); }
 
   // Show a rectangle of the image as large as it fits, at most and at least at some scale.
   fly([x0, y0, x1, y1], { smooth = true, most = Infinity, least = 0 } = {}) {
     if (!this.image) return;
-    const { inside, centre } = this.fitted;
+    const { inside, center } = this.fitted;
     const scale = this.#bounded(Math.max(least, Math.min(most, inside[0] / (x1 - x0), inside[1] / (y1 - y0))));
-    this.#go({ scale, x: (x0 + x1) / 2 - centre[0] / scale, y: (y0 + y1) / 2 - centre[1] / scale }, smooth);
+    this.#go({ scale, x: (x0 + x1) / 2 - center[0] / scale, y: (y0 + y1) / 2 - center[1] / scale }, smooth);
   }
-  zoom(factor, at = this.fitted.centre, smooth = true) {
+  zoom(factor, at = this.fitted.center, smooth = true) {
     if (!this.image) return;
     const scale = this.#bounded((this.#goal ?? this.view).scale * factor), [x, y] = this.toImage(at);
     this.#go({ scale, x: x - at[0] / scale, y: y - at[1] / scale }, smooth);
@@ -88,7 +88,7 @@ export class Viewer extends EventTarget {
   }
   #show({ x, y, scale }, moving = false) {
     const { width, height } = this.image, { inside: [across, down] } = this.fitted;
-    const [cx, cy] = this.fitted.centre.map((each) => each / scale);
+    const [cx, cy] = this.fitted.center.map((each) => each / scale);
     const keep = (at, middle, side, room) => { // some of the image is always in sight
       const slack = Math.min(side, room / scale) / 4;
       return Math.min(side - slack, Math.max(slack, at + middle)) - middle;

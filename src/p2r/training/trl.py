@@ -1,0 +1,257 @@
+"""Recipe → a stock TRL `GRPOTrainer`: the model, its configuration, and nothing of our own in between."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from p2r.errors import InputError
+from p2r.models.base import Sampling
+from p2r.models.checkpoint import read_part, read_weights
+from p2r.models.encoding import forbidden_tokens
+from p2r.models.source import trusts_code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from p2r.settings import Settings
+    from p2r.training.recipe import Phase, Recipe
+
+# The decoders of `Settings.max_tokens` for each role.
+_STAGE = {"perceiver": "perceive", "reasoner": "reason", "think": "reason", "direct": "direct"}
+
+# Where TRL's defaults are not the paper's; `training.trainer` may change them.
+_PAPER: dict[str, Any] = {
+    "loss_type": "dapo",  # the mean over all tokens of a step, as the release aggregates
+    "scale_rewards": "group",
+    "use_bias_correction_kl": False,  # TRL weighs the KL by the ratio
+    "top_k": 0,
+}
+
+
+def reply_tokens(phase: Phase, settings: Settings) -> int:
+    """The most new tokens of a rollout, without those for a model's thinking (`options.thinking_tokens`)."""
+    return phase.max_tokens or int(getattr(settings.max_tokens, _STAGE[phase.role]))
+
+
+def completion_tokens(phase: Phase, settings: Settings) -> int:
+    """The most new tokens of a rollout."""
+    return settings.options.widened(Sampling(reply_tokens(phase, settings))).max_tokens
+
+
+def phase_steps(phase: Phase, samples: int) -> int:
+    """How many optimizer steps a phase has.
+
+    Raises:
+        InputError: there are fewer samples than prompts in a step.
+    """
+    steps = phase.steps or phase.epochs * phase.updates * samples // phase.prompts
+    if steps < 1:
+        raise InputError(
+            f"{samples} samples are too few for a step of {phase.prompts} prompts: set training.steps or "
+            "fewer training.prompts"
+        )
+    return steps
+
+
+def prompts_needed(phase: Phase, steps: int) -> int:
+    """How many prompts, repeats counted, a phase of so many steps goes through."""
+    return math.ceil(steps / phase.updates) * phase.prompts
+
+
+def load_policy(start: Path, recipe: Recipe) -> Any:
+    """The weights that a phase starts from, as they are trained.
+
+    All weights: in float32, computed in the recipe's precision (an update of 1e-6 is lost in bfloat16). With
+    adapters: the base in the recipe's precision.
+    """
+    model = read_weights(start, getattr(torch, recipe.precision) if recipe.lora else torch.float32)
+    speed_up(model, recipe.attention)
+    return model
+
+
+def load_processor(start: Path, settings: Settings) -> Any:
+    """The processor of a checkpoint; images have their final size already, so it does not resize.
+
+    Raises:
+        InputError: images of the sizes that `settings` gives them cannot be cut into its patches.
+    """
+    processor = read_part("AutoProcessor", start, padding_side="left", truncation_side="left")
+    images = processor.image_processor
+    images.do_resize = False
+    needed, factor = images.patch_size * images.merge_size, settings.budget.factor
+    if factor % needed:
+        raise InputError(
+            f"settings.budget.factor is {factor}, and model {start} needs image sides in multiples of "
+            f"{needed}: set settings.budget.factor to {needed}"
+        )
+    return processor
+
+
+def speed_up(model: Any, attention: str | None) -> None:
+    """Attention of the language model, and the patch embedding as the matrix product that it is.
+
+    The weights and their names stay what they are.
+    """
+    if attention is not None:
+        model.set_attn_implementation({"text_config": attention})
+    for module in model.modules():
+        convolution = getattr(module, "proj", None)
+        if isinstance(convolution, torch.nn.Conv3d) and convolution.stride == convolution.kernel_size:
+            # A method of this one module; its weights keep their names and shapes.
+            convolution.forward = _as_product(convolution)  # type: ignore[method-assign,assignment]
+
+
+def _as_product(convolution: torch.nn.Conv3d) -> Callable[[torch.Tensor], torch.Tensor]:
+    def forward(patches: torch.Tensor) -> torch.Tensor:
+        return functional.linear(patches.flatten(1), convolution.weight.flatten(1), convolution.bias)
+
+    return forward
+
+
+def configure(
+    recipe: Recipe, phase: Phase, settings: Settings, start: Path, *, output: Path, seed: int
+) -> Any:
+    """TRL's configuration of a phase; `max_steps` is set when the data have been measured.
+
+    Raises:
+        InputError: the batch does not divide, or `trainer` names a field that TRL does not know.
+    """
+    from trl import GRPOConfig
+
+    fields = _fields(recipe, phase, settings, output, seed)
+    fields |= _engine(recipe, forbidden_tokens(read_part("AutoConfig", start)))
+    if clash := sorted(set(fields) & set(phase.trainer)):
+        raise InputError(f"training.trainer.{clash[0]} is set by the recipe's own keys; use those")
+    defaults = dict(_PAPER)
+    if recipe.rollouts.engine == "vllm-colocate" and recipe.data.max_prompt_tokens is not None:
+        # By default vLLM wants room for the model's whole context, more than its share of the GPU holds.
+        longest = recipe.data.max_prompt_tokens + completion_tokens(phase, settings)
+        defaults["vllm_max_model_length"] = longest
+    rows = phase.prompts * phase.group
+    per_pass = phase.micro_batch * process_count()
+    if rows % per_pass:
+        raise InputError(
+            f"a step has {phase.prompts} × {phase.group} = {rows} completions, which {process_count()} "
+            f"processes × micro_batch {phase.micro_batch} = {per_pass} do not divide: change micro_batch"
+        )
+    try:
+        return GRPOConfig(**{**defaults, **fields, **phase.trainer})
+    except TypeError as error:
+        raise InputError(f"training.trainer: {error}") from error
+    except ValueError as error:
+        raise InputError(f"the recipe does not fit TRL: {' '.join(str(error).split())}") from error
+
+
+def process_count() -> int:
+    """How many processes train together."""
+    from accelerate import PartialState
+
+    return int(PartialState(cpu=not torch.cuda.is_available()).num_processes)
+
+
+def _fields(recipe: Recipe, phase: Phase, settings: Settings, output: Path, seed: int) -> dict[str, Any]:
+    rows = phase.prompts * phase.group
+    return {
+        "output_dir": str(output),
+        "max_steps": 1,
+        "per_device_train_batch_size": phase.micro_batch,
+        "gradient_accumulation_steps": rows // (phase.micro_batch * process_count()),
+        "num_generations": phase.group,
+        "num_iterations": phase.updates,
+        "max_completion_length": completion_tokens(phase, settings),
+        "chat_template_kwargs": settings.options.template_kwargs(),
+        "learning_rate": phase.learning_rate,
+        "lr_scheduler_type": phase.schedule,
+        "warmup_steps": phase.warmup_steps,
+        "weight_decay": phase.weight_decay,
+        "max_grad_norm": phase.max_grad_norm,
+        "adam_beta1": phase.betas[0],
+        "adam_beta2": phase.betas[1],
+        "beta": phase.kl,
+        "epsilon": phase.clip,
+        "temperature": phase.temperature,
+        "top_p": phase.top_p,
+        "repetition_penalty": 1.0,
+        "gradient_checkpointing": phase.gradient_checkpointing,
+        "bf16": recipe.precision == "bfloat16",
+        "use_cpu": not torch.cuda.is_available(),
+        **({"trust_remote_code": True} if trusts_code() else {}),
+        # Of the reference alone: it holds no gradients and needs no more than the precision of computation.
+        "model_init_kwargs": {"dtype": recipe.precision},
+        "seed": seed,
+        "shuffle_dataset": False,  # the order is drawn before
+        "remove_unused_columns": False,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_steps": phase.save_every,
+        "save_total_limit": 2,
+        "report_to": list(recipe.report_to) or "none",
+        "disable_tqdm": True,
+    }
+
+
+def _engine(recipe: Recipe, forbidden: list[int]) -> dict[str, Any]:
+    rollouts = recipe.rollouts
+    if rollouts.engine == "transformers":
+        return {"generation_kwargs": {"suppress_tokens": forbidden}}
+    common = {
+        "use_vllm": True,
+        # Whole numbers: an engine in this process compares them; on the way to a server JSON makes texts of
+        # them, which it reads as numbers again.
+        "generation_kwargs": {"logit_bias": dict.fromkeys(forbidden, -100.0)},
+    }
+    if rollouts.engine == "vllm-server":
+        return common | {"vllm_mode": "server", "vllm_server_base_url": rollouts.url}
+    return common | {
+        "vllm_mode": "colocate",
+        "vllm_gpu_memory_utilization": rollouts.memory,
+        "vllm_tensor_parallel_size": rollouts.tensor_parallel,
+    }
+
+
+def adapter(recipe: Recipe) -> Any:
+    """The configuration of the adapters, or None."""
+    if recipe.lora is None:
+        return None
+    from peft import LoraConfig
+
+    lora = recipe.lora
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    return LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
+
+
+def vision_tower(model: Any) -> Any:
+    """The vision tower of a checkpoint of the Qwen-VL families; None where there is none of that name."""
+    return getattr(model.base_model, "visual", None)
+
+
+def freeze_vision(model: Any) -> None:
+    """Leave the vision tower as it is.
+
+    Raises:
+        InputError: the model has none.
+    """
+    tower = vision_tower(model)
+    if tower is None:
+        raise InputError(
+            f"training.freeze_vision: {type(model).__name__} has no vision tower `visual`: set it to false"
+        )
+    tower.requires_grad_(requires_grad=False)
+
+
+def know_images(trainer: Any) -> None:
+    """Encode each distinct image once, where the frozen towers of policy and reference are the same."""
+    from p2r.training.vision_cache import KnownImages
+
+    models = [trainer.model, *([trainer.ref_model] if trainer.ref_model is not None else [])]
+    if any(one.dtype != torch.float32 or one.device.type != "cpu" for one in models):
+        return
+    known = KnownImages()
+    for tower in map(vision_tower, models):
+        if not known.attach(tower):
+            print("vision features are not kept: this tower's cannot be told apart by image", flush=True)  # noqa: T201

@@ -1,0 +1,1 @@
+"""Figures: boxes and crops drawn for people."""
