@@ -6,15 +6,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo test check size slow bench constraints
+.PHONY: setup demo test test-all check size slow bench constraints
 
 # The questions of the bundled demo, with figures in out/demo/.
 demo: $(INSTALLED)
 	$(BIN)/p2r demo
 
-# All tests but the slow ones, each file in one of up to four processes.
+# The tests to run while working: all but the long and the slow ones, each file in one of up to four processes.
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# The long ones too; CI runs these.
+test-all: $(INSTALLED)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow"
 
 # Style and types.
 check: $(INSTALLED) size
