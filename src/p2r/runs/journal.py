@@ -241,7 +241,7 @@ def _replace(path: Path, body: bytes) -> None:
 
 def _refused(path: Path, error: OSError) -> InputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        cure = "free some space and run the same command again; nothing that was written is lost"
+        hint = "free some space and run the same command again; nothing that was written is lost"
     else:
-        cure = "give --out another folder, or make this one writable"
-    return InputError(f"cannot write {path}: {error.strerror or error}; {cure}")
+        hint = "give --out another folder, or make this one writable"
+    return InputError(f"cannot write {path}: {error.strerror or error}; {hint}")

@@ -156,8 +156,8 @@ class ImageFiles:
             if candidate in self._listed:
                 return self._fetched(candidate)
         packed = any(file.endswith((".zip", ".tar", ".gz", ".7z", ".rar")) for file in self._listed)
-        cure = "; they are packed there: unpack them, and give the folder" if packed else ""
-        raise InputError(f"no image {name} in {self._name}{cure}")
+        hint = "; they are packed there: unpack them, and give the folder" if packed else ""
+        raise InputError(f"no image {name} in {self._name}{hint}")
 
     def _list(self) -> frozenset[str]:
         hub = _hub()
