@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.errors import InputError
 from p2r.runs.journal import FolderLock, claim, encode_json, write_file, write_json
 from p2r.scenes import make_sample
-from p2r.scenes.drawing import draw_files
+from p2r.scenes.files import draw_files
 from p2r.training.run_folder import read_json
 
 if TYPE_CHECKING:
