@@ -18,7 +18,8 @@ from multiprocessing import active_children, get_context, parent_process
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.errors import InputError, file_problem
-from p2r.runs.journal import FolderLock, claim
+from p2r.runs.files import folder_lock, replacing
+from p2r.runs.identity import claim
 from p2r.scenes.drawing import render
 from p2r.scenes.questions import FAMILIES, WEIGHTS, Task, draw_scene, draw_task
 from p2r.types import Box, Question, Sample
@@ -182,7 +183,7 @@ def write_scenes(
     claim(out, listed.name, ("images",))
     try:
         _check_rows(listed, rows)
-        with FolderLock(out), listed.open("r+" if listed.exists() else "w", encoding="utf-8") as lines:
+        with folder_lock(out), listed.open("r+" if listed.exists() else "w", encoding="utf-8") as lines:
             _check_rows(listed, rows)
             (out / "images").mkdir(exist_ok=True)
             drawn = draw_files([(one, out / one.file) for one in made], workers=workers)
@@ -264,6 +265,5 @@ def _draw(job: tuple[SceneSample, Path]) -> None:
     import pyvips
 
     made, path = job
-    partial = path.with_suffix(".part.jpg")
-    pyvips.Image.new_from_array(made.render()).write_to_file(str(partial), Q=QUALITY)
-    partial.replace(path)
+    with replacing(path) as partial:
+        pyvips.Image.new_from_array(made.render()).write_to_file(str(partial), Q=QUALITY)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
 from p2r.models.encoding import Preparer
-from p2r.runs.failures import Health
+from p2r.runs.failures import FailureMonitor
 from p2r.training import trl as building
 from p2r.training.dataset import EXACT, read_data, settings_of
 from p2r.training.frozen import FrozenModel, FrozenWeights, open_endpoint
@@ -108,7 +108,7 @@ def build(
         writes=config.process_index == 0,
         stop=stop,
     )
-    rewards = Rewards(Health(recipe.failures.most, recipe.failures.window))
+    rewards = Rewards(FailureMonitor(recipe.failures.most, recipe.failures.window))
     trainer = GRPOTrainer(
         model=model,
         reward_funcs=rewards.answer,

@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from p2r.models.source import trusts_code
-from p2r.runs.journal import write_file, write_json
+from p2r.runs.files import replacing, write_file, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,21 +48,18 @@ def write_final(trained: Path, out: Path, dtype: str, card: str) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
-    partial = out.with_name(out.name + ".part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     wanted = getattr(torch, dtype)
-    for path in sorted(trained.iterdir()):
-        if path.suffix != ".safetensors":
-            shutil.copy2(path, partial / path.name)
-            continue
-        tensors = load_file(path)
-        cast = {name: one.to(wanted) if one.is_floating_point() else one for name, one in tensors.items()}
-        save_file(cast, partial / path.name, metadata={"format": "pt"})
-    _name_dtype(partial / "config.json", dtype)
-    write_file(partial / "README.md", card)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.replace(out)
+    with replacing(out) as partial:
+        partial.mkdir(parents=True)
+        for path in sorted(trained.iterdir()):
+            if path.suffix != ".safetensors":
+                shutil.copy2(path, partial / path.name)
+                continue
+            tensors = load_file(path)
+            cast = {name: one.to(wanted) if one.is_floating_point() else one for name, one in tensors.items()}
+            save_file(cast, partial / path.name, metadata={"format": "pt"})
+        _name_dtype(partial / "config.json", dtype)
+        write_file(partial / "README.md", card)
 
 
 def _name_dtype(path: Path, dtype: str) -> None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from p2r.runs.journal import Journal, encode_json, read_lines, write_file, write_json
+from p2r.runs.files import encode_json, write_file, write_json
+from p2r.runs.journal import Journal, read_lines
 from p2r.training.checksums import checksums
 from p2r.training.run_folder import COMPLETE, METRICS, ROLLOUTS
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from p2r.runs.failures import Health
+    from p2r.runs.failures import FailureMonitor
     from p2r.settings import Settings
     from p2r.training.frozen import FrozenRole
     from p2r.training.rows import Looks
@@ -52,7 +52,7 @@ async def perceive_samples(
     weights: str,
     path: Path,
     batch: int,
-    health: Health,
+    health: FailureMonitor,
     on_done: Callable[[int], None] | None = None,
 ) -> None:
     """Ask the frozen perceiver about the samples that no file beside `path` answers yet.

@@ -17,7 +17,9 @@ from p2r.errors import InputError, ModelError
 from p2r.models.loading import LOGINS
 from p2r.models.options import split_spec
 from p2r.models.source import locate
-from p2r.runs.journal import FolderLock, claim, read_lines, write_file, write_json
+from p2r.runs.files import folder_lock, write_file, write_json
+from p2r.runs.identity import claim
+from p2r.runs.journal import read_lines
 from p2r.runs.provenance import environment as installed
 from p2r.runs.provenance import revision
 from p2r.text import without_secrets
@@ -88,7 +90,7 @@ def train(
     """
     recipe, logins = recipe.without_logins()
     make_folder(out)
-    with FolderLock(out), Progress(console, rounds=recipe.rounds, phases=len(recipe.plan())) as progress:
+    with folder_lock(out), Progress(console, rounds=recipe.rounds, phases=len(recipe.plan())) as progress:
         start, data = open_run(recipe, out, command=command, on_progress=progress.doing)
         for note in data.notes:
             progress.say(f"data: {note}")

@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.errors import InputError
-from p2r.runs.journal import read_lines, write_json
+from p2r.runs.files import write_json
+from p2r.runs.journal import read_lines
 from p2r.training.checksums import Checksums, damage
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
-from p2r.runs.journal import FolderLock, claim, encode_json, write_file, write_json
+from p2r.runs.files import NO_LIMIT, encode_json, folder_lock, write_file, write_json
+from p2r.runs.identity import claim
 from p2r.scenes import make_sample
 from p2r.scenes.files import draw_files
 from p2r.training.run_folder import read_json
@@ -37,7 +38,7 @@ def draw_scenes(folder: Path, scenes: Scenes, on_drawn: Callable[[int], None] | 
     try:
         claim(folder, SERIES, ("images", "samples-*.jsonl"))
         # Runs that share a folder and begin together wait for each other here.
-        with FolderLock(folder, wait=True):
+        with folder_lock(folder, wait_s=NO_LIMIT):
             _check_series(folder, series)
             (folder / "images").mkdir(exist_ok=True)
             made = [_scaled(index, scenes) for index in range(scenes.count)]

@@ -7,12 +7,11 @@ import contextlib
 import shutil
 import signal
 import threading
-import time
 from typing import TYPE_CHECKING
 
-from p2r.errors import InputError, ModelError, P2RError
-from p2r.runs.failures import Health
-from p2r.runs.journal import FolderLock
+from p2r.errors import ModelError, P2RError
+from p2r.runs.failures import FailureMonitor
+from p2r.runs.files import folder_lock
 from p2r.runs.provenance import revision
 from p2r.training.checksums import checksums
 from p2r.training.components import build
@@ -65,7 +64,8 @@ class Session:
         place = PartialState(cpu=not torch.cuda.is_available())
         with contextlib.ExitStack() as stack:
             if place.is_main_process:
-                stack.enter_context(_lock(self.folder.path))
+                # The processes of a run that was killed end by themselves.
+                stack.enter_context(folder_lock(self.folder.path, wait_s=GRACE_S + 2))
                 self.state.note = self.folder.clear_damaged()
                 print(self.state.note or "all checkpoints are whole", flush=True)  # noqa: T201 - for log.txt
             place.wait_for_everyone()
@@ -122,7 +122,7 @@ class Session:
                 weights=weights,
                 path=self.folder.path / f"boxes-{accelerator.process_index}.jsonl",
                 batch=self.recipe.frozen.batch,
-                health=Health(self.recipe.failures.most, self.recipe.failures.window),
+                health=FailureMonitor(self.recipe.failures.most, self.recipe.failures.window),
                 on_done=on_done,
             )
         )
@@ -200,19 +200,3 @@ class Session:
             self.state.status = "done"
             self.folder.write_state(self.state)
         accelerator.wait_for_everyone()
-
-
-def _lock(folder: Path) -> FolderLock:
-    """The lock of a phase; waits for the processes of a run that was killed, which end by themselves.
-
-    Raises:
-        InputError: another run is going on.
-    """
-    deadline = time.monotonic() + GRACE_S + 2
-    while True:
-        try:
-            return FolderLock(folder)
-        except InputError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.2)
