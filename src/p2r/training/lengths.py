@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
-from p2r.evidence import OUTLINE_COLORS, plan_pixels
+from p2r.evidence import OUTLINE_COLORS, plan_sizes
 from p2r.images import ImageSource
 from p2r.models.base import Message
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
@@ -33,7 +33,7 @@ def prompt_tokens(
     size = ImageSource.open(question.image).size
     regions = [(0, 0, *size)] * settings.geometry.max_crops if phase.role == "reasoner" else []
     # The text alone: images are counted, not cut.
-    width, height = plan_pixels(size, (), budget).overview
+    width, height = plan_sizes(size, (), budget).overview
     blank: Any = SimpleNamespace(width=width, height=height)
     if phase.role == "perceiver":
         messages = perceive_messages(prompts, question, blank, settings.box_format)
@@ -49,7 +49,7 @@ def prompt_tokens(
         Message(one.role, tuple(part for part in one.content if isinstance(part, str))) for one in messages
     ]
     words = len(processor.tokenizer(preparer.render(text))["input_ids"])
-    images = plan_pixels(size, regions, budget).tokens
+    images = plan_sizes(size, regions, budget).tokens
     return words + images + 2 * (1 + len(regions))
 
 

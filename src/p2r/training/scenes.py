@@ -10,7 +10,7 @@ from p2r.errors import InputError
 from p2r.runs.files import NO_LIMIT, encode_json, folder_lock, write_file, write_json
 from p2r.runs.identity import claim
 from p2r.scenes import make_sample
-from p2r.scenes.drawing import draw_files
+from p2r.scenes.files import draw_files
 from p2r.training.run_folder import read_json
 
 if TYPE_CHECKING:
