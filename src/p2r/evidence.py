@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from p2r.errors import InputError
 from p2r.images import EncodedImage
-from p2r.images.sizing import PixelPlan, plan_sizes
+from p2r.images.sizing import smart_resize
 from p2r.types import Crop, Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from p2r.images import ImageSource
-    from p2r.settings import Geometry, Settings
+    from p2r.settings import Geometry, PixelBudget, Settings
     from p2r.types import Box, RectPx
 
 __all__ = [
@@ -149,6 +150,93 @@ def plain_overview(source: ImageSource, settings: Settings) -> EncodedImage:
     """
     size = plan_sizes(source.size, (), settings.budget).overview
     return source.overview(size, stretch=settings.stretch_depth)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelPlan:
+    """The sizes of every image of one request.
+
+    Attributes:
+        overview: `(width, height)` of the whole image.
+        crops: `(width, height)` of each crop.
+        tokens: language-model tokens of all of them, one for each factor² pixels.
+        notes: what had to be done to fit the context, one sentence each.
+    """
+
+    overview: tuple[int, int]
+    crops: tuple[tuple[int, int], ...]
+    tokens: int
+    notes: tuple[str, ...] = ()
+
+
+def plan_sizes(size: tuple[int, int], regions_px: Sequence[RectPx], budget: PixelBudget) -> PixelPlan:
+    """Choose the size of the overview and of each crop, so that the request fits the model's context.
+
+    Args:
+        size: `(width, height)` of the original.
+        regions_px: the rectangles of the original that will be cropped.
+        budget: when the images need more than `context_tokens - text_tokens`, all of them shrink by the
+            same share, but none below `min_pixels`.
+
+    Raises:
+        InputError: not even the smallest images fit, or the budgets contradict each other.
+    """
+    sources = [size, *((x1 - x0, y1 - y0) for x0, y0, x1, y1 in regions_px)]
+    most = [budget.overview_max_pixels] + [budget.crop_max_pixels] * len(regions_px)
+    sizes = _fit_all(sources, most, budget)
+    wanted = _tokens(sizes, budget)
+    notes: tuple[str, ...] = ()
+    if budget.context_tokens is not None and wanted > (room := budget.context_tokens - budget.text_tokens):
+        sizes = _shrink(sources, sizes, room, budget)
+        notes = (
+            f"images shrunk from {wanted} to {_tokens(sizes, budget)} tokens: "
+            f"the context leaves room for {room}",
+        )
+    return PixelPlan(sizes[0], tuple(sizes[1:]), _tokens(sizes, budget), notes)
+
+
+def _fit_all(
+    sources: Sequence[tuple[int, int]], most: Sequence[int], budget: PixelBudget
+) -> list[tuple[int, int]]:
+    return [
+        smart_resize(w, h, max_pixels=pixels, min_pixels=budget.min_pixels, factor=budget.factor)
+        for (w, h), pixels in zip(sources, most, strict=True)
+    ]
+
+
+def _tokens(sizes: Sequence[tuple[int, int]], budget: PixelBudget) -> int:
+    return sum(width * height for width, height in sizes) // budget.factor**2
+
+
+def _shrink(
+    sources: Sequence[tuple[int, int]], sizes: Sequence[tuple[int, int]], room: int, budget: PixelBudget
+) -> list[tuple[int, int]]:
+    # The largest common share of the pixels that fits, by bisection.
+    def at(share: float) -> list[tuple[int, int]]:
+        most = [max(_floor_pixels(budget), int(share * width * height)) for width, height in sizes]
+        return _fit_all(sources, most, budget)
+
+    best = at(0.0)
+    if (least := _tokens(best, budget)) > room:
+        raise InputError(
+            f"{len(sizes)} images need at least {least} tokens, but context_tokens {budget.context_tokens} "
+            f"leaves {room} beside text_tokens {budget.text_tokens}: raise context_tokens, "
+            "or lower text_tokens, min_pixels or max_crops"
+        )
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        sizes_now = at(middle)
+        if _tokens(sizes_now, budget) <= room:
+            low, best = middle, sizes_now
+        else:
+            high = middle
+    return best
+
+
+def _floor_pixels(budget: PixelBudget) -> int:
+    cells = -(-budget.min_pixels // budget.factor**2)
+    return cells * budget.factor**2
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from p2r.changes import checked, merged
 from p2r.errors import InputError, file_problem
-from p2r.models.options import ModelOptions
+from p2r.models.options import ModelOptions, checked, merged
 from p2r.prompts import PromptPack
 from p2r.types import BoxFormat  # noqa: TC001  (pydantic reads the annotation)
 
