@@ -1,7 +1,7 @@
 """The settings of all entry points: geometry, pixel budgets, token limits, prompts, and their digest.
 
-A checkpoint folder may hold them as `p2r.json`, so that a model is used as it was trained; every checkpoint of
-our training does. The constants are those of the paper and its release (docs/paper.md).
+A checkpoint folder may hold them as `p2r.json`, so that a model is used as it was trained; every checkpoint
+of our training does. The constants are those of the paper and its release (docs/paper.md).
 """
 
 from __future__ import annotations
