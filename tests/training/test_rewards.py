@@ -12,10 +12,10 @@ import pytest
 from p2r.errors import InputError
 from p2r.scoring.judge import Judge
 from p2r.settings import PixelBudget, Settings
+from p2r.training.data import ImageCache, RolloutDataset
 from p2r.training.frozen import FrozenModel
 from p2r.training.recipe import Gates
 from p2r.training.rewards import Rewarder, Verdict, reward_metrics, rollout_record
-from p2r.training.rows import Looks, Rows
 from p2r.types import Box, Question, Sample
 from tests.fake_model import FakeModel, failure, said, shown
 
@@ -41,8 +41,10 @@ def sample(name: str = "a", **more: Any) -> Sample:
     return Sample(question, "A", (GOLD,), **more)
 
 
-def rows(role: Role, samples: Sequence[Sample], boxes: dict[int, tuple[Box, ...]] | None = None) -> Rows:
-    return Rows(role, samples, SETTINGS, Looks(samples, SETTINGS, keep=4), boxes)
+def rows(
+    role: Role, samples: Sequence[Sample], boxes: dict[int, tuple[Box, ...]] | None = None
+) -> RolloutDataset:
+    return RolloutDataset(role, samples, SETTINGS, ImageCache(samples, SETTINGS, keep=4), boxes or {})
 
 
 def by_sight(messages: Sequence[Message]) -> str:
@@ -193,6 +195,6 @@ def test_failures_leave_the_means_and_are_counted() -> None:
 
 def test_a_rollout_is_a_line_of_json() -> None:
     (verdict,) = reward(perceiver(FakeModel(by_sight)), [LEFT])
-    record = json.loads(json.dumps(rollout_record(sample(), LEFT, verdict)))
+    record = json.loads(json.dumps(rollout_record("perceiver", sample(), LEFT, verdict).to_json()))
     assert record["boxes"] == [{"box": [0, 0, 100, 100], "label": "bus"}]
     assert (record["id"], record["reward"], record["gold"], record["outcome"]) == ("a", 1.0, "A", "boxes")

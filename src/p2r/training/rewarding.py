@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import ModelError
-from p2r.training.metrics import RECORD, any_process
+from p2r.training.callback import RECORD, any_process
 from p2r.training.rewards import reward_metrics, rollout_record
 
 if TYPE_CHECKING:
@@ -75,11 +75,14 @@ class Rewards:
                 f"{cause}; see to it and run the same command again: it does this step again",
                 kind="overloaded",
             )
-        samples = self.rewarder.rows.samples
+        rows = self.rewarder.rows
         log_extra(
             RECORD,
             [
-                json.dumps(rollout_record(samples[which], text, verdict), ensure_ascii=False)
+                json.dumps(
+                    rollout_record(rows.role, rows.samples[which], text, verdict).to_json(),
+                    ensure_ascii=False,
+                )
                 for which, text, verdict in zip(index, texts, verdicts, strict=True)
             ],
         )

@@ -18,20 +18,20 @@ from p2r.evidence import build_evidences, crop_region
 from p2r.models.base import Sampling
 from p2r.parsing.answers import read_answer
 from p2r.prompts import reason_messages
-from p2r.record import box_record
 from p2r.scoring import score
 from p2r.scoring.localization import localize
 from p2r.training.gates import closed_gate, placeholder_labels
+from p2r.training.run_folder import Rollout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from p2r.models.base import Message
     from p2r.scoring.judge import Judge
+    from p2r.training.data import RolloutDataset
     from p2r.training.frozen import FrozenRole
     from p2r.training.gates import Gate
-    from p2r.training.recipe import Gates
-    from p2r.training.rows import Rows
+    from p2r.training.recipe import Gates, Role
     from p2r.types import Answer, Box, Perception, Sample
 
 
@@ -73,7 +73,7 @@ class Rewarder:
     """
 
     def __init__(
-        self, rows: Rows, gates: Gates, frozen: FrozenRole | None = None, judge: Judge | None = None
+        self, rows: RolloutDataset, gates: Gates, frozen: FrozenRole | None = None, judge: Judge | None = None
     ) -> None:
         if (rows.role == "perceiver") != (frozen is not None):
             raise InputError("a frozen reasoner goes with the role perceiver, and is needed there")
@@ -165,7 +165,7 @@ class Rewarder:
     ) -> Sequence[tuple[Message, ...] | InputError]:
         rows = self.rows
         try:
-            look = rows.looks(index)
+            look = rows.images(index)
             evidences = build_evidences(look.source, lists, rows.settings, look.overview)
         except InputError as error:
             # Each by itself, so that one list of boxes that does not fit fails alone.
@@ -207,29 +207,30 @@ class Rewarder:
         gold = self.rows.samples[index].boxes
         if not gold:
             return None
-        size = self.rows.looks(index).source.size
+        size = self.rows.images(index).source.size
         geometry = self.rows.settings.geometry
         crops = [crop_region(box, size, geometry) for box in boxes[: geometry.max_crops]]
         found = localize(gold, boxes, crops, size).found
         return sum(found) / len(found)
 
 
-def rollout_record(sample: Sample, text: str, verdict: Verdict) -> dict[str, Any]:
-    """A completion as a line of `rollouts.jsonl`; step, group and advantage are added when they are known."""
-    return {
-        "id": sample.question.id,
-        "text": text,
-        "reward": verdict.reward,
-        "gate": verdict.gate,
-        "outcome": verdict.perception.outcome if verdict.perception else None,
-        "boxes": [box_record(box) for box in verdict.boxes],
-        "answer": verdict.answer,
-        "correct": verdict.correct,
-        "gold": sample.answer,
-        "recall": verdict.recall,
-        "reasoner_text": verdict.reasoner_text,
-        "error": verdict.error,
-    }
+def rollout_record(role: Role, sample: Sample, text: str, verdict: Verdict) -> Rollout:
+    """A completion and its reward; step, group and advantage are added when they are known."""
+    return Rollout(
+        role=role,
+        id=sample.question.id,
+        text=text,
+        reward=verdict.reward,
+        gate=verdict.gate,
+        outcome=verdict.perception.outcome if verdict.perception else None,
+        boxes=verdict.boxes,
+        answer=verdict.answer,
+        correct=verdict.correct,
+        gold=sample.answer,
+        recall=verdict.recall,
+        reasoner_text=verdict.reasoner_text,
+        error=verdict.error,
+    )
 
 
 def reward_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
