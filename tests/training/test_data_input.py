@@ -1,4 +1,4 @@
-"""Bad input on the data side of a training: an error before anything starts, naming offender and cure."""
+"""Bad input on the data side of a training: an error before anything starts that says what to do."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pytest
 
 from p2r.errors import ModelError
 from p2r.models.base import Completion, Message, Sampling
-from p2r.runs.failures import Health
+from p2r.runs.failures import FailureMonitor
 from p2r.runs.journal import read_lines
 from p2r.settings import PixelBudget, Settings
 from p2r.training.data import ImageCache, RolloutDataset
@@ -70,7 +70,7 @@ def perceive(
             weights=weights,
             path=path,
             batch=2,
-            health=Health(4, 5),
+            monitor=FailureMonitor(4, 5),
         )
     )
 
@@ -150,7 +150,7 @@ def crops(messages: Sequence[Message]) -> int:
 def test_a_reasoner_that_dies_stops_the_phase_with_the_cause(tmp_path: Path) -> None:
     asked = samples(1)
     rows = RolloutDataset("perceiver", asked, SETTINGS, ImageCache(asked, SETTINGS, 2))
-    rewards = Rewards(Health(most_failures=3, window=5))
+    rewards = Rewards(FailureMonitor(most_failures=3, window=5))
     logged: dict[str, Any] = {}
 
     def answer(model: FakeModel, texts: list[str]) -> list[float | None]:

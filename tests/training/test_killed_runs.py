@@ -134,9 +134,9 @@ def test_another_recipe_does_not_go_on_with_a_run(warm: Warm, small: Small, unin
 
 
 def test_two_commands_do_not_write_one_run(warm: Warm, small: Small, uninterrupted: Path) -> None:
-    from p2r.runs.journal import FolderLock
+    from p2r.runs.files import folder_lock
 
-    with FolderLock(uninterrupted):
+    with folder_lock(uninterrupted):
         ended = warm.call("warm.train", recipe=small["recipe"], out=uninterrupted, changes=CHANGES)
     assert ended.code == 2
     assert "another process is writing this run" in ended.errors

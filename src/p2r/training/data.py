@@ -29,11 +29,12 @@ from p2r.models.options import split_spec
 from p2r.parsing.perception import parse_perception
 from p2r.pipeline import Look
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
-from p2r.runs.journal import FolderLock, claim, encode_json, write_file, write_json
+from p2r.runs.files import NO_LIMIT, encode_json, folder_lock, read_json, write_file, write_json
+from p2r.runs.identity import claim
 from p2r.scenes import make_sample
 from p2r.scenes.drawing import draw_files
 from p2r.settings import Settings
-from p2r.training.run_folder import DATA, DataRecord, read_json
+from p2r.training.run_folder import DATA, DataRecord
 from p2r.types import Box, Crop, Evidence
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def draw_scenes(folder: Path, scenes: SceneSeries, on_drawn: Callable[[int], Non
     try:
         claim(folder, SERIES, ("images", "samples-*.jsonl"))
         # Runs that share a folder and start together wait for each other here.
-        with FolderLock(folder, wait=True):
+        with folder_lock(folder, wait_s=NO_LIMIT):
             path = folder / SERIES
             if path.exists() and (there := read_json(path)) != series:
                 raise InputError(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from p2r.models.options import split_spec
 from p2r.models.source import trusts_code
-from p2r.runs.journal import write_file, write_json
+from p2r.runs.files import read_json, replacing, write_file, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +30,7 @@ def finish_folder(folder: Path, processor: Any, settings: Settings) -> None:
     if not trusts_code():
         # The code that the first checkpoint names was not run, and is not here.
         for path in folder.glob("*config.json"):
-            config = _read_config(path)
+            config = read_json(path)
             if config.pop("auto_map", None):
                 write_json(path, config)
     for name in _LEFTOVERS:
@@ -50,28 +49,25 @@ def write_final(trained: Path, out: Path, dtype: str, card: str) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
-    partial = out.with_name(out.name + ".part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     wanted = getattr(torch, dtype)
-    for path in sorted(trained.iterdir()):
-        if path.suffix != ".safetensors":
-            shutil.copy2(path, partial / path.name)
-            continue
-        tensors = load_file(path)
-        cast = {name: one.to(wanted) if one.is_floating_point() else one for name, one in tensors.items()}
-        save_file(cast, partial / path.name, metadata={"format": "pt"})
-    config = _read_config(partial / "config.json")
-    _name_dtype(config, dtype)
-    write_json(partial / "config.json", config)
-    write_file(partial / "README.md", card)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.replace(out)
+    with replacing(out) as partial:
+        partial.mkdir(parents=True)
+        for path in sorted(trained.iterdir()):
+            if path.suffix != ".safetensors":
+                shutil.copy2(path, partial / path.name)
+                continue
+            tensors = load_file(path)
+            cast = {name: one.to(wanted) if one.is_floating_point() else one for name, one in tensors.items()}
+            save_file(cast, partial / path.name, metadata={"format": "pt"})
+        config = read_json(partial / "config.json")
+        _name_dtype(config, dtype)
+        write_json(partial / "config.json", config)
+        write_file(partial / "README.md", card)
 
 
 def stored_dtype(folder: Path) -> str:
     """The precision in which a checkpoint says its weights are stored."""
-    config = _read_config(folder / "config.json")
+    config = read_json(folder / "config.json")
     return str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
 
 
@@ -81,11 +77,6 @@ def _name_dtype(config: dict[str, Any], dtype: str) -> None:
             config[key] = dtype
         elif isinstance(value, dict):
             _name_dtype(value, dtype)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return config
 
 
 _CARD = """\

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from p2r.errors import InputError, ModelError, P2RError
-from p2r.runs.journal import write_json
+from p2r.runs.files import write_json
 from p2r.training.launch import END_WITH_STDIN, GRACE_S, STOPPED, exception_line
 from p2r.training.run_folder import ERROR, LOG, PhaseError
 

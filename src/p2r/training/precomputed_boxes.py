@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from p2r.models.base import Completion
-    from p2r.runs.failures import Health
+    from p2r.runs.failures import FailureMonitor
     from p2r.training.data import RolloutDataset
     from p2r.training.frozen import FrozenRole
     from p2r.types import Box
@@ -36,7 +36,7 @@ async def perceive_samples(
     weights: str,
     path: Path,
     batch: int,
-    health: Health,
+    monitor: FailureMonitor,
     on_done: Callable[[int], None] | None = None,
 ) -> None:
     """Ask the frozen perceiver about the samples whose boxes are in no file beside `path` yet.
@@ -69,9 +69,9 @@ async def perceive_samples(
                 for index, reply in zip(chunk, replies, strict=True):
                     if isinstance(reply, ModelError):
                         failed[index] = reply
-                        health.note_failure(str(reply))
+                        monitor.note_failure(str(reply))
                     else:
-                        health.note_success()
+                        monitor.note_success()
                         journal.append(row(index, reply))
                 journal.sync()
                 if on_done:

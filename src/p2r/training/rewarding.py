@@ -15,7 +15,7 @@ from p2r.training.rewards import reward_metrics, rollout_record
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from p2r.runs.failures import Health
+    from p2r.runs.failures import FailureMonitor
     from p2r.training.rewards import Rewarder
 
 
@@ -34,7 +34,7 @@ class Rewards:
 
     rewarder: Rewarder
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: FailureMonitor) -> None:
         self._health = health
         # One for all steps: a client of a server belongs to its loop.
         self._loop = asyncio.Runner()

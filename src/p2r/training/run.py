@@ -11,13 +11,14 @@ import os
 import shutil
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from p2r.errors import InputError, ModelError
 from p2r.models.loading import LOGINS
 from p2r.models.options import split_spec
 from p2r.models.source import locate
-from p2r.runs.journal import FolderLock, claim, write_file, write_json
+from p2r.runs.files import folder_lock, write_file, write_json
+from p2r.runs.identity import check_same_run, claim, read_run_file
 from p2r.runs.provenance import environment as installed
 from p2r.runs.provenance import revision
 from p2r.text import without_secrets
@@ -49,7 +50,6 @@ from p2r.training.run_folder import (
     RunRecord,
     checksums,
     damage,
-    read_json,
 )
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def train(
     recipe, logins = recipe.without_logins()
     states = _states(recipe)
     make_folder(out)
-    with FolderLock(out), TrainingProgress(console, rounds=recipe.rounds, phases=len(states)) as progress:
+    with folder_lock(out), TrainingProgress(console, rounds=recipe.rounds, phases=len(states)) as progress:
         start, data = open_run(recipe, out, command=command, on_progress=progress.doing)
         for note in data.notes:
             progress.say(f"data: {note}")
@@ -159,8 +159,8 @@ def make_folder(out: Path) -> None:
         InputError: it cannot be made.
     """
     claim(out, RUN, (RECIPE, DATA, "phases", "scenes", MODEL))
-    if (out / RUN).exists() and not {"identity", "sessions"} <= read_json(out / RUN).keys():
-        raise InputError(f"{out / RUN} was not written by p2r train; give --out another folder")
+    if (out / RUN).exists():
+        read_run_file(out / RUN, "p2r train")
     try:
         (out / "phases").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -187,28 +187,14 @@ def open_run(
         "digest": settings_of(recipe).digest,
     }
     run = RunRecord.read(out / RUN)
-    if run.identity and (differences := _differences(run.identity, identity)):
-        raise InputError(
-            f"{out} was started with another recipe: {'; '.join(differences)}; give --out another folder"
-        )
+    if run.identity:
+        check_same_run(out, run.identity, identity, what="settings or data")
     run.identity = identity
     run.sessions.append({"started": time.time(), "command": without_secrets(command), **installed()})
     write_json(out / RUN, run.to_json())
     write_file(out / RECIPE, dump_recipe(recipe))
     write_json(out / DATA, data.record().to_json())
     return start, data
-
-
-def _differences(before: Any, now: Any, where: str = "") -> list[str]:
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        before, now = dict(enumerate(before)), dict(enumerate(now))
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted(before.keys() | now.keys())
-        return [
-            text for key in keys for text in _differences(before.get(key), now.get(key), f"{where}{key}.")
-        ]
-    name = where.removesuffix(".").removeprefix("recipe.")
-    return [] if before == now else [f"{name} was {before!r}, is {now!r}"]
 
 
 def open_phase(

@@ -18,7 +18,6 @@ RUN/model/                          the final model: weights, processor, p2r.jso
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import zlib
@@ -27,7 +26,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from p2r.errors import InputError
-from p2r.runs.journal import each_line, encode_json, read_lines, write_file, write_json
+from p2r.runs.files import encode_json, read_json, write_file, write_json
+from p2r.runs.journal import each_line, read_lines
 from p2r.types import Box
 
 if TYPE_CHECKING:
@@ -430,18 +430,3 @@ class TrainingRun:
 def is_training_run(folder: Path) -> bool:
     """Whether a folder is that of a training (and not of an evaluation)."""
     return (folder / RECIPE).is_file()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """An object from a file of JSON.
-
-    Raises:
-        InputError: it cannot be read or holds something else.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: an object is needed")
-    return data

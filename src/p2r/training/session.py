@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections import defaultdict, deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,8 @@ from trl import GRPOTrainer
 
 from p2r.errors import InputError, ModelError, P2RError
 from p2r.models.encoding import Preparer
-from p2r.runs.failures import Health
-from p2r.runs.journal import FolderLock
+from p2r.runs.failures import FailureMonitor
+from p2r.runs.files import folder_lock
 from p2r.runs.provenance import revision
 from p2r.training import trl as building
 from p2r.training.callback import Recorder, put_random_state
@@ -113,7 +112,8 @@ class Session:
         place = PartialState(cpu=not torch.cuda.is_available())
         with contextlib.ExitStack() as stack:
             if place.is_main_process:
-                stack.enter_context(_lock(self.folder.path))
+                # The processes of a run that was killed end by themselves.
+                stack.enter_context(folder_lock(self.folder.path, wait_s=GRACE_S + 2))
                 self.state.note = self.folder.clear_damaged()
                 _log(self.state.note or "all checkpoints are complete")
             place.wait_for_everyone()
@@ -185,7 +185,7 @@ class Session:
             writes=config.process_index == 0,
             stop=self._stop,
         )
-        rewards = Rewards(self._health())
+        rewards = Rewards(self._monitor())
         trainer = GRPOTrainer(
             model=model,
             reward_funcs=rewards.answer,
@@ -234,15 +234,15 @@ class Session:
                 weights=weights,
                 path=self.folder.path / f"boxes-{accelerator.process_index}.jsonl",
                 batch=self.recipe.frozen.batch,
-                health=self._health(),
+                monitor=self._monitor(),
                 on_done=on_done,
             )
         )
         accelerator.wait_for_everyone()
         built.boxes.update(read_boxes(self.folder.path, dataset, wanted, weights))
 
-    def _health(self) -> Health:
-        return Health(self.recipe.failures.most, self.recipe.failures.window)
+    def _monitor(self) -> FailureMonitor:
+        return FailureMonitor(self.recipe.failures.most, self.recipe.failures.window)
 
     def _train(self, built: Components) -> None:
         checkpoints = self.folder.checkpoints()
@@ -342,22 +342,6 @@ def _judge(recipe: Recipe) -> Judge | None:
     from p2r.scoring.judge import Judge
 
     return Judge(open_model(recipe.judge, max_concurrency=recipe.frozen.concurrency))
-
-
-def _lock(folder: Path) -> FolderLock:
-    """The lock of a phase; waits for the processes of a run that was killed, which end by themselves.
-
-    Raises:
-        InputError: another run is using it.
-    """
-    deadline = time.monotonic() + GRACE_S + 2
-    while True:
-        try:
-            return FolderLock(folder)
-        except InputError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.2)
 
 
 def _log(text: str) -> None:
