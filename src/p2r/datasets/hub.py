@@ -20,7 +20,8 @@ class UnreachableError(InputError):
         cause = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         super().__init__(
             f"{source}: cannot be read: {cause}; the same command continues later, or give a file or folder "
-            "of this machine: --data PATH (p2r eval), --from SOURCE=PATH or --against BENCHMARK=PATH (p2r data)"
+            "of this machine: --data PATH (p2r eval), --from SOURCE=PATH or --against BENCHMARK=PATH "
+            "(p2r data)"
         )
 
 

@@ -102,7 +102,7 @@ class DataRecord(_Record):
 
     source: str
     samples: int
-    fingerprint: str
+    fingerprint: str = ""
     answer_types: dict[str, int] = field(default_factory=dict)
     categories: dict[str, int] = field(default_factory=dict)
     gold_boxes: int = 0

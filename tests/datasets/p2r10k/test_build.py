@@ -17,7 +17,7 @@ from p2r.datasets.p2r10k.overlap import read_reference
 from p2r.datasets.p2r10k.report import report_of
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks import open_benchmark
+from p2r.evaluation.benchmarks import Entry, open_benchmark
 from p2r.images import ImageSource
 from tests.datasets.p2r10k.sets import deepeyes, jpeg, pixels, released, visualprobe, zwz
 from tests.image_files import encoded
@@ -57,6 +57,7 @@ def test_what_is_written_is_read_as_samples(sources, tmp_path):
     assert zoomed[0].question.text.startswith("How many lamps does pole")
     assert "box" not in zoomed[0].question.text
     assert zoomed[0].question.choices == ("1", "2", "3", "4")
+    assert zoomed[0].boxes
     assert zoomed[0].boxes[0].as_tuple() == (250, 250, 500, 500)
     report = report_of(mixed(sources, out), drawn)
     assert report["samples"] == report["inferred"] == 10
@@ -228,7 +229,7 @@ def benchmark(tmp_path):
 
 def read_listed(folder, cache):
     found = open_benchmark("jsonl", str(folder))
-    entries = [entry.sample.question for entry in found.entries()]
+    entries = [entry.sample.question for entry in found.entries() if isinstance(entry, Entry)]
     return read_reference(found.source, zip(entries, found.loaders(), strict=True), cache)
 
 
