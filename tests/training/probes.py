@@ -256,7 +256,7 @@ def file_hash(path: str) -> str:
 
 def known_images(recipe: str, out: str) -> dict[str, Any]:
     """Features with and without looking up, of images of many sizes, some of them twice and some known."""
-    from p2r.training.vision_cache import KnownImages
+    from p2r.training.vision_cache import VisionFeatureCache
 
     session = open_session(
         recipe, out, ["phases=[{role: reasoner}]", "training.prompts=8", "training.micro_batch=32"]
@@ -268,7 +268,7 @@ def known_images(recipe: str, out: str) -> dict[str, Any]:
     pixels, grids = inputs["pixel_values"], inputs["image_grid_thw"]
     with torch.no_grad():
         plain = visual(pixels, grid_thw=grids)
-        known = KnownImages(keep=5)
+        known = VisionFeatureCache(keep=5)
         encoded: list[int] = []
         encode = visual.forward
 

@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2r.errors import InputError
 from p2r.models.encoding import Preparer
 from p2r.runs.failures import Health
 from p2r.training import trl as building
 from p2r.training.dataset import EXACT, read_data, settings_of
-from p2r.training.frozen import FrozenModel, FrozenWeights, open_endpoint
+from p2r.training.frozen import FrozenModel, FrozenWeights, check_shared_weights, open_endpoint
 from p2r.training.launch import FROZEN_KEY, FROZEN_URL
 from p2r.training.lengths import keep_short
 from p2r.training.metrics import Recorder
-from p2r.training.rewarding import Rewards
-from p2r.training.rewards import Rewarder
+from p2r.training.rewards import RewardFunction
 from p2r.training.rows import Looks, Rows, draw_order
 
 if TYPE_CHECKING:
@@ -53,7 +51,7 @@ class Built:
     order: list[int]
     boxes: dict[int, tuple[Box, ...]]
     frozen: FrozenRole | None
-    rewards: Rewards
+    rewards: RewardFunction
     recorder: Recorder
 
     @property
@@ -108,7 +106,8 @@ def build(
         writes=config.process_index == 0,
         stop=stop,
     )
-    rewards = Rewards(Health(recipe.failures.most, recipe.failures.window))
+    failures = Health(recipe.failures.most, recipe.failures.window)
+    rewards = RewardFunction(rows, recipe.gates, judge=_judge(recipe), failures=failures)
     trainer = GRPOTrainer(
         model=model,
         reward_funcs=rewards.answer,
@@ -124,12 +123,12 @@ def build(
     if trainer.ref_model is not None:
         building.speed_up(trainer.ref_model, recipe.attention)
     if phase.freeze_vision and recipe.lora is None:
-        building.know_images(trainer)
+        building.cache_vision_features(trainer)
     built = Built(trainer, processor, rows, order, boxes, None, rewards, recorder)
     if phase.role in ("perceiver", "reasoner"):
         built.frozen = _frozen(recipe, built, settings)
-    answering = built.frozen if phase.role == "perceiver" else None
-    rewards.rewarder = Rewarder(rows, recipe.gates, answering, _judge(recipe))
+    if phase.role == "perceiver":
+        rewards.frozen = built.frozen
     return built
 
 
@@ -144,7 +143,7 @@ def _frozen(recipe: Recipe, built: Built, settings: Settings) -> FrozenRole:
     wanted, trainer = recipe.frozen, built.trainer
     # Connections to a server belong to the loops of TRL; they end with this process.
     if wanted.where == "endpoint":
-        return FrozenModel(open_endpoint(recipe, settings), wanted.concurrency)
+        return FrozenModel(open_endpoint(recipe, settings))
     if wanted.where == "vllm":
         from p2r.models.endpoint import EndpointModel
 
@@ -156,17 +155,11 @@ def _frozen(recipe: Recipe, built: Built, settings: Settings) -> FrozenRole:
             max_concurrency=wanted.concurrency,
             options=settings.options,
         )
-        return FrozenModel(model, wanted.concurrency)
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise InputError(
-            "frozen.where: process needs whole weights in every process, and here they are sharded: "
-            "set frozen.where to vllm or endpoint"
-        )
-    if trainer.ref_model is None and recipe.lora is None:
-        raise InputError(
-            "frozen.where: process shares the weights of the KL reference, and kl 0 has none: set "
-            "training.kl, or frozen.where to vllm or endpoint"
-        )
+        return FrozenModel(model)
+    check_shared_weights(
+        sharded=trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled,
+        reference=trainer.ref_model is not None or recipe.lora is not None,
+    )
     return FrozenWeights(built.frozen_weights, built.processor, batch=wanted.batch, options=settings.options)
 
 
