@@ -76,7 +76,7 @@ def test_doctor_says_what_cannot_run(p2r: Path) -> None:
     assert found["bundled"]["state"] == "warning"
     assert found["bundled"]["detail"].startswith("nano, nano-base: cannot run here, ")
     assert "torch, torchvision, transformers" in found["bundled"]["detail"]
-    assert found["bundled"]["cure"] == "pip install 'perceive-to-reason[local]'"
+    assert found["bundled"]["hint"] == "pip install 'perceive-to-reason[local]'"
     asked = run(p2r, "doctor", "--model", "nano")
     assert asked.returncode == 3
     assert "✗ nano opens  torch is not installed" in asked.stdout

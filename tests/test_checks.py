@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 
 from p2r.box_probe import PROBES, probe_samples
-from p2r.checks import Finding, look_at_model
+from p2r.checks import CheckResult, look_at_model
 from p2r.models.base import Completion
 from p2r.nano import WEIGHTS
 from p2r.settings import PixelBudget, Settings, TokenLimits
@@ -73,7 +73,7 @@ def model_that_writes(perceive: Writer | Reply) -> FakeModel:
     return FakeModel(answer)
 
 
-def look(model: FakeModel | str, settings: Settings = SMALL) -> dict[str, Finding]:
+def look(model: FakeModel | str, settings: Settings = SMALL) -> dict[str, CheckResult]:
     found = asyncio.run(look_at_model(model, settings))
     return {finding.name.rpartition(" ")[2]: finding for finding in found}
 
@@ -105,7 +105,7 @@ def test_another_format_than_the_one_that_is_set_is_a_failure(written: BoxFormat
     assert boxes.state == "failure"
     assert f"box format {best}: in 6 of 6 probes" in boxes.detail
     assert boxes.detail.endswith(f"but {chosen} is set (0 of 6)")
-    assert boxes.cure.startswith(f"--set box_format={best}")
+    assert boxes.hint.startswith(f"--set box_format={best}")
 
 
 def test_shares_are_in_order_with_the_default_format() -> None:
@@ -113,7 +113,7 @@ def test_shares_are_in_order_with_the_default_format() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "detail", "cure"),
+    ("written", "detail", "hint"),
     [
         (
             '[{"bbox_2d": [10, 20, 30, 40], "label": "a"}]',
@@ -134,12 +134,12 @@ def test_shares_are_in_order_with_the_default_format() -> None:
         ),
     ],
 )
-def test_a_model_that_does_not_ground_is_said(written: Reply, detail: str, cure: str) -> None:
+def test_a_model_that_does_not_ground_is_said(written: Reply, detail: str, hint: str) -> None:
     settings = replace(SMALL, max_tokens=TokenLimits(perceive=96))
     boxes = look(model_that_writes(written), settings)["boxes"]
     assert boxes.state == "warning"
     assert detail in boxes.detail
-    assert cure in boxes.cure
+    assert hint in boxes.hint
 
 
 def test_an_answer_that_is_cut_is_said() -> None:
@@ -147,7 +147,7 @@ def test_an_answer_that_is_cut_is_said() -> None:
     answers = look(model)["answers"]
     assert answers.state == "warning"
     assert "cut at max_tokens.reason = 2048" in answers.detail
-    assert ",thinking_tokens=4096" in answers.cure
+    assert ",thinking_tokens=4096" in answers.hint
 
 
 def test_nano_grounds_in_its_own_format() -> None:
@@ -164,7 +164,7 @@ def test_nano_is_asked_in_another_format_and_doctor_notices() -> None:
     settings = replace(Settings.load(WEIGHTS / "nano"), box_format="gemini")
     found = {finding.name: finding for finding in asyncio.run(look_at_model("nano", settings))}
     assert found["nano boxes"].state == "failure"
-    assert found["nano boxes"].cure.startswith("--set box_format=qwen3")
+    assert found["nano boxes"].hint.startswith("--set box_format=qwen3")
 
 
 # The context window.
@@ -199,7 +199,7 @@ def test_budgets_that_are_too_large_for_the_context_are_one_failure(context: int
         assert (found["answers"].state, budgets.state) == ("ok", "failure")
         assert budgets.detail.startswith("an 8K image with 3 crops is 4")
         assert budgets.detail.endswith(f"more than the context window of {context}")
-        assert budgets.cure.startswith(
+        assert budgets.hint.startswith(
             f"--set budget.context_tokens={context} --set budget.text_tokens=1536; or "
         )
         # What it advises is enough.
@@ -213,7 +213,7 @@ def test_a_context_too_small_for_any_question_is_one_failure_with_its_cause() ->
         (finding,) = asyncio.run(look_at_model(f"{server.url}#served", Settings()))
     assert (finding.name, finding.state) == (f"{server.url}#served budgets", "failure")
     assert "more than the context window of 2048" in finding.detail
-    assert "--max-model-len), or lower max_tokens.perceive and max_tokens.reason" in finding.cure
+    assert "--max-model-len), or lower max_tokens.perceive and max_tokens.reason" in finding.hint
 
 
 def test_what_the_context_does_not_explain_is_not_put_down_to_it() -> None:
@@ -242,7 +242,7 @@ def test_a_server_that_shrinks_images_is_said() -> None:
 def test_a_server_that_is_not_there_is_one_failure() -> None:
     (finding,) = asyncio.run(look_at_model(f"{dead_url()}#served", SMALL))
     assert finding.state == "failure"
-    assert "start the server" in finding.cure
+    assert "start the server" in finding.hint
 
 
 def test_the_context_of_a_checkpoint_is_known() -> None:

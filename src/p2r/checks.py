@@ -39,7 +39,7 @@ _NATIVE = ("numpy", "PIL", "pyvips", "pydantic_core")
 _LARGE = (7680, 4320)
 _PROMPT_TOKENS = 512  # of the longest prompt that is likely, without images
 _THINKING = "if it thinks, add ,thinking=off or ,thinking_tokens=4096 to the model's name"
-_CURES: dict[ModelErrorKind, str] = {
+_HINTS: dict[ModelErrorKind, str] = {
     "unreachable": "start the server, or mend the address: http://HOST:PORT/v1#NAME",
     "timeout": "the server is too slow or stuck: look at its log",
     "rejected": "the server says why; P2R_API_KEY or OPENAI_API_KEY holds the key, if it wants one",
@@ -51,32 +51,32 @@ _CURES: dict[ModelErrorKind, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One thing that was looked at.
 
     Attributes:
         name: what was looked at.
         state: `ok`; `warning`, something that is not needed by everyone; `failure`.
         detail: what was found.
-        cure: what to do about it; empty when it is fine.
+        hint: what to do about it; empty when it is fine.
         of_model: it is about a given model, not about the installation.
     """
 
     name: str
     state: State
     detail: str
-    cure: str = ""
+    hint: str = ""
     of_model: bool = False
 
     def __post_init__(self) -> None:
-        for part in ("name", "detail", "cure"):
+        for part in ("name", "detail", "hint"):
             object.__setattr__(self, part, without_secrets(getattr(self, part)))
 
 
-def look_at_installation() -> Iterator[Finding]:
+def look_at_installation() -> Iterator[CheckResult]:
     """Python, the packages of the core and of each extra, the devices, and vLLM."""
     version = ".".join(str(part) for part in sys.version_info[:3])
-    yield Finding("python", "ok", f"{version} in {sys.prefix}")
+    yield CheckResult("python", "ok", f"{version} in {sys.prefix}")
     yield _core()
     for extra in EXTRAS:
         yield _extra(extra)
@@ -85,25 +85,25 @@ def look_at_installation() -> Iterator[Finding]:
     yield _vllm()
 
 
-def _core() -> Finding:
+def _core() -> CheckResult:
     reinstall = "pip install --force-reinstall perceive-to-reason"
     versions = []
     for name in _NATIVE:  # the ones with compiled parts, which can be there and still not load
         try:
             module = importlib.import_module(name)
         except (ImportError, OSError) as error:
-            return Finding("core", "failure", f"{name}: {error}", reinstall)
+            return CheckResult("core", "failure", f"{name}: {error}", reinstall)
         versions.append(f"{name} {module.__version__}")
-    return Finding("core", "ok", ", ".join(versions))
+    return CheckResult("core", "ok", ", ".join(versions))
 
 
-def _extra(extra: str) -> Finding:
+def _extra(extra: str) -> CheckResult:
     purpose, packages = EXTRAS[extra], _packages(extra)
     if missing := _missing(packages):
         detail = f"{purpose}: {', '.join(missing)} not installed"
-        return Finding(f"extra {extra}", "warning", detail, _install(extra))
+        return CheckResult(f"extra {extra}", "warning", detail, _install(extra))
     versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
-    return Finding(f"extra {extra}", "ok", ", ".join(versions))
+    return CheckResult(f"extra {extra}", "ok", ", ".join(versions))
 
 
 def _packages(extra: str) -> list[str]:
@@ -137,35 +137,35 @@ def _install(extra: str) -> str:
     return f"pip install 'perceive-to-reason[{extra}]'"
 
 
-def _bundled() -> Finding:
+def _bundled() -> CheckResult:
     from p2r.nano import NAMES, bundled
 
     names = ", ".join(bundled())
     purpose, packages = EXTRAS["local"], _packages("local")
     if names and (missing := _missing(packages)):
         detail = f"{names}: cannot run here, {purpose} need {', '.join(missing)}"
-        return Finding("bundled", "warning", detail, _install("local"))
+        return CheckResult("bundled", "warning", detail, _install("local"))
     if names:
-        return Finding("bundled", "ok", names)
+        return CheckResult("bundled", "ok", names)
     detail = f"no weights of {' or '.join(NAMES)}: p2r demo and the default model need them"
-    cure = "name another model (--model), or install the package again"
-    return Finding("bundled", "warning", detail, cure)
+    hint = "name another model (--model), or install the package again"
+    return CheckResult("bundled", "warning", detail, hint)
 
 
-def _vllm() -> Finding:
+def _vllm() -> CheckResult:
     from p2r.models.vllm import VLLMServer
 
     try:
         program = VLLMServer("any").command(port=0)[0]
     except InputError as error:
-        what, _, cure = str(error).partition(": ")
-        return Finding("vllm", "warning", f"{what}: no model named vllm:… can be started", cure)
-    return Finding("vllm", "ok", program)
+        what, _, hint = str(error).partition(": ")
+        return CheckResult("vllm", "warning", f"{what}: no model named vllm:… can be started", hint)
+    return CheckResult("vllm", "ok", program)
 
 
-def _devices() -> Iterator[Finding]:
+def _devices() -> Iterator[CheckResult]:
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    yield Finding("cpu", "ok", f"{os.cpu_count()} cores, {memory_gb:.1f} GB of memory")
+    yield CheckResult("cpu", "ok", f"{os.cpu_count()} cores, {memory_gb:.1f} GB of memory")
     try:
         import torch
     except ImportError:
@@ -173,19 +173,19 @@ def _devices() -> Iterator[Finding]:
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             device = torch.cuda.get_device_properties(index)
-            yield Finding(
+            yield CheckResult(
                 f"gpu {index}", "ok", f"{device.name}, {device.total_memory / 1e9:.1f} GB of memory"
             )
     elif torch.backends.mps.is_available():
-        yield Finding("gpu", "ok", "Apple Metal")
+        yield CheckResult("gpu", "ok", "Apple Metal")
     else:
         detail = "none that PyTorch can use: the bundled model needs none, larger ones are slow without"
-        yield Finding(
+        yield CheckResult(
             "gpu", "warning", detail, "use a vLLM server elsewhere: --model http://HOST:8000/v1#NAME"
         )
 
 
-async def look_at_model(model: str | Model, settings: Settings | None = None) -> list[Finding]:
+async def look_at_model(model: str | Model, settings: Settings | None = None) -> list[CheckResult]:
     """Ask a model a question about a scene, where objects are, and the largest request of its budgets.
 
     Args:
@@ -213,7 +213,7 @@ async def _context_tokens(model: Model) -> int | None:
     return None if ask is None else await ask()
 
 
-async def _answers(spec: str, p2r: P2R) -> Finding:
+async def _answers(spec: str, p2r: P2R) -> CheckResult:
     from p2r.box_probe import probe_samples
 
     name = f"{spec} answers"
@@ -225,13 +225,13 @@ async def _answers(spec: str, p2r: P2R) -> Finding:
     if prediction.truncated:
         detail += f", cut at max_tokens.reason = {p2r.settings.max_tokens.reason}"
     if prediction.status == "no_answer":
-        cure = "it does not keep to the answer's form: try --prompts that it was trained with"
-        cure = _THINKING if prediction.truncated else cure
-        return Finding(name, "warning", detail, cure, of_model=True)
-    return Finding(name, "ok", detail, of_model=True)
+        hint = "it does not keep to the answer's form: try --prompts that it was trained with"
+        hint = _THINKING if prediction.truncated else hint
+        return CheckResult(name, "warning", detail, hint, of_model=True)
+    return CheckResult(name, "ok", detail, of_model=True)
 
 
-async def _boxes(spec: str, p2r: P2R) -> Finding:
+async def _boxes(spec: str, p2r: P2R) -> CheckResult:
     from p2r.box_probe import probe_boxes
 
     name = f"{spec} boxes"
@@ -241,15 +241,15 @@ async def _boxes(spec: str, p2r: P2R) -> Finding:
         return _failure(name, error)
     replies = len(probe.replies)
     if not probe.fits:
-        detail, cure = _no_format(probe, p2r.settings)
-        return Finding(name, "warning", detail, cure, of_model=True)
+        detail, hint = _no_format(probe, p2r.settings)
+        return CheckResult(name, "warning", detail, hint, of_model=True)
     found = f"in {probe.found(probe.best)} of {replies} probes the crop shows the object"
     detail = f"box format {probe.best}: {found} (mean IoU {probe.iou(probe.best):.2f})"
     if probe.best != probe.box_format:
         wrong = f"; but {probe.box_format} is set ({probe.found(probe.box_format)} of {replies})"
-        cure = f'--set box_format={probe.best}, or "box_format": "{probe.best}" in a settings file (p2r.json)'
-        return Finding(name, "failure", detail + wrong, cure, of_model=True)
-    return Finding(name, "ok", detail, of_model=True)
+        hint = f'--set box_format={probe.best}, or "box_format": "{probe.best}" in a settings file (p2r.json)'
+        return CheckResult(name, "failure", detail + wrong, hint, of_model=True)
+    return CheckResult(name, "ok", detail, of_model=True)
 
 
 def _no_format(probe: BoxProbe, settings: Settings) -> tuple[str, str]:
@@ -274,7 +274,7 @@ def _no_format(probe: BoxProbe, settings: Settings) -> tuple[str, str]:
     return detail, "it does not ground small objects, or not with these --prompts"
 
 
-async def _budgets(spec: str, p2r: P2R, context: int | None) -> Finding:
+async def _budgets(spec: str, p2r: P2R, context: int | None) -> CheckResult:
     """Send what the largest images with the most crops become, and let the model write one token."""
     import numpy as np
 
@@ -296,8 +296,8 @@ async def _budgets(spec: str, p2r: P2R, context: int | None) -> Finding:
     except P2RError as error:
         failure = _too_large(spec, p2r, context, error) or _failure(name, error)
         if context is None and isinstance(error, ModelError) and error.kind == "rejected":
-            cure = "if its context window is too small, name it: --set budget.context_tokens=TOKENS"
-            return replace(failure, cure=cure)
+            hint = "if its context window is too small, name it: --set budget.context_tokens=TOKENS"
+            return replace(failure, hint=hint)
         return failure
     sent = [evidence.overview, *(crop.image for crop in evidence.crops)]
     images = sum(image.width * image.height for image in sent) // settings.budget.factor**2
@@ -310,15 +310,15 @@ async def _budgets(spec: str, p2r: P2R, context: int | None) -> Finding:
             f"an 8K image with {crops} crops is sent as {images} tokens of {settings.budget.factor}² pixels, "
             f"but the server counts {counted}: it shrinks images, or counts them in another way"
         )
-        cure = (
+        hint = (
             "raise the server's limit of pixels (vLLM: --mm-processor-kwargs), or lower budget.*_max_pixels"
         )
-        return Finding(name, "warning", detail, cure, of_model=True)
+        return CheckResult(name, "warning", detail, hint, of_model=True)
     detail = (
         f"an 8K image with {crops} crops is {counted} tokens, {images} of them images; "
         f"up to {settings.max_tokens.reason} more for the answer"
     )
-    return Finding(name, "ok", detail, of_model=True)
+    return CheckResult(name, "ok", detail, of_model=True)
 
 
 def _longest_reply(settings: Settings) -> int:
@@ -328,7 +328,7 @@ def _longest_reply(settings: Settings) -> int:
     return settings.options.widened(Sampling(max(limits.perceive, limits.reason))).max_tokens
 
 
-def _too_large(spec: str, p2r: P2R, context: int | None, error: P2RError) -> Finding | None:
+def _too_large(spec: str, p2r: P2R, context: int | None, error: P2RError) -> CheckResult | None:
     """A failure if the context window explains why a request was refused."""
     from p2r.evidence import plan_pixels
 
@@ -344,20 +344,20 @@ def _too_large(spec: str, p2r: P2R, context: int | None, error: P2RError) -> Fin
     return _context_failure(spec, settings, context, detail)
 
 
-def _context_failure(spec: str, settings: Settings, context: int, detail: str) -> Finding:
+def _context_failure(spec: str, settings: Settings, context: int, detail: str) -> CheckResult:
     """The one failure of budgets and limits that are more than a context window."""
     budget = settings.budget
     text = _PROMPT_TOKENS + _longest_reply(settings)
     least = (1 + settings.geometry.max_crops) * -(-budget.min_pixels // budget.factor**2)
-    cure = "a server with a larger context window (vLLM: --max-model-len)"
+    hint = "a server with a larger context window (vLLM: --max-model-len)"
     if text + least <= context:
-        cure = f"--set budget.context_tokens={context} --set budget.text_tokens={text}; or {cure}"
+        hint = f"--set budget.context_tokens={context} --set budget.text_tokens={text}; or {hint}"
     else:
-        cure += ", or lower max_tokens.perceive and max_tokens.reason"
+        hint += ", or lower max_tokens.perceive and max_tokens.reason"
     detail += f": more than the context window of {context}"
-    return Finding(f"{spec} budgets", "failure", detail, cure, of_model=True)
+    return CheckResult(f"{spec} budgets", "failure", detail, hint, of_model=True)
 
 
-def _failure(name: str, error: P2RError) -> Finding:
-    cure = _CURES[error.kind] if isinstance(error, ModelError) else ""
-    return Finding(name, "failure", str(error), cure, of_model=True)
+def _failure(name: str, error: P2RError) -> CheckResult:
+    hint = _HINTS[error.kind] if isinstance(error, ModelError) else ""
+    return CheckResult(name, "failure", str(error), hint, of_model=True)

@@ -18,7 +18,7 @@ from p2r.changes import checked, merged
 from p2r.errors import InputError, file_problem
 from p2r.models.options import ModelOptions
 from p2r.prompts import PromptPack
-from p2r.runs.journal import write_json
+from p2r.runs.files import write_json
 from p2r.types import BoxFormat  # noqa: TC001  (pydantic reads the annotation)
 
 if TYPE_CHECKING:

@@ -393,7 +393,7 @@ def test_doctor_says_what_is_there_and_asks_the_model(tmp_path: Path) -> None:
         assert f" {name}  " in result.stdout, name
     for line in result.stdout.splitlines():
         assert line[0] in "✓!✗", "one finding a line"
-        assert ("→" in line) == (line[0] != "✓"), "a cure for each that is not fine, and only for those"
+        assert ("→" in line) == (line[0] != "✓"), "a hint for each that is not fine, and only for those"
     assert "#served answers  2 calls in" in result.stdout
     assert "#served boxes  no box format fits" in result.stdout
     assert "#served budgets  an 8K image with 3 crops is sent as 240 tokens" in result.stdout
@@ -407,7 +407,7 @@ def test_doctor_tells_a_model_that_cannot_point(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert finding["state"] == "warning"
     assert "6 replies without a box" in finding["detail"]
-    assert "does not write boxes" in finding["cure"]
+    assert "does not write boxes" in finding["hint"]
 
 
 def test_doctor_tells_budgets_that_do_not_fit(tmp_path: Path) -> None:
@@ -422,7 +422,7 @@ def test_doctor_tells_budgets_that_do_not_fit(tmp_path: Path) -> None:
     assert result.exit_code == 3
     assert not json.loads(result.stdout)["ok"]
     assert finding["state"] == "failure"
-    assert "context_tokens" in finding["cure"]
+    assert "context_tokens" in finding["hint"]
 
 
 def test_doctor_knows_the_extras_of_the_project() -> None:

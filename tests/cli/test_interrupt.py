@@ -200,12 +200,12 @@ def test_lines_of_findings_do_not_share_a_line_with_the_spinner() -> None:
     script = (
         "import time\n"
         "from p2r.cli.console import show_findings\n"
-        "from p2r.checks import Finding\n"
+        "from p2r.checks import CheckResult\n"
         "def find(tell):\n"
         "    for n in range(3):\n"
         "        tell(f'step {n}')\n"
         "        time.sleep(0.15)\n"
-        "        yield Finding(f'name{n}', 'ok', 'fine')\n"
+        "        yield CheckResult(f'name{n}', 'ok', 'fine')\n"
         "show_findings(find, as_json=False)\n"
     )
     own, theirs = pty.openpty()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from p2r.training.metrics import mark_complete
 from p2r.training.run_folder import PhaseFolder
 
 if TYPE_CHECKING:
@@ -51,12 +50,12 @@ def test_a_damaged_checkpoint_is_removed_and_the_one_before_is_left(
         (checkpoint / "deep").mkdir(parents=True)
         for file in ("model.safetensors", "optimizer.pt", "deep/rng.pth"):
             (checkpoint / file).write_bytes(f"{file} of step {step}".encode())
-        mark_complete(checkpoint, step)
+        folder.mark_complete(step)
     (folder.trainer / "checkpoint-12").mkdir()  # half written: nothing is said about it
     spoil(folder.trainer / "checkpoint-10" / name)
     said = folder.clear_damaged()
     assert f"checkpoint-10 is damaged ({name} is " in said
-    assert said.endswith("it goes on from checkpoint-4")
+    assert said.endswith("it continues from checkpoint-4")
     assert [path.name for path in sorted(folder.trainer.iterdir())] == ["checkpoint-2", "checkpoint-4"]
     assert folder.clear_damaged() == ""
 
@@ -66,7 +65,7 @@ def test_a_checkpoint_whose_mark_is_damaged_and_the_last_that_is_left(tmp_path: 
     checkpoint = folder.trainer / "checkpoint-2"
     checkpoint.mkdir(parents=True)
     (checkpoint / "complete.json").write_bytes(b"\0\0")
-    assert folder.clear_damaged().endswith("; it goes on from the beginning of the phase")
+    assert folder.clear_damaged().endswith("; it continues from the beginning of the phase")
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +107,9 @@ def test_a_run_whose_last_checkpoint_and_model_are_damaged_ends_as_it_did(
     assert ended.code == 0, ended.errors
     assert "model is damaged (model.safetensors is not as it was written)" in ended.errors
     assert "checkpoint-3 is damaged" in ended.errors
-    assert "goes on from checkpoint-2" in ended.errors
+    assert "continues from checkpoint-2" in ended.errors
     assert weights(run) == weights(whole)
-    assert [row["step"] for row in phase.metrics()] == [1, 2, 3]
+    assert [row.step for row in phase.metrics()] == [1, 2, 3]
 
 
 def test_a_phase_that_is_deleted_is_trained_again_and_its_model_is_in_the_end(
@@ -133,7 +132,7 @@ def test_a_phase_of_other_weights_than_the_one_before_has_now_is_trained_anew(
     (run / "phases/02-reasoner/mark").touch()
     ended = warm.call("warm.train", recipe=small["recipe"], out=run, changes=CHANGES)
     assert ended.code == 0, ended.errors
-    assert "phase 02-reasoner is trained anew" in ended.errors
+    assert "phase 02-reasoner is trained again" in ended.errors
     assert not (run / "phases/02-reasoner/mark").exists()
     assert weights(run) == weights(whole)
 

@@ -53,8 +53,8 @@ def test_a_step_without_a_reward_stops_the_phase_and_is_done_again(
         broken = None
         warm.value("warm.train", recipe=small["recipe"], out=out, changes=changes)
     rows = folder.metrics()
-    assert [row["step"] for row in rows] == [1, 2, 3]
-    assert all("reward" in row for row in rows)
+    assert [row.step for row in rows] == [1, 2, 3]
+    assert all("reward" in row.values for row in rows)
     assert (out / "model/model.safetensors").is_file()
     assert "| 1 | perceiver | 3 |" in (out / "model/README.md").read_text()
 
@@ -82,7 +82,7 @@ def test_groups_without_spread_are_steps(warm: Warm, small: Small, tmp_path: Pat
         changes = [*CHANGES, f"frozen.url={server.url}#served"]
         warm.value("warm.train", recipe=small["recipe"], out=out, changes=[*changes, "training.steps=2"])
     rows = PhaseFolder(out / "phases/01-perceiver").metrics()
-    assert [(row["reward"], row["frac_reward_zero_std"]) for row in rows] == [(0, 1)] * 2
+    assert [(row.values["reward"], row.values["frac_reward_zero_std"]) for row in rows] == [(0, 1)] * 2
     assert (out / "model/model.safetensors").is_file()
 
 

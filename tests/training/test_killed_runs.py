@@ -34,7 +34,7 @@ def phases(out: Path) -> list[PhaseFolder]:
 
 def figures(folder: PhaseFolder) -> list[dict[str, Any]]:
     return [
-        {key: value for key, value in row.items() if key.split("/")[0] not in _CLOCK}
+        {key: value for key, value in row.to_json().items() if key.split("/")[0] not in _CLOCK}
         for row in folder.metrics()
     ]
 
@@ -72,27 +72,27 @@ def test_a_run_trains_both_roles_and_leaves_the_frozen_one_alone(uninterrupted: 
         state = folder.state()
         assert (state.role, state.status, state.step, state.steps) == (role, "done", 4, 4)
         assert state.frozen_before == state.frozen_after != ""
-        assert [row["step"] for row in folder.metrics()] == [1, 2, 3, 4]
-        assert len(folder.rollouts()) == 4 * 8
+        assert [row.step for row in folder.metrics()] == [1, 2, 3, 4]
+        assert len(list(folder.rollouts())) == 4 * 8
     # The reasoner starts from what the perceiver has become, and the frozen perceiver is that too.
     assert reasoner.state().start == str(perceiver.model)
     assert perceiver.state().frozen_before != reasoner.state().frozen_before
     # A greedy frozen reasoner of phrases may answer everything alike, so only the reasoner must earn both.
-    assert {row["reward"] for row in perceiver.rollouts()} <= {0.0, 1.0}
-    assert {row["reward"] for row in reasoner.rollouts()} == {0.0, 1.0}
+    assert {row.reward for row in perceiver.rollouts()} <= {0.0, 1.0}
+    assert {row.reward for row in reasoner.rollouts()} == {0.0, 1.0}
     assert (uninterrupted / "model" / "p2r.json").is_file()
 
 
 def test_rollouts_are_written_with_what_trl_made_of_them(uninterrupted: Path) -> None:
     for folder in phases(uninterrupted):
-        rows = folder.rollouts()
+        rows = list(folder.rollouts())
         for metrics in folder.metrics():
-            mine = [row for row in rows if row["step"] == metrics["step"]]
-            assert sum(row["reward"] for row in mine) / len(mine) == pytest.approx(metrics["reward"])
+            mine = [row for row in rows if row.step == metrics.step]
+            assert sum(row.reward for row in mine) / len(mine) == pytest.approx(metrics.values["reward"])
             for group in range(2):
-                members = [row for row in mine if row["group"] == group]
-                assert len({row["id"] for row in members}) == 1
-                assert sum(row["advantage"] for row in members) == pytest.approx(0, abs=1e-4)
+                members = [row for row in mine if row.group == group]
+                assert len({row.id for row in members}) == 1
+                assert sum(row.advantage for row in members) == pytest.approx(0, abs=1e-4)
 
 
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(
@@ -109,7 +109,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(
     for ours, theirs in zip(phases(out), phases(uninterrupted), strict=True):
         # In float32 on a CPU to the last digit.
         assert figures(ours) == figures(theirs)
-        assert ours.rollouts() == theirs.rollouts()
+        assert list(ours.rollouts()) == list(theirs.rollouts())
         assert ours.state().status == "done"
     hashes = [
         warm.value("probes.file_hash", path=folder / "model/model.safetensors")
@@ -134,9 +134,9 @@ def test_another_recipe_does_not_go_on_with_a_run(warm: Warm, small: Small, unin
 
 
 def test_two_commands_do_not_write_one_run(warm: Warm, small: Small, uninterrupted: Path) -> None:
-    from p2r.runs.journal import FolderLock
+    from p2r.runs.files import folder_lock
 
-    with FolderLock(uninterrupted):
+    with folder_lock(uninterrupted):
         ended = warm.call("warm.train", recipe=small["recipe"], out=uninterrupted, changes=CHANGES)
     assert ended.code == 2
     assert "another process is writing this run" in ended.errors

@@ -25,8 +25,7 @@ from p2r.training.preflight.memory import (
     rollouts_at_once,
 )
 from p2r.training.preflight.resources import check_memory
-from p2r.training.recipe import Recipe
-from p2r.training.recipefile import load_recipe
+from p2r.training.recipe import Recipe, load_recipe
 from tests.servers import Server, reply, status
 from tests.training.families import write_family
 from tests.training.phrase_model import write_phrase_model
@@ -92,7 +91,7 @@ def test_a_image_that_is_gone_or_torn_is_named(samples):
     assert found.state == "failure"
     assert found.detail.startswith("2 of 8 images cannot be read: sample q3: ")
     assert "sample q5" in found.detail
-    assert found.cure
+    assert found.hint
 
 
 def test_answers_that_nobody_can_score_are_named(samples):
@@ -121,7 +120,7 @@ def test_prompts_that_are_too_long_stop_it(model, samples, tmp_path):
     found = findings(data, tmp_path)["prompts, perceiver"]
     assert found.state == "failure"
     assert "8 are longer than 100 and left out (100.0 %): q0, q1, q2, and 5 more" in found.detail
-    assert "settings.budget" in found.cure
+    assert "settings.budget" in found.hint
 
 
 def test_a_batch_that_does_not_divide_and_a_frozen_role_without_weights(model, samples, tmp_path):
@@ -149,7 +148,7 @@ def test_an_endpoint_that_is_down_and_a_judge_that_cannot_tell(model, samples, t
         )
         found = findings(data, tmp_path)
     assert found["frozen role"].state == "failure"
-    assert found["frozen role"].cure == "start it, or mend frozen.url"
+    assert found["frozen role"].hint == "start it, or mend frozen.url"
     assert "says yes to a right answer and yes to a wrong one" in found["judge"].detail
     assert found["rewards, perceiver"].detail == "not looked at: the judge does not answer"
 
@@ -171,7 +170,7 @@ def test_groups_without_spread_are_said(model, samples, tmp_path):
     found = findings(data, tmp_path)["rewards, think"]
     assert found.state == "warning"
     assert "reward 0 % on average, rewards differ in 0 of them" in found.detail
-    assert "groups without spread teach nothing" in found.cure
+    assert "groups without spread teach nothing" in found.hint
 
 
 # What the run constructs
@@ -317,7 +316,7 @@ def test_a_colocated_vllm_needs_room_in_its_share(model):
     assert fits.state == "ok"
     tight = check_memory("memory", recipe, need, "a GPU", share - 10)
     assert tight.state == "failure"
-    assert "rollouts.memory" in tight.cure
+    assert "rollouts.memory" in tight.hint
 
 
 # The released configurations of Qwen3-VL, with adapters of rank 64 where a recipe has them.

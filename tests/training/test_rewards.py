@@ -12,10 +12,10 @@ import pytest
 from p2r.errors import InputError
 from p2r.scoring.judge import Judge
 from p2r.settings import PixelBudget, Settings
+from p2r.training.data import ImageCache, RolloutDataset
 from p2r.training.frozen import FrozenModel
 from p2r.training.recipe import Gates
 from p2r.training.rewards import RewardFunction, Verdict, reward_metrics, rollout_record
-from p2r.training.rows import Looks, Rows
 from p2r.types import Box, Question, Sample
 from tests.fake_model import FakeModel, failure, said, shown
 
@@ -41,8 +41,10 @@ def sample(name: str = "a", **more: Any) -> Sample:
     return Sample(question, "A", (GOLD,), **more)
 
 
-def rows(role: Role, samples: Sequence[Sample], boxes: dict[int, tuple[Box, ...]] | None = None) -> Rows:
-    return Rows(role, samples, SETTINGS, Looks(samples, SETTINGS, keep=4), boxes)
+def dataset(
+    role: Role, samples: Sequence[Sample], boxes: dict[int, tuple[Box, ...]] | None = None
+) -> RolloutDataset:
+    return RolloutDataset(role, samples, SETTINGS, ImageCache(samples, SETTINGS, keep=4), boxes or {})
 
 
 def by_sight(messages: Sequence[Message]) -> str:
@@ -55,7 +57,7 @@ def by_sight(messages: Sequence[Message]) -> str:
 def perceiver(
     model: FakeModel, samples: Sequence[Sample] | None = None, gates: Gates = Gates()
 ) -> RewardFunction:
-    return RewardFunction(rows("perceiver", samples or [sample()]), gates, frozen=FrozenModel(model))
+    return RewardFunction(dataset("perceiver", samples or [sample()]), gates, frozen=FrozenModel(model))
 
 
 def reward(
@@ -127,7 +129,7 @@ def test_an_image_that_turns_out_damaged_gives_no_reward(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("role", ["reasoner", "think"])
 def test_an_answering_role_is_rewarded_for_its_own_answer(role: Role) -> None:
-    function = RewardFunction(rows(role, [sample()], {0: (GOLD,)}), Gates())
+    function = RewardFunction(dataset(role, [sample()], {0: (GOLD,)}), Gates())
     right, wrong, none = reward(function, ["<answer>A</answer>", "<answer>(b)</answer>", "A or B"])
     assert [verdict.reward for verdict in (right, wrong, none)] == [1.0, 0.0, 0.0]
     assert none.answer is None
@@ -135,7 +137,7 @@ def test_an_answering_role_is_rewarded_for_its_own_answer(role: Role) -> None:
 
 
 def test_direct_needs_no_tags() -> None:
-    (verdict,) = reward(RewardFunction(rows("direct", [sample()]), Gates()), ["A"])
+    (verdict,) = reward(RewardFunction(dataset("direct", [sample()]), Gates()), ["A"])
     assert verdict.reward == 1.0
 
 
@@ -146,14 +148,14 @@ def test_direct_needs_no_tags() -> None:
 def test_a_judge_that_cannot_say_gives_no_reward(said_by_judge: Any, expected: float | None) -> None:
     free = Sample(Question(np.zeros((64, 64, 3), np.uint8), "Who?", id="f"), "the driver")
     judge = Judge(FakeModel([said_by_judge]))
-    function = RewardFunction(rows("think", [free]), Gates(), judge=judge)
+    function = RewardFunction(dataset("think", [free]), Gates(), judge=judge)
     (verdict,) = reward(function, ["<answer>a man at the wheel</answer>"])
     assert verdict.reward == expected
 
 
 def test_a_perceiver_needs_a_frozen_reasoner() -> None:
     with pytest.raises(InputError, match="frozen reasoner"):
-        reward(RewardFunction(rows("perceiver", [sample()]), Gates()), [LEFT])
+        reward(RewardFunction(dataset("perceiver", [sample()]), Gates()), [LEFT])
 
 
 def test_the_reasoner_is_asked_as_the_pipeline_asks_it() -> None:
@@ -195,6 +197,6 @@ def test_failures_leave_the_means_and_are_counted() -> None:
 
 def test_a_rollout_is_a_line_of_json() -> None:
     (verdict,) = reward(perceiver(FakeModel(by_sight)), [LEFT])
-    record = json.loads(json.dumps(rollout_record(sample(), LEFT, verdict)))
+    record = json.loads(json.dumps(rollout_record("perceiver", sample(), LEFT, verdict).to_json()))
     assert record["boxes"] == [{"box": [0, 0, 100, 100], "label": "bus"}]
     assert (record["id"], record["reward"], record["gold"], record["outcome"]) == ("a", 1.0, "A", "boxes")

@@ -80,7 +80,7 @@ class Warm:
 
 
 class Forked:
-    """The processes of a phase, forked from this one: what `p2r.training.launch.Processes` is in a test."""
+    """The processes of a phase, forked from this one: `p2r.training.launch.PhaseProcesses` in a test."""
 
     def __init__(self, launch: Launch, folder: Path, environment: Mapping[str, str]) -> None:
         count = launch.processes or 1
@@ -150,7 +150,7 @@ def train(recipe: str, out: str, changes: list[str] | None = None, file_limit: i
     """`p2r train`, with forked phases."""
     from rich.console import Console
 
-    from p2r.training.recipefile import load_recipe
+    from p2r.training.recipe import load_recipe
     from p2r.training.run import train as run
 
     if file_limit:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from p2r.checks import Finding
+    from p2r.checks import CheckResult
 
 WRONG_INPUT = 2
 MODEL_FAILED = 3
@@ -133,7 +133,9 @@ def _logging(verbose: int) -> Iterator[None]:
 _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failure": ("✗", "red")}
 
 
-def show_findings(findings: Callable[[Callable[[str], None]], Iterable[Finding]], *, as_json: bool) -> None:
+def show_findings(
+    findings: Callable[[Callable[[str], None]], Iterable[CheckResult]], *, as_json: bool
+) -> None:
     """What was looked at: a line each as it comes, or one JSON object at the end.
 
     Args:
@@ -150,7 +152,7 @@ def show_findings(findings: Callable[[Callable[[str], None]], Iterable[Finding]]
             if not as_json:
                 # The lines go to stdout, the spinner to stderr: on a terminal they would share a line.
                 status.stop()
-                _show_finding(finding)
+                _show_result(finding)
                 status.start()
     failures = [finding for finding in shown if finding.state == "failure"]
     if as_json:
@@ -160,13 +162,13 @@ def show_findings(findings: Callable[[Callable[[str], None]], Iterable[Finding]]
         raise typer.Exit(MODEL_FAILED if all(finding.of_model for finding in failures) else WRONG_INPUT)
 
 
-def _show_finding(finding: Finding) -> None:
+def _show_result(finding: CheckResult) -> None:
     from rich.text import Text
 
     mark, style = _MARKS[finding.state]
     line = Text.assemble((f"{mark} ", style), (f"{finding.name}  ", "bold"), printable(finding.detail))
-    if finding.cure:
-        line.append(f"  → {finding.cure}", "cyan")
+    if finding.hint:
+        line.append(f"  → {finding.hint}", "cyan")
     stdout().print(line, soft_wrap=True)
 
 

@@ -81,7 +81,7 @@ def data(
         from p2r.datasets.p2r10k import build as building
         from p2r.datasets.p2r10k.report import report_of
         from p2r.datasets.p2r10k.sources import SOURCES
-        from p2r.runs.journal import FolderLock, write_json
+        from p2r.runs.files import NO_LIMIT, folder_lock, write_json
 
         counts = _counts(name, n)
         check_folder(out)
@@ -90,13 +90,13 @@ def data(
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = stderr()
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            with FolderLock(out) if against else nullcontext():
+            with folder_lock(out) if against else nullcontext():
                 references = [_reference(asked, out, bar) for asked in against]
             tasks = {source: bar.add_task(source, total=count) for source, count in counts.items()}
             plan = building.Plan(counts, out, places, seed, references, drop_overlap)
             drawn = building.build(plan, lambda source, kept: bar.advance(tasks[source], int(kept)))
         report = report_of(plan, drawn)
-        with FolderLock(out, wait=True):
+        with folder_lock(out, wait_s=NO_LIMIT):
             write_json(out / "report.json", report)
         if json_output:
             typer.echo(json.dumps(report, ensure_ascii=False))

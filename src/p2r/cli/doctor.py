@@ -23,7 +23,7 @@ from p2r.text import without_secrets
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from p2r.checks import Finding
+    from p2r.checks import CheckResult
     from p2r.settings import Settings
 
 
@@ -69,7 +69,7 @@ def doctor(
 
 def _look(
     models: list[str], changed: Callable[[Settings], Settings], tell: Callable[[str], None]
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     import asyncio
 
     from p2r.checks import look_at_installation, look_at_model

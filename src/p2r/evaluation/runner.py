@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from p2r.evaluation.progress import Progress
     from p2r.evaluation.records import Record
     from p2r.pipeline import P2R
-    from p2r.runs.failures import Health
+    from p2r.runs.failures import FailureMonitor
     from p2r.scoring.judge import Judge
     from p2r.types import Mode, Sample
 
@@ -93,7 +93,7 @@ class Run:
     judge: Judge | None
     gold_boxes: bool
     concurrency: int
-    health: Health
+    health: FailureMonitor
 
     async def ask_all(self) -> None:
         """Ask every question that has no answer yet.

@@ -161,15 +161,15 @@ def _status_failure(status: int, data: object, headers: Mapping[str, str]) -> Fa
         return Failure("server", f"the server failed ({status}): {said}{behind}", True, wait)
     if status >= 500:
         return Failure("server", f"the server failed ({status}): {said}", True, wait)
-    cure = {
+    hint = {
         401: "; set P2R_API_KEY",
         403: "; set P2R_API_KEY",
         404: "; check the model's name, and that the URL ends in /v1",
         413: "; lower the pixel budgets, or raise the server's limit",
     }.get(status, "")
     if _USED_UP.search(said):
-        cure = "; the model's thinking needs more: set thinking_tokens (docs/models.md)"
-    text = f"the server refused the request ({status}): {said}{cure}"
+        hint = "; the model's thinking needs more: set thinking_tokens (docs/models.md)"
+    text = f"the server refused the request ({status}): {said}{hint}"
     return Failure("rejected", text)
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.errors import InputError, file_problem
-from p2r.runs.journal import FolderLock, claim
+from p2r.runs.files import folder_lock
+from p2r.runs.identity import claim
 from p2r.scenes.drawing import draw_files
 from p2r.scenes.families import FAMILIES, WEIGHTS, Task, draw_scene, draw_task
 from p2r.scenes.render import render
@@ -178,7 +179,7 @@ def write_scenes(
     claim(out, listed.name, ("images",))
     try:
         _check_rows(listed, rows)
-        with FolderLock(out), listed.open("r+" if listed.exists() else "w", encoding="utf-8") as lines:
+        with folder_lock(out), listed.open("r+" if listed.exists() else "w", encoding="utf-8") as lines:
             _check_rows(listed, rows)
             (out / "images").mkdir(exist_ok=True)
             drawn = draw_files([(one, out / one.file) for one in made], workers=workers)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
 from typing import TYPE_CHECKING
 
+from p2r.runs.files import replacing
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -76,6 +78,5 @@ def _draw(job: tuple[SceneSample, Path]) -> None:
     import pyvips
 
     made, path = job
-    partial = path.with_suffix(".part.jpg")
-    pyvips.Image.new_from_array(made.render()).write_to_file(str(partial), Q=QUALITY)
-    partial.replace(path)
+    with replacing(path) as partial:
+        pyvips.Image.new_from_array(made.render()).write_to_file(str(partial), Q=QUALITY)

@@ -23,10 +23,10 @@ from p2r.evidence import build_evidences, crop_region
 from p2r.models.base import Sampling
 from p2r.parsing.answers import read_answer
 from p2r.prompts import reason_messages
-from p2r.record import box_record
-from p2r.runs.failures import Health
+from p2r.runs.failures import FailureMonitor
 from p2r.scoring import score
 from p2r.scoring.localization import localize
+from p2r.training.run_folder import Rollout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from p2r.models.base import Message
     from p2r.scoring.judge import Judge
     from p2r.settings import Settings
+    from p2r.training.data import RolloutDataset
     from p2r.training.frozen import FrozenRole
-    from p2r.training.recipe import Gates
-    from p2r.training.rows import Rows
+    from p2r.training.recipe import Gates, Role
     from p2r.types import Answer, Box, Perception, Sample
 
     Evidence = tuple[int, tuple[tuple[float, ...], ...]]  # index of a sample, coordinates of its boxes
@@ -80,29 +80,29 @@ class RewardFunction:
     must not compute (see `FrozenWeights`); therefore it has its own loop, in the training thread.
 
     Args:
-        rows: role, samples, settings, images, and the evidence of a reasoner.
+        dataset: role, samples, settings, images, and the evidence of a reasoner.
         gates: of a perceiver's reward.
         judge: of free-form answers.
-        failures: stops the phase when too much fails.
+        monitor: stops the phase when too much fails.
         frozen: the reasoner that answers for a perceiver. Settable later: it may be the trainer's reference.
     """
 
     def __init__(
         self,
-        rows: Rows,
+        dataset: RolloutDataset,
         gates: Gates,
         *,
         judge: Judge | None = None,
-        failures: Health | None = None,
+        monitor: FailureMonitor | None = None,
         frozen: FrozenRole | None = None,
     ) -> None:
-        self.rows = rows
+        self.dataset = dataset
         self.frozen = frozen
         self.frozen_seconds = 0.0
         self._gates = gates
-        self._placeholders = placeholder_labels(rows.settings)
+        self._placeholders = placeholder_labels(dataset.settings)
         self._judge = judge
-        self._failures = failures or Health()
+        self._monitor = monitor or FailureMonitor()
         self._loop = asyncio.Runner()  # one for all steps: a client of a server belongs to its loop
 
     # What TRL calls. The name of the method is the name of the reward in the metrics.
@@ -125,16 +125,16 @@ class RewardFunction:
         Raises:
             ModelError: too many of the last calls failed, or no completion of any process has a reward.
         """
-        from p2r.training.metrics import RECORD, any_process
+        from p2r.training.callback import RECORD, any_process
 
         texts = [completion[0]["content"] for completion in completions]
         began, self.frozen_seconds = time.perf_counter(), 0.0
         verdicts = self._loop.run(self.verdicts(index, texts))
         for verdict in verdicts:
             if verdict.reward is None:
-                self._failures.note_failure(verdict.error)
+                self._monitor.note_failure(verdict.error)
             else:
-                self._failures.note_success()
+                self._monitor.note_success()
         if not any_process(any(verdict.reward is not None for verdict in verdicts)):
             cause, times = Counter(verdict.error for verdict in verdicts).most_common(1)[0]
             raise ModelError(
@@ -142,12 +142,12 @@ class RewardFunction:
                 f"{cause}; fix this and run the same command again: it repeats this step",
                 kind="overloaded",
             )
-        samples = self.rows.samples
-        records = [
-            rollout_record(samples[which], text, verdict)
+        role, samples = self.dataset.role, self.dataset.samples
+        rollouts = [
+            rollout_record(role, samples[which], text, verdict)
             for which, text, verdict in zip(index, texts, verdicts, strict=True)
         ]
-        log_extra(RECORD, [json.dumps(record, ensure_ascii=False) for record in records])
+        log_extra(RECORD, [json.dumps(one.to_json(), ensure_ascii=False) for one in rollouts])
         for name, value in reward_metrics(verdicts).items():
             log_metric(name, value)
         log_metric("seconds/reward", time.perf_counter() - began)
@@ -167,9 +167,11 @@ class RewardFunction:
         Raises:
             InputError: the role is the perceiver and there is no frozen reasoner.
         """
-        if self.rows.role != "perceiver":
+        if self.dataset.role != "perceiver":
             return await asyncio.gather(*map(self._answer_verdict, indices, texts))
-        perceptions = [self.rows.perception(index, text) for index, text in zip(indices, texts, strict=True)]
+        perceptions = [
+            self.dataset.perception(index, text) for index, text in zip(indices, texts, strict=True)
+        ]
         gates = [failed_gate(perception, self._gates, self._placeholders) for perception in perceptions]
         # A frozen role without sampling gives the same answer to the same evidence: one call for each.
         keys: list[Evidence] = [
@@ -191,9 +193,9 @@ class RewardFunction:
         )
 
     async def _answer_verdict(self, index: int, text: str) -> Verdict:
-        role, sample = self.rows.role, self.rows.samples[index]
+        role, sample = self.dataset.role, self.dataset.samples[index]
         answer = read_answer(text, sample.question, bare=role == "direct")
-        boxes = tuple(self.rows.boxes.get(index, ()))
+        boxes = tuple(self.dataset.boxes.get(index, ()))
         recall = await asyncio.to_thread(self._recall, index, boxes) if role == "reasoner" else None
         return await self._scored(sample, answer, boxes=boxes, recall=recall)
 
@@ -206,7 +208,7 @@ class RewardFunction:
             return Verdict(0.0, gate, **known)
         if isinstance(reply, P2RError):
             return Verdict(None, error=str(reply), **known)
-        sample = self.rows.samples[index]
+        sample = self.dataset.samples[index]
         return await self._scored(sample, read_answer(reply, sample.question), reasoner_text=reply, **known)
 
     async def _scored(self, sample: Sample, answer: Answer, **known: Any) -> Verdict:
@@ -242,7 +244,7 @@ class RewardFunction:
                     conversations[key] = one
         began = time.perf_counter()
         replies = await self.frozen.complete_all(
-            list(conversations.values()), Sampling(self.rows.settings.max_tokens.reason)
+            list(conversations.values()), Sampling(self.dataset.settings.max_tokens.reason)
         )
         self.frozen_seconds += time.perf_counter() - began
         for key, reply in zip(conversations, replies, strict=True):
@@ -253,9 +255,9 @@ class RewardFunction:
         self, index: int, lists: Sequence[Sequence[Box]]
     ) -> list[tuple[Message, ...] | InputError]:
         """The prompts of the frozen reasoner about one image, which is read once for all of them."""
-        settings, question = self.rows.settings, self.rows.samples[index].question
+        settings, question = self.dataset.settings, self.dataset.samples[index].question
         try:
-            look = self.rows.looks(index)
+            look = self.dataset.images(index)
             evidences = build_evidences(look.source, lists, settings, look.overview)
         except InputError as error:
             # Each on its own, so that a list of boxes that does not fit fails alone.
@@ -263,10 +265,10 @@ class RewardFunction:
         return [reason_messages(settings.prompts, question, evidence) for evidence in evidences]
 
     def _recall(self, index: int, boxes: Sequence[Box]) -> float | None:
-        gold = self.rows.samples[index].boxes
+        gold = self.dataset.samples[index].boxes
         if not gold:
             return None
-        size, geometry = self.rows.looks(index).source.size, self.rows.settings.geometry
+        size, geometry = self.dataset.images(index).source.size, self.dataset.settings.geometry
         crops = [crop_region(box, size, geometry) for box in boxes[: geometry.max_crops]]
         found = localize(gold, boxes, crops, size).found
         return sum(found) / len(found)
@@ -312,22 +314,23 @@ def _plain(label: str) -> str:
 # What is logged.
 
 
-def rollout_record(sample: Sample, text: str, verdict: Verdict) -> dict[str, Any]:
-    """A completion as a line of `rollouts.jsonl`, without step, group and advantage."""
-    return {
-        "id": sample.question.id,
-        "text": text,
-        "reward": verdict.reward,
-        "gate": verdict.gate,
-        "outcome": verdict.perception.outcome if verdict.perception else None,
-        "boxes": [box_record(box) for box in verdict.boxes],
-        "answer": verdict.answer,
-        "correct": verdict.correct,
-        "gold": sample.answer,
-        "recall": verdict.recall,
-        "reasoner_text": verdict.reasoner_text,
-        "error": verdict.error,
-    }
+def rollout_record(role: Role, sample: Sample, text: str, verdict: Verdict) -> Rollout:
+    """A completion and its reward, without step, group and advantage."""
+    return Rollout(
+        role=role,
+        id=sample.question.id,
+        text=text,
+        reward=verdict.reward,
+        gate=verdict.gate,
+        outcome=verdict.perception.outcome if verdict.perception else None,
+        boxes=verdict.boxes,
+        answer=verdict.answer,
+        correct=verdict.correct,
+        gold=sample.answer,
+        recall=verdict.recall,
+        reasoner_text=verdict.reasoner_text,
+        error=verdict.error,
+    )
 
 
 def reward_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:

@@ -26,7 +26,9 @@ from p2r.datasets.p2r10k.overlap import plain
 from p2r.datasets.p2r10k.sources import SOURCES, only_image
 from p2r.datasets.tables import Table, require
 from p2r.errors import InputError, file_problem
-from p2r.runs.journal import FolderLock, Journal, claim, encode_json, write_file, write_json
+from p2r.runs.files import encode_json, folder_lock, write_file, write_json
+from p2r.runs.identity import claim
+from p2r.runs.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,7 +110,7 @@ def build(plan: Plan, on_row: Callable[[str, bool], None] | None = None) -> list
     # Before the folder is made: a source that cannot be reached leaves nothing behind.
     tables = {name: _table(SOURCES[name], plan.data.get(name)) for name in plan.counts}
     check_folder(plan.out)
-    with FolderLock(plan.out):
+    with folder_lock(plan.out):
         _same_build(plan, tables)
         with Journal(plan.out / "rows.jsonl") as journal:
             known = _Known(plan, journal, on_row)

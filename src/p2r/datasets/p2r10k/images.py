@@ -14,6 +14,7 @@ import numpy as np
 
 from p2r.errors import InputError, MissingExtraError
 from p2r.images import ImageSource
+from p2r.runs.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,16 +60,14 @@ class Seen:
         target = folder / self.file_name
         if target.exists():
             return
-        partial = target.with_name(f".{target.name}.part")
-        partial.unlink(missing_ok=True)
-        if isinstance(self.data, bytes):
-            partial.write_bytes(self.data)
-        else:
-            try:
-                os.link(self.data.resolve(), partial)
-            except OSError:
-                shutil.copyfile(self.data, partial)
-        partial.replace(target)
+        with replacing(target) as partial:
+            if isinstance(self.data, bytes):
+                partial.write_bytes(self.data)
+            else:
+                try:
+                    os.link(self.data.resolve(), partial)
+                except OSError:
+                    shutil.copyfile(self.data, partial)
 
 
 def look_at(image: bytes | Path) -> Seen:
@@ -156,8 +155,8 @@ class ImageFiles:
             if candidate in self._listed:
                 return self._fetched(candidate)
         packed = any(file.endswith((".zip", ".tar", ".gz", ".7z", ".rar")) for file in self._listed)
-        cure = "; they are packed there: unpack them, and give the folder" if packed else ""
-        raise InputError(f"no image {name} in {self._name}{cure}")
+        hint = "; they are packed there: unpack them, and give the folder" if packed else ""
+        raise InputError(f"no image {name} in {self._name}{hint}")
 
     def _list(self) -> frozenset[str]:
         hub = _hub()

@@ -14,7 +14,7 @@ from p2r.datasets.p2r10k.images import distance, look_of
 from p2r.errors import InputError, file_problem
 from p2r.evaluation.benchmarks import Unreadable, open_benchmark
 from p2r.images import ImageSource
-from p2r.runs.journal import write_json
+from p2r.runs.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

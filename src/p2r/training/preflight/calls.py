@@ -7,11 +7,11 @@ import statistics
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from p2r.checks import Finding
+from p2r.checks import CheckResult
 from p2r.errors import InputError, ModelError, P2RError
 from p2r.models.loading import open_model
 from p2r.scoring.judge import Judge
-from p2r.training.dataset import EXACT
+from p2r.training.data import EXACT
 from p2r.training.frozen import open_endpoint
 from p2r.training.preflight.dry_run import ask_reasoner, rehearse
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 _ELSEWHERE = "run this check where it will be trained"
 
 
-def left_out(name: str, why: str, cure: str = "") -> Finding:
+def left_out(name: str, why: str, hint: str = "") -> CheckResult:
     """A check that could not be made."""
-    return Finding(name, "warning", f"not looked at: {why}", cure)
+    return CheckResult(name, "warning", f"not looked at: {why}", hint)
 
 
 def check_calls(
@@ -42,7 +42,7 @@ def check_calls(
     small: bool,
     groups: int,
     tell: Callable[[str], None],
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """Ask everybody who takes part in a training.
 
     Args:
@@ -66,11 +66,11 @@ def check_calls(
             runner.run(_close(findings))
 
 
-async def _next(findings: AsyncIterator[Finding]) -> Finding:
+async def _next(findings: AsyncIterator[CheckResult]) -> CheckResult:
     return await anext(findings)
 
 
-async def _close(findings: AsyncIterator[Finding]) -> None:
+async def _close(findings: AsyncIterator[CheckResult]) -> None:
     close = getattr(findings, "aclose", None)
     if close is not None:
         await close()
@@ -93,7 +93,7 @@ class _Calls:
         self._groups = groups
         self._tell = tell
 
-    async def run(self, policy_spec: str | None) -> AsyncIterator[Finding]:
+    async def run(self, policy_spec: str | None) -> AsyncIterator[CheckResult]:
         """The findings, one after the other; whatever was opened is closed at the end."""
         async with AsyncExitStack() as opened:
             policy = frozen = None
@@ -106,7 +106,7 @@ class _Calls:
                     frozen = open_endpoint(self._recipe, self._settings)
                     opened.push_async_callback(frozen.aclose)
             except P2RError as error:
-                yield Finding("models", "failure", str(error), "see `p2r doctor --model`", of_model=True)
+                yield CheckResult("models", "failure", str(error), "see `p2r doctor --model`", of_model=True)
                 return
             async for finding in self._frozen(policy, frozen):
                 yield finding
@@ -122,7 +122,7 @@ class _Calls:
                 else:
                     yield await self._rehearsed(name, phase, writer, frozen, judge)
 
-    async def _frozen(self, policy: Model | None, frozen: Model | None) -> AsyncIterator[Finding]:
+    async def _frozen(self, policy: Model | None, frozen: Model | None) -> AsyncIterator[CheckResult]:
         if all(phase.role in ("think", "direct") for phase in self._roles):
             return
         if self._recipe.frozen.where == "vllm":
@@ -135,20 +135,22 @@ class _Calls:
         try:
             reply = await ask_reasoner(asked, self._samples[0], self._settings)
         except P2RError as error:
-            cure = "start it, or mend frozen.url" if frozen else "see `p2r doctor --model`"
-            yield Finding("frozen role", "failure", str(error), cure, of_model=True)
+            hint = "start it, or mend frozen.url" if frozen else "see `p2r doctor --model`"
+            yield CheckResult("frozen role", "failure", str(error), hint, of_model=True)
             return
         detail = f"{asked.name} answers: {reply.prompt_tokens} tokens in, {reply.completion_tokens} out"
         if reply.finish_reason == "length":
-            cure = "raise settings.max_tokens.reason, or use a model that keeps to the answer's form"
-            yield Finding("frozen role", "warning", f"{detail}, cut off at the limit", cure, of_model=True)
+            hint = "raise settings.max_tokens.reason, or use a model that keeps to the answer's form"
+            yield CheckResult(
+                "frozen role", "warning", f"{detail}, cut off at the limit", hint, of_model=True
+            )
         else:
-            yield Finding("frozen role", "ok", detail, of_model=True)
+            yield CheckResult("frozen role", "ok", detail, of_model=True)
 
-    async def _judge(self, opened: AsyncExitStack) -> tuple[Judge | None, Finding]:
+    async def _judge(self, opened: AsyncExitStack) -> tuple[Judge | None, CheckResult]:
         spec = self._recipe.judge
         if spec is None or spec == EXACT:
-            return None, Finding("judge", "ok", "none: texts have to match")
+            return None, CheckResult("judge", "ok", "none: texts have to match")
         self._tell("asking the judge")
         asked, gold = "What color is the door?", "dark green"
         try:
@@ -158,16 +160,16 @@ class _Calls:
             yes = await judge.verdict(asked, gold, "It is dark green.")
             no = await judge.verdict(asked, gold, "It is red.")
         except P2RError as error:
-            return None, Finding("judge", "failure", str(error), "start it, or mend judge", of_model=True)
+            return None, CheckResult("judge", "failure", str(error), "start it, or mend judge", of_model=True)
         if (yes, no) == (True, False):
-            return judge, Finding("judge", "ok", f"{model.name} tells right from wrong", of_model=True)
+            return judge, CheckResult("judge", "ok", f"{model.name} tells right from wrong", of_model=True)
         told = {True: "yes", False: "no", None: "neither yes nor no"}
         detail = f"{model.name} says {told[yes]} to a right answer and {told[no]} to a wrong one"
-        return judge, Finding("judge", "failure", detail, "take another judge", of_model=True)
+        return judge, CheckResult("judge", "failure", detail, "take another judge", of_model=True)
 
     async def _rehearsed(
         self, name: str, phase: Phase, writer: Model, frozen: Model | None, judge: Judge | None
-    ) -> Finding:
+    ) -> CheckResult:
         from p2r.training.trl import reply_tokens
 
         self._tell(f"rehearsing the {phase.role}")
@@ -185,13 +187,15 @@ class _Calls:
                 judge=judge,
             )
         except ModelError as error:
-            return Finding(name, "failure", str(error), "see `p2r doctor --model`", of_model=True)
+            return CheckResult(name, "failure", str(error), "see `p2r doctor --model`", of_model=True)
         except InputError as error:
-            return Finding(name, "failure", str(error), "mend the data")
+            return CheckResult(name, "failure", str(error), "mend the data")
         if done.errors:
             total = len(done.errors) + len(done.rewards)
             detail = f"{len(done.errors)} of {total} rollouts got no reward: {done.errors[0]}"
-            return Finding(name, "failure", detail, "see to it: failed calls teach nothing", of_model=True)
+            return CheckResult(
+                name, "failure", detail, "see to it: failed calls teach nothing", of_model=True
+            )
         detail = (
             f"{len(done.groups)} groups of {phase.group}: reward {100 * statistics.mean(done.rewards):.0f} % "
             f"on average, rewards differ in {done.differing} of them"
@@ -199,17 +203,17 @@ class _Calls:
         if writer is frozen:
             detail += " (written by the endpoint of the frozen role)"
         if done.differing:
-            return Finding(name, "ok", detail, of_model=True)
-        cure = "groups without spread teach nothing: take harder or easier data, or a larger group"
-        return Finding(name, "warning", detail, cure, of_model=True)
+            return CheckResult(name, "ok", detail, of_model=True)
+        hint = "groups without spread teach nothing: take harder or easier data, or a larger group"
+        return CheckResult(name, "warning", detail, hint, of_model=True)
 
 
-def _vllm() -> Finding:
+def _vllm() -> CheckResult:
     from p2r.models.vllm import VLLMServer
 
     try:
         program = VLLMServer("any").command(port=0)[0]
     except InputError as error:
-        what, _, cure = str(error).partition(": ")
-        return Finding("vllm", "failure", what, cure)
-    return Finding("vllm", "ok", f"{program} is started with each phase")
+        what, _, hint = str(error).partition(": ")
+        return CheckResult("vllm", "failure", what, hint)
+    return CheckResult("vllm", "ok", f"{program} is started with each phase")

@@ -1,6 +1,6 @@
 """`p2r train RECIPE --check`: what would go wrong in a training, found before it is paid for.
 
-One finding for each check, with its cure. Nothing here needs a GPU, except that a model which is too large
+One finding for each check, with its hint. Nothing here needs a GPU, except that a model which is too large
 for this machine is not asked; the finding says so. Nothing is written outside temporary folders, but for
 scenes that the recipe keeps in a folder of its own.
 """
@@ -13,23 +13,22 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from p2r.checks import Finding
+from p2r.checks import CheckResult
 from p2r.errors import InputError, P2RError
-from p2r.training.dataset import load_data, settings_of
+from p2r.training.data import draw_scenes, load_data, settings_of
 from p2r.training.preflight.calls import check_calls, left_out
 from p2r.training.preflight.construction import check_step, check_trainer
 from p2r.training.preflight.data import check_answers, check_images, named
 from p2r.training.preflight.memory import device, disk_needed, needed, processes_of, read_sizes
 from p2r.training.preflight.resources import check_disk, check_memory
 from p2r.training.recipe import Phase
-from p2r.training.scenes import draw_scenes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from p2r.checks import State
     from p2r.settings import Settings
-    from p2r.training.dataset import TrainingData
+    from p2r.training.data import TrainingData
     from p2r.training.preflight.memory import Sizes
     from p2r.training.recipe import Recipe, Role
     from p2r.types import Sample
@@ -66,19 +65,19 @@ class Preflight:
         self._longest: dict[str, int] = {}
         self._failed = False  # any check so far
 
-    def run(self) -> Iterator[Finding]:
+    def run(self) -> Iterator[CheckResult]:
         """All checks, one after the other; one that rests on a failed one says that it was left out."""
         for finding in self._checks():
             self._failed |= finding.state == "failure"
             yield finding
 
-    def _checks(self) -> Iterator[Finding]:
+    def _checks(self) -> Iterator[CheckResult]:
         with tempfile.TemporaryDirectory(prefix="p2r-check-") as scratch:
             yield from self._plan()
             yield from self._model()
             data: TrainingData | None = None
             for found in self._data(Path(scratch)):
-                if isinstance(found, Finding):
+                if isinstance(found, CheckResult):
                     yield found
                 else:
                     data = found
@@ -112,11 +111,13 @@ class Preflight:
 
     # What is planned.
 
-    def _plan(self) -> Iterator[Finding]:
+    def _plan(self) -> Iterator[CheckResult]:
         try:
             spread = processes_of(self.recipe)
         except InputError as error:
-            yield Finding("recipe", "failure", str(error), "give a configuration as in recipes/accelerate")
+            yield CheckResult(
+                "recipe", "failure", str(error), "give a configuration as in recipes/accelerate"
+            )
             return
         for phase in self._roles:
             rows, step = phase.prompts * phase.group, phase.micro_batch * spread.count
@@ -125,12 +126,12 @@ class Preflight:
                 f"{phase.micro_batch} at a time"
             )
             if rows % step:
-                cure = f"change micro_batch so that processes × micro_batch divides {rows}"
-                yield Finding(f"recipe, {phase.role}", "failure", f"{detail} do not divide them", cure)
+                hint = f"change micro_batch so that processes × micro_batch divides {rows}"
+                yield CheckResult(f"recipe, {phase.role}", "failure", f"{detail} do not divide them", hint)
             else:
-                yield Finding(f"recipe, {phase.role}", "ok", detail)
+                yield CheckResult(f"recipe, {phase.role}", "ok", detail)
         if self.recipe.frozen.where == "process" and (problem := self._not_shared(spread.sharded)):
-            yield Finding("recipe, frozen role", "failure", *problem)
+            yield CheckResult("recipe, frozen role", "failure", *problem)
 
     def _not_shared(self, sharded: bool) -> tuple[str, str] | None:
         if sharded:
@@ -138,11 +139,11 @@ class Preflight:
         if self.recipe.lora is None and any(
             not phase.kl for phase in self._roles if phase.role in ("perceiver", "reasoner")
         ):
-            cure = "set training.kl, or frozen.where to vllm or endpoint"
-            return "frozen.where: process shares the KL reference, and kl 0 has none", cure
+            hint = "set training.kl, or frozen.where to vllm or endpoint"
+            return "frozen.where: process shares the KL reference, and kl 0 has none", hint
         return None
 
-    def _model(self) -> Iterator[Finding]:
+    def _model(self) -> Iterator[CheckResult]:
         from p2r.training.run import find_start
 
         self._tell("looking at the model")
@@ -151,16 +152,18 @@ class Preflight:
             self._start = find_start(self.recipe.model)
             self._sizes = sizes = read_sizes(self._start, self.recipe)
         except P2RError as error:
-            yield Finding("model", "failure", str(error), "see the recipe's keys model, settings and lora")
+            yield CheckResult(
+                "model", "failure", str(error), "see the recipe's keys model, settings and lora"
+            )
             return
         trained = max(sizes.trained(phase) for phase in self._roles)
         how = "with adapters" if self.recipe.lora else "in all"
         detail = f"{self._start}: {_count(sizes.parameters)} weights, {_count(trained)} of them trained {how}"
-        yield Finding("model", "ok", detail.replace(" of them trained with", " trained with"))
+        yield CheckResult("model", "ok", detail.replace(" of them trained with", " trained with"))
 
     # The data.
 
-    def _data(self, scratch: Path) -> Iterator[Finding | TrainingData]:
+    def _data(self, scratch: Path) -> Iterator[CheckResult | TrainingData]:
         recipe, scenes = self.recipe, self.recipe.data.scenes
         self._tell("reading samples")
         try:
@@ -177,22 +180,22 @@ class Preflight:
                 few = f" of {scenes.count} scenes, drawn for this check" if count < scenes.count else ""
             data = load_data(recipe, source)
         except InputError as error:
-            yield Finding("data", "failure", str(error), "mend the line, or the recipe's data")
+            yield CheckResult("data", "failure", str(error), "mend the line, or the recipe's data")
             return
         kinds = Counter(sample.question.answer_type for sample in data.samples)
         told = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         gold = sum(sample.boxes is not None for sample in data.samples)
         notes = "".join(f"; {note}" for note in data.notes)
         detail = f"{len(data.samples)} samples{few}: {told}; {gold} with gold boxes{notes}"
-        yield Finding("data", "ok", detail)
+        yield CheckResult("data", "ok", detail)
         yield data
 
     # The model's side.
 
-    def _prompts(self, samples: Sequence[Sample]) -> Iterator[Finding]:
+    def _prompts(self, samples: Sequence[Sample]) -> Iterator[CheckResult]:
         from p2r.models.checkpoint import read_part
         from p2r.models.encoding import Preparer
-        from p2r.training.lengths import prompt_tokens
+        from p2r.training.data import prompt_tokens
         from p2r.training.trl import completion_tokens, load_processor, phase_steps
 
         start, settings = _known(self._start), _known(self._settings)
@@ -200,7 +203,7 @@ class Preflight:
             processor = load_processor(start, settings)
             config = read_part("AutoConfig", start)
         except P2RError as error:
-            yield Finding("prompts", "failure", str(error), "see the model folder and the key settings")
+            yield CheckResult("prompts", "failure", str(error), "see the model folder and the key settings")
             return
         preparer = Preparer(processor, config, str(start), settings.options)
         context = int(config.get_text_config().max_position_embeddings)
@@ -217,12 +220,12 @@ class Preflight:
                 steps = phase_steps(phase, sum(length <= most for length in lengths))
             except InputError as error:
                 if self.recipe.data.scenes is None:
-                    yield Finding(f"steps, {phase.role}", "failure", str(error), "see training.steps")
+                    yield CheckResult(f"steps, {phase.role}", "failure", str(error), "see training.steps")
                 continue
             tokens = phase.prompts * phase.group * (statistics.median(lengths) + new)
             detail = f"{steps} steps of up to {_count(tokens)} tokens"
             if self.recipe.data.scenes is None or phase.steps:
-                yield Finding(f"steps, {phase.role}", "ok", detail)
+                yield CheckResult(f"steps, {phase.role}", "ok", detail)
         for phase in self._roles:
             other = OTHER.get(phase.role)
             if self.recipe.frozen.where == "process" and other and other not in self._longest:
@@ -231,7 +234,9 @@ class Preflight:
                     prompt_tokens(sample, asked, settings, preparer, processor) for sample in samples
                 )
 
-    def _fitting(self, phase: Phase, samples: Sequence[Sample], lengths: Sequence[int], most: int) -> Finding:
+    def _fitting(
+        self, phase: Phase, samples: Sequence[Sample], lengths: Sequence[int], most: int
+    ) -> CheckResult:
         name = f"prompts, {phase.role}"
         detail = (
             f"{min(lengths)} to {max(lengths)} tokens after resizing, half of them up to "
@@ -239,14 +244,14 @@ class Preflight:
         )
         long = [one.question.id for one, length in zip(samples, lengths, strict=True) if length > most]
         if not long:
-            return Finding(name, "ok", f"{detail}; none is left out (up to {most} fit)")
+            return CheckResult(name, "ok", f"{detail}; none is left out (up to {most} fit)")
         share = len(long) / len(samples)
         detail += f"; {len(long)} are longer than {most} and left out ({100 * share:.1f} %): {named(long)}"
         state: State = "failure" if share > self.recipe.data.max_dropped else "warning"
-        cure = "raise data.max_prompt_tokens, or lower settings.budget (overview_max_pixels, crop_max_pixels)"
-        return Finding(name, state, detail, cure)
+        hint = "raise data.max_prompt_tokens, or lower settings.budget (overview_max_pixels, crop_max_pixels)"
+        return CheckResult(name, state, detail, hint)
 
-    def _memory(self) -> Iterator[Finding]:
+    def _memory(self) -> Iterator[CheckResult]:
         from p2r.training.trl import completion_tokens
 
         sizes, settings = _known(self._sizes), _known(self._settings)
@@ -262,7 +267,7 @@ class Preflight:
 
     # What the run constructs.
 
-    def _trainers(self) -> Iterator[Finding]:
+    def _trainers(self) -> Iterator[CheckResult]:
         try:
             processes = processes_of(self.recipe).count
         except InputError:  # told with the plan
@@ -273,7 +278,7 @@ class Preflight:
                 self.recipe, phase, _known(self._settings), _known(self._start), processes
             )
 
-    def _steps(self, samples: Path, scratch: Path) -> Iterator[Finding]:
+    def _steps(self, samples: Path, scratch: Path) -> Iterator[CheckResult]:
         if self._failed:
             yield left_out("steps of training", "a check before this one failed")
         elif _known(self._sizes).parameters > SMALL:

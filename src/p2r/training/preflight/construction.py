@@ -14,9 +14,9 @@ import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from p2r.checks import Finding
+from p2r.checks import CheckResult
 from p2r.errors import P2RError
-from p2r.training.crash import exception_line
+from p2r.training.launch import exception_line
 from p2r.training.recipe import Data, Frozen, Launch, Rollouts
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from p2r.settings import Settings
     from p2r.training.recipe import Phase, Recipe
 
-_CURE = "change what it names; if that is not yours, report it with this line"
+_HINT = "change what it names; if that is not yours, report it with this line"
 _STEP_SAMPLES = 8  # of which a step draws its prompt
 
 
 def check_trainer(
     recipe: Recipe, phase: Phase, settings: Settings, start: Path, processes: int
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """Construct what a phase trains with, without its weights.
 
     Args:
@@ -46,12 +46,12 @@ def check_trainer(
             config = _configured(recipe, phase, settings, start, processes)
             _construct(recipe, phase, start)
     except P2RError as error:
-        yield Finding(name, "failure", str(error), "see the recipe's keys training, lora and attention")
+        yield CheckResult(name, "failure", str(error), "see the recipe's keys training, lora and attention")
         return
     except Exception as error:  # noqa: BLE001 - of TRL, transformers and peft: whatever would end the run
-        yield Finding(name, "failure", exception_line(error), _CURE)
+        yield CheckResult(name, "failure", exception_line(error), _HINT)
         return
-    yield Finding(name, "ok", f"TRL, attention {recipe.attention or 'as the model has it'}")
+    yield CheckResult(name, "ok", f"TRL, attention {recipe.attention or 'as the model has it'}")
     yield check_engine(f"rollouts, {phase.role}", recipe, config, start)
 
 
@@ -84,7 +84,7 @@ def _construct(recipe: Recipe, phase: Phase, start: Path) -> None:
 # The engine.
 
 
-def check_engine(name: str, recipe: Recipe, config: Any, start: Path) -> Finding:
+def check_engine(name: str, recipe: Recipe, config: Any, start: Path) -> CheckResult:
     """Are vLLM and the parameters that it would get for each rollout as it takes them?
 
     Args:
@@ -95,12 +95,12 @@ def check_engine(name: str, recipe: Recipe, config: Any, start: Path) -> Finding
     """
     engine = recipe.rollouts.engine
     if engine == "transformers":
-        return Finding(name, "ok", "written by transformers")
+        return CheckResult(name, "ok", "written by transformers")
     from trl.import_utils import is_vllm_available
 
     if importlib.util.find_spec("vllm") is None:
         detail = f"{engine} needs vLLM in the Python that trains, and it is not there"
-        return Finding(name, "failure", detail, "install vllm there, and run this check there")
+        return CheckResult(name, "failure", detail, "install vllm there, and run this check there")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         is_vllm_available()
@@ -109,11 +109,11 @@ def check_engine(name: str, recipe: Recipe, config: Any, start: Path) -> Finding
             with quiet():
                 verify_parameters(sampling_parameters(config), start, config.vllm_max_model_length)
         except Exception as error:  # noqa: BLE001 - of vLLM: whatever would end the first step
-            return Finding(name, "failure", f"vLLM refuses the rollouts: {exception_line(error)}", _CURE)
+            return CheckResult(name, "failure", f"vLLM refuses the rollouts: {exception_line(error)}", _HINT)
     if told:
-        cure = "install a version that TRL supports, or look closely at the first step"
-        return Finding(name, "warning", " ".join(str(told[0].message).split()), cure)
-    return Finding(name, "ok", f"written by vLLM ({engine})")
+        hint = "install a version that TRL supports, or look closely at the first step"
+        return CheckResult(name, "warning", " ".join(str(told[0].message).split()), hint)
+    return CheckResult(name, "ok", f"written by vLLM ({engine})")
 
 
 def sampling_parameters(config: Any) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def verify_parameters(parameters: dict[str, Any], start: Path, longest: int | No
 # A step.
 
 
-def check_step(recipe: Recipe, phase: Phase, samples: Path, scratch: Path) -> Finding:
+def check_step(recipe: Recipe, phase: Phase, samples: Path, scratch: Path) -> CheckResult:
     """Generate, reward and train one prompt, in this process.
 
     Args:
@@ -163,10 +163,10 @@ def check_step(recipe: Recipe, phase: Phase, samples: Path, scratch: Path) -> Fi
             folder = rounds.open_phase(small, out, 1, start)
             Session(folder.path).try_step()
     except P2RError as error:
-        return Finding(name, "failure", str(error), "see what it names")
+        return CheckResult(name, "failure", str(error), "see what it names")
     except Exception as error:  # noqa: BLE001 - whatever would end the first step of the run
-        return Finding(name, "failure", exception_line(error), _CURE)
-    return Finding(name, "ok", f"1 prompt × {phase.group} rollouts: generated, rewarded and trained")
+        return CheckResult(name, "failure", exception_line(error), _HINT)
+    return CheckResult(name, "ok", f"1 prompt × {phase.group} rollouts: generated, rewarded and trained")
 
 
 def _smallest(recipe: Recipe, phase: Phase, samples: Path) -> Recipe:

@@ -6,11 +6,11 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from p2r.checks import Finding
+from p2r.checks import CheckResult
 from p2r.errors import InputError
 from p2r.images import ImageSource
 from p2r.scoring.number import read_quantity
-from p2r.training.dataset import EXACT
+from p2r.training.data import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NAMED = 3  # offenders that a finding names
 
 
-def check_images(samples: Sequence[Sample], tell: Callable[[str], None]) -> Finding:
+def check_images(samples: Sequence[Sample], tell: Callable[[str], None]) -> CheckResult:
     """Open and decode every image once, at a size that takes all of its bytes and little memory."""
     images = {str(sample.question.image)[:500]: sample for sample in samples}
     broken: list[str] = []
@@ -35,28 +35,28 @@ def check_images(samples: Sequence[Sample], tell: Callable[[str], None]) -> Find
         for done, _ in enumerate(pool.map(look, images.values()), start=1):
             tell(f"opening images: {done} of {len(images)}")
     if not broken:
-        return Finding("images", "ok", f"{len(images)} images open")
+        return CheckResult("images", "ok", f"{len(images)} images open")
     detail = f"{len(broken)} of {len(images)} images cannot be read: {named(sorted(broken), '; ')}"
-    return Finding("images", "failure", detail, "restore them, or take their samples out of the data")
+    return CheckResult("images", "failure", detail, "restore them, or take their samples out of the data")
 
 
-def check_answers(samples: Sequence[Sample], judge: str | None) -> Iterator[Finding]:
+def check_answers(samples: Sequence[Sample], judge: str | None) -> Iterator[CheckResult]:
     """Is there somebody who can score each answer?"""
     free = [sample.question.id for sample in samples if sample.question.answer_type == "free"]
     if free and judge is None:
         detail = (
             f"{len(free)} of {len(samples)} answers are free-form, and the recipe has no judge: {named(free)}"
         )
-        cure = f"set judge to a model, or to {EXACT} if only equal texts shall count"
-        yield Finding("answers", "failure", detail, cure)
+        hint = f"set judge to a model, or to {EXACT} if only equal texts shall count"
+        yield CheckResult("answers", "failure", detail, hint)
     unreadable = [f"{one.question.id} ({one.answer[:30]!r})" for one in samples if _is_no_number(one)]
     if unreadable:
         detail = f"{len(unreadable)} gold answers of type number are none: {named(unreadable)}"
-        cure = "only equal texts, or a judge, can reward them: mend them, or set their answer_type to free"
-        yield Finding("answers", "warning", detail, cure)
+        hint = "only equal texts, or a judge, can reward them: mend them, or set their answer_type to free"
+        yield CheckResult("answers", "warning", detail, hint)
     if not unreadable and (judge is not None or not free):
         how = f", {len(free)} of them free-form" if free else ""
-        yield Finding("answers", "ok", f"all {len(samples)} can be scored{how}")
+        yield CheckResult("answers", "ok", f"all {len(samples)} can be scored{how}")
 
 
 def named(offenders: Sequence[str], between: str = ", ") -> str:

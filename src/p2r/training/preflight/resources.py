@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from p2r.checks import Finding
+from p2r.checks import CheckResult
 from p2r.training.preflight.memory import SPARE
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from p2r.training.recipe import Recipe
 
 
-def check_memory(name: str, recipe: Recipe, need: Need, device: str, there: int) -> Finding:
+def check_memory(name: str, recipe: Recipe, need: Need, device: str, there: int) -> CheckResult:
     """Does a phase fit on a device?
 
     Args:
@@ -36,8 +36,8 @@ def check_memory(name: str, recipe: Recipe, need: Need, device: str, there: int)
     told = ", ".join(f"{part} {_bytes(size)}" for part, size in parts.items() if size)
     detail = f"about {_bytes(need.peak)} on each device (estimated: {told})"
     if device == "cpu" and recipe.precision == "bfloat16":
-        cure = "run this check where it will be trained"
-        return Finding(name, "warning", f"{detail}; there is no GPU here to compare it with", cure)
+        hint = "run this check where it will be trained"
+        return CheckResult(name, "warning", f"{detail}; there is no GPU here to compare it with", hint)
     detail += f"; {device} has {_bytes(there)}"
     room = float(there)
     if need.engine:
@@ -46,16 +46,16 @@ def check_memory(name: str, recipe: Recipe, need: Need, device: str, there: int)
         detail += f", {_bytes(room)} beside vLLM"
         if engine > share:
             detail += f"; vLLM needs about {_bytes(engine)}, and its share is {_bytes(share)}"
-            return Finding(name, "failure", detail, "raise rollouts.memory or rollouts.tensor_parallel")
+            return CheckResult(name, "failure", detail, "raise rollouts.memory or rollouts.tensor_parallel")
     if need.peak <= 0.9 * room:
-        return Finding(name, "ok", detail)
-    cure = "lower micro_batch, frozen.batch or the pixel budgets; use lora, or FSDP"
+        return CheckResult(name, "ok", detail)
+    hint = "lower micro_batch, frozen.batch or the pixel budgets; use lora, or FSDP"
     if max(need.generation, need.pixels) > need.update:
-        cure = f"write rollouts in parts (training.trainer.steps_per_generation); {cure}"
-    return Finding(name, "failure" if need.peak > room else "warning", detail, cure)
+        hint = f"write rollouts in parts (training.trainer.steps_per_generation); {hint}"
+    return CheckResult(name, "failure" if need.peak > room else "warning", detail, hint)
 
 
-def check_disk(need: int, out: Path) -> Finding:
+def check_disk(need: int, out: Path) -> CheckResult:
     """Does a run fit on the disk of its folder?
 
     Args:
@@ -68,8 +68,8 @@ def check_disk(need: int, out: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     detail = f"up to {_bytes(need)} for checkpoints and models; {_bytes(free)} are free in {folder}"
     if need <= 0.95 * free:
-        return Finding("disk", "ok", detail)
-    return Finding("disk", "failure", detail, "free some space, or give --out another disk")
+        return CheckResult("disk", "ok", detail)
+    return CheckResult("disk", "failure", detail, "free some space, or give --out another disk")
 
 
 def _bytes(number: float) -> str:
