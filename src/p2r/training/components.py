@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
-from p2r.models.encoding import Preparer
+from p2r.models.encoding import PromptEncoder
 from p2r.runs.failures import Health
 from p2r.training import trl as building
 from p2r.training.dataset import EXACT, read_data, settings_of
@@ -89,8 +89,8 @@ def build(
     # Before the model: under ZeRO-3 it decides how weights are loaded.
     config = building.configure(recipe, phase, settings, start, output=folder.trainer, seed=seed)
     model = building.load_policy(start, recipe)
-    preparer = Preparer(processor, model.config, str(start), settings.options)
-    samples = keep_short(data.samples, recipe, phase, settings, preparer, processor)
+    encoder = PromptEncoder(processor, model.config, str(start), settings.options)
+    samples = keep_short(data.samples, recipe, phase, settings, encoder, processor)
     steps = building.phase_steps(phase, len(samples))
     config.max_steps = steps
     state.steps, state.digest = steps, settings.digest
@@ -113,7 +113,7 @@ def build(
         model=model,
         reward_funcs=rewards.answer,
         args=config,
-        train_dataset=rows.dataset(order, preparer),
+        train_dataset=rows.dataset(order, encoder),
         processing_class=processor,
         callbacks=[recorder],
         peft_config=building.adapter(recipe),

@@ -7,6 +7,8 @@ import signal
 import traceback
 from pathlib import Path
 
+from p2r.models.batching import is_out_of_memory
+
 _LONGEST = 400
 _MEMORY = "lower training.micro_batch, frozen.batch or the pixel budgets"
 _OF_SIGNALS = {
@@ -26,7 +28,7 @@ def exception_line(error: BaseException) -> str:
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if frames := traceback.extract_tb(error.__traceback__):
         said += f" ({_short(Path(frames[-1].filename))}:{frames[-1].lineno})"
-    return f"{said}; {_MEMORY}" if _is_of_memory(error) else said
+    return f"{said}; {_MEMORY}" if is_out_of_memory(error) else said
 
 
 def signal_name(code: int, log: str) -> str:
@@ -51,12 +53,6 @@ def exit_line(code: int, log: str) -> str:
     raised = [line for line in raised if not any(name in line for name in _OF_LAUNCHERS)]
     last = (raised or lines or [""])[-1][:_LONGEST]
     return f"ended with exit code {code}" + (f": {last}" if last else "")
-
-
-def _is_of_memory(error: BaseException) -> bool:
-    return "OutOfMemory" in type(error).__name__ or (
-        isinstance(error, MemoryError) or "allocate memory" in str(error)
-    )
 
 
 def _short(file: Path) -> Path:

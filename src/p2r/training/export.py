@@ -6,7 +6,7 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from p2r.models.source import trusts_code
+from p2r.models.checkpoint import trusts_code
 from p2r.runs.journal import write_file, write_json
 
 if TYPE_CHECKING:

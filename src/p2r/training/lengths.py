@@ -16,14 +16,14 @@ from p2r.types import Box, Crop, Evidence
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.models.encoding import Preparer
+    from p2r.models.encoding import PromptEncoder
     from p2r.settings import Settings
     from p2r.training.recipe import Phase, Recipe
     from p2r.types import Sample
 
 
 def prompt_tokens(
-    sample: Sample, phase: Phase, settings: Settings, preparer: Preparer, processor: Any
+    sample: Sample, phase: Phase, settings: Settings, encoder: PromptEncoder, processor: Any
 ) -> int:
     """The tokens of a prompt: of the text as rendered, and one for each `factor`² pixels of the images.
 
@@ -48,7 +48,7 @@ def prompt_tokens(
     text = [
         Message(one.role, tuple(part for part in one.content if isinstance(part, str))) for one in messages
     ]
-    words = len(processor.tokenizer(preparer.render(text))["input_ids"])
+    words = len(processor.tokenizer(encoder.render(text))["input_ids"])
     images = plan_pixels(size, regions, budget).tokens
     return words + images + 2 * (1 + len(regions))
 
@@ -58,7 +58,7 @@ def keep_short(
     recipe: Recipe,
     phase: Phase,
     settings: Settings,
-    preparer: Preparer,
+    encoder: PromptEncoder,
     processor: Any,
 ) -> list[Sample]:
     """The samples whose prompts fit; prints how many do not.
@@ -69,7 +69,7 @@ def keep_short(
     most = recipe.data.max_prompt_tokens
     if most is None:
         return list(samples)
-    lengths = [prompt_tokens(sample, phase, settings, preparer, processor) for sample in samples]
+    lengths = [prompt_tokens(sample, phase, settings, encoder, processor) for sample in samples]
     kept = [sample for sample, length in zip(samples, lengths, strict=True) if length <= most]
     dropped = len(samples) - len(kept)
     if dropped:

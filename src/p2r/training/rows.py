@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from p2r.models.base import Message
-    from p2r.models.encoding import Preparer
+    from p2r.models.encoding import PromptEncoder
     from p2r.settings import Settings
     from p2r.training.recipe import Role
     from p2r.types import Box, Perception, Sample
@@ -111,7 +111,7 @@ class Rows:
         size = self.looks(index).overview.size if box_format == "pixels" else None
         return parse_perception(text, box_format, size)
 
-    def dataset(self, order: Sequence[int], preparer: Preparer) -> Any:
+    def dataset(self, order: Sequence[int], encoder: PromptEncoder) -> Any:
         """A `datasets.Dataset` of the samples in this order: columns `prompt`, `images`, `index`."""
         from datasets import Dataset
 
@@ -119,7 +119,7 @@ class Rows:
             indices = batch["index"]
             unique = list(dict.fromkeys(indices))
             with ThreadPoolExecutor(4) as pool:
-                rows = dict(zip(unique, pool.map(self._row, unique, [preparer] * len(unique)), strict=True))
+                rows = dict(zip(unique, pool.map(self._row, unique, [encoder] * len(unique)), strict=True))
             return {
                 "prompt": [rows[index][0] for index in indices],
                 "images": [rows[index][1] for index in indices],
@@ -128,12 +128,12 @@ class Rows:
 
         return Dataset.from_dict({"index": list(order)}).with_transform(transform)
 
-    def _row(self, index: int, preparer: Preparer) -> tuple[list[dict[str, Any]], list[Any]]:
+    def _row(self, index: int, encoder: PromptEncoder) -> tuple[list[dict[str, Any]], list[Any]]:
         messages = self.messages(index)
         images = [
             part.to_pil() for message in messages for part in message.content if not isinstance(part, str)
         ]
-        return preparer.conversation(messages), images
+        return encoder.conversation(messages), images
 
 
 def draw_order(count: int, wanted: int, seed: str) -> list[int]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _Features = dict[str, Any]
 
 
-class KnownImages:
+class VisionFeatureCache:
     """The features of the last images, for towers with the same frozen weights.
 
     Args:
