@@ -51,7 +51,7 @@ def test_a_family_samples_as_it_is_trained_and_sees_each_image_once(
     assert found["images"] == [1, 2, 3, 4]
     assert found["spread"] > 0.1
     assert found["difference"] < 1e-3
-    found = warm.value("probes.known_images", recipe=recipe, out=tmp_path / "two")
+    found = warm.value("probes.cached_features", recipe=recipe, out=tmp_path / "two")
     assert found["difference"] < 1e-5
     assert found["encoded"][0] == found["images"] // 4
 
@@ -62,7 +62,7 @@ def test_a_tower_whose_images_see_each_other_is_left_alone() -> None:
 
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-    from p2r.training.vision_cache import VisionFeatureCache
+    from p2r.models.vision_cache import VisionFeatureCache
 
     class Tower(torch.nn.Module):  # type: ignore[misc]
         spatial_merge_size = 2

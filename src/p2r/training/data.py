@@ -40,7 +40,7 @@ from p2r.types import Box, Crop, Evidence
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from p2r.models.encoding import Preparer
+    from p2r.models.encoding import PromptEncoder
     from p2r.scenes import SceneSample
     from p2r.training.recipe import Phase, Recipe, Role, SceneSeries
     from p2r.types import Perception, Question, Sample
@@ -283,7 +283,7 @@ class RolloutDataset:
         size = self.images(index).overview.size if box_format == "pixels" else None
         return parse_perception(text, box_format, size)
 
-    def for_trl(self, order: Sequence[int], preparer: Preparer) -> Any:
+    def for_trl(self, order: Sequence[int], encoder: PromptEncoder) -> Any:
         """A `datasets.Dataset` of the samples in this order: columns `prompt`, `images`, `index`."""
         from datasets import Dataset
 
@@ -291,7 +291,7 @@ class RolloutDataset:
             messages = self.messages(index)
             parts = [part for message in messages for part in message.content]
             images = [part.to_pil() for part in parts if not isinstance(part, str)]
-            return preparer.conversation(messages), images
+            return encoder.conversation(messages), images
 
         def transform(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
             indices = batch["index"]
@@ -327,7 +327,7 @@ def draw_order(count: int, wanted: int, seed: str) -> list[int]:
 
 
 def prompt_tokens(
-    sample: Sample, phase: Phase, settings: Settings, preparer: Preparer, processor: Any
+    sample: Sample, phase: Phase, settings: Settings, encoder: PromptEncoder, processor: Any
 ) -> int:
     """The tokens of a prompt: of the text as rendered, and one for each `factor`² pixels of the images.
 
@@ -346,7 +346,7 @@ def prompt_tokens(
     text = [
         Message(one.role, tuple(part for part in one.content if isinstance(part, str))) for one in messages
     ]
-    words = len(processor.tokenizer(preparer.render(text))["input_ids"])
+    words = len(processor.tokenizer(encoder.render(text))["input_ids"])
     return words + plan_pixels(size, regions, settings.budget).tokens + 2 * (1 + len(regions))
 
 
@@ -355,7 +355,7 @@ def keep_short(
     recipe: Recipe,
     phase: Phase,
     settings: Settings,
-    preparer: Preparer,
+    encoder: PromptEncoder,
     processor: Any,
 ) -> list[Sample]:
     """The samples whose prompts fit; prints how many do not.
@@ -366,7 +366,7 @@ def keep_short(
     most = recipe.data.max_prompt_tokens
     if most is None:
         return list(samples)
-    lengths = [prompt_tokens(sample, phase, settings, preparer, processor) for sample in samples]
+    lengths = [prompt_tokens(sample, phase, settings, encoder, processor) for sample in samples]
     kept = [sample for sample, length in zip(samples, lengths, strict=True) if length <= most]
     dropped = len(samples) - len(kept)
     found = f"{dropped} of {len(samples)} prompts are longer than {most} tokens"

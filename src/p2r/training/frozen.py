@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from p2r.errors import InputError, ModelError
 from p2r.models.batching import Request
-from p2r.models.encoding import Preparer, forbidden_tokens, stop_tokens
 from p2r.models.loading import open_model
 from p2r.models.options import ModelOptions
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from p2r.models.base import Completion, Message, Model, Sampling
-    from p2r.models.encoding import Prompt
+    from p2r.models.encoding import EncodedPrompt
     from p2r.settings import Settings
     from p2r.training.recipe import Recipe
 
@@ -74,13 +73,12 @@ class FrozenWeights:
     def __init__(
         self, model: Any, processor: Any, *, batch: int, options: ModelOptions | None = None
     ) -> None:
+        from p2r.models.generation import Generator
+
         self._model = model
-        self._tokenizer = processor.tokenizer
         self._batch = batch
         self._options = options or ModelOptions()
-        self._preparer = Preparer(processor, model.config, "frozen role", self._options)
-        self._forbidden = forbidden_tokens(model.config)
-        self._stops = stop_tokens(model)
+        self._generator = Generator(model, processor, "frozen role", self._options)
 
     async def complete_all(
         self, conversations: Sequence[Sequence[Message]], sampling: Sampling
@@ -93,34 +91,16 @@ class FrozenWeights:
         with _base_weights(self._model):
             for start in range(0, len(order), self._batch):
                 # Encoded a batch at a time: the pixels of all at once would fill the memory.
-                requests: dict[int, Request[Prompt]] = {}
+                requests: dict[int, Request[EncodedPrompt]] = {}
                 for position in order[start : start + self._batch]:
                     try:
-                        prompt = self._preparer.prepare(conversations[position], sampling)
+                        prompt = self._generator.encoder.encode(conversations[position], sampling)
                         requests[position] = Request(prompt, sampling)
                     except ModelError as error:
                         replies[position] = error
-                if requests:
-                    replies.update(zip(requests, self._generate(list(requests.values())), strict=True))
+                done = self._generator.complete(list(requests.values())) if requests else []
+                replies.update(zip(requests, done, strict=True))
         return [replies[position] for position in range(len(conversations))]
-
-    def _generate(self, requests: list[Request[Prompt]]) -> list[Completion | ModelError]:
-        import torch
-
-        from p2r.models.generation import generate
-
-        try:
-            return list(
-                generate(self._model, self._tokenizer, requests, stops=self._stops, forbidden=self._forbidden)
-            )
-        except torch.OutOfMemoryError:
-            if len(requests) == 1:
-                text = "out of memory; lower frozen.batch or the pixel budgets"
-                return [ModelError(text, kind="internal", model="frozen role")]
-        # After the handler, so that nothing holds the tensors of the failed try.
-        torch.cuda.empty_cache()
-        half = len(requests) // 2
-        return self._generate(requests[:half]) + self._generate(requests[half:])
 
 
 def open_endpoint(recipe: Recipe, settings: Settings) -> Model:

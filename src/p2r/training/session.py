@@ -19,7 +19,7 @@ from transformers import PrinterCallback, set_seed
 from trl import GRPOTrainer
 
 from p2r.errors import ModelError, P2RError
-from p2r.models.encoding import Preparer
+from p2r.models.encoding import PromptEncoder
 from p2r.runs.failures import FailureMonitor
 from p2r.runs.files import folder_lock
 from p2r.runs.provenance import revision
@@ -171,8 +171,8 @@ class Session:
         # Before the model: under ZeRO-3 it decides how weights are loaded.
         config = building.configure(recipe, phase, settings, start, output=self.folder.trainer, seed=seed)
         model = building.load_policy(start, recipe)
-        preparer = Preparer(processor, model.config, str(start), settings.options)
-        samples = keep_short(data.samples, recipe, phase, settings, preparer, processor)
+        encoder = PromptEncoder(processor, model.config, str(start), settings.options)
+        samples = keep_short(data.samples, recipe, phase, settings, encoder, processor)
         state.steps = config.max_steps = building.phase_steps(phase, len(samples))
         state.digest = settings.digest
         wanted = building.prompts_needed(phase, state.steps)
@@ -195,7 +195,7 @@ class Session:
             model=model,
             reward_funcs=rewards.answer,
             args=config,
-            train_dataset=dataset.for_trl(order, preparer),
+            train_dataset=dataset.for_trl(order, encoder),
             processing_class=processor,
             callbacks=[recorder],
             peft_config=building.adapter(recipe),
