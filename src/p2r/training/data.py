@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
-from p2r.evidence import OUTLINE_COLORS, build_evidence, plain_overview, plan_pixels
+from p2r.evidence import OUTLINE_COLORS, build_evidence, plain_overview, plan_sizes
 from p2r.images import ImageSource
 from p2r.models.base import Message
 from p2r.models.options import split_spec
@@ -32,7 +32,7 @@ from p2r.prompts import direct_messages, perceive_messages, reason_messages
 from p2r.runs.files import NO_LIMIT, encode_json, folder_lock, read_json, write_file, write_json
 from p2r.runs.identity import claim
 from p2r.scenes import make_sample
-from p2r.scenes.drawing import draw_files
+from p2r.scenes.files import draw_files
 from p2r.settings import Settings
 from p2r.training.run_folder import DATA, DataRecord
 from p2r.types import Box, Crop, Evidence
@@ -336,7 +336,7 @@ def prompt_tokens(
     size = ImageSource.open(sample.question.image).size
     regions = [(0, 0, *size)] * settings.geometry.max_crops if phase.role == "reasoner" else []
     # The text alone: images are counted, not cut.
-    width, height = plan_pixels(size, (), settings.budget).overview
+    width, height = plan_sizes(size, (), settings.budget).overview
     blank: Any = SimpleNamespace(width=width, height=height)
     crops = [
         Crop(blank, Box(0, 0, 1000, 1000, ""), region, color)
@@ -347,7 +347,7 @@ def prompt_tokens(
         Message(one.role, tuple(part for part in one.content if isinstance(part, str))) for one in messages
     ]
     words = len(processor.tokenizer(encoder.render(text))["input_ids"])
-    return words + plan_pixels(size, regions, settings.budget).tokens + 2 * (1 + len(regions))
+    return words + plan_sizes(size, regions, settings.budget).tokens + 2 * (1 + len(regions))
 
 
 def keep_short(
