@@ -122,7 +122,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         trainer = plain_trainer(built, session) if plain else built.trainer
         timed = Timed(built.frozen)
         if options.part == "perceiver":
-            built.rewards.rewarder.frozen = timed
+            built.rewards.frozen = timed
         trainer.generation_config.min_new_tokens = options.tokens
         clock = Clock()
         trainer.add_callback(clock.callback())
@@ -169,14 +169,14 @@ def plain_trainer(built: Components, session: Session) -> Any:
     from datasets import Dataset
     from trl import GRPOTrainer
 
-    from p2r.training import trainer as building
+    from p2r.training import trl as building
 
     rows = [built.trainer.train_dataset[position] for position in range(len(built.order))]
     args = built.trainer.args
     # Their weights must not count as plain memory: they go before others are loaded.
     built.trainer = built.frozen = None
     built.recorder.logs = dict
-    built.rewards.rewarder.frozen = None
+    built.rewards.frozen = None
     gc.collect()
 
     def reward(completions: list[Any], **_: Any) -> list[float]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from p2r.images import EncodedImage
-from p2r.images.sizing import PixelPlan, plan_pixels
+from p2r.images.sizing import PixelPlan, plan_sizes
 from p2r.types import Crop, Evidence
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ __all__ = [
     "draw_boxes",
     "evidence_pixels",
     "plain_overview",
-    "plan_pixels",
+    "plan_sizes",
 ]
 
 # In drawing order; after the last they start again.
@@ -147,7 +147,7 @@ def plain_overview(source: ImageSource, settings: Settings) -> EncodedImage:
     Raises:
         InputError: the image is damaged, or does not fit into the model's context.
     """
-    size = plan_pixels(source.size, (), settings.budget).overview
+    size = plan_sizes(source.size, (), settings.budget).overview
     return source.overview(size, stretch=settings.stretch_depth)
 
 
@@ -164,7 +164,7 @@ def _plan(size: tuple[int, int], boxes: Sequence[Box], settings: Settings) -> _P
     geometry, budget = settings.geometry, settings.budget
     cropped = boxes[: geometry.max_crops]
     regions = [crop_region(box, size, geometry) for box in cropped]
-    pixels = plan_pixels(size, regions, budget)
+    pixels = plan_sizes(size, regions, budget)
     regions = [
         _unscaled(region, planned, size, box, budget.factor)
         for region, planned, box in zip(regions, pixels.crops, cropped, strict=True)

@@ -17,7 +17,7 @@ from p2r._sync import SyncRunner
 from p2r.errors import InputError, ModelError
 from p2r.evidence import build_evidence, plain_overview
 from p2r.images import ImageSource, Limits
-from p2r.images.abandoning import in_image_thread
+from p2r.images.threads import in_image_thread
 from p2r.models import DEFAULT_MODEL
 from p2r.models.base import Sampling
 from p2r.parsing.answers import read_answer

@@ -118,7 +118,7 @@ async def complete(
         if on_text is not None:
             on_text(completion.text)
         return completion
-    async with aclosing(model.stream(messages, sampling)) as pieces:  # type: ignore[type-var]
+    async with aclosing(model.stream(messages, sampling)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Completion):
                 return piece

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from p2r.models.base import Completion, Sampling
-from p2r.models.encoding import Preparer
+from p2r.models.encoding import PromptEncoder
 from p2r.training import run as rounds
 from p2r.training.data import prompt_tokens
 from p2r.training.recipe import load_recipe
@@ -177,14 +177,14 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
     prompts, _, fields = built.trainer._tokenize_prompts(
         [_with_images(row["prompt"], row["images"]) for row in rows]
     )
-    preparer = Preparer(built.processor, built.trainer.model.config, "x", session.settings.options)
+    encoder = PromptEncoder(built.processor, built.trainer.model.config, "x", session.settings.options)
     grids = fields["image_grid_thw"].tolist()
     token = built.trainer.model.config.image_token_id
     found, patches = [], 0
     for row, ids in zip(rows, prompts, strict=True):
         mine, grids = grids[: len(row["images"])], grids[len(row["images"]) :]
         size = sum(t * h * w for t, h, w in mine)
-        other = preparer.prepare(built.dataset.messages(row["index"]), Sampling(8))
+        other = encoder.encode(built.dataset.messages(row["index"]), Sampling(8))
         pixels = fields["pixel_values"][patches : patches + size]
         patches += size
         found.append(
@@ -198,12 +198,14 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
                     built.dataset.samples[row["index"]],
                     session.phase,
                     session.settings,
-                    preparer,
+                    encoder,
                     built.processor,
                 ),
-                "same_ids": list(ids) == other.ids.tolist(),
+                "same_ids": list(ids) == other.input_ids.tolist(),
                 "end": built.processor.tokenizer.decode(ids[-30:]),
-                "same_pixels": bool(other.patches is not None and torch.equal(pixels, other.patches)),
+                "same_pixels": bool(
+                    other.pixel_values is not None and torch.equal(pixels, other.pixel_values)
+                ),
             }
         )
     return found
@@ -258,9 +260,9 @@ def file_hash(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def known_images(recipe: str, out: str) -> dict[str, Any]:
+def cached_features(recipe: str, out: str) -> dict[str, Any]:
     """Features with and without looking up, of images of many sizes, some of them twice and some known."""
-    from p2r.training.vision_cache import KnownImages
+    from p2r.models.vision_cache import VisionFeatureCache
 
     session = open_session(
         recipe, out, ["phases=[{role: reasoner}]", "training.prompts=8", "training.micro_batch=32"]
@@ -272,7 +274,7 @@ def known_images(recipe: str, out: str) -> dict[str, Any]:
     pixels, grids = inputs["pixel_values"], inputs["image_grid_thw"]
     with torch.no_grad():
         plain = visual(pixels, grid_thw=grids)
-        known = KnownImages(keep=5)
+        known = VisionFeatureCache(keep=5)
         encoded: list[int] = []
         encode = visual.forward
 

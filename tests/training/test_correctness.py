@@ -95,7 +95,7 @@ def test_a_step_that_is_written_in_parts_keeps_all_of_its_rollouts(
 
 
 def test_a_frozen_tower_sees_each_image_once(warm: Warm, small: Small, tmp_path: Path) -> None:
-    found = warm.value("probes.known_images", recipe=small["recipe"], out=tmp_path / "run")
+    found = warm.value("probes.cached_features", recipe=small["recipe"], out=tmp_path / "run")
     assert found["difference"] < 1e-5
     # Each of four completions reads the same images; the second look finds the last five.
     assert found["encoded"][0] == found["images"] // 4

@@ -19,8 +19,7 @@ from p2r.training.data import ImageCache, RolloutDataset
 from p2r.training.frozen import FrozenModel
 from p2r.training.precomputed_boxes import perceive_samples, read_boxes
 from p2r.training.recipe import Gates
-from p2r.training.rewarding import Rewards
-from p2r.training.rewards import Rewarder
+from p2r.training.rewards import RewardFunction
 from p2r.types import Question, Sample
 from tests.fake_model import FakeModel, failure, said
 
@@ -41,14 +40,11 @@ def test_replies_come_in_order_and_failures_apart() -> None:
     def reply(messages: Sequence[Message]) -> Any:
         return failure() if said(messages) == "2" else f"reply to {said(messages)}"
 
-    model = FakeModel(reply, delay_s=0.001)
-    frozen = FrozenModel(model, concurrency=3)
+    frozen = FrozenModel(FakeModel(reply, delay_s=0.001))
     asked = [(Message("user", (str(k),)),) for k in range(8)]
     replies = asyncio.run(frozen.complete_all(asked, Sampling(5)))
     texts = [one.text if isinstance(one, Completion) else "failed" for one in replies]
     assert texts == ["failed" if k == 2 else f"reply to {k}" for k in range(8)]
-    assert model.most_in_flight == 3
-    assert frozen.seconds > 0
 
 
 # Boxes of the frozen perceiver.
@@ -150,11 +146,11 @@ def crops(messages: Sequence[Message]) -> int:
 def test_a_reasoner_that_dies_stops_the_phase_with_the_cause(tmp_path: Path) -> None:
     asked = samples(1)
     rows = RolloutDataset("perceiver", asked, SETTINGS, ImageCache(asked, SETTINGS, 2))
-    rewards = Rewards(FailureMonitor(most_failures=3, window=5))
+    rewards = RewardFunction(rows, Gates(), monitor=FailureMonitor(most_failures=3, window=5))
     logged: dict[str, Any] = {}
 
     def answer(model: FakeModel, texts: list[str]) -> list[float | None]:
-        rewards.rewarder = Rewarder(rows, Gates(), FrozenModel(model))
+        rewards.frozen = FrozenModel(model)
         completions = [[{"role": "assistant", "content": text}] for text in texts]
         return rewards.answer(
             completions=completions,

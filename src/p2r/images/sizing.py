@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 MAX_ASPECT = 200  # the processors of Qwen-VL refuse longer images
 
 
-def fit_size(width: int, height: int, *, max_pixels: int, min_pixels: int, factor: int) -> tuple[int, int]:
+def smart_resize(
+    width: int, height: int, *, max_pixels: int, min_pixels: int, factor: int
+) -> tuple[int, int]:
     """The size at which a model is shown an image of `width` × `height` pixels.
 
     Both sides are multiples of `factor`, the aspect ratio is kept as well as that allows, and
@@ -82,7 +84,7 @@ class PixelPlan:
     notes: tuple[str, ...] = ()
 
 
-def plan_pixels(size: tuple[int, int], regions_px: Sequence[RectPx], budget: PixelBudget) -> PixelPlan:
+def plan_sizes(size: tuple[int, int], regions_px: Sequence[RectPx], budget: PixelBudget) -> PixelPlan:
     """Choose the size of the overview and of each crop, so that the request fits the model's context.
 
     Args:
@@ -112,7 +114,7 @@ def _fit_all(
     sources: Sequence[tuple[int, int]], most: Sequence[int], budget: PixelBudget
 ) -> list[tuple[int, int]]:
     return [
-        fit_size(w, h, max_pixels=pixels, min_pixels=budget.min_pixels, factor=budget.factor)
+        smart_resize(w, h, max_pixels=pixels, min_pixels=budget.min_pixels, factor=budget.factor)
         for (w, h), pixels in zip(sources, most, strict=True)
     ]
 

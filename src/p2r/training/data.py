@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
-from p2r.evidence import OUTLINE_COLORS, build_evidence, plain_overview, plan_pixels
+from p2r.evidence import OUTLINE_COLORS, build_evidence, plain_overview, plan_sizes
 from p2r.images import ImageSource
 from p2r.models.base import Message
 from p2r.models.options import split_spec
@@ -32,7 +32,7 @@ from p2r.prompts import direct_messages, perceive_messages, reason_messages
 from p2r.runs.files import NO_LIMIT, encode_json, folder_lock, read_json, write_file, write_json
 from p2r.runs.identity import claim
 from p2r.scenes import make_sample
-from p2r.scenes.drawing import draw_files
+from p2r.scenes.files import draw_files
 from p2r.settings import Settings
 from p2r.training.run_folder import DATA, DataRecord
 from p2r.types import Box, Crop, Evidence
@@ -40,7 +40,7 @@ from p2r.types import Box, Crop, Evidence
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from p2r.models.encoding import Preparer
+    from p2r.models.encoding import PromptEncoder
     from p2r.scenes import SceneSample
     from p2r.training.recipe import Phase, Recipe, Role, SceneSeries
     from p2r.types import Perception, Question, Sample
@@ -283,7 +283,7 @@ class RolloutDataset:
         size = self.images(index).overview.size if box_format == "pixels" else None
         return parse_perception(text, box_format, size)
 
-    def for_trl(self, order: Sequence[int], preparer: Preparer) -> Any:
+    def for_trl(self, order: Sequence[int], encoder: PromptEncoder) -> Any:
         """A `datasets.Dataset` of the samples in this order: columns `prompt`, `images`, `index`."""
         from datasets import Dataset
 
@@ -291,7 +291,7 @@ class RolloutDataset:
             messages = self.messages(index)
             parts = [part for message in messages for part in message.content]
             images = [part.to_pil() for part in parts if not isinstance(part, str)]
-            return preparer.conversation(messages), images
+            return encoder.conversation(messages), images
 
         def transform(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
             indices = batch["index"]
@@ -327,7 +327,7 @@ def draw_order(count: int, wanted: int, seed: str) -> list[int]:
 
 
 def prompt_tokens(
-    sample: Sample, phase: Phase, settings: Settings, preparer: Preparer, processor: Any
+    sample: Sample, phase: Phase, settings: Settings, encoder: PromptEncoder, processor: Any
 ) -> int:
     """The tokens of a prompt: of the text as rendered, and one for each `factor`² pixels of the images.
 
@@ -336,7 +336,7 @@ def prompt_tokens(
     size = ImageSource.open(sample.question.image).size
     regions = [(0, 0, *size)] * settings.geometry.max_crops if phase.role == "reasoner" else []
     # The text alone: images are counted, not cut.
-    width, height = plan_pixels(size, (), settings.budget).overview
+    width, height = plan_sizes(size, (), settings.budget).overview
     blank: Any = SimpleNamespace(width=width, height=height)
     crops = [
         Crop(blank, Box(0, 0, 1000, 1000, ""), region, color)
@@ -346,8 +346,8 @@ def prompt_tokens(
     text = [
         Message(one.role, tuple(part for part in one.content if isinstance(part, str))) for one in messages
     ]
-    words = len(processor.tokenizer(preparer.render(text))["input_ids"])
-    return words + plan_pixels(size, regions, settings.budget).tokens + 2 * (1 + len(regions))
+    words = len(processor.tokenizer(encoder.render(text))["input_ids"])
+    return words + plan_sizes(size, regions, settings.budget).tokens + 2 * (1 + len(regions))
 
 
 def keep_short(
@@ -355,7 +355,7 @@ def keep_short(
     recipe: Recipe,
     phase: Phase,
     settings: Settings,
-    preparer: Preparer,
+    encoder: PromptEncoder,
     processor: Any,
 ) -> list[Sample]:
     """The samples whose prompts fit; prints how many do not.
@@ -366,7 +366,7 @@ def keep_short(
     most = recipe.data.max_prompt_tokens
     if most is None:
         return list(samples)
-    lengths = [prompt_tokens(sample, phase, settings, preparer, processor) for sample in samples]
+    lengths = [prompt_tokens(sample, phase, settings, encoder, processor) for sample in samples]
     kept = [sample for sample, length in zip(samples, lengths, strict=True) if length <= most]
     dropped = len(samples) - len(kept)
     found = f"{dropped} of {len(samples)} prompts are longer than {most} tokens"

@@ -6,8 +6,8 @@ import shutil
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from p2r.models.checkpoint import trusts_code
 from p2r.models.options import split_spec
-from p2r.models.source import trusts_code
 from p2r.runs.files import read_json, replacing, write_file, write_json
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol, cast
 
 from p2r.errors import InputError, ModelError
+from p2r.models.checkpoint import locate
 from p2r.models.loading import LOGINS
 from p2r.models.options import split_spec
-from p2r.models.source import locate
 from p2r.runs.files import folder_lock, write_file, write_json
 from p2r.runs.identity import check_same_run, claim, read_run_file
 from p2r.runs.provenance import environment as installed

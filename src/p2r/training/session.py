@@ -18,8 +18,8 @@ from accelerate import PartialState
 from transformers import PrinterCallback, set_seed
 from trl import GRPOTrainer
 
-from p2r.errors import InputError, ModelError, P2RError
-from p2r.models.encoding import Preparer
+from p2r.errors import ModelError, P2RError
+from p2r.models.encoding import PromptEncoder
 from p2r.runs.failures import FailureMonitor
 from p2r.runs.files import folder_lock
 from p2r.runs.provenance import revision
@@ -35,12 +35,17 @@ from p2r.training.data import (
     settings_of,
 )
 from p2r.training.export import finish_folder
-from p2r.training.frozen import FrozenModel, FrozenWeights, open_endpoint, weights_digest
+from p2r.training.frozen import (
+    FrozenModel,
+    FrozenWeights,
+    check_shared_weights,
+    open_endpoint,
+    weights_digest,
+)
 from p2r.training.launch import FROZEN_KEY, FROZEN_URL, GRACE_S
 from p2r.training.precomputed_boxes import perceive_samples, read_boxes
 from p2r.training.recipe import load_recipe
-from p2r.training.rewarding import Rewards
-from p2r.training.rewards import Rewarder
+from p2r.training.rewards import RewardFunction
 from p2r.training.run_folder import RECIPE, PhaseFolder, checksums
 
 if TYPE_CHECKING:
@@ -72,7 +77,7 @@ class Components:
     order: list[int]
     boxes: dict[int, tuple[Box, ...]]
     frozen: FrozenRole | None
-    rewards: Rewards
+    rewards: RewardFunction
     recorder: Recorder
 
     @property
@@ -166,8 +171,8 @@ class Session:
         # Before the model: under ZeRO-3 it decides how weights are loaded.
         config = building.configure(recipe, phase, settings, start, output=self.folder.trainer, seed=seed)
         model = building.load_policy(start, recipe)
-        preparer = Preparer(processor, model.config, str(start), settings.options)
-        samples = keep_short(data.samples, recipe, phase, settings, preparer, processor)
+        encoder = PromptEncoder(processor, model.config, str(start), settings.options)
+        samples = keep_short(data.samples, recipe, phase, settings, encoder, processor)
         state.steps = config.max_steps = building.phase_steps(phase, len(samples))
         state.digest = settings.digest
         wanted = building.prompts_needed(phase, state.steps)
@@ -185,12 +190,12 @@ class Session:
             writes=config.process_index == 0,
             stop=self._stop,
         )
-        rewards = Rewards(self._monitor())
+        rewards = RewardFunction(dataset, recipe.gates, judge=_judge(recipe), monitor=self._monitor())
         trainer = GRPOTrainer(
             model=model,
             reward_funcs=rewards.answer,
             args=config,
-            train_dataset=dataset.for_trl(order, preparer),
+            train_dataset=dataset.for_trl(order, encoder),
             processing_class=processor,
             callbacks=[recorder],
             peft_config=building.adapter(recipe),
@@ -201,12 +206,12 @@ class Session:
         if trainer.ref_model is not None:
             building.speed_up(trainer.ref_model, recipe.attention)
         if phase.freeze_vision and recipe.lora is None:
-            building.know_images(trainer)
+            building.cache_vision_features(trainer)
         built = Components(trainer, processor, dataset, order, boxes, None, rewards, recorder)
         if phase.role in ("perceiver", "reasoner"):
             built.frozen = _frozen(recipe, built, settings)
-        answering = built.frozen if phase.role == "perceiver" else None
-        rewards.rewarder = Rewarder(dataset, recipe.gates, answering, _judge(recipe))
+        if phase.role == "perceiver":
+            rewards.frozen = built.frozen
         return built
 
     def perceive(self, built: Components, weights: str) -> None:
@@ -309,7 +314,7 @@ def _frozen(recipe: Recipe, built: Components, settings: Settings) -> FrozenRole
     wanted, trainer = recipe.frozen, built.trainer
     # Connections to a server belong to the loops of TRL; they end with this process.
     if wanted.where == "endpoint":
-        return FrozenModel(open_endpoint(recipe, settings), wanted.concurrency)
+        return FrozenModel(open_endpoint(recipe, settings))
     if wanted.where == "vllm":
         from p2r.models.endpoint import EndpointModel
 
@@ -321,17 +326,11 @@ def _frozen(recipe: Recipe, built: Components, settings: Settings) -> FrozenRole
             max_concurrency=wanted.concurrency,
             options=settings.options,
         )
-        return FrozenModel(model, wanted.concurrency)
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise InputError(
-            "frozen.where: process needs whole weights in every process, and here they are sharded: "
-            "set frozen.where to vllm or endpoint"
-        )
-    if trainer.ref_model is None and recipe.lora is None:
-        raise InputError(
-            "frozen.where: process shares the weights of the KL reference, and kl 0 has none: set "
-            "training.kl, or frozen.where to vllm or endpoint"
-        )
+        return FrozenModel(model)
+    check_shared_weights(
+        sharded=trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled,
+        reference=trainer.ref_model is not None or recipe.lora is not None,
+    )
     return FrozenWeights(built.frozen_weights, built.processor, batch=wanted.batch, options=settings.options)
 
 

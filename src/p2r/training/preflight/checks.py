@@ -194,7 +194,7 @@ class Preflight:
 
     def _prompts(self, samples: Sequence[Sample]) -> Iterator[CheckResult]:
         from p2r.models.checkpoint import read_part
-        from p2r.models.encoding import Preparer
+        from p2r.models.encoding import PromptEncoder
         from p2r.training.data import prompt_tokens
         from p2r.training.trl import completion_tokens, load_processor, phase_steps
 
@@ -205,14 +205,14 @@ class Preflight:
         except P2RError as error:
             yield CheckResult("prompts", "failure", str(error), "see the model folder and the key settings")
             return
-        preparer = Preparer(processor, config, str(start), settings.options)
+        encoder = PromptEncoder(processor, config, str(start), settings.options)
         context = int(config.get_text_config().max_position_embeddings)
         for phase in self._roles:
             new = completion_tokens(phase, settings)
             lengths = []
             for done, sample in enumerate(samples, start=1):
                 self._tell(f"prompts of the {phase.role}: {done} of {len(samples)}")
-                lengths.append(prompt_tokens(sample, phase, settings, preparer, processor))
+                lengths.append(prompt_tokens(sample, phase, settings, encoder, processor))
             most = self.recipe.data.max_prompt_tokens or context - new
             self._longest[phase.role] = min(max(lengths), most)
             yield self._fitting(phase, samples, lengths, most)
@@ -231,7 +231,7 @@ class Preflight:
             if self.recipe.frozen.where == "process" and other and other not in self._longest:
                 asked = phase.model_copy(update={"role": other})
                 self._longest[other] = max(
-                    prompt_tokens(sample, asked, settings, preparer, processor) for sample in samples
+                    prompt_tokens(sample, asked, settings, encoder, processor) for sample in samples
                 )
 
     def _fitting(

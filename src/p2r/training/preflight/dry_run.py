@@ -16,7 +16,7 @@ from p2r.models.base import Sampling
 from p2r.prompts import perceive_messages, reason_messages
 from p2r.training.data import ImageCache, RolloutDataset
 from p2r.training.frozen import FrozenModel
-from p2r.training.rewards import Rewarder
+from p2r.training.rewards import RewardFunction
 from p2r.types import Box
 
 if TYPE_CHECKING:
@@ -96,14 +96,15 @@ async def rehearse(
     if phase.role == "reasoner":
         found = await asyncio.gather(*(_boxes(frozen, rows, index) for index in range(len(chosen))))
         boxes.update(enumerate(found))
-    rewarder = Rewarder(rows, gates, FrozenModel(frozen) if phase.role == "perceiver" else None, judge)
+    answering = FrozenModel(frozen) if phase.role == "perceiver" else None
+    rewards = RewardFunction(rows, gates, judge=judge, frozen=answering)
     sampling = [
         Sampling(max_tokens, phase.temperature, phase.top_p, seed=seed * phase.group + number)
         for number in range(phase.group)
     ]
     asked = [(index, one) for index in range(len(chosen)) for one in sampling]
     replies = await asyncio.gather(*(model.complete(rows.messages(index), one) for index, one in asked))
-    verdicts = await rewarder.reward([index for index, _ in asked], [reply.text for reply in replies])
+    verdicts = await rewards.verdicts([index for index, _ in asked], [reply.text for reply in replies])
     size = phase.group
     return Rehearsal(tuple(tuple(verdicts[at : at + size]) for at in range(0, len(verdicts), size)))
 
