@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from p2r.types import RectPx
+    from p2r.images.sizing import RectPx
 
 VipsImage = Any  # pyvips ships no types
 Size = tuple[int, int]

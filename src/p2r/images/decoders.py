@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from p2r.images._vips import Level, Size, VipsImage
     from p2r.images.limits import Limits
-    from p2r.types import RectPx
+    from p2r.images.sizing import RectPx
 
 STREAMED_PIXELS = 32_000_000  # a larger rectangle is resized while it is read
 MAX_READERS = 8  # threads that read one tiled file

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from p2r.images._vips import Size, VipsImage
     from p2r.images.decoders import Reader
     from p2r.images.formats import Format
-    from p2r.types import RectPx
+    from p2r.images.sizing import RectPx
 
 __all__ = [
     "PNG_MAX_PIXELS",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from p2r.images.decoders import Whole
     from p2r.images.formats import Format
     from p2r.images.limits import Limits
-    from p2r.types import RectPx
+    from p2r.images.sizing import RectPx
 
 # Pillow's readers themselves: `PIL.Image.open` has a limit of its own, and plugins may change what it does.
 _PILLOW = {

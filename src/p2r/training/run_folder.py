@@ -195,24 +195,13 @@ class Rollout(_Record):
     def to_json(self) -> dict[str, Any]:
         """Boxes are objects with `box` and `label`."""
         record = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return record | {"boxes": [box_to_json(box) for box in self.boxes]}
+        return record | {"boxes": [box.to_json() for box in self.boxes]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Only `role` and `id` are needed."""
-        boxes = tuple(box_from_json(entry) for entry in data.get("boxes") or ())
+        boxes = tuple(Box.from_json(entry) for entry in data.get("boxes") or ())
         return super(Rollout, cls).from_json({**data, "boxes": boxes})
-
-
-def box_to_json(box: Box) -> dict[str, Any]:
-    """A box as `{"box": [x0, y0, x1, y1], "label": …}`, 0–1000."""
-    return {"box": list(box.as_tuple()), "label": box.label}
-
-
-def box_from_json(data: Mapping[str, Any]) -> Box:
-    """The box that `box_to_json` wrote."""
-    x0, y0, x1, y1 = data["box"]
-    return Box(x0, y0, x1, y1, data.get("label", ""))
 
 
 @dataclass(frozen=True, slots=True)
