@@ -378,7 +378,7 @@ async def _reply(
         yield completion.text
         yield completion
         return
-    async with aclosing(model.stream(messages, sampling)) as pieces:  # type: ignore[type-var]
+    async with aclosing(model.stream(messages, sampling)) as pieces:
         async for piece in pieces:
             yield piece
             if isinstance(piece, Completion):
