@@ -20,7 +20,7 @@ from p2r._sync import SyncRunner
 from p2r.errors import InputError, ModelError
 from p2r.evidence import build_evidence, plain_overview
 from p2r.images import EncodedImage, ImageSource, Limits
-from p2r.images.abandoning import in_image_thread
+from p2r.images.threads import in_image_thread
 from p2r.models import DEFAULT_MODEL
 from p2r.models.base import Completion, Sampling, StreamingModel
 from p2r.parsing.answers import read_answer
@@ -378,7 +378,7 @@ async def _reply(
         yield completion.text
         yield completion
         return
-    async with aclosing(model.stream(messages, sampling)) as pieces:  # type: ignore[type-var]
+    async with aclosing(model.stream(messages, sampling)) as pieces:
         async for piece in pieces:
             yield piece
             if isinstance(piece, Completion):

@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from p2r.changes import checked, merged
 from p2r.errors import InputError, file_problem
-from p2r.models.options import ModelOptions
+from p2r.models.options import ModelOptions, checked, merged
 from p2r.prompts import PromptPack
-from p2r.runs.files import write_json
 from p2r.types import BoxFormat  # noqa: TC001  (pydantic reads the annotation)
 
 if TYPE_CHECKING:
@@ -135,7 +133,8 @@ class Settings:
 
     def save(self, folder: Path) -> None:
         """Write `p2r.json` into a checkpoint folder."""
-        write_json(folder / SETTINGS_FILE, self.to_dict())
+        text = json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
+        (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
     @classmethod
     def load(cls, path: Path) -> Settings:

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from p2r.images import EncodedImage, ImageInput
+    from p2r.images.sizing import RectPx as RectPx
 
 AnswerType = Literal["choice", "number", "free"]
 BoxFormat = Literal["qwen3", "pixels", "gemini", "unit"]
 Mode = Literal["p2r", "think", "direct"]
 PerceptionOutcome = Literal["boxes", "whole", "malformed"]
 Status = Literal["answered", "no_answer", "failed"]
-RectPx = tuple[int, int, int, int]
 
 MODES: tuple[Mode, ...] = ("p2r", "think", "direct")
 # How a model writes a box; docs/prompts.md says which models use which.

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from p2r.images.abandoning import in_image_thread
-from p2r.images.memory import MemoryBudget
+from p2r.images.limits import MemoryBudget
+from p2r.images.threads import in_image_thread
 
 
 def until(condition, seconds: float = 5.0) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from p2r.errors import InputError
 from p2r.images import EncodedImage, ImageSource, Limits, decoders, encode_all
 from p2r.images._vips import from_array
-from p2r.images.memory import kept
+from p2r.images.limits import kept
 from tests.image_files import difference, encoded, smooth
 
 if TYPE_CHECKING:

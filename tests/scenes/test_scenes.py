@@ -11,7 +11,7 @@ from PIL import Image
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
 from p2r.scenes import FAMILIES, SPLITS, make_sample, parse_size, render, write_scenes
-from p2r.scenes.dataset import stream
+from p2r.scenes.files import stream
 from p2r.types import LETTERS
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Outcome = Literal[
     "correct", "reasoning", "localization", "wrong", "malformed", "no_answer", "unscored", "failed"
 ]
-MEANING: dict[Outcome, str] = {
+MEANING: dict[str, str] = {
     "correct": "right",
     "reasoning": "wrong although the evidence was in the crops",
     "localization": "wrong, and the evidence was not in the crops",

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from p2r.evaluation.benchmarks import Unreadable
-    from p2r.evaluation.outcomes import Outcome
     from p2r.evaluation.records import FailureKind, Record, RunData
     from p2r.types import Mode
 
@@ -82,7 +81,7 @@ class ModeFigures:
     tokens_per_question: float | None
     seconds_per_question: float | None
     questions_per_second: float | None
-    split: dict[Outcome, int]
+    split: dict[str, int]
     localization: LocalizationFigures | None
     categories: dict[str, Accuracy]
     breakdowns: dict[str, dict[str, Accuracy]]
@@ -170,7 +169,7 @@ def grouped(records: Iterable[R], key: Callable[[R], Key | None]) -> dict[Key, l
 def _of_mode(run: RunData, mode: Mode, tags: Sequence[str], active_s: float) -> ModeFigures:
     answers, records = run.answers[mode], run.records(mode)
     predictions = [record.prediction for record in answers]
-    outcomes = Counter(map(outcome, records))
+    outcomes: Counter[str] = Counter(map(outcome, records))
     perceptions = [prediction.perception for prediction in predictions if prediction.perception]
     clusters = grouped(records, _tag("cluster"))
     return ModeFigures(

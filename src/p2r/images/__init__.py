@@ -13,7 +13,15 @@ Every failure to read an image is an `InputError`.
 
 from p2r.images.encoding import PNG_MAX_PIXELS, EncodedImage, encode_all
 from p2r.images.limits import Limits
-from p2r.images.sizing import fit_size
+from p2r.images.sizing import smart_resize
 from p2r.images.source import ImageInput, ImageSource
 
-__all__ = ["PNG_MAX_PIXELS", "EncodedImage", "ImageInput", "ImageSource", "Limits", "encode_all", "fit_size"]
+__all__ = [
+    "PNG_MAX_PIXELS",
+    "EncodedImage",
+    "ImageInput",
+    "ImageSource",
+    "Limits",
+    "encode_all",
+    "smart_resize",
+]

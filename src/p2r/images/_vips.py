@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 import pyvips
 
-from p2r.images.abandoning import raise_if_abandoned
+from p2r.images.threads import raise_if_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from p2r.types import RectPx
+    from p2r.images.sizing import RectPx
 
 VipsImage = Any  # pyvips ships no types
 Size = tuple[int, int]
@@ -120,12 +120,12 @@ def strips(image: VipsImage, rect: RectPx) -> Iterator[tuple[int, np.ndarray]]:
 
     Raises:
         pyvips.Error: the image is damaged there.
-        Abandoned: nobody waits for the pixels any more.
+        Cancelled: nobody waits for the pixels any more.
     """
     left, top, right, bottom = rect
     region = pyvips.Region.new(image)
     for y in range(top, bottom, STRIP_ROWS):
-        raise_if_abandoned()
+        raise_if_cancelled()
         rows = min(STRIP_ROWS, bottom - y)
         fetched = np.frombuffer(region.fetch(left, y, right - left, rows), sample_type(image))
         yield y, fetched.reshape(rows, right - left, image.bands)

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from p2r.images._vips import crop, like, resizing_bytes, sample_type, strips
-from p2r.images.abandoning import stopped_if_abandoned
 from p2r.images.files import VipsFile
-from p2r.images.limits import check_size
-from p2r.images.memory import may_keep
+from p2r.images.limits import Reservation, check_size, kept
+from p2r.images.threads import stopped_if_cancelled
 from p2r.images.tiff import TiffFile
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from p2r.images._vips import Level, Size, VipsImage
     from p2r.images.limits import Limits
-    from p2r.types import RectPx
+    from p2r.images.sizing import RectPx
 
 STREAMED_PIXELS = 32_000_000  # a larger rectangle is resized while it is read
 MAX_READERS = 8  # threads that read one tiled file
@@ -97,6 +96,7 @@ class EncodedReader:
         self._tiled = self._tile_row_bytes > 0
         self._damage: tuple[str, ...] = ()
         self._kept: VipsImage | None = None
+        self._room: Reservation | None = None
         self._lock = threading.Lock()
         image = self._levels[0].open("sequential")
         self._pixel_bytes = image.bands * sample_type(image)().itemsize
@@ -132,9 +132,10 @@ class EncodedReader:
     def _keep(self) -> VipsImage | None:
         with self._lock:
             nbytes = self.width * self.height * self._pixel_bytes
-            if self._kept is None and may_keep(self, nbytes):
+            if self._kept is None and (room := kept.try_reserve(nbytes)):
+                self._room = room
                 image = self._levels[0].open("sequential")
-                with stopped_if_abandoned(image):
+                with stopped_if_cancelled(image):
                     self._kept = image.copy_memory()
             return self._kept
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from p2r.images._vips import Size, VipsImage
     from p2r.images.decoders import Reader, Whole
-    from p2r.types import RectPx
+    from p2r.images.sizing import RectPx
 
 FULL = 65535
 NARROW = 2**14  # what uses more of the range is shown as it is

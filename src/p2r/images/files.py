@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from p2r.images._vips import VipsImage
-    from p2r.types import RectPx
+    from p2r.images.sizing import RectPx
 
 MAX_BLOCKS = 200_000  # that are looked at in a file
 MAX_TEXT_BYTES = 1 << 20  # of metadata in one of them

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from p2r.images._vips import Size, VipsImage
     from p2r.images.limits import Limits
-    from p2r.types import RectPx
+    from p2r.images.sizing import RectPx
 
 PIXEL_BYTES = 10  # that Pillow takes to decode an image, with the copy that is read here
 _EXIF_ORIENTATION = 0x0112

@@ -10,6 +10,7 @@ from __future__ import annotations
 import binascii
 import os
 import re
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -24,16 +25,15 @@ import pyvips
 
 from p2r.errors import InputError
 from p2r.images._vips import as_array, strips, vips_problem
-from p2r.images.abandoning import Abandoned, raise_if_abandoned, stopped_if_abandoned
 from p2r.images.decoders import EncodedReader, Whole
 from p2r.images.depth import StretchedReader
 from p2r.images.encoding import PNG_MAX_PIXELS, EncodedImage, encode_all
 from p2r.images.files import is_monochrome_avif
 from p2r.images.formats import HEAD_BYTES, identify
-from p2r.images.limits import Limits, check_bytes, check_decoding, read_file
-from p2r.images.memory import decoding
+from p2r.images.limits import Limits, check_bytes, check_decoding, decoding
 from p2r.images.pillow import read_array, read_pil
-from p2r.images.sizing import fit_size
+from p2r.images.sizing import smart_resize
+from p2r.images.threads import Cancelled, raise_if_cancelled, stopped_if_cancelled
 from p2r.images.tiff import is_for_pillow
 from p2r.images.whole import WholeReader
 
@@ -43,9 +43,17 @@ if TYPE_CHECKING:
     from p2r.images._vips import Size, VipsImage
     from p2r.images.decoders import Reader
     from p2r.images.formats import Format
-    from p2r.types import RectPx
+    from p2r.images.sizing import RectPx
 
-__all__ = ["PNG_MAX_PIXELS", "EncodedImage", "ImageInput", "ImageSource", "Limits", "encode_all", "fit_size"]
+__all__ = [
+    "PNG_MAX_PIXELS",
+    "EncodedImage",
+    "ImageInput",
+    "ImageSource",
+    "Limits",
+    "encode_all",
+    "smart_resize",
+]
 
 T = TypeVar("T")
 ImageInput: TypeAlias = Union[str, "os.PathLike[str]", bytes, PIL.Image.Image, np.ndarray, "ImageSource"]
@@ -62,7 +70,7 @@ def _boundary(name: str) -> Iterator[None]:
     """Lets nothing out that a decoder may raise, but as `InputError`."""
     try:
         yield
-    except (InputError, Abandoned):
+    except (InputError, Cancelled):
         raise
     except MemoryError as error:
         raise InputError(f"{name}: there is not enough memory to decode it") from error
@@ -169,7 +177,7 @@ class ImageSource:
 
     def _tried(self, read: Callable[[], T], reader: Reader, wanted: Sequence[tuple[RectPx, Size]]) -> T:
         # A smaller level of a TIFF file that is damaged must not cost the image.
-        raise_if_abandoned()
+        raise_if_cancelled()
         made = sum(_MADE_BYTES * width * height for _, (width, height) in wanted)
         cost = reader.cost(wanted) + made
         check_decoding(self.name, self.size, cost, self._limits)
@@ -179,7 +187,7 @@ class ImageSource:
             except pyvips.Error:
                 if not (isinstance(self._reader, EncodedReader) and self._reader.forget_levels()):
                     raise
-                raise_if_abandoned()
+                raise_if_cancelled()
                 return read()
 
     def _finish(self, whole: Whole, size: Size) -> EncodedImage:
@@ -224,8 +232,32 @@ def _read_text(text: str, limits: Limits) -> Reader:
 
 
 def _read_path(path: Path, limits: Limits) -> Reader:
-    name, head = read_file(path, limits)
+    name, head = _read_file(path, limits)
     return _read_encoded(name, identify(name, head), path, limits)
+
+
+def _read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
+    """Check a file and read its first bytes: `(name, head)`.
+
+    Raises:
+        InputError: no such file, not a regular file, empty or too large.
+    """
+    name = str(path) if len(str(path)) <= 200 else f"{str(path)[:100]}…"
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{name}: a folder, not an image")
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{name}: not a regular file")
+        check_bytes(name, status.st_size, limits.max_file_bytes)
+        with path.open("rb") as file:
+            return name, file.read(HEAD_BYTES)
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file") from None
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _read_bytes(name: str, data: bytes, limits: Limits) -> Reader:
@@ -305,7 +337,7 @@ def _enlarged(pixels: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _pixels(image: VipsImage) -> np.ndarray:
-    with stopped_if_abandoned(image):
+    with stopped_if_cancelled(image):
         return as_array(image)
 
 

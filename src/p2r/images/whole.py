@@ -14,8 +14,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from p2r.images._vips import resizing_bytes
 from p2r.images.heif import HeicImage
-from p2r.images.limits import check_size
-from p2r.images.memory import may_keep
+from p2r.images.limits import Reservation, check_size, kept
 from p2r.images.pillow import PIXEL_BYTES, RasterReader, exif_orientation, read_pil
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from p2r.images.decoders import Whole
     from p2r.images.formats import Format
     from p2r.images.limits import Limits
-    from p2r.types import RectPx
+    from p2r.images.sizing import RectPx
 
 # Pillow's readers themselves: `PIL.Image.open` has a limit of its own, and plugins may change what it does.
 _PILLOW = {
@@ -79,6 +78,7 @@ class WholeReader:
         self._whole_bytes = self.width * self.height * _PIXEL_BYTES[kind.decoder]
         check_size(name, *header.size, limits, whole_bytes=self._whole_bytes)
         self._kept: RasterReader | None = None
+        self._room: Reservation | None = None
         self._lock = threading.Lock()
 
     def _open(self) -> HeicImage | _PillowFile:
@@ -92,7 +92,8 @@ class WholeReader:
             if self._kept is not None:
                 return self._kept
             raster = self._open().decode(self._limits)
-            if may_keep(self, raster.nbytes):
+            if room := kept.try_reserve(raster.nbytes):
+                self._room = room
                 self._kept = raster
             return raster
 

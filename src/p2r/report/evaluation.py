@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from bisect import bisect_right
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -209,7 +209,8 @@ def _plots(columns: Sequence[Column]) -> Iterator[str]:
     names = [column.label for column in columns]
     categories = by_category(columns, columns[0].run.config.layout.headings)
     yield accuracy_plot("Accuracy by category, with 95 % intervals", categories, names)
-    counts = [(column.label, Counter(map(outcome, column.records.values()))) for column in columns]
+    outcomes = [(column.label, [outcome(record) for record in column.records.values()]) for column in columns]
+    counts = [(label, {name: found.count(name) for name in MEANING}) for label, found in outcomes]
     yield split_plot("What became of the questions", counts, MEANING)
     sizes = _binned(columns, _evidence_side, SIZE_BINS, _size_label)
     if len(sizes) > 1:

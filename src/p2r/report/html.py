@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.evidence import OUTLINE_COLORS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from p2r.evaluation.tables import Grid
 
@@ -32,7 +32,7 @@ def build(
     kind: str,
     items: str,
     title: str,
-    facts: Sequence[str],
+    facts: Iterable[str],
     cards: Iterable[str],
     plots: Iterable[str],
     tables: Iterable[Grid],

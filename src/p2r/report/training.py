@@ -121,7 +121,7 @@ def build_training_page(
     plotted = list(_plotted(metrics, bands))
     groups = _embedded_groups(run.phases, samples)
     names = dict.fromkeys(group["id"] for group in groups if group["id"] in samples)
-    loaders = ((name, lambda name=name: samples[name].question.image) for name in names)  # type: ignore[misc]
+    loaders = ((name, lambda name=name: samples[name].question.image) for name in names)
     images = thumbnails(loaders, dict.fromkeys(names, ()), on_image)
     return build(
         "training",

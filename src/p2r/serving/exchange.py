@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from p2r.images.memory import MemoryBudget
+    from p2r.images.limits import MemoryBudget
     from p2r.pipeline import OpenedImage
     from p2r.serving.config import ServingConfig
     from p2r.serving.fetching import ImageFetcher

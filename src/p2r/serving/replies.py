@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from p2r.images.abandoning import in_image_thread
+from p2r.images.threads import in_image_thread
 from p2r.serving.schema import FoundBox, Images, Looked, TokenUsage
 from p2r.serving.structured import Unfit
 

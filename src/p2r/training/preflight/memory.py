@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
-from p2r.models.source import trusts_code
+from p2r.models.checkpoint import trusts_code
 
 if TYPE_CHECKING:
     from p2r.training.recipe import Phase, Recipe
