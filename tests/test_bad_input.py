@@ -307,6 +307,7 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.Com
         return dict(zip(FAILURES, pool.map(lambda name: ask_failing(image, name), FAILURES), strict=True))
 
 
+@pytest.mark.long  # each waits for its retries
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_server_that_fails(name: str, failed: dict[str, subprocess.CompletedProcess[str]]) -> None:
     run = failed[name]

@@ -148,7 +148,7 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         process.stdout.close()
 
 
-def test_what_cannot_be_cancelled_is_waited_for_a_few_seconds() -> None:
+def test_work_that_cannot_be_cancelled_is_left_after_a_time() -> None:
     script = (
         "import asyncio, time\n"
         "from p2r.cli._console import readable_errors\n"
@@ -156,7 +156,7 @@ def test_what_cannot_be_cancelled_is_waited_for_a_few_seconds() -> None:
         "async def work():\n"
         "    print('ready', flush=True)\n"
         "    await asyncio.to_thread(time.sleep, 60)\n"
-        "with readable_errors(debug=False, afterwards='nothing'):\n"
+        "with readable_errors(debug=False, afterwards='nothing', grace_s=0.5):\n"
         "    run(work())\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

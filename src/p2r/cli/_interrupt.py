@@ -29,6 +29,7 @@ class _Stop:
     received = 0  # the first signal
     cancel: Callable[[], object] | None = None  # cancels the coroutine in `run`, while there is one
     leave: Callable[[], NoReturn] | None = None  # ends the process, while signals are handled
+    grace_s = GRACE_S
 
 
 @contextmanager
@@ -67,7 +68,7 @@ def stoppable(
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, on_signal) for number in numbers}
-    _Stop.leave = leave
+    _Stop.leave, _Stop.grace_s = leave, grace_s
     try:
         yield
     except KeyboardInterrupt:
@@ -95,7 +96,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
             if task:
                 task.cancel()
             if _Stop.leave:
-                loop.call_later(GRACE_S, _Stop.leave)
+                loop.call_later(_Stop.grace_s, _Stop.leave)
 
         _Stop.cancel = lambda: loop.call_soon_threadsafe(stop)
         try:
