@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from p2r.images import EncodedImage, ImageInput
-    from p2r.images.sizing import RectPx as RectPx
+    from p2r.images import RectPx as RectPx
 
 AnswerType = Literal["choice", "number", "free"]
 BoxFormat = Literal["qwen3", "pixels", "gemini", "unit"]

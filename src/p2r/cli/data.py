@@ -59,8 +59,6 @@ def data(
     Exit codes: 0 built, 2 wrong usage, unreadable data or a full disk.
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="the same command continues"):
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-
         from p2r.datasets.p2r10k import build as building
         from p2r.datasets.p2r10k.report import report_of
         from p2r.datasets.p2r10k.sources import SOURCES
@@ -70,8 +68,7 @@ def data(
         opt.check_folder(out)
         building.check_folder(out)
         places = dict(_pairs(from_, "--from", list(SOURCES)))
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with progress_bar(*columns) as bar:
+        with progress_bar() as bar:
             with folder_lock(out) if against else nullcontext():
                 references = dict(_reference(asked, out, bar) for asked in against)
             tasks = {source: bar.add_task(source, total=count) for source, count in counts.items()}

@@ -55,7 +55,7 @@ def report(
             def on_image(done: int, total: int) -> None:
                 status.update(f"images: {done} of {total}")
 
-            page = (_of_training if training else _of_evaluation)(runs, data, on_image)
+            page = (_training_page if training else _evaluation_page)(runs, data, on_image)
         write_file(target, page)
         say("report", "dim", f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
 
@@ -79,15 +79,15 @@ def _head(file: Path) -> str:
         raise InputError(f"{file}: {file_problem(error)}") from error
 
 
-def _of_evaluation(runs: list[Path], data: str | None, on_image: Callable[[int, int], None]) -> str:
-    from p2r.evaluation.folder import RunData
+def _evaluation_page(runs: list[Path], data: str | None, on_image: Callable[[int, int], None]) -> str:
+    from p2r.evaluation.records import RunData
     from p2r.report.evaluation import build_page
 
     read = [RunData.read(folder) for folder in runs]
     return build_page(read, data=data, on_image=on_image, on_trouble=_note)
 
 
-def _of_training(runs: list[Path], data: str | None, on_image: Callable[[int, int], None]) -> str:
+def _training_page(runs: list[Path], data: str | None, on_image: Callable[[int, int], None]) -> str:
     from p2r.report.training import build_training_page
     from p2r.training.run_folder import TrainingRun
 
