@@ -7,13 +7,15 @@ Texts of questions, samples and boxes can be written anywhere (`p2r.text.encodab
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.errors import InputError
 from p2r.text import encodable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from p2r.images import EncodedImage, ImageInput
 
 AnswerType = Literal["choice", "number", "free"]
@@ -53,6 +55,16 @@ class Box:
     def as_tuple(self) -> tuple[float, float, float, float]:
         """The corners `(x0, y0, x1, y1)`, 0–1000."""
         return (self.x0, self.y0, self.x1, self.y1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: `{"box": [x0, y0, x1, y1], "label": …}`, 0–1000."""
+        return {"box": list(self.as_tuple()), "label": self.label}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Box:
+        """What `to_json` wrote."""
+        x0, y0, x1, y1 = data["box"]
+        return cls(x0, y0, x1, y1, data["label"])
 
     @property
     def area(self) -> float:
@@ -163,22 +175,22 @@ class Perception:
     Attributes:
         outcome: `boxes`; `whole` (an empty list, on purpose); `malformed` (nothing usable).
         boxes: the usable boxes in the order written; empty unless the outcome is `boxes`.
-        dropped: one reason for each thing that was left out or mended.
+        warnings: one reason for each thing that was left out or corrected.
         text: the raw text.
         repeats: boxes nearly equal to an earlier one, which count once and are not in `boxes`. The overlap
-            gate of training looks at them.
-        warning: the model seems to write another box format than the one that is set, and which; else empty.
+            gate of training uses them.
+        format_warning: the reply seems to be in another box format than `Settings.box_format`; names it.
     """
 
     outcome: PerceptionOutcome
     boxes: tuple[Box, ...] = ()
-    dropped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     text: str = ""
     repeats: tuple[Box, ...] = ()
-    warning: str = ""
+    format_warning: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dropped", tuple(map(encodable, self.dropped)))
+        object.__setattr__(self, "warnings", tuple(map(encodable, self.warnings)))
         object.__setattr__(self, "text", encodable(self.text))
 
 
@@ -249,36 +261,32 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Everything that happened to one question.
+    """The result of one question: the answer, the evidence, and what both took.
 
     Attributes:
         id: the question's id.
         mode: `p2r`, `think` or `direct`.
         status: `answered`, `no_answer` (the text names none), `failed` (a model call failed).
-        answer: the option letter, number or text; None unless answered.
-        perception: what the perceiver said; None outside mode `p2r` and with given boxes.
+        reply: what was read from the text of the answering stage; without value and text when it failed.
+        perception: the perceiver's reply; None outside mode `p2r` and with given boxes.
         boxes: the boxes used as evidence, 0–1000.
         crops_px: the rectangles cut from the original, in pixels, one for each crop.
-        thinking: the reasoner's thinking.
-        text: the raw text of the stage that answered.
         usage: tokens of all stages.
         seconds: seconds for each stage that ran: `image`, `perceive`, `evidence`, `reason`, `total`.
-        model, reasoner: names of the models that played the two roles.
+        model, reasoner: names of the models in the two roles.
         digest: digest of prompts, geometry and budgets (`Settings.digest`).
         truncated: the answering stage ran into its token limit.
-        notes: what the pixel planner did.
+        notes: remarks about the image, the sizes and the replies, one sentence each.
         error: why the status is `failed`.
     """
 
     id: str
     mode: Mode
     status: Status
-    answer: str | None = None
+    reply: Answer = Answer(None)
     perception: Perception | None = None
     boxes: tuple[Box, ...] = ()
     crops_px: tuple[RectPx, ...] = ()
-    thinking: str = ""
-    text: str = ""
     usage: Usage = field(default_factory=Usage)
     seconds: dict[str, float] = field(default_factory=dict)
     model: str = ""
@@ -287,6 +295,74 @@ class Prediction:
     truncated: bool = False
     notes: tuple[str, ...] = ()
     error: str = ""
+
+    @property
+    def answer(self) -> str | None:
+        """The option letter, number or text; None unless answered."""
+        return self.reply.value
+
+    @property
+    def thinking(self) -> str:
+        """The reasoner's thinking."""
+        return self.reply.thinking
+
+    @property
+    def text(self) -> str:
+        """The raw text of the answering stage."""
+        return self.reply.text
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as in result files, replies of the server and `p2r answer --json`.
+
+        `perception` is the perceiver's raw text, `outcome` and `dropped` what was read from it; the first two
+        are None where no perceiver was called.
+        """
+        perception = self.perception
+        return {
+            "id": self.id,
+            "mode": self.mode,
+            "status": self.status,
+            "answer": self.answer,
+            "boxes": [box.to_json() for box in self.boxes],
+            "crops_px": [list(rect) for rect in self.crops_px],
+            "thinking": self.thinking,
+            "text": self.text,
+            "perception": perception.text if perception else None,
+            "outcome": perception.outcome if perception else None,
+            "dropped": list(perception.warnings) if perception else [],
+            "usage": asdict(self.usage),
+            "seconds": {stage: round(seconds, 4) for stage, seconds in self.seconds.items()},
+            "model": self.model,
+            "reasoner": self.reasoner,
+            "digest": self.digest,
+            "truncated": self.truncated,
+            "notes": list(self.notes),
+            "error": self.error,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Prediction:
+        """What `to_json` wrote; further keys are ignored, and missing ones but the first three have defaults.
+
+        `Answer.reason`, `Perception.repeats` and `Perception.format_warning` are not in the data.
+        """
+        boxes = tuple(Box.from_json(box) for box in data.get("boxes", ()))
+        perception = None
+        if outcome := data.get("outcome"):
+            read = boxes if outcome == "boxes" else ()
+            warnings = tuple(data.get("dropped", ()))
+            perception = Perception(outcome, read, warnings, data.get("perception") or "")
+        same = ("id", "mode", "status", "model", "reasoner", "digest", "truncated", "error")
+        return cls(
+            **{name: data[name] for name in same if name in data},
+            reply=Answer(data.get("answer"), data.get("thinking", ""), text=data.get("text", "")),
+            perception=perception,
+            boxes=boxes,
+            crops_px=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in data.get("crops_px", ())),
+            usage=Usage(**data.get("usage", {})),
+            seconds=dict(data.get("seconds", {})),
+            notes=tuple(data.get("notes", ())),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from p2r.evaluation.records import IMAGE, JUDGE, failure_record, scored_record
 from p2r.images import ImageSource
 from p2r.runs.journal import Journal
 from p2r.scoring import score
-from p2r.types import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -151,12 +150,11 @@ class Run:
                 if sample.boxes is None:
                     raise InputError("no gold boxes are known for this question")
                 boxes = sample.boxes
-            prediction = await self.pipeline.predict(sample.question, mode, boxes)
+            prediction = await self.pipeline.predict(sample.question, mode, boxes=boxes)
         except (InputError, ModelError) as error:
             self._failed(failure_record(chosen, mode, error))
             return
-        answer = Answer(prediction.answer, prediction.thinking, text=prediction.text)
-        scored = await score(answer, sample, self.judge)
+        scored = await score(prediction.reply, sample, self.judge)
         if scored.correct is None and scored.method == "judge":
             self._failed(failure_record(chosen, mode, scored.reason, JUDGE))
             return

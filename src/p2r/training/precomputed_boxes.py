@@ -13,7 +13,6 @@ from p2r.errors import InputError, ModelError
 from p2r.models.base import Sampling
 from p2r.parsing.perception import parse_perception
 from p2r.prompts import perceive_messages
-from p2r.record import box_record
 from p2r.runs.journal import Journal, read_lines
 from p2r.types import Box
 
@@ -128,7 +127,7 @@ def _row(sample: Sample, perception: Perception, key: str) -> dict[str, Any]:
         "key": key,
         "id": sample.question.id,
         "outcome": perception.outcome,
-        "boxes": [box_record(box) for box in perception.boxes],
+        "boxes": [box.to_json() for box in perception.boxes],
         "text": perception.text,
     }
 

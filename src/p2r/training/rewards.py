@@ -18,7 +18,6 @@ from p2r.evidence import build_evidences, crop_region
 from p2r.models.base import Sampling
 from p2r.parsing.answers import read_answer
 from p2r.prompts import reason_messages
-from p2r.record import box_record
 from p2r.scoring import score
 from p2r.scoring.localization import localize
 from p2r.training.gates import closed_gate, placeholder_labels
@@ -222,7 +221,7 @@ def rollout_record(sample: Sample, text: str, verdict: Verdict) -> dict[str, Any
         "reward": verdict.reward,
         "gate": verdict.gate,
         "outcome": verdict.perception.outcome if verdict.perception else None,
-        "boxes": [box_record(box) for box in verdict.boxes],
+        "boxes": [box.to_json() for box in verdict.boxes],
         "answer": verdict.answer,
         "correct": verdict.correct,
         "gold": sample.answer,

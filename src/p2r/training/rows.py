@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.evidence import build_evidence, plain_overview
 from p2r.images import ImageSource
 from p2r.parsing.perception import parse_perception
-from p2r.pipeline import Look
+from p2r.pipeline import OpenedImage
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
 from p2r.types import Evidence
 
@@ -42,10 +42,10 @@ class Looks:
         self._samples = samples
         self._settings = settings
         self._keep = keep
-        self._kept: OrderedDict[int, Look] = OrderedDict()
+        self._kept: OrderedDict[int, OpenedImage] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __call__(self, index: int) -> Look:
+    def __call__(self, index: int) -> OpenedImage:
         """The image of sample `index`.
 
         Raises:
@@ -56,7 +56,7 @@ class Looks:
                 self._kept.move_to_end(index)
                 return look
         source = ImageSource.open(self._samples[index].question.image)
-        look = Look(source, plain_overview(source, self._settings))
+        look = OpenedImage(source, plain_overview(source, self._settings))
         with self._lock:
             self._kept[index] = look
             while len(self._kept) > self._keep:
