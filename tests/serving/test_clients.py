@@ -102,7 +102,7 @@ def cases() -> Iterator[list[dict[str, Any]]]:
         busy = servers["busy"]
         holding = threading.Thread(target=hold, args=(busy,))
         holding.start()
-        wait_until(lambda: busy.app.state.admission.running == 1)
+        wait_until(lambda: busy.app.state.limiter.running == 1)
         named = ANSWERS | {name: error[0] for name, error in ERRORS.items()}
         yield [
             {"name": name, "url": f"{servers[each['server']].url}/v1", **each} for name, each in named.items()

@@ -9,8 +9,7 @@ import httpx
 import pytest
 
 from p2r.errors import InputError
-from p2r.serving.addresses import is_public, resolve
-from p2r.serving.fetching import ImageFetcher
+from p2r.serving.fetching import ImageFetcher, is_public, resolve
 from tests.serving.live_server import IMAGE
 
 if TYPE_CHECKING:
