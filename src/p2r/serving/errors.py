@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -49,10 +50,11 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
+@dataclass(eq=False)
 class APIError(Exception):
     """A request that is answered with an error.
 
-    Args:
+    Attributes:
         status: the HTTP status.
         message: one line that says what happened and what to do.
         param: the path of the field at fault.
@@ -60,27 +62,17 @@ class APIError(Exception):
         headers: for example `Retry-After`.
     """
 
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        param: str | None = None,
-        code: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.param = param
-        self.code = code
-        self.headers = dict(headers or {})
+    status: int
+    message: str
+    _: KW_ONLY
+    param: str | None = None
+    code: str | None = None
+    headers: Mapping[str, str] | None = None
 
     def body(self) -> dict[str, Any]:
         """The JSON of the reply, or of an event in a stream."""
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        detail = ErrorDetail(message=self.message, type=kind, param=self.param, code=self.code)
-        return ErrorBody(error=detail).model_dump()
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     def response(self) -> JSONResponse:
         """The HTTP reply."""

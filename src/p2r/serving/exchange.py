@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from p2r.serving.metrics import Metrics
     from p2r.serving.page.store import Store
     from p2r.serving.request import ParsedRequest
-    from p2r.serving.response import ReplyWriter
+    from p2r.serving.response import ChatWriter
+    from p2r.serving.responses import ResponsesWriter
     from p2r.serving.schema import AskRequest
     from p2r.settings import Settings
     from p2r.types import Box, Evidence, Question
@@ -94,7 +95,7 @@ class _Gone(Exception):  # noqa: N818  (not an error)
 class Exchange(Response):
     """Answers one request. It speaks ASGI itself, because the status depends on what happens."""
 
-    def __init__(self, service: Service, writer_type: type[ReplyWriter]) -> None:
+    def __init__(self, service: Service, writer_type: type[ChatWriter] | type[ResponsesWriter]) -> None:
         super().__init__()
         self._service = service
         self._writer_type = writer_type

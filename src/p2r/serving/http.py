@@ -11,7 +11,7 @@ import contextlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Literal, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 import h11
 from pydantic import ValidationError
@@ -31,13 +31,12 @@ if TYPE_CHECKING:
     from p2r.serving.config import ServingConfig
     from p2r.serving.schema import AskRequest
 
-    Awaited = Literal["head", "next request", "rest of body", "reading"]
-
 R = TypeVar("R", bound="AskRequest")
 T = TypeVar("T")
 P = ParamSpec("P")
 
 IDLE_S = 30  # between the reply and the next request
+_CHECK_S = 0.2  # between looks at a connection
 _LINGER_S, _LINGER_BYTES = 1.0, 16 * 2**20
 _MAX_VALUES = 200_000
 
@@ -194,113 +193,73 @@ def _invalid(error: ErrorDetails) -> APIError:
 
 
 class BoundedProtocol(H11Protocol):
-    """HTTP/1.1 with time limits for what the client has to do.
+    """HTTP/1.1 with time limits for what the client has to do: more bytes do not extend them.
 
     Beyond `max_connections`, the connection that has waited longest for its client is closed, so silent
     clients do not keep others out.
-
-    Attributes:
-        seconds: the limit for each thing that is awaited; more bytes do not extend it.
-        waiting: the connections that wait for their clients, oldest first.
     """
 
     max_connections: int
-    seconds: dict[Awaited, float]
-    waiting: dict[BoundedProtocol, None]
-
-    _awaited: Awaited | None = None
-    _timer: asyncio.TimerHandle | None = None
-    _served = False
-    _client_ended = False
+    seconds: dict[str, float]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio."""
         super().connection_made(transport)
-        self._watch()
+        self._awaited: tuple[str, object] | None = None
+        self._since_s = 0.0
+        self._resumed = 0
+        self._check()
         if len(self.connections) > self.max_connections:
-            oldest = next(iter(self.waiting))
-            oldest.transport.abort()
-            oldest.stop_waiting()
-
-    def data_received(self, data: bytes) -> None:
-        """See asyncio."""
-        super().data_received(data)
-        self._watch()
-
-    def eof_received(self) -> None:
-        """See asyncio, which closes the connection once everything that was written is read."""
-        self._client_ended = True
-        self._watch()
-
-    def pause_writing(self) -> None:
-        """See asyncio."""
-        super().pause_writing()
-        self._watch()
+            max(self.connections, key=BoundedProtocol.waited_s).transport.abort()  # type: ignore[arg-type]
 
     def resume_writing(self) -> None:
         """See asyncio."""
         super().resume_writing()
-        self._watch()
+        self._resumed += 1
 
-    def on_response_complete(self) -> None:
-        """See uvicorn."""
-        self._served = True
-        super().on_response_complete()
-        self._watch()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio."""
-        super().connection_lost(exc)
-        self.stop_waiting()
-
-    def _watch(self) -> None:
-        awaited = self._find_awaited()
+    def waited_s(self) -> float:
+        """The seconds since which the client has to do something; -1 if it has not."""
+        awaited, now_s = self._find_awaited(), self.loop.time()
         if awaited != self._awaited:
-            self.stop_waiting()
-            if awaited:
-                self._awaited = awaited
-                self.waiting[self] = None
-                self._timer = self.loop.call_later(self.seconds[awaited], self._time_out)
+            self._awaited, self._since_s = awaited, now_s
+        return now_s - self._since_s if awaited else -1.0
 
-    def _find_awaited(self) -> Awaited | None:
-        if self._client_ended or self.flow.write_paused or self.transport.is_closing():
-            return "reading"
+    def _find_awaited(self) -> tuple[str, object] | None:
+        """What the client has to do, and a mark that changes when it has done it."""
+        if self.flow.write_paused or self.transport.is_closing():
+            return "read", self._resumed
         if self.conn.their_state is h11.IDLE:
-            begun = not self._served or self.conn.trailing_data[0]
-            return "head" if begun else "next request"
-        refused = self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
-        return "rest of body" if refused else None
+            begun = self.cycle is None or self.conn.trailing_data[0]
+            return "head" if begun else "next request", self.cycle
+        if self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY:
+            return "rest of body", self.cycle
+        return None
 
-    def stop_waiting(self) -> None:
-        """Cancel the time limit."""
-        self._awaited = None
-        self.waiting.pop(self, None)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _time_out(self) -> None:
-        if self._awaited == "reading":
-            self.transport.abort()
+    def _check(self) -> None:
+        if self not in self.connections:
             return
-        if self._awaited == "head":
-            message = f"the head of the request did not come within {self.seconds['head']:g} s"
-            body = json.dumps(APIError(408, message, code="header_timeout").body())
-            self.transport.write(
-                "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
-                f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
-            )
-        self.transport.close()
-        self._watch()
+        waited_s = self.waited_s()
+        kind = self._awaited[0] if self._awaited else ""
+        if kind and waited_s > self.seconds[kind]:
+            if kind == "head":
+                self._refuse_head()
+            (self.transport.abort if kind == "read" else self.transport.close)()
+        self.loop.call_later(_CHECK_S, self._check)
+
+    def _refuse_head(self) -> None:
+        message = f"the head of the request did not come within {self.seconds['head']:g} s"
+        body = json.dumps(APIError(408, message, code="header_timeout").body())
+        head = "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        self.transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
 
 
 def bounded_protocol(config: ServingConfig) -> type[BoundedProtocol]:
     """The protocol class of one server; uvicorn makes the instances."""
-    seconds: dict[Awaited, float] = {
+    seconds = {
         "head": config.header_timeout_s,
         "next request": IDLE_S,
         "rest of body": config.header_timeout_s,
-        "reading": config.write_timeout_s,
+        "read": config.write_timeout_s,
     }
     most = max(config.max_connections, 2 * (config.concurrency + config.queue))
-    return type("Protocol", (BoundedProtocol,), {"max_connections": most, "seconds": seconds, "waiting": {}})
+    return type("Protocol", (BoundedProtocol,), {"max_connections": most, "seconds": seconds})

@@ -140,13 +140,13 @@ def parse_request(request: AskRequest, settings: Settings, config: ServingConfig
     fields = request.fields()
     ignored = _without_effect(request, fields)
     talk = read_conversation(fields.turns)
-    wanted = _wanted(request, fields)
-    if wanted and wanted.schema is None and not wanted.tool:
-        wanted = wanted._replace(schema=talk.take_schema())
+    path, schema, tool = _requested_form(request, fields) or ("", None, "")
+    if path and schema is None:
+        schema = talk.take_schema()
     text, choices = split_options(talk.text)
     if not text:
         raise invalid_field(talk.text_path, "there are options and no question before them")
-    form = read_form(wanted.schema, wanted.path, choices) if wanted else None
+    form = read_form(schema, path, choices) if path else None
     if form and not choices:
         choices = form.choices
     if form and fields.stop:
@@ -177,7 +177,7 @@ def parse_request(request: AskRequest, settings: Settings, config: ServingConfig
         options=options,
         fields=fields,
         form=form,
-        tool=wanted.tool if wanted else "",
+        tool=tool,
         letter_format=reply_format("\n".join((*talk.system, talk.text))),
         stream=bool(request.stream),
         ignored=(*ignored, *talk.ignored),
@@ -190,11 +190,10 @@ def known_model(name: str, param: str | None = None) -> ModelName:
     Raises:
         APIError: 404, there is none; `param` is the field that names it.
     """
-    for known in MODEL_NAMES:
-        if name == known:
-            return known
-    message = f"no such model: there are {', '.join(MODEL_NAMES)}"
-    raise APIError(404, message, param=param, code="model_not_found")
+    if name not in MODEL_NAMES:
+        message = f"no such model: there are {', '.join(MODEL_NAMES)}"
+        raise APIError(404, message, param=param, code="model_not_found")
+    return name
 
 
 def _mode(model: ModelName, options: Options) -> Mode:
@@ -237,24 +236,18 @@ def _settings(settings: Settings, options: Options, config: ServingConfig, syste
 # The form of the answer.
 
 
-class _Wanted(NamedTuple):
-    """A schema for the answer, None for any; `tool` is the function that takes the answer, if one does."""
-
-    path: str
-    schema: object
-    tool: str = ""
-
-
-def _wanted(request: AskRequest, fields: Fields) -> _Wanted | None:
+def _requested_form(request: AskRequest, fields: Fields) -> tuple[str, object, str] | None:
+    """The path of the schema of the answer, the schema (None for any), and the function that takes it."""
     if tool := forced_tool(request.tools, request.tool_choice):
-        return _Wanted(*tool)
+        return tool
     answer_format = fields.answer_format
-    kind = answer_format.get("type") if isinstance(answer_format, dict) else answer_format
-    schema = answer_format.get("schema") if isinstance(answer_format, dict) else None
+    if not isinstance(answer_format, dict):
+        answer_format = {"type": answer_format}
+    kind, schema = answer_format.get("type"), answer_format.get("schema")
     if _is_empty(kind) or kind == "text":
         return None
     if kind == "json_object" or (kind == "json_schema" and schema is not None):
-        return _Wanted(fields.format_path, schema)
+        return fields.format_path, schema, ""
     field = fields.format_path.partition(".")[0]
     raise invalid_field(field, "served are the types text, json_object, and json_schema with a schema")
 
@@ -336,28 +329,15 @@ class _Part(NamedTuple):
     image_path: str = ""
 
 
-class _Said(NamedTuple):
-    """A turn and its parts."""
-
-    turn: Turn
-    parts: list[_Part]
-
-    @property
-    def role(self) -> str:
-        return self.turn.message.role
-
-
 def read_conversation(turns: Sequence[Turn]) -> Conversation:
     """Find the question and its image.
 
     Raises:
         APIError: there is none, or more than one image; names the field.
     """
-    said = [_Said(turn, _parts(turn)) for turn in turns]
-    system = [part for each in said if each.role in _SYSTEM for part in each.parts if part.text]
-    talk = [each for each in said if each.role not in _SYSTEM]
-    texts, newest = _question(talk)
-    image = _image(said, newest)
+    texts, newest = _question([turn for turn in turns if turn.message.role not in _SYSTEM])
+    image = _image(turns, newest)
+    system = [part for turn in turns if turn.message.role in _SYSTEM for part in _parts(turn) if part.text]
     read = {part.path for part in (*texts, *system, image)}
     return Conversation(
         text="\n".join(part.text for part in texts),
@@ -365,7 +345,7 @@ def read_conversation(turns: Sequence[Turn]) -> Conversation:
         image=image.image,
         image_path=image.image_path,
         system=[part.text for part in system],
-        ignored=[path for each in said for path in _unread(each, read)],
+        ignored=[path for turn in turns for path in _unread(turn, read)],
     )
 
 
@@ -387,29 +367,29 @@ def _part(raw: object, path: str) -> _Part:
     return _Part(path, raw, raw if isinstance(raw, str) else "")
 
 
-def _question(talk: Sequence[_Said]) -> tuple[list[_Part], _Said]:
+def _question(talk: Sequence[Turn]) -> tuple[list[_Part], Turn]:
     """The parts with the text of the question, and the newest message of the user."""
-    users = [index for index, said in enumerate(talk) if said.role == "user"]
+    users = [index for index, turn in enumerate(talk) if turn.message.role == "user"]
     if not users:
         raise invalid_field("messages", "there is no message of the user, so there is no question")
     last, newest = talk[-1], talk[users[-1]]
-    if last.role == "assistant" and any(part.text.strip() for part in last.parts):
+    if last.message.role == "assistant" and any(part.text.strip() for part in _parts(last)):
         raise invalid_field(
-            f"{last.turn.path}.role",
+            f"{last.path}.role",
             "a begun reply is not continued: the last message must be the user's, with the question",
         )
-    if not isinstance(newest.turn.message.content, str | list | None):
-        raise invalid_field(newest.turn.content_path, "this must be a text, or a list of parts")
-    for part in newest.parts:
+    if not isinstance(newest.message.content, str | list | None):
+        raise invalid_field(newest.content_path, "this must be a text, or a list of parts")
+    for part in _parts(newest):
         if not isinstance(part.raw, str | TextPart | ImagePart | None):
             raise _unreadable(part)
     # Some clients send the image and the text as two messages.
-    for said in reversed(talk[: users[-1] + 1]):
-        if said.role != "user":
+    for turn in reversed(talk[: users[-1] + 1]):
+        if turn.message.role != "user":
             break
-        if found := [part for part in said.parts if part.text.strip()]:
+        if found := [part for part in _parts(turn) if part.text.strip()]:
             return found, newest
-    raise invalid_field(newest.turn.content_path, "there is no text, so there is no question")
+    raise invalid_field(newest.content_path, "there is no text, so there is no question")
 
 
 def _unreadable(part: _Part) -> APIError:
@@ -422,25 +402,24 @@ def _unreadable(part: _Part) -> APIError:
     return invalid_field(part.path, f"only text and image_url are served: {str(kind)[:40]!r} is not read")
 
 
-def _image(conversation: Sequence[_Said], newest: _Said) -> _Part:
+def _image(turns: Sequence[Turn], newest: Turn) -> _Part:
     """The newest image of the conversation."""
-    for said in reversed(conversation):
-        images = [part for part in said.parts if part.image_path]
-        if len(images) > 1 and said is newest:
+    for turn in reversed(turns):
+        images = [part for part in _parts(turn) if part.image_path]
+        if len(images) > 1 and turn is newest:
             raise invalid_field(images[1].image_path, "a question has one image, and this is another one")
         if images:
             return images[-1]
-    raise invalid_field(
-        newest.turn.content_path,
-        "there is no image in the conversation: add one to the question, as an image_url",
-    )
+    message = "there is no image in the conversation: add one to the question, as an image_url"
+    raise invalid_field(newest.content_path, message)
 
 
-def _unread(said: _Said, read: set[str]) -> list[str]:
-    if not any(part.path in read for part in said.parts):
-        return [said.turn.path]
-    paths = _extras(said.turn.message, said.turn.path)
-    for part in said.parts:
+def _unread(turn: Turn, read: set[str]) -> list[str]:
+    parts = _parts(turn)
+    if not any(part.path in read for part in parts):
+        return [turn.path]
+    paths = _extras(turn.message, turn.path)
+    for part in parts:
         if part.path not in read:
             paths += [part.path] if part.raw else []
         elif isinstance(part.raw, BaseModel):

@@ -11,13 +11,11 @@ from __future__ import annotations
 import json
 import re
 import time
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from p2r.parsing.thinking import THINK_TAG
 from p2r.serving.schema import (
-    AskRequest,
     ChatCompletion,
     ChatRequest,
     FunctionCall,
@@ -180,47 +178,13 @@ class ThinkingFilter:
         return thinking[len(shown) :] if thinking.startswith(shown) else ""
 
 
-class ReplyWriter(ABC):
-    """Writes the reply of one request in one of the protocols: whole, or as server-sent events.
+class ChatWriter:
+    """Writes the reply to one request of `/v1/chat/completions`: whole, or as server-sent events.
 
     Attributes:
         request_type: the requests of the protocol.
         prefix: of the ids of its replies.
     """
-
-    request_type: ClassVar[type[AskRequest]]
-    prefix: ClassVar[str]
-
-    @abstractmethod
-    def __init__(self, request: ParsedRequest, reply_id: str) -> None: ...
-
-    @abstractmethod
-    def whole(self, outcome: Outcome) -> dict[str, Any]:
-        """The whole reply, as JSON data."""
-
-    @abstractmethod
-    def start(self) -> bytes:
-        """The first events."""
-
-    @abstractmethod
-    def perceived(self, extension: dict[str, Any]) -> bytes:
-        """The event after perception."""
-
-    @abstractmethod
-    def thinking(self, piece: str) -> bytes:
-        """More of the thinking; no event for an empty piece."""
-
-    @abstractmethod
-    def end(self, outcome: Outcome) -> bytes:
-        """The answer, and the last events."""
-
-    @abstractmethod
-    def failed(self, error: APIError) -> bytes:
-        """The event of a failure after the first event."""
-
-
-class ChatWriter(ReplyWriter):
-    """Replies of `/v1/chat/completions`; see `ReplyWriter`."""
 
     request_type = ChatRequest
     prefix = "chatcmpl-"
@@ -229,7 +193,7 @@ class ChatWriter(ReplyWriter):
         self._head = {"id": reply_id, "created": int(time.time()), "model": request.model}
 
     def whole(self, outcome: Outcome) -> dict[str, Any]:
-        """See `ReplyWriter`."""
+        """The whole reply, as JSON data."""
         calls = _tool_calls(outcome)
         message = {
             "content": None if calls or outcome.refusal else outcome.text,
@@ -243,19 +207,19 @@ class ChatWriter(ReplyWriter):
         return ChatCompletion.model_validate(completion).model_dump(mode="json")
 
     def start(self) -> bytes:
-        """See `ReplyWriter`."""
+        """The first events."""
         return self._chunk({"role": "assistant", "content": ""})
 
     def perceived(self, extension: dict[str, Any]) -> bytes:
-        """See `ReplyWriter`."""
+        """The event after perception."""
         return self._chunk({}, p2r=extension)
 
     def thinking(self, piece: str) -> bytes:
-        """See `ReplyWriter`."""
+        """More of the thinking; no event for an empty piece."""
         return self._chunk({"reasoning_content": piece}) if piece else b""
 
     def end(self, outcome: Outcome) -> bytes:
-        """See `ReplyWriter`."""
+        """The answer, and the last events."""
         delta: dict[str, Any] = {"content": outcome.text}
         if outcome.refusal:
             delta = {"refusal": outcome.refusal}
@@ -272,7 +236,7 @@ class ChatWriter(ReplyWriter):
         return b"".join((*events, b"data: [DONE]\n\n"))
 
     def failed(self, error: APIError) -> bytes:
-        """See `ReplyWriter`."""
+        """The event of a failure after the first event."""
         return sse_event(error.body())
 
     def _chunk(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from p2r.serving.response import ReplyWriter, sse_event
+from p2r.serving.response import sse_event
 from p2r.serving.schema import NO_LOGPROBS, AskRequest, Fields, Message, OpenModel, Turn
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def _message(role: str, content: Any) -> Message:
     return Message.model_validate({"role": role, "content": content})
 
 
-class ResponsesWriter(ReplyWriter):
-    """Replies of `/v1/responses`; see `ReplyWriter`."""
+class ResponsesWriter:
+    """Replies of `/v1/responses`; see `ChatWriter`."""
 
     request_type = ResponsesRequest
     prefix = "resp_"
@@ -112,21 +112,21 @@ class ResponsesWriter(ReplyWriter):
         }
 
     def whole(self, outcome: Outcome) -> dict[str, Any]:
-        """See `ReplyWriter`."""
+        """See `ChatWriter`."""
         return self._response(outcome, outcome.thinking)
 
     def start(self) -> bytes:
-        """See `ReplyWriter`."""
+        """See `ChatWriter`."""
         return b"".join(
             self._event(f"response.{kind}", response=self._head) for kind in ("created", "in_progress")
         )
 
     def perceived(self, extension: dict[str, Any]) -> bytes:
-        """See `ReplyWriter`."""
+        """See `ChatWriter`."""
         return self._event("response.in_progress", response={**self._head, "p2r": extension})
 
     def thinking(self, piece: str) -> bytes:
-        """See `ReplyWriter`."""
+        """See `ChatWriter`."""
         if not piece:
             return b""
         at, begin = self._at_summary(), b""
@@ -138,7 +138,7 @@ class ResponsesWriter(ReplyWriter):
         return begin + self._event("response.reasoning_summary_text.delta", **at, delta=piece)
 
     def end(self, outcome: Outcome) -> bytes:
-        """See `ReplyWriter`."""
+        """See `ChatWriter`."""
         thought, events = "".join(self._thought), []
         if thought:
             at, item = self._at_summary(), self._reasoning(thought, "completed")
@@ -154,7 +154,7 @@ class ResponsesWriter(ReplyWriter):
         return b"".join(events)
 
     def failed(self, error: APIError) -> bytes:
-        """See `ReplyWriter`."""
+        """See `ChatWriter`."""
         # Clients look for the error in one of two places.
         detail = error.body()["error"]
         flat = {name: detail[name] for name in ("code", "message", "param")}

@@ -12,7 +12,7 @@ import json
 import operator
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from p2r.parsing.options import without_mark
 from p2r.scoring.number import read_quantity
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from p2r.types import AnswerType
 
     Schema = dict[str, Any]
+
+T = TypeVar("T", str, float)
 
 _SERVED = (
     "served is one value: a choice (enum, boolean), a number or a text, alone or as the one required "
@@ -41,11 +43,13 @@ _THINKING = re.compile(
 )
 _ANSWER = re.compile(r"(?:final_?)?(?:answer|result|response|value|output|choice|label)", re.IGNORECASE)
 _BOOLEANS = {"yes": True, "true": True, "no": False, "false": False}
-_BOUNDS: dict[str, Callable[[float, float], bool]] = {
+_BOUNDS: dict[str, Callable[[Any, float], bool]] = {
     "minimum": operator.ge,
     "maximum": operator.le,
     "exclusiveMinimum": operator.gt,
     "exclusiveMaximum": operator.lt,
+    "minLength": lambda text, bound: len(text) >= bound,
+    "maxLength": lambda text, bound: len(text) <= bound,
 }
 
 
@@ -141,10 +145,10 @@ def forced_tool(tools: Any, choice: Any) -> tuple[str, Any, str] | None:
     if choice in (None, False, "", "none", "auto") or mode == "auto":
         return None
     functions = [_function(tool) for tool in tools] if isinstance(tools, list) else []
-    found = range(len(functions))
+    found = list(range(len(functions)))
     if choice not in ("required", "any") and mode != "required":
         name = _function(choice).get("name")
-        found = [index for index in found if name and functions[index].get("name") == name]  # type: ignore[assignment]
+        found = [index for index in found if name and functions[index].get("name") == name]
     if len(found) > 1:
         raise invalid_field("tool_choice", "several functions fit: name the one that takes the answer")
     if not found or not isinstance(functions[found[0]].get("name"), str):
@@ -278,14 +282,8 @@ class _SchemaReader:
         for name in ("pattern", "format"):
             if schema.get(name):
                 raise invalid_field(f"{path}.{name}", "leave it out, or list the values as an enum")
-        least, most = schema.get("minLength"), schema.get("maxLength")
-
-        def checked(_: str, text: str) -> str:
-            if (isinstance(most, int) and len(text) > most) or (isinstance(least, int) and len(text) < least):
-                raise Unfit("the answer does not have the length that the schema requires")
-            return text
-
-        return _leaf("choice" if self._options else "free", (), checked)
+        kind: AnswerType = "choice" if self._options else "free"
+        return _leaf(kind, (), lambda _, text: _within(text, schema))
 
     def _object(self, schema: Schema, path: str, depth: int) -> Form:
         properties, required = schema.get("properties") or {}, schema.get("required") or []
@@ -402,9 +400,11 @@ def _read_number(text: str, *, whole: bool) -> float:
     return float(quantity.value)
 
 
-def _within(value: float, schema: Schema) -> float:
+def _within(value: T, schema: Schema) -> T:
     for name, holds in _BOUNDS.items():
-        bound = schema.get(name)
-        if isinstance(bound, int | float) and not isinstance(bound, bool) and not holds(value, bound):
+        bound, of_text = schema.get(name), name.endswith("Length")
+        if not isinstance(bound, int | float) or isinstance(bound, bool):
+            continue
+        if of_text == isinstance(value, str) and not holds(value, bound):
             raise Unfit(f"the answer is {value}, but the schema's {name} is {bound}")
     return value
