@@ -9,7 +9,7 @@ import socket
 import struct
 import time
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
@@ -35,6 +35,8 @@ from tests.serving.live_server import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import httpx
 
 JSON = {"Content-Type": "application/json"}
 BEARER = {"Authorization": f"Bearer {KEY}"}
@@ -74,7 +76,7 @@ def locked() -> Iterator[LiveServer]:
 )
 @pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/", "/nothing"])
 def test_without_a_key_nothing_is_served(locked: LiveServer, header: str | None, path: str) -> None:
-    headers = {} if header is None else {"Authorization": header.encode("latin-1")}
+    headers = {} if header is None else {b"Authorization": header.encode("latin-1")}
     reply = locked.http.get(path, headers=headers)
     refused(reply, 401, code="invalid_api_key")
     assert reply.headers["WWW-Authenticate"] == "Bearer"
@@ -159,7 +161,8 @@ def test_no_public_address_without_a_key(host: str) -> None:
 
 def test_loopback_and_limits() -> None:
     assert all(map(is_loopback, ["localhost", "127.0.0.1", "127.9.9.9", "::1", "[::1]"]))
-    for wrong in ({"port": 70000}, {"concurrency": 0}, {"queue": -1}, {"timeout_s": 0}):
+    wrongs: list[dict[str, Any]] = [{"port": 70000}, {"concurrency": 0}, {"queue": -1}, {"timeout_s": 0}]
+    for wrong in wrongs:
         with pytest.raises(InputError, match=next(iter(wrong)).split("_")[0]):
             ServingConfig(**wrong)
 
@@ -183,7 +186,7 @@ def test_a_page_of_another_site_cannot_ask(server: LiveServer) -> None:
 # What may be sent.
 
 
-def post(server: LiveServer, content: bytes, **headers: str) -> object:
+def post(server: LiveServer, content: bytes, **headers: str) -> httpx.Response:
     return server.http.post("/v1/chat/completions", content=content, headers=JSON | headers)
 
 

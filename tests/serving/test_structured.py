@@ -30,12 +30,13 @@ class Nested(BaseModel):
 
 def model(**fields: Any) -> dict[str, Any]:
     """The JSON schema that pydantic makes of some fields."""
-    return type(
+    made: Any = type(
         "Answer",
         (BaseModel,),
         {"__annotations__": {name: kind for name, (kind, _) in fields.items()}}
         | {name: default for name, (_, default) in fields.items() if default is not ...},
-    ).model_json_schema()
+    )
+    return made.model_json_schema()
 
 
 def written(schema: Any, answer: str | None, options: tuple[str, ...] = (), text: str = "") -> Any:
@@ -323,6 +324,7 @@ def test_of_several_schemas_in_a_prompt_the_last_one_counts() -> None:
     example, real = {"properties": {"foo": {"type": "array"}}}, model(count=(int, ...))
     shown = f"For example, {json.dumps(example)} has {{x}}.\n\nThe schema:\n```\n{json.dumps(real)}\n```"
     found = find_schema(f"Speak.\n\n{shown}")
+    assert found
     assert (found.before, found.schema) == ("Speak.", real)
 
 
