@@ -15,7 +15,7 @@ from p2r.errors import ModelError, ModelErrorKind
 from p2r.models.base import Completion
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from p2r.images import EncodedImage
     from p2r.models.base import Message, Sampling
@@ -128,7 +128,7 @@ class StreamingFakeModel(FakeModel):
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling
-    ) -> AsyncIterator[str | Completion]:
+    ) -> AsyncGenerator[str | Completion]:
         completion = await self.complete(messages, sampling)
         for start in range(0, len(completion.text), 5):
             await asyncio.sleep(0)

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from itertools import combinations
 
-from p2r.evidence import MIN_REGION_PX, crop_region, plan_pixels
+from p2r.evidence import MIN_REGION_PX, crop_region, plan_sizes
 from p2r.parsing.answers import read_answer
 from p2r.parsing.perception import MAX_BOXES, SAME_IOU, parse_perception
 from p2r.scoring import score
@@ -208,7 +208,7 @@ def check_perception(text: str, rng: random.Random) -> str:
         regions.append(region)
     if regions:
         budget = PixelBudget()
-        plan = plan_pixels(size, regions[: geometry.max_crops], budget)
+        plan = plan_sizes(size, regions[: geometry.max_crops], budget)
         assert all(w * h >= budget.min_pixels for w, h in plan.crops)
     json.dumps([(box.as_tuple(), box.label) for box in read.boxes], allow_nan=False)
     "".join(read.warnings).encode()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from p2r.errors import P2RError as P2RError
     from p2r.evidence import build_evidence as build_evidence
     from p2r.evidence import draw_boxes as draw_boxes
-    from p2r.evidence import plan_pixels as plan_pixels
+    from p2r.evidence import plan_sizes as plan_sizes
     from p2r.images import EncodedImage as EncodedImage
     from p2r.images import ImageSource as ImageSource
     from p2r.images import Limits as Limits
@@ -68,7 +68,7 @@ __version__ = "0.1.0"
 _HOMES: dict[str, tuple[str, ...]] = {
     "p2r.parsing.answers": ("read_answer", "read_option"),
     "p2r.errors": ("InputError", "MissingExtraError", "ModelError", "P2RError"),
-    "p2r.evidence": ("build_evidence", "draw_boxes", "plan_pixels"),
+    "p2r.evidence": ("build_evidence", "draw_boxes", "plan_sizes"),
     "p2r.images": ("ImageSource", "Limits", "EncodedImage"),
     "p2r.models.base": ("Completion", "Message", "Model", "Sampling", "StreamingModel"),
     "p2r.models.loading": ("open_model",),

@@ -330,13 +330,13 @@ def _longest_reply(settings: Settings) -> int:
 
 def _too_large(spec: str, p2r: P2R, context: int | None, error: P2RError) -> CheckResult | None:
     """A failure if the context window explains why a request was refused."""
-    from p2r.evidence import plan_pixels
+    from p2r.evidence import plan_sizes
 
     settings = p2r.settings
     if not isinstance(error, ModelError) or error.kind != "rejected" or context is None:
         return None
     crops = settings.geometry.max_crops
-    images = plan_pixels(_LARGE, [(0, 0, *_LARGE)] * crops, settings.budget).tokens
+    images = plan_sizes(_LARGE, [(0, 0, *_LARGE)] * crops, settings.budget).tokens
     text = _PROMPT_TOKENS + _longest_reply(settings)
     if images + text <= context:
         return None

@@ -20,7 +20,7 @@ from p2r._sync import SyncRunner
 from p2r.errors import InputError, ModelError
 from p2r.evidence import build_evidence, plain_overview
 from p2r.images import EncodedImage, ImageSource, Limits
-from p2r.images.abandoning import in_image_thread
+from p2r.images.threads import in_image_thread
 from p2r.models import DEFAULT_MODEL
 from p2r.models.base import Completion, Sampling, StreamingModel
 from p2r.parsing.answers import read_answer
@@ -82,12 +82,12 @@ class P2R:
     Args:
         model: the perceiver, and the reasoner too unless one is given: a spec for
             `p2r.models.open_model`, or a model. What is opened here is closed here; a model that was
-            passed in is its owner's to close.
+            passed in is closed by its owner.
         reasoner: another model for the second stage.
         settings: prompts, geometry, budgets and the options of the models that are opened here; None for
             those that come with `model`, or the defaults.
         limits: what an image may have at most; None for the defaults.
-        concurrency: how many questions `answer_many` keeps on their way.
+        concurrency: how many questions `answer_many` works on at once.
 
     Raises:
         InputError: a spec or a setting that cannot be used.
@@ -378,7 +378,7 @@ async def _reply(
         yield completion.text
         yield completion
         return
-    async with aclosing(model.stream(messages, sampling)) as pieces:  # type: ignore[type-var]
+    async with aclosing(model.stream(messages, sampling)) as pieces:
         async for piece in pieces:
             yield piece
             if isinstance(piece, Completion):

@@ -49,8 +49,8 @@ def with_code(tiny: Path, folder: Path, mark: Path, *, known: bool) -> Path:
     """A checkpoint each part of which names code of its own, which would make the file `mark`."""
     shutil.copytree(tiny, folder)
     (folder / "custom_generate").mkdir()
-    for file in ("own.py", "custom_generate/generate.py"):
-        (folder / file).write_text(CODE.format(mark=str(mark)))
+    for name in ("own.py", "custom_generate/generate.py"):
+        (folder / name).write_text(CODE.format(mark=str(mark)))
     named = {f"Auto{name}": "own.Config" if name == "Config" else "own.Model" for name in CLASSES}
     named |= {"AutoImageProcessor": "own.Model", "AutoVideoProcessor": "own.Model"}
     for file in folder.glob("*.json"):

@@ -53,14 +53,14 @@ def train(
     afterwards = "" if check else "the same command goes on at the last checkpoint"
     with readable_errors(debug=debug, verbose=verbose, afterwards=afterwards, grace_s=_GRACE_S):
         from p2r.checks import require_extra
-        from p2r.training.recipefile import load_recipe
+        from p2r.training.recipe import load_recipe
 
         require_extra("train")
         loaded = load_recipe(recipe, changes or ())
         if check:
-            from p2r.training.preflight.checks import Preflight
+            from p2r.training.preflight.checks import run_checks
 
-            show_findings(lambda tell: Preflight(loaded, out, tell=tell).run(), as_json=json_output)
+            show_findings(lambda tell: run_checks(loaded, out, tell=tell), as_json=json_output)
             return
         if out is None:
             raise InputError("--out RUN is missing: where the run shall be kept")

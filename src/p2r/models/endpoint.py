@@ -141,7 +141,7 @@ class EndpointModel:
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling
-    ) -> AsyncIterator[str | Completion]:
+    ) -> AsyncGenerator[str | Completion]:
         """Complete one conversation piece by piece; see `StreamingModel.stream`.
 
         A request is sent again only while the server has not begun to answer. A server that does not stream

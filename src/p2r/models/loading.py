@@ -16,8 +16,8 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from p2r.models.checkpoint import locate, settings_beside
 from p2r.models.options import split_spec
-from p2r.models.source import locate, settings_beside
 from p2r.settings import Settings
 
 if TYPE_CHECKING:

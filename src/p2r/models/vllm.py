@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING
 
 from p2r.errors import InputError, ModelError
 from p2r.models import _guard as guard
+from p2r.models.checkpoint import settings_beside, trusts_code
 from p2r.models.endpoint import EndpointModel
-from p2r.models.source import settings_beside, trusts_code
 from p2r.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from p2r.models.base import Completion, Message, Sampling
     from p2r.models.options import ModelOptions
@@ -244,11 +244,11 @@ class VLLMModel:
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling
-    ) -> AsyncIterator[str | Completion]:
+    ) -> AsyncGenerator[str | Completion]:
         """Complete one conversation piece by piece; see `StreamingModel.stream`."""
         endpoint = await self._ready()
         try:
-            async with aclosing(endpoint.stream(messages, sampling)) as pieces:  # type: ignore[type-var]
+            async with aclosing(endpoint.stream(messages, sampling)) as pieces:
                 async for piece in pieces:
                     yield piece
         except ModelError:

@@ -13,8 +13,8 @@ from typing import Any
 
 import p2r
 from p2r.errors import InputError
+from p2r.models.checkpoint import locate
 from p2r.models.options import split_spec
-from p2r.models.source import locate
 
 PACKAGES = ("torch", "transformers", "vllm", "openai", "pyvips", "pillow", "numpy", "datasets")
 _SAMPLE_BYTES = 1 << 20

@@ -16,7 +16,7 @@ except ImportError as error:
     raise MissingExtraError("serve", error.name or "fastapi") from error
 
 from p2r import __version__
-from p2r.images.memory import MemoryBudget
+from p2r.images.limits import MemoryBudget
 from p2r.serving.auth import AuthMiddleware, CrossOrigin
 from p2r.serving.errors import APIError, ErrorBody, internal_error
 from p2r.serving.exchange import Exchange, ServedP2R, Service

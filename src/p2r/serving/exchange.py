@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from p2r.errors import InputError, ModelError
 from p2r.evidence import evidence_pixels
-from p2r.images.abandoning import in_image_thread
+from p2r.images.threads import in_image_thread
 from p2r.pipeline import P2R, Finished, Perceived, TextDelta
 from p2r.serving.errors import APIError, internal_error, model_error, shutting_down
 from p2r.serving.http import HeldMemory, in_json_thread, read_json
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from p2r.images.memory import MemoryBudget
+    from p2r.images.limits import MemoryBudget
     from p2r.pipeline import Event, OpenedImage
     from p2r.serving.config import ServingConfig
     from p2r.serving.fetching import ImageFetcher

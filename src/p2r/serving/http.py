@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
     from starlette.requests import Request
 
-    from p2r.images.memory import MemoryBudget, Reservation
+    from p2r.images.limits import MemoryBudget, Reservation
     from p2r.serving.config import ServingConfig
     from p2r.serving.schema import AskRequest
 

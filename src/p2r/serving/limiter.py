@@ -9,7 +9,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from p2r.images.memory import MemoryBudget
+from p2r.images.limits import MemoryBudget
 from p2r.serving.errors import APIError, shutting_down
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
 from p2r.images import ImageSource
-from p2r.images.memory import MemoryBudget, Reservation
+from p2r.images.limits import MemoryBudget, Reservation
 
 if TYPE_CHECKING:
     from p2r.images.limits import Limits
