@@ -209,8 +209,9 @@ def _plots(columns: Sequence[Column]) -> Iterator[str]:
     names = [column.label for column in columns]
     categories = by_category(columns, columns[0].run.config.layout.headings)
     yield accuracy_plot("Accuracy by category, with 95 % intervals", categories, names)
-    outcomes = [(column.label, [outcome(record) for record in column.records.values()]) for column in columns]
-    counts = [(label, {name: found.count(name) for name in MEANING}) for label, found in outcomes]
+    counts: list[tuple[str, Counter[str]]] = [
+        (column.label, Counter(map(outcome, column.records.values()))) for column in columns
+    ]
     yield split_plot("What became of the questions", counts, MEANING)
     sizes = _binned(columns, _evidence_side, SIZE_BINS, _size_label)
     if len(sizes) > 1:
