@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks import open_benchmark, select
+from p2r.evaluation.benchmarks import open_benchmark
+from p2r.evaluation.benchmarks.base import select
 from p2r.evaluation.outcomes import MEANING, located, outcome
 from p2r.evaluation.paper_results import rows_beside
 from p2r.evaluation.records import AnswerRecord
