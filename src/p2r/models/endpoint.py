@@ -53,8 +53,8 @@ _LIFETIMES: WeakKeyDictionary[asyncio.AbstractEventLoop, set[AsyncGenerator[None
 
 
 @dataclass(frozen=True, slots=True)
-class _Connections:
-    """What one event loop has of the endpoint."""
+class Connections:
+    """What one event loop holds of an endpoint."""
 
     client: AsyncOpenAI
     slots: asyncio.Semaphore
@@ -110,7 +110,7 @@ class EndpointModel:
         self._max_concurrency = max_concurrency
         self._dialect = Dialect(self.options)
         self._logged_loading = False
-        self._connections: WeakKeyDictionary[asyncio.AbstractEventLoop, _Connections] = WeakKeyDictionary()
+        self._connections: WeakKeyDictionary[asyncio.AbstractEventLoop, Connections] = WeakKeyDictionary()
 
     @property
     def name(self) -> str:
@@ -198,11 +198,11 @@ class EndpointModel:
                 yield reply.piece
             yield replace(reply.completion, notes=left_out(body, sent))
 
-    async def _connected(self) -> _Connections:
+    async def _connected(self) -> Connections:
         loop = asyncio.get_running_loop()
         if (connections := self._connections.get(loop)) is None:
             client = self._new_client()
-            connections = self._connections[loop] = _Connections(
+            connections = self._connections[loop] = Connections(
                 client, asyncio.Semaphore(self._max_concurrency), asyncio.Lock(), _lifetime(client)
             )
             _LIFETIMES.setdefault(loop, set()).add(connections.lifetime)
@@ -230,7 +230,7 @@ class EndpointModel:
             ),
         )
 
-    async def _name(self, connections: _Connections) -> str:
+    async def _name(self, connections: Connections) -> str:
         """The model's name; the server's only model where none was given."""
         async with connections.naming:
             if self._model_name is None:
