@@ -13,7 +13,8 @@ from p2r.datasets.samples import read_samples
 from p2r.errors import InputError, ModelError
 from p2r.models.base import Completion, Message
 from p2r.models.wire import StreamReader
-from p2r.runs.journal import Journal, read_lines, write_json
+from p2r.runs.files import write_json
+from p2r.runs.journal import Journal, read_lines
 from p2r.text import encodable, secret_field, without_secrets
 from p2r.types import Box, Sample
 from tests.fake_model import FakeModel

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from p2r.cli import app
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
-from p2r.runs.journal import FolderLock, claim, write_file
+from p2r.runs.files import folder_lock, write_file
+from p2r.runs.identity import claim
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +113,7 @@ def test_a_folder_of_scenes_that_was_left_half_way_is_continued(tmp_path: Path) 
 
 
 def test_two_commands_do_not_draw_into_one_folder(tmp_path: Path) -> None:
-    with FolderLock(tmp_path):
+    with folder_lock(tmp_path):
         done = p2r("scenes", tmp_path, "-n", "1", "--size", "320x260")
     assert done.exit_code == 2
     assert "another process is writing" in done.stderr

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from p2r.runs.files import replacing
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
@@ -104,9 +106,8 @@ def _keep(
         "optimizer": optimizer.state_dict(),
         "step": step,
     }
-    partial = path.with_suffix(".part")
-    torch.save(state, partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        torch.save(state, partial)
 
 
 def _append(folder: Path, row: Mapping[str, Any]) -> None:

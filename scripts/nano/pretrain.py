@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
+from p2r.runs.files import replacing
 from scripts.nano.build import NANO_SETTINGS, Shape, build_model, build_processor, save
 from scripts.nano.glyph_data import GlyphImages, draw_glyphs
 from scripts.nano.language_stage import language_step
@@ -95,10 +96,8 @@ def cached(path: Path, kind: Callable[..., Arrays], draw: Callable[[], Arrays]) 
     """The arrays of an earlier run of the same folder, or new ones."""
     if not path.exists():
         drawn = draw()
-        partial = path.with_suffix(".part")
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             np.savez(file, **{name: getattr(drawn, name) for name in kind.__slots__})  # type: ignore[attr-defined]
-        partial.replace(path)
     with np.load(path) as arrays:
         loaded = {name: arrays[name] for name in kind.__slots__}  # type: ignore[attr-defined]
     return kind(**{name: array if array.ndim else array.item() for name, array in loaded.items()})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
-from p2r.scenes.families import draw_scene, draw_task
+from p2r.scenes.questions import draw_scene, draw_task
 from p2r.types import Crop, Evidence
 from scripts.nano.attention_targets import TargetFinder
 from scripts.nano.lessons import perceive_target, question_of, think_target
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
-    from p2r.scenes.families import Family
+    from p2r.scenes.questions import Family
     from p2r.settings import Settings
     from p2r.types import Box
     from scripts.nano.attention_loss import AttentionTarget

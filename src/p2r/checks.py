@@ -289,8 +289,8 @@ async def _budgets(spec: str, p2r: P2R, context: int | None) -> CheckResult:
     question = Question(gray, "What is the color of the image?", ("gray", "blue"))
     boxes = [Box(0, 0, 1000, 1000 - index, "all of it") for index in range(crops)]
     try:
-        look = await p2r.look(question)
-        evidence = await p2r.gather(look, boxes)
+        image = await p2r.open_image(question)
+        evidence = await p2r.cut_evidence(image, boxes)
         messages = reason_messages(settings.prompts, question, evidence)
         completion = await p2r.reasoner.complete(messages, Sampling(1))
     except P2RError as error:
@@ -330,13 +330,13 @@ def _longest_reply(settings: Settings) -> int:
 
 def _too_large(spec: str, p2r: P2R, context: int | None, error: P2RError) -> CheckResult | None:
     """A failure if the context window explains why a request was refused."""
-    from p2r.evidence import plan_pixels
+    from p2r.evidence import plan_sizes
 
     settings = p2r.settings
     if not isinstance(error, ModelError) or error.kind != "rejected" or context is None:
         return None
     crops = settings.geometry.max_crops
-    images = plan_pixels(_LARGE, [(0, 0, *_LARGE)] * crops, settings.budget).tokens
+    images = plan_sizes(_LARGE, [(0, 0, *_LARGE)] * crops, settings.budget).tokens
     text = _PROMPT_TOKENS + _longest_reply(settings)
     if images + text <= context:
         return None

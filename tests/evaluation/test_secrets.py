@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from p2r.cli import app
 from p2r.errors import InputError
 from p2r.models import open_model
-from p2r.runs.journal import FolderLock
+from p2r.runs.files import folder_lock
 from tests import servers
 from tests.evaluation.scripted import write_questions
 
@@ -119,7 +119,7 @@ def test_a_run_that_another_process_writes_is_left_as_it_is(tmp_path: Path, smal
         asked = (*asked, "--model", f"{server.url}#served", "--settings", small_images)
         assert p2r(*asked).exit_code == 0
         before = {path.name: path.read_bytes() for path in out.iterdir()}
-        with FolderLock(out):
+        with folder_lock(out):
             refused = p2r(*asked, "--mode", "think")
     assert refused.exit_code == 2
     assert "another process is writing this run" in refused.stderr

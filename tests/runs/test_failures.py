@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from p2r.errors import InputError, ModelError
-from p2r.runs.failures import Health
+from p2r.runs.failures import FailureMonitor
 
 
 def test_calls_that_fail_stop_a_run_with_the_most_frequent_cause() -> None:
-    health = Health(most_failures=3, window=5)
+    health = FailureMonitor(most_failures=3, window=5)
     health.note_failure("http://a/v1: HTTP 500")
     health.note_success()
     health.note_failure("http://a/v1: timeout")
@@ -20,7 +20,7 @@ def test_calls_that_fail_stop_a_run_with_the_most_frequent_cause() -> None:
 
 
 def test_input_that_cannot_be_used_is_no_failed_model_and_its_causes_are_grouped() -> None:
-    health = Health(most_failures=5, window=5)
+    health = FailureMonitor(most_failures=5, window=5)
     health.note_failure("/data/my cat/1.jpg: the file is empty (0 bytes)", of_input=True)
     health.note_failure("row 7: column 'image': no image 'x.png' in /data", of_input=True)
     health.note_failure("2.jpg: the file is empty (0 bytes)", of_input=True)
@@ -34,7 +34,7 @@ def test_input_that_cannot_be_used_is_no_failed_model_and_its_causes_are_grouped
 
 
 def test_the_two_do_not_add_up() -> None:
-    health = Health(most_failures=3, window=10)
+    health = FailureMonitor(most_failures=3, window=10)
     for _ in range(2):
         health.note_failure("a.jpg: damaged", of_input=True)
         health.note_failure("timeout")
@@ -43,7 +43,7 @@ def test_the_two_do_not_add_up() -> None:
 
 
 def test_old_failures_are_forgotten() -> None:
-    health = Health(most_failures=2, window=2)
+    health = FailureMonitor(most_failures=2, window=2)
     for _ in range(5):
         health.note_failure("timeout")
         health.note_success()
@@ -52,4 +52,4 @@ def test_old_failures_are_forgotten() -> None:
 @pytest.mark.parametrize("most", [0, 6])
 def test_limits_that_make_no_sense(most: int) -> None:
     with pytest.raises(InputError, match="at most 5 of 5 attempts can fail"):
-        Health(most_failures=most, window=5)
+        FailureMonitor(most_failures=most, window=5)

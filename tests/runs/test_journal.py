@@ -7,13 +7,13 @@ import os
 import resource
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from p2r.errors import InputError
-from p2r.runs.journal import FolderLock, Journal, read_lines, write_json
+from p2r.runs.files import write_json
+from p2r.runs.journal import Journal, read_lines
 
 
 def test_what_is_appended_is_read_back(tmp_path):
@@ -24,7 +24,7 @@ def test_what_is_appended_is_read_back(tmp_path):
             journal.append({"id": k, "text": "zwei\nZeilen · 二"})
     with Journal(path) as journal:
         assert [record["id"] for record in journal.records] == list(range(100))
-        assert journal.mended == 0
+        assert journal.repaired == 0
     assert read_lines(path) == journal.records
 
 
@@ -59,7 +59,7 @@ def test_torn_lines_are_removed_before_anything_is_appended(tmp_path, data, ids)
     assert path.read_bytes() == data  # reading mends nothing
     with Journal(path) as journal:
         assert [record["id"] for record in journal.records] == ids
-        assert (journal.mended > 0) == bool(data.replace(WHOLE, b""))
+        assert (journal.repaired > 0) == bool(data.replace(WHOLE, b""))
         journal.append({"id": 99})
     assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == [*ids, 99]
 
@@ -123,31 +123,6 @@ def test_numbers_that_json_does_not_know_are_refused(tmp_path):
         journal.append({"x": float("nan")})
 
 
-def test_two_writers_do_not_share_a_folder(tmp_path):
-    with FolderLock(tmp_path), pytest.raises(InputError, match="another process is writing this run"):
-        FolderLock(tmp_path)
-    with FolderLock(tmp_path):
-        pass
-
-
-def test_a_lock_can_be_waited_for(tmp_path):
-    with ThreadPoolExecutor(1) as pool:
-        with FolderLock(tmp_path):
-            second = pool.submit(FolderLock, tmp_path, wait=True)
-            with pytest.raises(TimeoutError):
-                second.result(timeout=0.2)
-        with second.result(timeout=10), pytest.raises(InputError, match="another process"):
-            FolderLock(tmp_path)
-
-
-def test_a_lock_makes_its_folder_or_says_why_not(tmp_path):
-    with FolderLock(tmp_path / "runs" / "one"):
-        assert (tmp_path / "runs" / "one").is_dir()
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"cannot write .*file.run: Not a directory; give --out another"):
-        FolderLock(tmp_path / "file" / "run")
-
-
 def test_an_unwritable_place_is_named(tmp_path):
     (tmp_path / "a.jsonl").mkdir()
     with pytest.raises(
@@ -156,11 +131,3 @@ def test_an_unwritable_place_is_named(tmp_path):
         Journal(tmp_path / "a.jsonl")
     with pytest.raises(InputError, match="cannot write"):
         write_json(tmp_path / "missing" / "x.json", {})
-
-
-def test_json_files_are_replaced_whole(tmp_path):
-    path = tmp_path / "x.json"
-    write_json(path, {"a": 1})
-    write_json(path, {"a": 2})
-    assert json.loads(path.read_text()) == {"a": 2}
-    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]

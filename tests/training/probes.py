@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from p2r.models.base import Sampling
+from p2r.models.base import Completion, Sampling
 from p2r.models.encoding import PromptEncoder
 from p2r.training import run as rounds
-from p2r.training.lengths import prompt_tokens
-from p2r.training.recipefile import load_recipe
+from p2r.training.data import prompt_tokens
+from p2r.training.recipe import load_recipe
 from p2r.training.session import Session
 from p2r.types import Box
 from tests.training import small_run
@@ -24,7 +24,7 @@ from tests.training.phrase_model import write_phrase_model
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.training.components import Built
+    from p2r.training.session import Components
 
 EVIDENCE = (
     (),
@@ -58,12 +58,14 @@ def open_session(recipe: str, out: str, changes: list[str] | None = None) -> Ses
     return Session(rounds.open_phase(loaded, folder, 1, start).path)
 
 
-def ragged(built: Built) -> None:
+def ragged(built: Components) -> None:
     """Evidence of none to three crops, for a reasoner that no perceiver has looked for."""
-    built.boxes.update({index: EVIDENCE[index % len(EVIDENCE)] for index in range(len(built.rows.samples))})
+    built.boxes.update(
+        {index: EVIDENCE[index % len(EVIDENCE)] for index in range(len(built.dataset.samples))}
+    )
 
 
-def take_batch(built: Built) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def take_batch(built: Components) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows of the first step, and what TRL makes of them: rollouts, rewards, advantages."""
     trainer = built.trainer
     trainer.model.train()
@@ -182,7 +184,7 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
     for row, ids in zip(rows, prompts, strict=True):
         mine, grids = grids[: len(row["images"])], grids[len(row["images"]) :]
         size = sum(t * h * w for t, h, w in mine)
-        other = encoder.encode(built.rows.messages(row["index"]), Sampling(8))
+        other = encoder.encode(built.dataset.messages(row["index"]), Sampling(8))
         pixels = fields["pixel_values"][patches : patches + size]
         patches += size
         found.append(
@@ -193,7 +195,7 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
                 "tokens": list(ids).count(token),
                 "length": len(ids),
                 "counted": prompt_tokens(
-                    built.rows.samples[row["index"]],
+                    built.dataset.samples[row["index"]],
                     session.phase,
                     session.settings,
                     encoder,
@@ -201,7 +203,9 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
                 ),
                 "same_ids": list(ids) == other.input_ids.tolist(),
                 "end": built.processor.tokenizer.decode(ids[-30:]),
-                "same_pixels": bool(torch.equal(pixels, other.pixel_values)),
+                "same_pixels": bool(
+                    other.pixel_values is not None and torch.equal(pixels, other.pixel_values)
+                ),
             }
         )
     return found
@@ -210,7 +214,9 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
 def frozen_tokens(recipe: str, out: str, changes: list[str]) -> dict[str, int]:
     """How long a prompt and a reply of the frozen role in the process are."""
     built = open_session(recipe, out, ["phases=[{role: perceiver}]", *changes]).build()
-    (reply,) = asyncio.run(built.frozen.complete_all([built.rows.messages(0)], Sampling(2)))
+    assert built.frozen
+    (reply,) = asyncio.run(built.frozen.complete_all([built.dataset.messages(0)], Sampling(2)))
+    assert isinstance(reply, Completion)
     return {"prompt": reply.prompt_tokens, "reply": reply.completion_tokens}
 
 
@@ -235,7 +241,7 @@ def _with_images(prompt: list[dict[str, Any]], images: list[Any]) -> list[dict[s
 
 def configured(recipe: str, changes: list[str]) -> dict[str, Any]:
     """Of TRL's configuration of the first phase; parameters as literals: keys of JSON are texts."""
-    from p2r.training.dataset import settings_of
+    from p2r.training.data import settings_of
     from p2r.training.preflight.construction import sampling_parameters
     from p2r.training.trl import configure
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from p2r.training.crash import exception_line, exit_line
+from p2r.training.launch import exception_line, exit_line
 
 if TYPE_CHECKING:
     from tests.training.warm import Warm

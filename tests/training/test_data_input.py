@@ -7,8 +7,8 @@ import json
 import pytest
 
 from p2r.errors import InputError
-from p2r.training.dataset import prepare_data
-from p2r.training.recipefile import load_recipe
+from p2r.training.data import prepare_data
+from p2r.training.recipe import load_recipe
 from tests.training.small_run import recipe, write_recipe, write_samples
 
 
@@ -37,7 +37,7 @@ def test_a_missing_image_is_named_with_its_line(samples, tmp_path):
 def test_a_file_that_is_no_image_is_named_with_its_sample(samples, tmp_path):
     (samples.parent / "1.png").write_text("not an image")
     with pytest.raises(
-        InputError, match=r"sample q1: .*1.png.*; mend it, or take the sample out of the data"
+        InputError, match=r"sample q1: .*1.png.*; correct it, or take the sample out of the data"
     ):
         prepared(samples, tmp_path)
 

@@ -37,8 +37,8 @@ def test_a_family_is_trained_in_both_roles_with_a_frozen_tower(
     for name in ("01-perceiver", "02-reasoner"):
         folder = PhaseFolder(tmp_path / "run/phases" / name)
         assert folder.state().status == "done"
-        assert [row["failed"] for row in folder.metrics()] == [0.0]
-        assert "features are not kept" not in (folder.path / "log.txt").read_text()
+        assert [row.values["failed"] for row in folder.metrics()] == [0.0]
+        assert "features are not cached" not in (folder.path / "log.txt").read_text()
     assert (tmp_path / "run/model/p2r.json").is_file()
 
 

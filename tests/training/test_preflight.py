@@ -25,8 +25,7 @@ from p2r.training.preflight.memory import (
     rollouts_at_once,
 )
 from p2r.training.preflight.resources import check_memory
-from p2r.training.recipe import Recipe
-from p2r.training.recipefile import load_recipe
+from p2r.training.recipe import Recipe, load_recipe
 from tests.servers import Server, reply, status
 from tests.training.families import write_family
 from tests.training.phrase_model import write_phrase_model

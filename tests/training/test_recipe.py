@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from p2r.errors import InputError
-from p2r.training.recipefile import dump_recipe, load_recipe, read_resolved
+from p2r.training.recipe import dump_recipe, load_recipe, read_resolved
 
 if TYPE_CHECKING:
     from p2r.training.recipe import Recipe

@@ -11,7 +11,7 @@ import typer
 from p2r.cli.console import readable_errors, say, stderr
 from p2r.cli.options import DebugOption, VerboseOption, as_path, check_folder, examples
 from p2r.errors import InputError, file_problem
-from p2r.runs.journal import write_file
+from p2r.runs.files import write_file
 
 MADE_BY = '<meta name="generator" content="perceive-to-reason">'
 

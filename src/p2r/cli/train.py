@@ -53,7 +53,7 @@ def train(
     afterwards = "" if check else "the same command goes on at the last checkpoint"
     with readable_errors(debug=debug, verbose=verbose, afterwards=afterwards, grace_s=_GRACE_S):
         from p2r.checks import require_extra
-        from p2r.training.recipefile import load_recipe
+        from p2r.training.recipe import load_recipe
 
         require_extra("train")
         loaded = load_recipe(recipe, changes or ())

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError, file_problem
-from p2r.runs.journal import FolderLock, claim, read_lines, write_json
+from p2r.runs.files import folder_lock, write_json
+from p2r.runs.identity import claim
+from p2r.runs.journal import read_lines
 from p2r.types import MODES
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def check(out: Path, identity: dict[str, Any], selection: Selection) -> None:
         InputError: as `begin`, or another process is writing the run.
     """
     _config(out, identity, selection)  # first: a folder that is not ours gets no lock either
-    with FolderLock(out) if (out / CONFIG).exists() else nullcontext():
+    with folder_lock(out) if (out / CONFIG).exists() else nullcontext():
         _config(out, identity, selection)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import ModelError
-from p2r.record import prediction_record
 
 if TYPE_CHECKING:
     from p2r.errors import P2RError
@@ -28,11 +27,11 @@ def scored_record(
 ) -> Record:
     """A prediction with its question, gold answer and score.
 
-    Beside what `p2r.record.prediction_record` holds: `correct` (None when it could not be scored), `method`
+    Beside what `Prediction.to_json` holds: `correct` (None when it could not be scored), `method`
     and `reason` of the score; `gold`, `gold_boxes` (0–1000; None when unknown), `question`, `choices`,
     `answer_type`, `category`, `tags`; `size` of the image in pixels.
     """
-    record = prediction_record(prediction)
+    record = prediction.to_json()
     del record["error"]  # those have a file of their own
     boxes = sample.boxes
     return {

@@ -17,8 +17,8 @@ from p2r.evaluation.runner import ModeFiles, Run
 from p2r.evaluation.summary import summarize
 from p2r.models.base import Message, Sampling
 from p2r.pipeline import P2R, settings_of
-from p2r.runs.failures import MOST_FAILURES, Health
-from p2r.runs.journal import FolderLock, write_json
+from p2r.runs.failures import MOST_FAILURES, FailureMonitor
+from p2r.runs.files import folder_lock, write_json
 from p2r.runs.provenance import environment, revision
 from p2r.scoring.judge import Judge
 from p2r.text import without_secrets
@@ -137,12 +137,12 @@ async def _ask(
         "layout": asdict(plan.benchmark.layout),
     }
     with ExitStack() as stack:
-        stack.enter_context(FolderLock(plan.out))
+        stack.enter_context(folder_lock(plan.out))
         number = begin(plan.out, identity(plan, selection, pipeline.settings), details, session, selection)
         modes = [mode for mode in MODES if mode in plan.modes]
         files = {mode: stack.enter_context(ModeFiles(plan.out, mode)) for mode in modes}
         for mode_files in files.values():
-            if mended := mode_files.predictions.mended:
+            if mended := mode_files.predictions.repaired:
                 console.print(
                     f"{mode_files.predictions.path}: {mended} torn line(s) dropped, to be asked again",
                     markup=False,
@@ -158,7 +158,7 @@ async def _ask(
                 judge=judge,
                 gold_boxes=plan.gold_boxes,
                 concurrency=plan.concurrency,
-                health=Health(plan.most_failures),
+                health=FailureMonitor(plan.most_failures),
             )
             try:
                 await run.ask_all()

@@ -19,7 +19,6 @@ from p2r.evaluation.records import IMAGE, JUDGE, failure_record, scored_record
 from p2r.images import ImageSource
 from p2r.runs.journal import Journal
 from p2r.scoring import score
-from p2r.types import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from p2r.evaluation.progress import Progress
     from p2r.evaluation.records import Record
     from p2r.pipeline import P2R
-    from p2r.runs.failures import Health
+    from p2r.runs.failures import FailureMonitor
     from p2r.scoring.judge import Judge
     from p2r.types import Mode, Sample
 
@@ -93,7 +92,7 @@ class Run:
     judge: Judge | None
     gold_boxes: bool
     concurrency: int
-    health: Health
+    health: FailureMonitor
 
     async def ask_all(self) -> None:
         """Ask every question that has no answer yet.
@@ -151,12 +150,11 @@ class Run:
                 if sample.boxes is None:
                     raise InputError("no gold boxes are known for this question")
                 boxes = sample.boxes
-            prediction = await self.pipeline.predict(sample.question, mode, boxes)
+            prediction = await self.pipeline.predict(sample.question, mode, boxes=boxes)
         except (InputError, ModelError) as error:
             self._failed(failure_record(chosen, mode, error))
             return
-        answer = Answer(prediction.answer, prediction.thinking, text=prediction.text)
-        scored = await score(answer, sample, self.judge)
+        scored = await score(prediction.reply, sample, self.judge)
         if scored.correct is None and scored.method == "judge":
             self._failed(failure_record(chosen, mode, scored.reason, JUDGE))
             return

@@ -1,10 +1,8 @@
-"""Encodes each distinct image once while the vision tower is frozen; on a CPU that is a quarter of a step.
+"""Cache of vision features: each distinct image is encoded once while the vision tower is frozen.
 
-A prompt is read by every completion of its group, by the rollout, by the reference and by the update. With a
-tower that does not change they all see the same features.
-
-Nothing here knows a model family. A tower is taken when a probe shows that its features can be cut apart by
-image and put together again; any other tower keeps encoding everything.
+A prompt is read by every completion of its group: in the rollout, by the reference and in the update. With
+a tower that does not change all of them get the same features; on a CPU that saves a quarter of a step. A
+tower of any family is taken when a probe shows that its features can be split by image and joined again.
 """
 
 from __future__ import annotations
@@ -22,97 +20,94 @@ _Features = dict[str, Any]
 
 
 class VisionFeatureCache:
-    """The features of the last images, for towers with the same frozen weights.
+    """The features of the images seen last, for towers with the same frozen weights.
 
     Args:
-        keep: how many images.
+        keep: number of images.
     """
 
     def __init__(self, keep: int = 1_024) -> None:
         self._keep = keep
-        self._known: OrderedDict[tuple[int, ...], _Features] = OrderedDict()
-        self._kind: Any = None  # of what the towers return
+        self._features: OrderedDict[tuple[int, ...], _Features] = OrderedDict()
+        self._output: Any = None  # the class of what the towers return
 
     def attach(self, tower: Any) -> bool:
-        """Let a vision tower look here first; False when it is of a kind that cannot, and is left alone.
+        """Put the cache before a vision tower; False when it cannot be, and the tower stays as it is.
 
         Args:
             tower: in float32 on a CPU, called as those of the Qwen-VL families; no weight of it is trained.
         """
-        if not _cuts_by_image(tower):
+        if not _splits_by_image(tower):
             return False
-        tower.forward = self._looking_up(tower.forward, tower.spatial_merge_size**2)
+        tower.forward = self._cached(tower.forward, tower.spatial_merge_size**2)
         return True
 
-    def _looking_up(self, encode: Callable[..., Any], merged: int) -> Callable[..., Any]:
+    def _cached(self, encode: Callable[..., Any], merged: int) -> Callable[..., Any]:
         def forward(hidden_states: torch.Tensor, grid_thw: torch.Tensor, **kwargs: Any) -> Any:
             images = torch.split(hidden_states, grid_thw.prod(-1).tolist())
             keys = [
                 (*grid, hash(image.numpy().tobytes()))
                 for grid, image in zip(grid_thw.tolist(), images, strict=True)
             ]
-            new = {key: position for position, key in enumerate(keys) if key not in self._known}
+            new = {key: place for place, key in enumerate(keys) if key not in self._features}
             if new:
                 places = list(new.values())
                 with torch.no_grad():
-                    output = encode(
-                        torch.cat([images[place] for place in places]), grid_thw[places], **kwargs
-                    )
-                self._kind = type(output)
-                rows = [len(images[place]) // merged for place in places]
-                self._known.update(zip(new, _cut(output, rows), strict=True))
-            found = [self._known[key] for key in keys]
+                    output = encode(torch.cat([images[one] for one in places]), grid_thw[places], **kwargs)
+                self._output = type(output)
+                rows = [len(images[one]) // merged for one in places]
+                self._features.update(zip(new, _split(output, rows), strict=True))
             for key in keys:
-                self._known.move_to_end(key)
-            while len(self._known) > self._keep:
-                self._known.popitem(last=False)
-            return self._kind(**_join(found))
+                self._features.move_to_end(key)
+            joined = _join([self._features[key] for key in keys])
+            while len(self._features) > self._keep:
+                self._features.popitem(last=False)
+            return self._output(**joined)
 
         return forward
 
 
-def _cut(output: Any, rows: Sequence[int]) -> list[_Features]:
-    """What a tower returns, by image: its features after merging; what came before is read by nobody."""
-    cut: list[_Features] = [{} for _ in rows]
+def _split(output: Any, rows: Sequence[int]) -> list[_Features]:
+    """The merged features of a tower's output, by image. Nothing reads those before merging."""
+    features: list[_Features] = [{} for _ in rows]
     for name, value in output.items():
         if name == "last_hidden_state":
             continue
-        levels = [value] if isinstance(value, torch.Tensor) else value
-        parts = [torch.split(level, list(rows)) for level in levels]
-        for one, found in zip(cut, zip(*parts, strict=True), strict=True):
-            one[name] = found[0] if isinstance(value, torch.Tensor) else list(found)
-    return cut
+        if isinstance(value, torch.Tensor):
+            parts: Any = torch.split(value, list(rows))
+        else:
+            parts = map(list, zip(*(torch.split(level, list(rows)) for level in value), strict=True))
+        for one, part in zip(features, parts, strict=True):
+            one[name] = part
+    return features
 
 
-def _join(found: Sequence[_Features]) -> _Features:
+def _join(images: Sequence[_Features]) -> _Features:
     joined: _Features = {}
-    for name, first in found[0].items():
-        values = [features[name] for features in found]
-        joined[name] = (
-            torch.cat(values)
-            if isinstance(first, torch.Tensor)
-            else [torch.cat(level) for level in zip(*values, strict=True)]
-        )
+    for name in images[0]:
+        values = [features[name] for features in images]
+        if isinstance(values[0], torch.Tensor):
+            joined[name] = torch.cat(values)
+        else:
+            joined[name] = [torch.cat(level) for level in zip(*values, strict=True)]
     return joined
 
 
-def _cuts_by_image(tower: Any) -> bool:
+def _splits_by_image(tower: Any) -> bool:
     """Whether two small images encoded together have the features that each of them has alone."""
     try:
         config, side = tower.config, tower.spatial_merge_size
         values = config.in_channels * config.temporal_patch_size * config.patch_size**2
         grids = torch.tensor([[1, side, side], [1, side, 2 * side]])
-        counts = grids.prod(-1).tolist()
-        pixels = torch.linspace(-1, 1, sum(counts) * values).reshape(sum(counts), values)
-        rows = [count // side**2 for count in counts]
+        patches = grids.prod(-1).tolist()
+        pixels = torch.linspace(-1, 1, sum(patches) * values).reshape(sum(patches), values)
         with torch.no_grad():
-            together = _cut(tower(pixels, grid_thw=grids), rows)
-            alone = [
-                _cut(tower(image, grid_thw=grid[None]), [count])[0]
-                for image, grid, count in zip(torch.split(pixels, counts), grids, rows, strict=True)
-            ]
-        for one, other in zip(together, alone, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+            together = _split(tower(pixels, grid_thw=grids), [1, 2])
+            for image, grid, rows, expected in zip(
+                torch.split(pixels, patches), grids, [1, 2], together, strict=True
+            ):
+                (alone,) = _split(tower(image, grid_thw=grid[None]), [rows])
+                torch.testing.assert_close(expected, alone, rtol=1e-3, atol=1e-4)
     except Exception:  # noqa: BLE001 - whatever an unknown tower raises says that it is unknown
         return False
-    return "pooler_output" in alone[0]
+    return "pooler_output" in together[0]

@@ -16,9 +16,9 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
-from p2r.changes import merged
 from p2r.images import encode_all
 from p2r.models.base import Completion
+from p2r.models.options import merged
 from p2r.parsing.thinking import THINK_TAG, split_thinking
 from p2r.text import encodable
 

@@ -13,31 +13,23 @@ from p2r.errors import P2RError
 from p2r.images import ImageSource
 from p2r.report.html import fitted
 from p2r.report.thumbnails import MOST_BYTES, OVERVIEW_STEPS, PAGE_BYTES, evenly, on_all_cores, thumbnail
-from p2r.runs.journal import each_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
+    from p2r.training.run_folder import PhaseFolder, Rollout
     from p2r.types import Sample
 
 MOST_GROUPS = 120
 LEAST_OF_A_PHASE = 6
 LONGEST_TEXTS = (4_000, 2_000, 1_000, 500, 250, 100)
 
-Row = dict[str, Any]
 
-
-def chosen_groups(path: Path, most: int) -> list[list[Row]]:
-    """Some groups of a phase, each the lines of one prompt, in the order of their steps.
-
-    Args:
-        path: its `rollouts.jsonl`.
-        most: how many groups at most.
-    """
+def chosen_groups(phase: PhaseFolder, most: int) -> list[list[Rollout]]:
+    """At most `most` groups of a phase, each the rollouts of one prompt, in the order of their steps."""
     rewards: dict[int, dict[int, set[float | None]]] = {}
-    for row in each_line(path):
-        rewards.setdefault(row["step"], {}).setdefault(row["group"], set()).add(row["reward"])
+    for row in phase.rollouts():
+        rewards.setdefault(row.step, {}).setdefault(row.group, set()).add(row.reward)
     steps = evenly(sorted(rewards), most)
     wanted: set[tuple[int, int]] = set()
     for place, step in enumerate(steps):
@@ -45,53 +37,56 @@ def chosen_groups(path: Path, most: int) -> list[list[Row]]:
         # Stable: among groups alike, the first of the step.
         order = sorted(rewards[step], key=lambda group, step=step: len(rewards[step][group] - {None}) < 2)  # type: ignore[misc]
         wanted |= {(step, group) for group in order[:count]}
-    found: dict[tuple[int, int], list[Row]] = {}
-    for row in each_line(path):
-        key = (row["step"], row["group"])
+    found: dict[tuple[int, int], list[Rollout]] = {}
+    for row in phase.rollouts():
+        key = (row.step, row.group)
         if key in wanted:
             found.setdefault(key, []).append(row)
     return [found[key] for key in sorted(found)]
 
 
-def embedded_groups(phases: Sequence[Path], samples: Mapping[str, Sample]) -> list[dict[str, Any]]:
+def embedded_groups(phases: Sequence[PhaseFolder], samples: Mapping[str, Sample]) -> list[dict[str, Any]]:
     """Groups of all phases as data for the page, their texts cut as far as its budget asks for.
 
     Args:
-        phases: their `rollouts.jsonl`.
+        phases: of the run.
         samples: id → sample, as far as they are known.
     """
     share = max(LEAST_OF_A_PHASE, MOST_GROUPS // max(1, len(phases)))
-    groups = [(phase, rows) for phase, path in enumerate(phases) for rows in chosen_groups(path, share)]
+    groups = [(phase, rows) for phase, folder in enumerate(phases) for rows in chosen_groups(folder, share)]
     return fitted(lambda cut: [_group(phase, rows, samples, cut) for phase, rows in groups], LONGEST_TEXTS)
 
 
 def _group(
-    phase: int, rows: Sequence[Row], samples: Mapping[str, Sample], cut: Callable[[str | None], str | None]
+    phase: int,
+    rows: Sequence[Rollout],
+    samples: Mapping[str, Sample],
+    cut: Callable[[str | None], str | None],
 ) -> dict[str, Any]:
     first = rows[0]
-    sample = samples.get(str(first["id"]))
+    sample = samples.get(first.id)
     question = sample.question if sample else None
     return {
         "phase": phase,
-        "step": first["step"],
-        "id": str(first["id"]),
+        "step": first.step,
+        "id": first.id,
         "question": question.text if question else "",
         "choices": list(question.choices) if question else [],
         "category": sample.category if sample else "",
-        "gold": first.get("gold"),
+        "gold": first.gold,
         "goldBoxes": [list(box.as_tuple()) for box in sample.boxes or ()] if sample else [],
         "rollouts": [
             {
-                "reward": row["reward"],
-                "advantage": row.get("advantage"),
-                "gate": row.get("gate") or "",
-                "outcome": row.get("outcome"),
-                "boxes": [[*box["box"], cut(box.get("label", ""))] for box in row.get("boxes") or ()],
-                "recall": row.get("recall"),
-                "answer": cut(row.get("answer")),
-                "text": cut(row.get("text")),
-                "reasoner": cut(row.get("reasoner_text")),
-                "error": cut(row.get("error")) or "",
+                "reward": row.reward,
+                "advantage": row.advantage,
+                "gate": row.gate,
+                "outcome": row.outcome,
+                "boxes": [[*box.as_tuple(), cut(box.label)] for box in row.boxes],
+                "recall": row.recall,
+                "answer": cut(row.answer),
+                "text": cut(row.text),
+                "reasoner": cut(row.reasoner_text),
+                "error": cut(row.error) or "",
             }
             for row in rows
         ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -15,7 +14,7 @@ from p2r.evidence import OUTLINE_COLORS
 from p2r.report.curves import Band, Curve, curve_plot, ends_of, figure, running_mean
 from p2r.report.html import filled, in_script, shown, table
 from p2r.report.rollouts import embedded_groups, group_images
-from p2r.training.run_folder import ROLLOUTS
+from p2r.training.run_folder import DATA, RECIPE, RUN, StepMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -83,7 +82,7 @@ _COLUMNS = {
     "completions/mean_length": ("tokens", False),
 }
 
-Metrics = list[dict[str, Any]]
+Metrics = list[StepMetrics]
 
 
 def build_training_page(
@@ -116,7 +115,7 @@ def build_training_page(
             on_trouble(f"no questions and images beside the rollouts: {error}")
     bands = _bands(states, metrics)
     plotted = list(_plotted(metrics, bands))
-    groups = embedded_groups([phase.path / ROLLOUTS for phase in run.phases], samples)
+    groups = embedded_groups(run.phases, samples)
     embedded = {
         "phases": [_name(state) for state in states],
         "series": [band.series for band in bands],
@@ -143,7 +142,7 @@ def build_training_page(
 
 
 def _samples(run: TrainingRun, data: str | None) -> dict[str, Sample]:
-    source = data or run.data.get("source")
+    source = data or (run.data and run.data.source)
     if not source:
         raise InputError(f"{run.folder} does not say where its samples are")
     return {sample.question.id: sample for sample in read_samples(Path(source))}
@@ -157,7 +156,7 @@ def _bands(states: Sequence[PhaseState], metrics: Sequence[Metrics]) -> list[Ban
     bands, start = [], 0
     for state, rows in zip(states, metrics, strict=True):
         # A phase that is going on takes the room that it will need.
-        end = start + max(state.steps, rows[-1]["step"] if rows else 0)
+        end = start + max(state.steps, rows[-1].step if rows else 0)
         short = f"{state.role[0].upper()}{state.round}"
         bands.append(Band(_name(state), short, start, end, _COLORS[state.role]))
         start = end
@@ -166,7 +165,7 @@ def _bands(states: Sequence[PhaseState], metrics: Sequence[Metrics]) -> list[Ban
 
 def _plotted(metrics: Sequence[Metrics], bands: Sequence[Band]) -> Iterator[tuple[str, bool, list[Curve]]]:
     for title, share, keys in PLOTS:
-        found = [key for key in keys if any(key in row for rows in metrics for row in rows)]
+        found = [key for key in keys if any(key in row.values for rows in metrics for row in rows)]
         if not found:
             continue
         curves = [
@@ -174,7 +173,7 @@ def _plotted(metrics: Sequence[Metrics], bands: Sequence[Band]) -> Iterator[tupl
                 keys[key],
                 list(keys).index(key) if len(found) > 1 else None,
                 tuple(
-                    tuple((band.start + row["step"], float(row[key])) for row in rows if key in row)
+                    tuple((band.start + row.step, row.values[key]) for row in rows if key in row.values)
                     for band, rows in zip(bands, metrics, strict=True)
                 ),
             )
@@ -196,7 +195,7 @@ def _values(curves: Sequence[Curve], *, share: bool) -> list[dict[str, Any]]:
 
 def _ends(rows: Metrics, key: str) -> tuple[float, float] | None:
     """Where a metric begins and ends: the running mean at the first and the last step."""
-    points = [(row["step"], float(row[key])) for row in rows if key in row]
+    points = [(row.step, row.values[key]) for row in rows if key in row.values]
     if not points:
         return None
     smooth = running_mean(points)
@@ -212,7 +211,7 @@ def _lead(run: TrainingRun, states: Sequence[PhaseState]) -> str:
         f"{run.recipe.model}",
         f"{done} of {len(planned)} phases done",
         f"{steps} steps in {_clock(hours)}",
-        f"{run.data['samples']} samples" if "samples" in run.data else "",
+        f"{run.data.samples} samples" if run.data else "",
         f"page made {datetime.now(UTC).strftime('%Y-%m-%d')}",
     ]
     stopped = [state for state in states if state.status == "stopped"]
@@ -242,7 +241,7 @@ def _card(state: PhaseState, rows: Metrics, band: Band) -> str:
 
 
 def _phases_grid(states: Sequence[PhaseState], metrics: Sequence[Metrics]) -> Grid:
-    shown_keys = [key for key in _COLUMNS if any(key in row for rows in metrics for row in rows)]
+    shown_keys = [key for key in _COLUMNS if any(key in row.values for rows in metrics for row in rows)]
     lines = []
     for state, rows in zip(states, metrics, strict=True):
         cells = [_name(state), state.status, f"{state.step} of {state.steps}", _clock(state.seconds / 3600)]
@@ -257,8 +256,7 @@ def _phases_grid(states: Sequence[PhaseState], metrics: Sequence[Metrics]) -> Gr
 
 
 def _provenance(run: TrainingRun) -> Iterator[str]:
-    recipe = run.folder / "recipe.yaml"
-    yield shown(str(recipe), recipe.read_text(encoding="utf-8"))
-    yield shown("run.json", json.dumps(run.run, indent=2, ensure_ascii=False))
-    if run.data:
-        yield shown("data.json", json.dumps(run.data, indent=2, ensure_ascii=False))
+    yield shown(str(run.folder / RECIPE), (run.folder / RECIPE).read_text(encoding="utf-8"))
+    for name in (RUN, DATA):
+        if (run.folder / name).exists():
+            yield shown(name, (run.folder / name).read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ WINDOW = 50
 MOST_FAILURES = 10
 
 
-class Health:
+class FailureMonitor:
     """Watches the last attempts.
 
     Calls that failed and input that cannot be used are counted apart: the one is a server's trouble, which

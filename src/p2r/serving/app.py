@@ -16,7 +16,7 @@ except ImportError as error:
     raise MissingExtraError("serve", error.name or "fastapi") from error
 
 from p2r import __version__
-from p2r.images.memory import MemoryBudget
+from p2r.images.limits import MemoryBudget
 from p2r.serving import completions, responses
 from p2r.serving.auth import Guards
 from p2r.serving.errors import ErrorBody, RequestFailed, unexpected

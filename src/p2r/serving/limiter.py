@@ -8,13 +8,13 @@ import time
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from p2r.images.memory import MemoryBudget
+from p2r.images.limits import MemoryBudget
 from p2r.serving.errors import RequestFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
 
-    from p2r.images.memory import Reservation
+    from p2r.images.limits import Reservation
 
 MAX_RETRY_AFTER_S = 60
 _CANCELLED_WITHIN_S = 5.0

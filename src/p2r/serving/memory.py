@@ -11,7 +11,7 @@ from p2r.serving.errors import RequestFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from p2r.images.memory import MemoryBudget, Reservation
+    from p2r.images.limits import MemoryBudget, Reservation
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from p2r.errors import InputError
 from p2r.images import ImageSource
-from p2r.images.abandoning import in_image_thread
 from p2r.images.source import decode_data_uri
+from p2r.images.threads import in_image_thread
 from p2r.parsing.options import reply_format, split_options
 from p2r.serving.conversation import asks_nothing, extras, read_conversation
 from p2r.serving.errors import RequestFailed, refused

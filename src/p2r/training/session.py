@@ -1,35 +1,90 @@
-"""One session of a phase on one process: build the trainer, perceive, train, write the model."""
+"""One session of a phase on one process: build the trainer, precompute boxes, train, write the model."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import threading
-import time
-from typing import TYPE_CHECKING
+from collections import defaultdict, deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from p2r.errors import InputError, ModelError, P2RError
-from p2r.runs.failures import Health
-from p2r.runs.journal import FolderLock
+import torch
+from accelerate import PartialState
+from transformers import PrinterCallback, set_seed
+from trl import GRPOTrainer
+
+from p2r.errors import ModelError, P2RError
+from p2r.models.encoding import PromptEncoder
+from p2r.runs.failures import FailureMonitor
+from p2r.runs.files import folder_lock
 from p2r.runs.provenance import revision
-from p2r.training.checksums import checksums
-from p2r.training.components import build
-from p2r.training.dataset import settings_of
+from p2r.training import trl as building
+from p2r.training.callback import Recorder, put_random_state
+from p2r.training.data import (
+    EXACT,
+    ImageCache,
+    RolloutDataset,
+    draw_order,
+    keep_short,
+    read_data,
+    settings_of,
+)
 from p2r.training.export import finish_folder
-from p2r.training.frozen import FrozenWeights, weights_digest
-from p2r.training.metrics import mark_complete, put_random_state
-from p2r.training.phase import GRACE_S
+from p2r.training.frozen import (
+    FrozenModel,
+    FrozenWeights,
+    check_shared_weights,
+    open_endpoint,
+    weights_digest,
+)
+from p2r.training.launch import FROZEN_KEY, FROZEN_URL, GRACE_S
 from p2r.training.precomputed_boxes import perceive_samples, read_boxes
-from p2r.training.recipefile import load_recipe
-from p2r.training.run_folder import RECIPE, PhaseFolder
+from p2r.training.recipe import load_recipe
+from p2r.training.rewards import RewardFunction
+from p2r.training.run_folder import RECIPE, PhaseFolder, checksums
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from p2r.scoring.judge import Judge
+    from p2r.settings import Settings
+    from p2r.training.frozen import FrozenRole
+    from p2r.training.recipe import Recipe
+    from p2r.types import Box
 
-    from p2r.training.components import Built
-    from p2r.types import Sample
+
+@dataclass(slots=True)
+class Components:
+    """What a session trains with.
+
+    Attributes:
+        trainer: TRL's.
+        processor: of the checkpoint.
+        dataset: the conversations of the role that is trained.
+        order: the samples of the phase, by index, in their order.
+        boxes: the frozen perceiver's boxes, filled in before a reasoner trains.
+        frozen: the role that is not trained; None for one-pass roles.
+        rewards: the reward function.
+        recorder: writes metrics and rollouts.
+    """
+
+    trainer: Any
+    processor: Any
+    dataset: RolloutDataset
+    order: list[int]
+    boxes: dict[int, tuple[Box, ...]]
+    frozen: FrozenRole | None
+    rewards: RewardFunction
+    recorder: Recorder
+
+    @property
+    def frozen_weights(self) -> Any:
+        """The model with the weights of the phase's start: the KL reference, or the base of adapters."""
+        model = self.trainer.model if self.trainer.ref_model is None else self.trainer.ref_model
+        return self.trainer.accelerator.unwrap_model(model)
 
 
 class Session:
@@ -37,7 +92,7 @@ class Session:
 
     Args:
         path: `RUN/phases/01-perceiver`.
-        stop: when it is set, the session ends after the step that runs, and keeps a checkpoint.
+        stop: when it is set, the session ends after the current step, and saves a checkpoint.
 
     Raises:
         InputError: the run folder cannot be read.
@@ -58,19 +113,16 @@ class Session:
         Raises:
             P2RError: the phase cannot go on; what it did is kept.
         """
-        import torch
-        from accelerate import PartialState
-
         torch.set_flush_denormal(True)
         place = PartialState(cpu=not torch.cuda.is_available())
         with contextlib.ExitStack() as stack:
             if place.is_main_process:
-                stack.enter_context(_lock(self.folder.path))
+                # The processes of a run that was killed end by themselves.
+                stack.enter_context(folder_lock(self.folder.path, wait_s=GRACE_S + 2))
                 self.state.note = self.folder.clear_damaged()
-                print(self.state.note or "all checkpoints are whole", flush=True)  # noqa: T201 - for log.txt
+                _log(self.state.note or "all checkpoints are complete")
             place.wait_for_everyone()
-            built = self.build()
-            state = self.state
+            built, state = self.build(), self.state
             in_process = isinstance(built.frozen, FrozenWeights)
             weights = (
                 weights_digest(built.frozen_weights) if in_process else revision(state.start) or state.start
@@ -86,51 +138,8 @@ class Session:
                 state.frozen_after = weights_digest(built.frozen_weights)
             self._write_model(built)
 
-    def build(self) -> Built:
-        """Load the weights and make a stock trainer of them.
-
-        Raises:
-            InputError: the recipe does not fit the model, the data or TRL.
-        """
-        return build(self.recipe, self.run_folder, self.folder, self.state, self._stop)
-
-    def perceive(self, built: Built, weights: str) -> None:
-        """Let the frozen perceiver look at every sample of the phase, each process at its share.
-
-        Raises:
-            ModelError: too many calls fail.
-        """
-        if built.frozen is None:
-            return
-        rows, accelerator = built.rows, built.trainer.accelerator
-        samples: list[Sample] = list(rows.samples)
-        wanted = sorted(set(built.order))
-        mine = wanted[accelerator.process_index :: accelerator.num_processes]
-
-        def on_done(done: int) -> None:
-            print(f"boxes of {done} of {len(mine)} samples", flush=True)  # noqa: T201
-            if self._stop.is_set():
-                raise KeyboardInterrupt
-
-        asyncio.run(
-            perceive_samples(
-                built.frozen,
-                samples,
-                mine,
-                settings=self.settings,
-                looks=rows.looks,
-                weights=weights,
-                path=self.folder.path / f"boxes-{accelerator.process_index}.jsonl",
-                batch=self.recipe.frozen.batch,
-                health=Health(self.recipe.failures.most, self.recipe.failures.window),
-                on_done=on_done,
-            )
-        )
-        accelerator.wait_for_everyone()
-        built.boxes.update(read_boxes(self.folder.path, samples, wanted, self.settings, weights))
-
     def try_step(self) -> None:
-        """Build, perceive and train, and write neither checkpoints nor a model: for a check before a run.
+        """Build, perceive and train without checkpoints or a model, as a check before a run.
 
         Raises:
             P2RError: the phase could not be trained.
@@ -143,18 +152,111 @@ class Session:
         finally:
             built.recorder.close()
             built.rewards.close()
-        lost = [row["error"] for row in self.folder.rollouts() if row["reward"] is None]
+        lost = [row.error for row in self.folder.rollouts() if row.reward is None]
         if lost:
             raise ModelError(f"{len(lost)} rollouts got no reward: {lost[0]}", kind="internal")
 
-    def _train(self, built: Built) -> None:
+    def build(self) -> Components:
+        """Load the weights and make a stock trainer of them; steps and digest are put into the state.
+
+        Raises:
+            InputError: the recipe does not fit the model, the data or TRL.
+        """
+        recipe, phase, settings, state = self.recipe, self.phase, self.settings, self.state
+        data = read_data(recipe, self.run_folder)
+        seed = recipe.seed * 1_000 + state.number
+        set_seed(seed)
+        start = Path(state.start)
+        processor = building.load_processor(start, settings)
+        # Before the model: under ZeRO-3 it decides how weights are loaded.
+        config = building.configure(recipe, phase, settings, start, output=self.folder.trainer, seed=seed)
+        model = building.load_policy(start, recipe)
+        encoder = PromptEncoder(processor, model.config, str(start), settings.options)
+        samples = keep_short(data.samples, recipe, phase, settings, encoder, processor)
+        state.steps = config.max_steps = building.phase_steps(phase, len(samples))
+        state.digest = settings.digest
+        wanted = building.prompts_needed(phase, state.steps)
+        order = draw_order(len(samples), wanted, f"{recipe.seed}-{state.number}")
+        boxes: dict[int, tuple[Box, ...]] = {}
+        images = ImageCache(samples, settings, keep=2 * phase.prompts + 8)
+        dataset = RolloutDataset(phase.role, samples, settings, images, boxes)
+        if phase.freeze_vision:
+            building.freeze_vision(model)
+        recorder = Recorder(
+            self.folder,
+            state,
+            group=phase.group,
+            rollouts_every=phase.rollouts_every,
+            writes=config.process_index == 0,
+            stop=self._stop,
+        )
+        rewards = RewardFunction(dataset, recipe.gates, judge=_judge(recipe), monitor=self._monitor())
+        trainer = GRPOTrainer(
+            model=model,
+            reward_funcs=rewards.answer,
+            args=config,
+            train_dataset=dataset.for_trl(order, encoder),
+            processing_class=processor,
+            callbacks=[recorder],
+            peft_config=building.adapter(recipe),
+        )
+        trainer.remove_callback(PrinterCallback)
+        _log_whole_steps(trainer, phase.prompts * phase.group)
+        recorder.logs = lambda: trainer._logs  # noqa: SLF001 - gathered from all processes, and nowhere else
+        if trainer.ref_model is not None:
+            building.speed_up(trainer.ref_model, recipe.attention)
+        if phase.freeze_vision and recipe.lora is None:
+            building.cache_vision_features(trainer)
+        built = Components(trainer, processor, dataset, order, boxes, None, rewards, recorder)
+        if phase.role in ("perceiver", "reasoner"):
+            built.frozen = _frozen(recipe, built, settings)
+        if phase.role == "perceiver":
+            rewards.frozen = built.frozen
+        return built
+
+    def perceive(self, built: Components, weights: str) -> None:
+        """Precompute the frozen perceiver's boxes of every sample of the phase, a share in each process.
+
+        Raises:
+            ModelError: too many calls fail.
+        """
+        if built.frozen is None:
+            return
+        dataset, accelerator = built.dataset, built.trainer.accelerator
+        wanted = sorted(set(built.order))
+        mine = wanted[accelerator.process_index :: accelerator.num_processes]
+
+        def on_done(done: int) -> None:
+            _log(f"boxes of {done} of {len(mine)} samples")
+            if self._stop.is_set():
+                raise KeyboardInterrupt
+
+        asyncio.run(
+            perceive_samples(
+                built.frozen,
+                dataset,
+                mine,
+                weights=weights,
+                path=self.folder.path / f"boxes-{accelerator.process_index}.jsonl",
+                batch=self.recipe.frozen.batch,
+                monitor=self._monitor(),
+                on_done=on_done,
+            )
+        )
+        accelerator.wait_for_everyone()
+        built.boxes.update(read_boxes(self.folder.path, dataset, wanted, weights))
+
+    def _monitor(self) -> FailureMonitor:
+        return FailureMonitor(self.recipe.failures.most, self.recipe.failures.window)
+
+    def _train(self, built: Components) -> None:
         checkpoints = self.folder.checkpoints()
         last = str(checkpoints[-1]) if checkpoints else None
         try:
             built.trainer.train(resume_from_checkpoint=last)
         except (P2RError, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends anyway, and has this left to do
-            self._keep_where_it_stopped(built)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending, and has this left to do
+            self._save_interrupted(built)
             raise
         finally:
             built.recorder.close()
@@ -162,24 +264,23 @@ class Session:
         if built.trainer.state.global_step < self.state.steps:
             raise KeyboardInterrupt
 
-    def _keep_where_it_stopped(self, built: Built) -> None:
-        """A checkpoint in the middle of a step, so that not even the steps since the last one are lost.
+    def _save_interrupted(self, built: Components) -> None:
+        """Save a checkpoint in the middle of a step, so that the steps since the last one are not lost.
 
         Weights change at the end of a step, so until then they are those of the step before. Several
         processes cannot agree on one when one of them has failed; there the last regular one counts.
         """
         trainer = built.trainer
         step = trainer.state.global_step
-        done = [path.name for path in self.folder.checkpoints()]
-        if trainer.accelerator.num_processes > 1 or step == 0 or f"checkpoint-{step}" in done:
+        if trainer.accelerator.num_processes > 1 or step == 0 or built.recorder.updating:
             return
-        if built.recorder.updating:
+        if self.folder.checkpoint(step) in self.folder.checkpoints():
             return
         put_random_state(built.recorder.random_state)
         trainer._save_checkpoint(trainer.model, trial=None)  # noqa: SLF001 - nothing public saves between steps
-        mark_complete(self.folder.trainer / f"checkpoint-{step}", step)
+        self.folder.mark_complete(step)
 
-    def _write_model(self, built: Built) -> None:
+    def _write_model(self, built: Components) -> None:
         trainer = built.trainer
         accelerator = trainer.accelerator
         partial = self.folder.path / "model.part"
@@ -202,17 +303,45 @@ class Session:
         accelerator.wait_for_everyone()
 
 
-def _lock(folder: Path) -> FolderLock:
-    """The lock of a phase; waits for the processes of a run that was killed, which end by themselves.
+def _log_whole_steps(trainer: Any, rows: int) -> None:
+    """TRL logs the completions that were generated last: of a step written in parts, its last part only."""
+    if trainer.args.generation_batch_size < rows:
+        trainer._logs["advantages"] = deque(maxlen=rows)  # noqa: SLF001
+        trainer._logs["extra"] = defaultdict(lambda: deque(maxlen=rows))  # noqa: SLF001
 
-    Raises:
-        InputError: another run is going on.
-    """
-    deadline = time.monotonic() + GRACE_S + 2
-    while True:
-        try:
-            return FolderLock(folder)
-        except InputError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.2)
+
+def _frozen(recipe: Recipe, built: Components, settings: Settings) -> FrozenRole:
+    wanted, trainer = recipe.frozen, built.trainer
+    # Connections to a server belong to the loops of TRL; they end with this process.
+    if wanted.where == "endpoint":
+        return FrozenModel(open_endpoint(recipe, settings))
+    if wanted.where == "vllm":
+        from p2r.models.endpoint import EndpointModel
+
+        address, _, name = os.environ[FROZEN_URL].partition("#")
+        model = EndpointModel(
+            address,
+            name,
+            api_key=os.environ[FROZEN_KEY],
+            max_concurrency=wanted.concurrency,
+            options=settings.options,
+        )
+        return FrozenModel(model)
+    check_shared_weights(
+        sharded=trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled,
+        reference=trainer.ref_model is not None or recipe.lora is not None,
+    )
+    return FrozenWeights(built.frozen_weights, built.processor, batch=wanted.batch, options=settings.options)
+
+
+def _judge(recipe: Recipe) -> Judge | None:
+    if recipe.judge is None or recipe.judge == EXACT:
+        return None
+    from p2r.models.loading import open_model
+    from p2r.scoring.judge import Judge
+
+    return Judge(open_model(recipe.judge, max_concurrency=recipe.frozen.concurrency))
+
+
+def _log(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - into the log of the phase

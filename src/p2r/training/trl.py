@@ -230,14 +230,14 @@ def freeze_vision(model: Any) -> None:
     tower.requires_grad_(requires_grad=False)
 
 
-def know_images(trainer: Any) -> None:
+def cache_vision_features(trainer: Any) -> None:
     """Encode each distinct image once, where the frozen towers of policy and reference are the same."""
     from p2r.models.vision_cache import VisionFeatureCache
 
     models = [trainer.model, *([trainer.ref_model] if trainer.ref_model is not None else [])]
     if any(one.dtype != torch.float32 or one.device.type != "cpu" for one in models):
         return
-    known = VisionFeatureCache()
+    cache = VisionFeatureCache()
     for tower in map(vision_tower, models):
-        if not known.attach(tower):
-            print("vision features are not kept: this tower's cannot be told apart by image", flush=True)  # noqa: T201
+        if not cache.attach(tower):
+            print("vision features are not cached: images in this tower are not independent", flush=True)  # noqa: T201

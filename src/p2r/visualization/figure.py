@@ -14,6 +14,7 @@ import PIL.ExifTags
 import PIL.Image
 
 from p2r.errors import InputError
+from p2r.runs.files import replacing
 from p2r.visualization.annotate import FRAME, HEAD, annotated, fitted, framed, inscribed
 from p2r.visualization.text import RGB, Lettering, clean, rounded
 
@@ -108,9 +109,8 @@ def figure(
         exif = PIL.Image.Exif()
         exif[PIL.ExifTags.Base.Software] = MADE_BY
         try:
-            partial = path.with_name(f".{path.stem}.part{path.suffix}")
-            image.save(partial, exif=exif, **FORMATS[path.suffix.lower()])
-            partial.replace(path)  # of a link the link, not what it leads to
+            with replacing(path) as partial:  # of a link the link, not what it leads to
+                image.save(partial, exif=exif, **FORMATS[path.suffix.lower()])
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     return image

@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 import p2r
 from p2r.datasets.samples import read_samples
 from p2r.images import ImageSource
-from p2r.images.abandoning import in_image_thread
+from p2r.images.threads import in_image_thread
 from p2r.nano import NAMES
 from p2r.serving.body import read_body
 from p2r.serving.errors import RequestFailed

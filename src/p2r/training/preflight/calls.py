@@ -11,7 +11,7 @@ from p2r.checks import CheckResult
 from p2r.errors import InputError, ModelError, P2RError
 from p2r.models.loading import open_model
 from p2r.scoring.judge import Judge
-from p2r.training.dataset import EXACT
+from p2r.training.data import EXACT
 from p2r.training.frozen import open_endpoint
 from p2r.training.preflight.dry_run import ask_reasoner, rehearse
 

@@ -15,21 +15,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 from p2r.checks import CheckResult
 from p2r.errors import InputError, P2RError
-from p2r.training.dataset import load_data, settings_of
+from p2r.training.data import draw_scenes, load_data, settings_of
 from p2r.training.preflight.calls import check_calls, left_out
 from p2r.training.preflight.construction import check_step, check_trainer
 from p2r.training.preflight.data import check_answers, check_images, named
 from p2r.training.preflight.memory import device, disk_needed, needed, processes_of, read_sizes
 from p2r.training.preflight.resources import check_disk, check_memory
 from p2r.training.recipe import Phase
-from p2r.training.scenes import draw_scenes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from p2r.checks import State
     from p2r.settings import Settings
-    from p2r.training.dataset import TrainingData
+    from p2r.training.data import TrainingData
     from p2r.training.preflight.memory import Sizes
     from p2r.training.recipe import Recipe, Role
     from p2r.types import Sample
@@ -196,7 +195,7 @@ class Preflight:
     def _prompts(self, samples: Sequence[Sample]) -> Iterator[CheckResult]:
         from p2r.models.checkpoint import read_part
         from p2r.models.encoding import PromptEncoder
-        from p2r.training.lengths import prompt_tokens
+        from p2r.training.data import prompt_tokens
         from p2r.training.trl import completion_tokens, load_processor, phase_steps
 
         start, settings = _known(self._start), _known(self._settings)

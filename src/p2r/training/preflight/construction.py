@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.checks import CheckResult
 from p2r.errors import P2RError
-from p2r.training.crash import exception_line
+from p2r.training.launch import exception_line
 from p2r.training.recipe import Data, Frozen, Launch, Rollouts
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from p2r.checks import CheckResult
 from p2r.errors import InputError
 from p2r.images import ImageSource
 from p2r.scoring.number import read_quantity
-from p2r.training.dataset import EXACT
+from p2r.training.data import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

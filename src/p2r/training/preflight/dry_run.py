@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from p2r.evidence import build_evidence
 from p2r.models.base import Sampling
 from p2r.prompts import perceive_messages, reason_messages
+from p2r.training.data import ImageCache, RolloutDataset
 from p2r.training.frozen import FrozenModel
-from p2r.training.rewards import Rewarder
-from p2r.training.rows import Looks, Rows
+from p2r.training.rewards import RewardFunction
 from p2r.types import Box
 
 if TYPE_CHECKING:
@@ -90,26 +90,27 @@ async def rehearse(
     frozen = frozen or model
     drawn = random.Random(f"rehearsal-{seed}").sample(range(len(samples)), min(groups, len(samples)))
     chosen = [samples[index] for index in drawn]
-    looks = Looks(chosen, settings, keep=len(chosen))
+    images = ImageCache(chosen, settings, keep=len(chosen))
     boxes: dict[int, tuple[Box, ...]] = {}
-    rows = Rows(phase.role, chosen, settings, looks, boxes)
+    rows = RolloutDataset(phase.role, chosen, settings, images, boxes)
     if phase.role == "reasoner":
         found = await asyncio.gather(*(_boxes(frozen, rows, index) for index in range(len(chosen))))
         boxes.update(enumerate(found))
-    rewarder = Rewarder(rows, gates, FrozenModel(frozen) if phase.role == "perceiver" else None, judge)
+    answering = FrozenModel(frozen) if phase.role == "perceiver" else None
+    rewards = RewardFunction(rows, gates, judge=judge, frozen=answering)
     sampling = [
         Sampling(max_tokens, phase.temperature, phase.top_p, seed=seed * phase.group + number)
         for number in range(phase.group)
     ]
     asked = [(index, one) for index in range(len(chosen)) for one in sampling]
     replies = await asyncio.gather(*(model.complete(rows.messages(index), one) for index, one in asked))
-    verdicts = await rewarder.reward([index for index, _ in asked], [reply.text for reply in replies])
+    verdicts = await rewards.verdicts([index for index, _ in asked], [reply.text for reply in replies])
     size = phase.group
     return Rehearsal(tuple(tuple(verdicts[at : at + size]) for at in range(0, len(verdicts), size)))
 
 
-async def _boxes(frozen: Model, rows: Rows, index: int) -> tuple[Box, ...]:
-    question, overview, settings = rows.samples[index].question, rows.looks(index).overview, rows.settings
+async def _boxes(frozen: Model, rows: RolloutDataset, index: int) -> tuple[Box, ...]:
+    question, overview, settings = rows.samples[index].question, rows.images(index).overview, rows.settings
     messages = perceive_messages(settings.prompts, question, overview, settings.box_format)
     reply = await frozen.complete(messages, Sampling(settings.max_tokens.perceive))
     return rows.perception(index, reply.text).boxes
@@ -122,7 +123,7 @@ async def ask_reasoner(model: Model, sample: Sample, settings: Settings) -> Comp
         ModelError: it failed.
         InputError: the image cannot be read.
     """
-    look = Looks([sample], settings, keep=1)(0)
+    look = ImageCache([sample], settings, keep=1)(0)
     boxes = sample.boxes or (Box(250, 250, 750, 750, "the middle"),)
     evidence = build_evidence(look.source, boxes, settings, look.overview)
     messages = reason_messages(settings.prompts, sample.question, evidence)

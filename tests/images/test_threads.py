@@ -11,8 +11,8 @@ import pyvips
 
 from p2r import P2R, Question
 from p2r.images import ImageSource
-from p2r.images.abandoning import in_image_thread, raise_if_abandoned
-from p2r.images.memory import decoding
+from p2r.images.limits import decoding
+from p2r.images.threads import in_image_thread, raise_if_cancelled
 from tests.fake_model import FakeModel
 from tests.image_files import smooth
 from tests.images.test_memory import until
@@ -37,7 +37,7 @@ def test_work_is_told_that_it_is_abandoned() -> None:
         try:
             while True:
                 time.sleep(0.005)
-                raise_if_abandoned()
+                raise_if_cancelled()
         except BaseException as error:
             ended.append(error)
             raise
@@ -49,14 +49,14 @@ def test_work_is_told_that_it_is_abandoned() -> None:
 
     asyncio.run(main())
     until(lambda: len(ended) == 1)
-    assert type(ended[0]).__name__ == "Abandoned"
+    assert type(ended[0]).__name__ == "Cancelled"
 
 
 def test_a_result_and_an_error_come_back() -> None:
     assert asyncio.run(in_image_thread(divmod, 7, 2)) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         asyncio.run(in_image_thread(divmod, 7, 0))
-    raise_if_abandoned()  # outside of such work there is nobody who could leave
+    raise_if_cancelled()  # outside of such work there is nobody who could leave
 
 
 @pytest.mark.parametrize("what", ["overview", "crop"])
