@@ -208,7 +208,7 @@ def test_the_command_is_extended_by_the_environment_and_then_by_the_caller(
     }, "more than any settings ask for"
 
 
-def test_vllm_is_found_on_the_path_or_named_with_its_cure(
+def test_vllm_is_found_on_the_path_or_named_with_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("P2R_VLLM_PYTHON", raising=False)
