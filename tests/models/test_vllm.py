@@ -1,4 +1,4 @@
-"""The managed server, with a stand-in for vLLM that is a real process: its start, failures, and end."""
+"""The managed server, with a fake vLLM that is a real process: its start, failures, and end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAMPLING = Sampling(8)
 
 
 class Fake:
-    """The stand-in's program and what it notes down when it starts."""
+    """The program of the fake and what it writes down when it starts."""
 
     def __init__(self, folder: Path) -> None:
         self.notes = folder / "notes.jsonl"
