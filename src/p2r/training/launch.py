@@ -89,13 +89,7 @@ def _has_members(group: int) -> bool:
 
 
 class PhaseProcesses:
-    """The processes of one phase; their output goes to the phase's `log.txt`.
-
-    Args:
-        launch: how they are started.
-        folder: of the phase.
-        environment: more variables for them.
-    """
+    """The processes of the phase in `folder`; their output goes to its `log.txt`."""
 
     def __init__(self, launch: Launch, folder: Path, environment: Mapping[str, str]) -> None:
         variables = {**os.environ, **environment, END_WITH_STDIN: "1", "PYTHONUNBUFFERED": "1"}
@@ -172,20 +166,15 @@ def exception_line(error: BaseException) -> str:
 
 
 def signal_name(code: int, log: str) -> str:
-    """The signal that ended a process, such as `SIGKILL`; empty when none did.
-
-    Args:
-        code: its exit code; negative for a signal.
-        log: its output: launchers name the signals that end their own processes.
-    """
+    """The signal that ended a process with this exit code and output, such as `SIGKILL`; empty for none."""
     if code < 0:
         return signal.Signals(-code).name
-    # By SIGTERM launchers end those that are left.
+    # Launchers name the signal that ended one of their processes, and end the others by SIGTERM.
     return next((name for name in _SIGNAL.findall(log) if name != "SIGTERM"), "")
 
 
 def exit_line(code: int, log: str) -> str:
-    """Why processes ended that wrote no error file; for the arguments see `signal_name`."""
+    """Why processes with this exit code and output ended, in one line."""
     if name := signal_name(code, log):
         return f"ended by {name}{_SIGNAL_HINTS.get(name, '')}"
     lines = [line.strip() for line in log.splitlines() if line.strip()]

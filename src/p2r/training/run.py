@@ -71,11 +71,9 @@ _FREE = ("launch", "report_to", "failures", "frozen")
 
 
 class Running(Protocol):
-    """The processes of a phase."""
+    """The processes of a phase; `poll` gives their exit code, or None while they run."""
 
-    def poll(self) -> int | None:
-        """Their exit code, or None while they run."""
-        ...
+    def poll(self) -> int | None: ...  # noqa: D102
 
 
 def train(
@@ -88,12 +86,7 @@ def train(
 ) -> Path:
     """Train a recipe, or continue; returns the folder of the final model.
 
-    Args:
-        recipe: as loaded.
-        out: the run folder.
-        console: for progress.
-        command: as the user gave it, for `run.json`.
-        start_phase: starts the processes of a phase.
+    `command`, as the user gave it, is for `run.json`; `start_phase` starts the processes of a phase.
 
     Raises:
         InputError: the recipe, the data or the folder cannot be used, or the disk is full.
@@ -153,11 +146,7 @@ def find_start(spec: str) -> Path:
 
 
 def make_folder(out: Path) -> None:
-    """Make a run folder.
-
-    Raises:
-        InputError: it cannot be made.
-    """
+    """Make a run folder; InputError when it cannot be made."""
     claim(out, RUN, (RECIPE, DATA, "phases", "scenes", MODEL))
     if (out / RUN).exists():
         read_run_file(out / RUN, "p2r train")

@@ -182,14 +182,8 @@ class Session:
         dataset = RolloutDataset(phase.role, samples, settings, images, boxes)
         if phase.freeze_vision:
             building.freeze_vision(model)
-        recorder = Recorder(
-            self.folder,
-            state,
-            group=phase.group,
-            rollouts_every=phase.rollouts_every,
-            writes=config.process_index == 0,
-            stop=self._stop,
-        )
+        first = config.process_index == 0
+        recorder = Recorder(self.folder, phase, state, writes=first, stop=self._stop)
         rewards = RewardFunction(dataset, recipe.gates, judge=_judge(recipe), monitor=self._monitor())
         trainer = GRPOTrainer(
             model=model,
