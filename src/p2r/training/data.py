@@ -51,19 +51,12 @@ SERIES = "scenes.json"
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """The samples of a run.
+    """The samples of a run."""
 
-    Attributes:
-        samples: in the order of their file, after `limit`.
-        source: the file.
-        fingerprint: twelve hex digits over questions, answers and images.
-        notes: what a person should know: inferred answer types, for example.
-    """
-
-    samples: list[Sample]
-    source: Path
-    fingerprint: str
-    notes: tuple[str, ...] = ()
+    samples: list[Sample]  # in the order of their file, after `limit`
+    source: Path  # the file
+    fingerprint: str  # twelve hex digits over questions, answers and images
+    notes: tuple[str, ...] = ()  # what a person should know: inferred answer types, for example
 
     def record(self) -> DataRecord:
         """The content of `data.json`."""
@@ -251,18 +244,13 @@ class ImageCache:
 
 @dataclass(frozen=True, slots=True)
 class RolloutDataset:
-    """The conversations of one role.
+    """The conversations of one role."""
 
-    Attributes:
-        role: that acts.
-        samples, settings, images: of the run.
-        boxes: the frozen perceiver's boxes of each sample, by index (role `reasoner`).
-    """
-
-    role: Role
-    samples: Sequence[Sample]
+    role: Role  # that acts
+    samples: Sequence[Sample]  # of the run
     settings: Settings
     images: ImageCache
+    # The frozen perceiver's boxes of each sample, by index (role `reasoner`).
     boxes: Mapping[int, Sequence[Box]] = field(default_factory=dict)
 
     def messages(self, index: int) -> tuple[Message, ...]:

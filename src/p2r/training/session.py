@@ -58,27 +58,16 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Components:
-    """What a session trains with.
+    """What a session trains with."""
 
-    Attributes:
-        trainer: TRL's.
-        processor: of the checkpoint.
-        dataset: the conversations of the role that is trained.
-        order: the samples of the phase, by index, in their order.
-        boxes: the frozen perceiver's boxes, filled in before a reasoner trains.
-        frozen: the role that is not trained; None for one-pass roles.
-        rewards: the reward function.
-        recorder: writes metrics and rollouts.
-    """
-
-    trainer: Any
-    processor: Any
-    dataset: RolloutDataset
-    order: list[int]
-    boxes: dict[int, tuple[Box, ...]]
-    frozen: FrozenRole | None
-    rewards: RewardFunction
-    recorder: Recorder
+    trainer: Any  # TRL's
+    processor: Any  # of the checkpoint
+    dataset: RolloutDataset  # the conversations of the role that is trained
+    order: list[int]  # the samples of the phase, by index, in their order
+    boxes: dict[int, tuple[Box, ...]]  # the frozen perceiver's boxes, filled in before a reasoner trains
+    frozen: FrozenRole | None  # the role that is not trained; None for one-pass roles
+    rewards: RewardFunction  # the reward function
+    recorder: Recorder  # writes metrics and rollouts
 
     @property
     def frozen_weights(self) -> Any:
