@@ -58,9 +58,9 @@ def train(
         require_extra("train")
         loaded = load_recipe(recipe, changes or ())
         if check:
-            from p2r.training.preflight.checks import Preflight
+            from p2r.training.preflight.checks import run_checks
 
-            show_findings(lambda tell: Preflight(loaded, out, tell=tell).run(), as_json=json_output)
+            show_findings(lambda tell: run_checks(loaded, out, tell=tell), as_json=json_output)
             return
         if out is None:
             raise InputError("--out RUN is missing: where the run shall be kept")

@@ -84,13 +84,13 @@ def prepare_data(recipe: Recipe, out: Path, on_progress: Callable[[str], None] |
         InputError: the file is wrong, an image cannot be opened, or a free-form answer has no judge.
     """
     tell = on_progress or (lambda _text: None)
-    source = Path(recipe.data.samples or "")
-    if scenes := recipe.data.scenes:
-        folder = Path(scenes.folder) if scenes.folder else out / "scenes"
-        source = draw_scenes(folder, scenes, lambda done: tell(f"drawing scenes: {done} of {scenes.count}"))
+    source = find_samples(recipe, out, tell)
     tell("reading samples")
     data = load_data(recipe, source)
-    _check_images(data.samples, tell)
+    _, broken = unreadable_images(data.samples, tell)
+    if broken:
+        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        raise InputError(f"{broken[0]}{more}; correct it, or take the sample out of the data")
     free = sum(sample.question.answer_type == "free" for sample in data.samples)
     if free and recipe.judge is None:
         raise InputError(
@@ -98,6 +98,15 @@ def prepare_data(recipe: Recipe, out: Path, on_progress: Callable[[str], None] |
             f"to a model, or to {EXACT!r} if only matching texts shall count"
         )
     return data
+
+
+def find_samples(recipe: Recipe, out: Path, tell: Callable[[str], None]) -> Path:
+    """The file of samples of a recipe; its scenes are drawn below `out`, unless it names another folder."""
+    scenes = recipe.data.scenes
+    if scenes is None:
+        return Path(recipe.data.samples or "")
+    folder = Path(scenes.folder) if scenes.folder else out / "scenes"
+    return draw_scenes(folder, scenes, lambda done: tell(f"drawing scenes: {done} of {scenes.count}"))
 
 
 def load_data(recipe: Recipe, source: Path) -> TrainingData:
@@ -144,23 +153,26 @@ def settings_of(recipe: Recipe) -> Settings:
     return replace(settings, options=options)
 
 
-def _check_images(samples: Sequence[Sample], tell: Callable[[str], None]) -> None:
+def unreadable_images(
+    samples: Sequence[Sample], tell: Callable[[str], None], *, decode: bool = False
+) -> tuple[int, list[str]]:
+    """Open every image once; `decode` reads all of its bytes. Their number, and what is wrong with which."""
     images = {str(sample.question.image)[:500]: sample for sample in samples}
     broken: list[str] = []
 
     def check(sample: Sample) -> None:
         try:
-            ImageSource.open(sample.question.image)
+            image = ImageSource.open(sample.question.image)
+            if decode:
+                image.overview((32, 32))
         except InputError as error:
             broken.append(f"sample {sample.question.id}: {error}")
 
     with ThreadPoolExecutor(8) as pool:
         for done, _ in enumerate(pool.map(check, images.values()), start=1):
-            if done % 500 == 0:
+            if done % 100 == 0:
                 tell(f"opening images: {done} of {len(images)}")
-    if broken:
-        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
-        raise InputError(f"{min(broken)}{more}; correct it, or take the sample out of the data")
+    return len(images), sorted(broken)
 
 
 def _fingerprint(samples: Sequence[Sample], root: Path) -> str:
