@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from p2r.models.encoding import PromptEncoder
-    from p2r.scenes import SceneSample
     from p2r.training.recipe import Phase, Recipe, Role, SceneSeries
     from p2r.types import Perception, Question, Sample
 
@@ -211,7 +210,11 @@ def draw_scenes(folder: Path, scenes: SceneSeries, on_drawn: Callable[[int], Non
                 )
             write_json(path, series)
             (folder / "images").mkdir(exist_ok=True)
-            made = [_scaled(index, scenes) for index in range(scenes.count)]
+            made = []
+            for index in range(scenes.count):
+                scene = make_sample("train", index, seed=scenes.seed, size=scenes.size)
+                width, height = (round(scenes.scale * side) for side in scene.size)
+                made.append(replace(scene, size=(width, height)))
             jobs = [(one, folder / one.file) for one in made]
             for done, _ in enumerate(draw_files(jobs, workers=os.cpu_count() or 1), 1):
                 if on_drawn:
@@ -222,12 +225,6 @@ def draw_scenes(folder: Path, scenes: SceneSeries, on_drawn: Callable[[int], Non
     except OSError as error:
         raise InputError(f"cannot write scenes to {folder}: {error.strerror or error}") from error
     return path
-
-
-def _scaled(index: int, scenes: SceneSeries) -> SceneSample:
-    made = make_sample("train", index, seed=scenes.seed, size=scenes.size)
-    width, height = made.size
-    return replace(made, size=(round(width * scenes.scale), round(height * scenes.scale)))
 
 
 # The rows.

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from p2r.errors import InputError, ModelError
 from p2r.models.checkpoint import locate
@@ -28,8 +28,8 @@ from p2r.training.launch import (
     FROZEN_URL,
     GRACE_S,
     STOPPED,
-    PhaseProcesses,
     exit_line,
+    phase_processes,
     signal_name,
 )
 from p2r.training.progress import TrainingProgress
@@ -63,17 +63,12 @@ if TYPE_CHECKING:
     from p2r.training.data import TrainingData
     from p2r.training.recipe import Launch, Recipe
 
-    StartPhase = Callable[[Launch, Path, Mapping[str, str]], AbstractContextManager["Running"]]
+    # Starts the processes of a phase; their exit code is None while they run.
+    StartPhase = Callable[[Launch, Path, Mapping[str, str]], AbstractContextManager[Callable[[], int | None]]]
 
 _POLL_S = 0.3
 # What may differ when a run continues: how it is run, not what is computed.
 _FREE = ("launch", "report_to", "failures", "frozen")
-
-
-class Running(Protocol):
-    """The processes of a phase; `poll` gives their exit code, or None while they run."""
-
-    def poll(self) -> int | None: ...  # noqa: D102
 
 
 def train(
@@ -82,7 +77,7 @@ def train(
     console: Console,
     *,
     command: str = "",
-    start_phase: StartPhase = PhaseProcesses,
+    start_phase: StartPhase = phase_processes,
 ) -> Path:
     """Train a recipe, or continue; returns the folder of the final model.
 
@@ -237,9 +232,9 @@ def _run_phase(
             environment = _serve_frozen(recipe, state, stack)
             if logins:
                 environment[LOGINS] = json.dumps(logins)
-            processes = stack.enter_context(start_phase(recipe.launch, folder.path, environment))
+            exit_code = stack.enter_context(start_phase(recipe.launch, folder.path, environment))
             try:
-                code = _watch(processes, folder, progress)
+                code = _watch(exit_code, folder, progress)
             except KeyboardInterrupt:
                 progress.say(f"a checkpoint is saved if that takes less than {GRACE_S:.0f} s")
                 raise
@@ -288,12 +283,12 @@ def _visible_gpus(gpus: str | None) -> Iterator[None]:
             os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
-def _watch(processes: Running, folder: PhaseFolder, progress: TrainingProgress) -> int:
+def _watch(exit_code: Callable[[], int | None], folder: PhaseFolder, progress: TrainingProgress) -> int:
     """Show what the processes write until they end; returns their exit code."""
     shown, seen, note = folder.state().step, -1, ""
     path = folder.path / METRICS
     while True:
-        code = processes.poll()
+        code = exit_code()
         state = folder.state()
         if state.note != note:
             note = state.note
