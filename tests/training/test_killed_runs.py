@@ -213,7 +213,7 @@ def test_a_phase_that_is_deleted_is_trained_again_and_its_model_is_in_the_end(
     assert weights(damaged) == weights(uninterrupted)
 
 
-def test_a_phase_of_other_weights_than_the_one_before_has_now_is_trained_anew(
+def test_a_phase_of_other_weights_than_the_one_before_has_now_is_trained_again(
     warm: Warm, small: Small, uninterrupted: Path, damaged: Path
 ) -> None:
     """As after the first phase was deleted and came out otherwise."""

@@ -202,10 +202,10 @@ def serve() -> None:
             _, status = os.waitpid(pid, 0)
             errors.seek(0)
             results.seek(0)
-            told = errors.read().decode(errors="replace")
+            printed = errors.read().decode(errors="replace")
             value = json.loads(results.read() or b"null")
         code = os.waitstatus_to_exitcode(status)
-        print(json.dumps({"code": code, "errors": told, "value": value}), file=replies, flush=True)
+        print(json.dumps({"code": code, "errors": printed, "value": value}), file=replies, flush=True)
 
 
 if __name__ == "__main__":

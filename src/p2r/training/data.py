@@ -94,7 +94,7 @@ def prepare_data(recipe: Recipe, out: Path, on_progress: Callable[[str], None] |
     if free and recipe.judge is None:
         raise InputError(
             f"{free} of {len(data.samples)} samples have free-form answers and there is no judge: set judge "
-            f"to a model, or to {EXACT!r} if only matching texts shall count"
+            f"to a model, or to {EXACT!r} if only matching texts count"
         )
     return data
 
