@@ -113,15 +113,11 @@ class Session:
             place.wait_for_everyone()
             components, state = self.build(), self.state
             in_process = isinstance(components.frozen, FrozenWeights)
-            weights = (
-                weights_digest(components.frozen_weights)
-                if in_process
-                else revision(state.start) or state.start
-            )
+            weights = revision(state.start) or state.start
             if in_process:
+                weights = weights_digest(components.frozen_weights)
                 state.frozen_before = state.frozen_before or weights
-            if self.phase.role == "reasoner":
-                self.perceive(components, weights)
+            self.perceive(components, weights)
             if place.is_main_process:
                 self.folder.write_state(state)
             self._train(components)
@@ -136,8 +132,7 @@ class Session:
             P2RError: the phase could not be trained.
         """
         components = self.build()
-        if self.phase.role == "reasoner":
-            self.perceive(components, "check")
+        self.perceive(components, "check")
         try:
             components.trainer.train()
         finally:
@@ -200,12 +195,12 @@ class Session:
         return components
 
     def perceive(self, components: Components, weights: str) -> None:
-        """Precompute the frozen perceiver's boxes of every sample of the phase, a share in each process.
+        """For a reasoner: precompute the boxes of every sample of the phase, a share in each process.
 
         Raises:
             ModelError: too many calls fail.
         """
-        if components.frozen is None:
+        if self.phase.role != "reasoner" or components.frozen is None:
             return
         dataset, accelerator = components.dataset, components.trainer.accelerator
         wanted = sorted(set(components.order))
