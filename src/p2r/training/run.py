@@ -7,10 +7,9 @@ phase from its last complete checkpoint, between phases at the next one.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, cast
 
 from p2r.errors import InputError, ModelError
@@ -53,7 +52,7 @@ from p2r.training.run_folder import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -259,28 +258,12 @@ def _serve_frozen(recipe: Recipe, state: PhaseState, stack: ExitStack) -> dict[s
     server = VLLMServer(
         state.start,
         arguments=recipe.frozen.vllm_arguments,
+        gpus=recipe.frozen.gpus,
         grace_s=5.0,  # of the 30 s that batch systems give, the processes of the phase have had most
     )
     stack.callback(server.stop)
-    with _visible_gpus(recipe.frozen.gpus):
-        server.start()
+    server.start()
     return {FROZEN_URL: f"{server.base_url}#{server.name}", FROZEN_KEY: server.api_key}
-
-
-@contextmanager
-def _visible_gpus(gpus: str | None) -> Iterator[None]:
-    """Processes that are started within see these GPUs only."""
-    if gpus is None:
-        yield
-        return
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpus
-    try:
-        yield
-    finally:
-        os.environ.pop("CUDA_VISIBLE_DEVICES")
-        if before is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 def _watch(exit_code: Callable[[], int | None], folder: PhaseFolder, progress: TrainingProgress) -> int:
