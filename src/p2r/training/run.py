@@ -18,9 +18,7 @@ from p2r.models.loading import LOGINS
 from p2r.models.options import split_spec
 from p2r.runs.files import folder_lock, write_file, write_json
 from p2r.runs.identity import check_same_run, claim, read_run_file
-from p2r.runs.provenance import environment as installed
-from p2r.runs.provenance import revision
-from p2r.text import without_secrets
+from p2r.runs.provenance import revision, session
 from p2r.training.data import prepare_data, settings_of
 from p2r.training.launch import (
     FROZEN_KEY,
@@ -173,7 +171,7 @@ def open_run(
     if run.identity:
         check_same_run(out, run.identity, identity, what="settings or data")
     run.identity = identity
-    run.sessions.append({"started": time.time(), "command": without_secrets(command), **installed()})
+    run.sessions.append(session(command))
     write_json(out / RUN, run.to_json())
     write_file(out / RECIPE, dump_recipe(recipe))
     write_json(out / DATA, data.record().to_json())

@@ -17,7 +17,8 @@ from p2r.datasets.p2r10k.overlap import read_reference
 from p2r.datasets.p2r10k.report import report_of
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks import Entry, open_benchmark
+from p2r.evaluation.benchmarks import open_benchmark
+from p2r.evaluation.benchmarks.base import Entry
 from p2r.images import ImageSource
 from tests.datasets.p2r10k.sets import deepeyes, jpeg, pixels, released, visualprobe, zwz
 from tests.image_files import encoded
