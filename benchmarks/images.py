@@ -34,9 +34,8 @@ import pyvips
 from rich.console import Console
 from rich.table import Table
 
-from p2r.evidence import build_evidence, crop_region, plain_overview
+from p2r.evidence import build_evidence, crop_region, plain_overview, plan_sizes
 from p2r.images import ImageSource, encode_all
-from p2r.images.sizing import plan_sizes
 from p2r.settings import Settings
 from p2r.types import Box
 from pillow_images import pillow_encode, pillow_outlines

@@ -12,9 +12,8 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
-from p2r.evidence import OUTLINE_COLORS, crop_region, outline_width
+from p2r.evidence import OUTLINE_COLORS, crop_region, outline_width, plan_sizes
 from p2r.images import PNG_MAX_PIXELS, EncodedImage
-from p2r.images.sizing import plan_sizes
 from p2r.types import Crop, Evidence
 
 if TYPE_CHECKING:

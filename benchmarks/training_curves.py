@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
-from p2r.report.curves import running_mean
+from p2r.report.plots import running_mean
 from p2r.training.run_folder import PhaseFolder
 
 if TYPE_CHECKING:

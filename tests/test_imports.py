@@ -20,7 +20,7 @@ import p2r
 SOURCE = Path(p2r.__file__).parent
 CORE = [
     *("p2r.types", "p2r.errors", "p2r.settings", "p2r.prompts", "p2r.images", "p2r.evidence", "p2r.parsing"),
-    *("p2r.scoring", "p2r.scoring.judge", "p2r.models.base", "p2r.pipeline", "p2r.progress", "p2r.record"),
+    *("p2r.scoring", "p2r.scoring.judge", "p2r.models.base", "p2r.pipeline"),
     *("p2r.datasets.samples", "p2r.checks"),
 ]
 HEAVY = [
@@ -104,9 +104,7 @@ def test_every_exported_name_can_be_had() -> None:
         _ = p2r.nothing  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
-    "module", ["types", "errors", "settings", "models.base", "pipeline", "progress", "images"]
-)
+@pytest.mark.parametrize("module", ["types", "errors", "settings", "models.base", "pipeline", "images"])
 def test_every_public_class_is_exported(module: str) -> None:
     found = importlib.import_module(f"p2r.{module}")
     public = {
@@ -114,7 +112,7 @@ def test_every_public_class_is_exported(module: str) -> None:
         for name, value in inspect.getmembers(found, inspect.isclass)
         if value.__module__ == found.__name__ and not name.startswith("_")
     }
-    internal = {"Progress"}
+    internal = {"PredictionBuilder"}
     assert public - internal <= set(p2r.__all__)
 
 

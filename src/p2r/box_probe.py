@@ -105,19 +105,19 @@ async def probe_boxes(p2r: P2R) -> BoxProbe:
 async def _probe(p2r: P2R, sample: SceneSample) -> ProbeReply:
     settings = p2r.settings
     question = (await asyncio.to_thread(sample.sample)).question
-    look = await p2r.look(question)
-    messages = perceive_messages(settings.prompts, question, look.overview, settings.box_format)
+    image = await p2r.open_image(question)
+    messages = perceive_messages(settings.prompts, question, image.overview, settings.box_format)
     completion = await p2r.perceiver.complete(messages, Sampling(settings.max_tokens.perceive))
     found, iou = {}, {}
     for name in BOX_FORMATS:
-        boxes = parse_perception(completion.text, name, look.overview.size).boxes[
+        boxes = parse_perception(completion.text, name, image.overview.size).boxes[
             : settings.geometry.max_crops
         ]
         crops = [crop_region(box, sample.size, settings.geometry) for box in boxes]
         located = localize(sample.boxes, boxes, crops, sample.size)
         found[name], iou[name] = located.complete, located.iou[0]
     return ProbeReply(
-        outcome=parse_perception(completion.text, settings.box_format, look.overview.size).outcome,
+        outcome=parse_perception(completion.text, settings.box_format, image.overview.size).outcome,
         cut=completion.finish_reason == "length",
         thinks=bool(split_thinking(completion.text).thinking),
         found=found,

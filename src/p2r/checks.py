@@ -289,8 +289,8 @@ async def _budgets(spec: str, p2r: P2R, context: int | None) -> CheckResult:
     question = Question(gray, "What is the color of the image?", ("gray", "blue"))
     boxes = [Box(0, 0, 1000, 1000 - index, "all of it") for index in range(crops)]
     try:
-        look = await p2r.look(question)
-        evidence = await p2r.gather(look, boxes)
+        image = await p2r.open_image(question)
+        evidence = await p2r.cut_evidence(image, boxes)
         messages = reason_messages(settings.prompts, question, evidence)
         completion = await p2r.reasoner.complete(messages, Sampling(1))
     except P2RError as error:

@@ -25,7 +25,7 @@ told = []
 for name, data in json.loads(sys.argv[1]):
     try:
         benchmark = open_benchmark(name, data)
-        entries = [chosen.entry.sample for chosen in select(benchmark).chosen.values()]
+        entries = [entry.sample for entry in select(benchmark).entries.values()]
         samples = [load() for load in benchmark.loaders()]
         told.append({
             "source": benchmark.source,

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2r.errors import InputError
-from p2r.images.sizing import MAX_ASPECT, plan_sizes, smart_resize
+from p2r.evidence import plan_sizes
+from p2r.images.sizing import MAX_ASPECT, smart_resize
 from p2r.settings import PixelBudget
 
 PAPER = {"max_pixels": 4_194_304, "min_pixels": 16 * 32 * 32, "factor": 32}

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from p2r.cli import app
 from p2r.errors import InputError
-from p2r.report.curves import MOST_POINTS, running_mean, thinned
-from p2r.report.rollouts import chosen_groups, evenly
-from p2r.report.training import build_training_page
+from p2r.report.plots import MOST_POINTS, running_mean, thinned
+from p2r.report.thumbnails import evenly
+from p2r.report.training import build_training_page, chosen_groups
 from p2r.training.run_folder import PhaseFolder, TrainingRun
 from tests.pages import NASTY, chromium
 from tests.report.training_runs import write_run

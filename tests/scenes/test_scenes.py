@@ -101,8 +101,8 @@ def test_a_part_is_the_same_place_of_the_whole() -> None:
     x, y = (value / 1000 for value in made.boxes[0].center)
     left, top = min(max(0.0, x - 0.125), 0.75), min(max(0.0, y - 0.125), 0.75)
     whole = Image.fromarray(made.render())
-    area = tuple(round(1600 * value) for value in (left, top, left + 0.25, top + 0.25))
-    cut = whole.crop(area).resize((160, 160), Image.Resampling.BOX)
+    x0, y0, x1, y1 = (round(1600 * value) for value in (left, top, left + 0.25, top + 0.25))
+    cut = whole.crop((x0, y0, x1, y1)).resize((160, 160), Image.Resampling.BOX)
     part = render(made.scene, (160, 160), (left, top, left + 0.25, top + 0.25))
     assert np.abs(np.asarray(cut, float) - part).mean() < 6
 

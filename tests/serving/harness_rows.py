@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from p2r.evaluation.benchmarks import open_benchmark
-from p2r.evaluation.run import Plan, evaluate
+from p2r.evaluation.run import EvaluationPlan, evaluate
 from p2r.nano import bundled
 from p2r.runs.journal import read_lines
 from p2r.scenes import make_sample
@@ -196,7 +196,7 @@ def _scripted(messages: Sequence[Message]) -> str:
 
 def letters_of_p2r_eval(name: str, data: Path, out: Path, asked: str | Model) -> tuple[list[str], int]:
     """What `p2r eval` answers, by the order of the rows, and how many of it is right."""
-    plan = Plan(open_benchmark(name, str(data)), out, asked, concurrency=4)
+    plan = EvaluationPlan(open_benchmark(name, str(data)), out, asked, concurrency=4)
     summary = asyncio.run(evaluate(plan, Console(quiet=True)))["modes"]["p2r"]
     assert (summary["n"], summary["failed"]) == (ROWS, 0)
     answers = {int(line["id"]): line["answer"] or "" for line in read_lines(out / "predictions-p2r.jsonl")}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from p2r.models.base import Sampling
+from p2r.models.base import Completion, Sampling
 from p2r.models.encoding import PromptEncoder
 from p2r.training import run as rounds
 from p2r.training.data import prompt_tokens
@@ -204,7 +204,9 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
                 ),
                 "same_ids": list(ids) == other.input_ids.tolist(),
                 "end": built.processor.tokenizer.decode(ids[-30:]),
-                "same_pixels": bool(torch.equal(pixels, other.pixel_values)),
+                "same_pixels": bool(
+                    other.pixel_values is not None and torch.equal(pixels, other.pixel_values)
+                ),
             }
         )
     return found
@@ -213,7 +215,9 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
 def frozen_tokens(recipe: str, out: str, changes: list[str]) -> dict[str, int]:
     """How long a prompt and a reply of the frozen role in the process are."""
     built = open_session(recipe, out, ["phases=[{role: perceiver}]", *changes]).build()
+    assert built.frozen
     (reply,) = asyncio.run(built.frozen.complete_all([built.dataset.messages(0)], Sampling(2)))
+    assert isinstance(reply, Completion)
     return {"prompt": reply.prompt_tokens, "reply": reply.completion_tokens}
 
 

@@ -91,7 +91,7 @@ def test_a_step_that_is_written_in_parts_keeps_all_of_its_rollouts(
     for metrics in folder.metrics():
         mine = [row for row in folder.rollouts() if row.step == metrics.step]
         assert [row.group for row in mine] == [0] * 4 + [1] * 4
-        assert sum(row.reward for row in mine) / len(mine) == pytest.approx(metrics.values["reward"])
+        assert sum(row.reward or 0.0 for row in mine) / len(mine) == pytest.approx(metrics.values["reward"])
 
 
 def test_a_frozen_tower_sees_each_image_once(warm: Warm, small: Small, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs that are killed, whole, in each phase and between them: the same command ends as if nothing had been.
+"""Whole runs that are killed, in each phase and between them, or damaged: the same command completes them.
 
 The processes are true ones and the signal is SIGKILL to all of them at once.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from p2r.training.run_folder import PhaseFolder
 
@@ -88,11 +90,13 @@ def test_rollouts_are_written_with_what_trl_made_of_them(uninterrupted: Path) ->
         rows = list(folder.rollouts())
         for metrics in folder.metrics():
             mine = [row for row in rows if row.step == metrics.step]
-            assert sum(row.reward for row in mine) / len(mine) == pytest.approx(metrics.values["reward"])
+            assert sum(row.reward or 0.0 for row in mine) / len(mine) == pytest.approx(
+                metrics.values["reward"]
+            )
             for group in range(2):
                 members = [row for row in mine if row.group == group]
                 assert len({row.id for row in members}) == 1
-                assert sum(row.advantage for row in members) == pytest.approx(0, abs=1e-4)
+                assert sum(row.advantage or 0.0 for row in members) == pytest.approx(0, abs=1e-4)
 
 
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(
@@ -157,3 +161,101 @@ def test_a_full_disk_at_a_checkpoint_is_told_and_the_run_goes_on_after(
     assert [figures(folder) for folder in phases(out)] == [
         figures(folder) for folder in phases(uninterrupted)
     ]
+
+
+# Runs whose files were damaged or deleted.
+
+
+@pytest.fixture
+def damaged(uninterrupted: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run, which may be damaged."""
+    return shutil.copytree(uninterrupted, tmp_path / "run")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def weights(out: Path) -> bytes:
+    return (out / "model/model.safetensors").read_bytes()
+
+
+def test_the_state_that_is_written_is_read_without_pickle(uninterrupted: Path) -> None:
+    """What torch writes is read as tensors and plain data only; the arguments of TRL are never read."""
+    from transformers.trainer_pt_utils import safe_globals
+
+    found = list(uninterrupted.rglob("*.pt")) + list(uninterrupted.rglob("*.pth"))
+    assert {path.name for path in found} == {"optimizer.pt", "scheduler.pt", "rng_state.pth"}
+    for path in found:
+        with safe_globals():  # numpy's arrays of the random state
+            torch.load(path, weights_only=True)
+
+
+def test_a_run_whose_last_checkpoint_and_model_are_damaged_ends_as_it_did(
+    warm: Warm, small: Small, uninterrupted: Path, damaged: Path
+) -> None:
+    phase = PhaseFolder(damaged / "phases/02-reasoner")
+    cut(phase.trainer / "checkpoint-4/model.safetensors")
+    cut(phase.model / "model.safetensors")
+    cut(damaged / "model/model.safetensors")
+    ended = warm.call("warm.train", recipe=small["recipe"], out=damaged, changes=CHANGES)
+    assert ended.code == 0, ended.errors
+    assert "model is damaged (model.safetensors is not as it was written)" in ended.errors
+    assert "checkpoint-4 is damaged" in ended.errors
+    assert "continues from checkpoint-2" in ended.errors
+    assert weights(damaged) == weights(uninterrupted)
+    assert [row.step for row in phase.metrics()] == [1, 2, 3, 4]
+
+
+def test_a_phase_that_is_deleted_is_trained_again_and_its_model_is_in_the_end(
+    warm: Warm, small: Small, uninterrupted: Path, damaged: Path
+) -> None:
+    shutil.rmtree(damaged / "phases/02-reasoner")
+    (damaged / "model/model.safetensors").write_bytes(b"of another phase")
+    warm.value("warm.train", recipe=small["recipe"], out=damaged, changes=CHANGES)
+    assert weights(damaged) == weights(uninterrupted)
+
+
+def test_a_phase_of_other_weights_than_the_one_before_has_now_is_trained_anew(
+    warm: Warm, small: Small, uninterrupted: Path, damaged: Path
+) -> None:
+    """As after the first phase was deleted and came out otherwise."""
+    path = damaged / "phases/02-reasoner/state.json"
+    state = json.loads(path.read_text())
+    state["start_weights"] = {"model.safetensors": "1-00000000"}
+    path.write_text(json.dumps(state))
+    (damaged / "phases/02-reasoner/mark").touch()
+    ended = warm.call("warm.train", recipe=small["recipe"], out=damaged, changes=CHANGES)
+    assert ended.code == 0, ended.errors
+    assert "phase 02-reasoner is trained again" in ended.errors
+    assert not (damaged / "phases/02-reasoner/mark").exists()
+    assert weights(damaged) == weights(uninterrupted)
+
+
+def test_a_finished_run_whose_card_was_edited_and_whose_phases_were_tidied_up_is_left_alone(
+    warm: Warm, small: Small, damaged: Path
+) -> None:
+    (damaged / "model/README.md").write_text("mine")
+    for phase in (damaged / "phases").iterdir():
+        shutil.rmtree(phase / "trainer")
+        shutil.rmtree(phase / "model")
+    warm.value("warm.train", recipe=small["recipe"], out=damaged, changes=CHANGES)
+    assert (damaged / "model/README.md").read_text() == "mine"
+    assert not (damaged / "phases/01-perceiver/model").exists()
+
+
+def test_a_model_is_trained_without_the_code_that_it_brings(warm: Warm, small: Small, tmp_path: Path) -> None:
+    model, mark = shutil.copytree(small["model"], tmp_path / "model"), tmp_path / "mark"
+    (model / "own.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
+    for file in model.glob("*config.json"):
+        data = json.loads(file.read_text())
+        names = ("Config", "ModelForImageTextToText", "Processor", "ImageProcessor")
+        data["auto_map"] = {f"Auto{name}": "own.Own" for name in names}
+        file.write_text(json.dumps(data))
+    changes = ["phases=[{role: perceiver}]", "training.steps=1", f"model={model}"]
+    ended = warm.call("warm.train", recipe=small["recipe"], out=tmp_path / "run", changes=changes)
+    assert ended.code == 0, ended.errors
+    assert "brings code of its own, which is not run" in ended.errors
+    assert not mark.exists()
+    final = tmp_path / "run/model"
+    assert not any("auto_map" in file.read_text() for file in final.glob("*.json"))

@@ -23,6 +23,7 @@ RECIPE = Path(__file__).parents[2] / "recipes/nano-smoke.yaml"
 DEADLINE_S = 600
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1_800)
 def test_the_smoke_recipe_goes_on_after_its_parent_was_killed(small: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "run"

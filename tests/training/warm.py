@@ -52,6 +52,8 @@ class Warm:
             text=True,
             env=environment,
         )
+        assert self._process.stdout
+        self._replies = self._process.stdout
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,11 +63,11 @@ class Warm:
         """Begin `module.function(**arguments)` in a process and session of its own; returns its id."""
         request = {"call": call, "arguments": arguments}
         print(json.dumps(request, default=str), file=self._process.stdin, flush=True)
-        return int(self._process.stdout.readline())
+        return int(self._replies.readline())
 
     def wait(self) -> Ended:
         """Wait until it has ended."""
-        return Ended(**json.loads(self._process.stdout.readline()))
+        return Ended(**json.loads(self._replies.readline()))
 
     def call(self, call: str, **arguments: Any) -> Ended:
         """Begin and wait."""
@@ -182,11 +184,11 @@ def run_child(request: dict[str, Any], errors: int, results: int) -> None:
 
 def serve() -> None:
     """Import what a phase imports, then fork for each line of stdin."""
-    import probes  # noqa: F401
     import transformers
     from trl import GRPOTrainer  # noqa: F401
 
     import p2r.training.session  # noqa: F401
+    from tests.training import probes  # noqa: F401
 
     for name in ("AutoProcessor", "AutoModelForImageTextToText", "Qwen3VLForConditionalGeneration"):
         getattr(transformers, name)
@@ -207,5 +209,4 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    sys.modules["warm"] = sys.modules["__main__"]
     serve()

@@ -36,11 +36,9 @@ from p2r.types import AnswerType, Mode, Prediction, Question
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.status import Status
     from rich.text import Text
 
     from p2r.settings import Settings
-    from p2r.types import Evidence, Perception
 
 
 EXAMPLES = examples(
@@ -163,9 +161,7 @@ def _question(image: str, text: str, choices: list[str], answer_type: AnswerType
 
 
 def _print_json(prediction: Prediction) -> None:
-    from p2r.record import prediction_record
-
-    typer.echo(json.dumps(prediction_record(prediction), ensure_ascii=False))
+    typer.echo(json.dumps(prediction.to_json(), ensure_ascii=False))
 
 
 async def _predict(
@@ -173,7 +169,7 @@ async def _predict(
 ) -> Prediction:
     import asyncio
 
-    from p2r.pipeline import P2R
+    from p2r.pipeline import P2R, Finished, Perceived
 
     with stderr(quiet=quiet).status(f"loading {without_secrets(model)} …") as status:
         # In a thread, so that an interrupt need not wait for the weights.
@@ -182,20 +178,14 @@ async def _predict(
         _LOG.info("model opened in %.1f s", time.perf_counter() - start_s)
         async with opened as p2r:
             status.update("perceiving …" if mode == "p2r" else "reasoning …")
-            return await p2r.predict(question, mode, observer=_Progress(status))
-
-
-class _Progress:
-    """Tells the spinner what happens."""
-
-    on_text = None  # the answer is shown when it is whole
-
-    def __init__(self, status: Status) -> None:
-        self._status = status
-
-    def on_perception(self, perception: Perception, evidence: Evidence) -> None:  # noqa: ARG002
-        where = f"{len(evidence.crops)} region(s)" if evidence.crops else "the whole image"
-        self._status.update(f"reasoning about {where} …")
+            async for event in p2r.stream(question, mode, deltas=False):
+                if isinstance(event, Perceived):
+                    crops = len(event.evidence.crops)
+                    where = f"{crops} region(s)" if crops else "the whole image"
+                    status.update(f"reasoning about {where} …")
+                elif isinstance(event, Finished):
+                    prediction = event.prediction
+    return prediction
 
 
 def check_save(path: Path, image: str) -> None:

@@ -91,9 +91,9 @@ def data(
         console = stderr()
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             with folder_lock(out) if against else nullcontext():
-                references = [_reference(asked, out, bar) for asked in against]
+                references = dict(_reference(asked, out, bar) for asked in against)
             tasks = {source: bar.add_task(source, total=count) for source, count in counts.items()}
-            plan = building.Plan(counts, out, places, seed, references, drop_overlap)
+            plan = building.BuildPlan(counts, out, places, seed, references, drop_overlap)
             drawn = building.build(plan, lambda source, kept: bar.advance(tasks[source], int(kept)))
         report = report_of(plan, drawn)
         with folder_lock(out, wait_s=NO_LIMIT):
@@ -129,16 +129,22 @@ def _pairs(given: Iterable[str], option: str, known: list[str]) -> Iterable[tupl
         yield name, str(as_path(place).resolve()) if as_path(place).exists() else place
 
 
-def _reference(asked: str, out: Path, bar: Progress) -> Reference:
+def _reference(asked: str, out: Path, bar: Progress) -> tuple[str, Reference]:
     from p2r.datasets.p2r10k.overlap import read_reference
+    from p2r.evaluation.benchmarks import Unreadable, open_benchmark
 
     name, _, place = asked.partition("=")
-    task = bar.add_task(f"reading {name}", total=None)
-    reference = read_reference(
-        name, place or None, out / "against" / f"{name}.json", lambda: bar.advance(task, 1)
+    benchmark = open_benchmark(name, place or None)
+    questions = (
+        (entry.sample.question, load)
+        for entry, load in zip(benchmark.entries(), benchmark.loaders(), strict=True)
+        if not isinstance(entry, Unreadable)
     )
+    task = bar.add_task(f"reading {name}", total=None)
+    cache = out / "against" / f"{name}.json"
+    reference = read_reference(benchmark.source, questions, cache, lambda: bar.advance(task, 1))
     bar.remove_task(task)
-    return reference
+    return name, reference
 
 
 def _show(report: Mapping[str, Any]) -> None:

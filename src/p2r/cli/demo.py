@@ -110,11 +110,10 @@ def _draw(show: _Show, out: Path) -> None:
 
 async def _is_right(prediction: Prediction, sample: Sample) -> bool:
     from p2r.scoring import score
-    from p2r.types import Answer
 
     if prediction.status != "answered":
         return False
-    return bool((await score(Answer(prediction.answer), sample)).correct)
+    return bool((await score(prediction.reply, sample)).correct)
 
 
 def _make_folder(out: Path) -> None:

@@ -32,7 +32,8 @@ from p2r.models import DEFAULT_MODEL
 from p2r.types import MODES
 
 if TYPE_CHECKING:
-    from p2r.evaluation.run import Plan
+    from p2r.evaluation.run import EvaluationPlan
+    from p2r.evaluation.summary import Summary
 
 
 class ModeName(StrEnum):
@@ -146,8 +147,7 @@ def evaluate(
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="the same command continues"):
         from p2r.evaluation.benchmarks import SCENE_COUNT, open_benchmark
-        from p2r.evaluation.records import IMAGE
-        from p2r.evaluation.run import Plan
+        from p2r.evaluation.run import EvaluationPlan
         from p2r.evaluation.run import evaluate as evaluate_plan
 
         check_folder(out)
@@ -161,7 +161,7 @@ def evaluate(
             "size": size,
             "count": limit or SCENE_COUNT,
         }
-        plan = Plan(
+        plan = EvaluationPlan(
             benchmark=open_benchmark(**opening),
             opening=opening,
             out=out,
@@ -179,21 +179,19 @@ def evaluate(
         )
         summary = run(evaluate_plan(plan, stderr()))
         if json_output:
-            typer.echo(json.dumps(summary, ensure_ascii=False))
+            typer.echo(json.dumps(summary.to_json(), ensure_ascii=False))
         else:
             _show(plan, summary, beside_paper=compare is Comparison.PAPER)
-        if failed := sum(figures["failed"] for figures in summary["modes"].values()):
+        if failed := sum(figures.total.failed for figures in summary.modes.values()):
             say("failed", "bold red", f"{failed} question(s); the same command asks them again")
-            kinds = {kind for figures in summary["modes"].values() for kind in figures["failures"]}
-            raise typer.Exit(WRONG_INPUT if kinds == {IMAGE} else MODEL_FAILED)
+            kinds = {kind for figures in summary.modes.values() for kind in figures.failures}
+            raise typer.Exit(WRONG_INPUT if kinds == {"image"} else MODEL_FAILED)
 
 
-def _show(plan: Plan, summary: dict[str, Any], *, beside_paper: bool) -> None:
-    from dataclasses import asdict
+def _show(plan: EvaluationPlan, summary: Summary, *, beside_paper: bool) -> None:
+    from p2r.evaluation.tables import grids, paper_grid
 
-    from p2r.evaluation.tables import grids, published_grid
-
-    shown = list(grids(summary, asdict(plan.benchmark.layout)))
-    for grid in [*shown, published_grid(summary)] if beside_paper else shown:
+    shown = list(grids(summary, plan.benchmark.layout))
+    for grid in [*shown, paper_grid(summary)] if beside_paper else shown:
         show_table(grid.columns, grid.rows, title=grid.title, note=grid.note)
     say("run", "dim", f"{plan.out}; p2r report {plan.out} makes a page of it")

@@ -112,7 +112,7 @@ def settings_changes(
     Raises:
         InputError: a file that cannot be read, or a key or a value that does not exist.
     """
-    from p2r.changes import merged, read_assignment
+    from p2r.models.options import merged, read_assignment
     from p2r.prompts import PromptPack
     from p2r.settings import Settings
 

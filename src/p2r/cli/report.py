@@ -105,7 +105,7 @@ def _head(file: Path) -> str:
 
 
 def _of_evaluation(runs: list[Path], data: str | None, on_image: Callable[[int, int], None]) -> str:
-    from p2r.evaluation.folder import RunData
+    from p2r.evaluation.records import RunData
     from p2r.report.evaluation import build_page
 
     read = [RunData.read(folder) for folder in runs]

@@ -16,9 +16,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
-from p2r.changes import merged
 from p2r.images import encode_all
 from p2r.models.base import Completion
+from p2r.models.options import merged
 from p2r.parsing.thinking import THINK_TAG
 from p2r.text import encodable
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from p2r.parsing.thinking import THINK_TAG
@@ -10,25 +11,11 @@ from p2r.parsing.thinking import THINK_TAG
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from p2r.pipeline import P2R
+    from p2r.pipeline import P2R, Event
     from p2r.serving.limiter import Slot
-    from p2r.types import Box, Evidence, Mode, Perception, Prediction, Question
-
-    Perceived = tuple[Perception, Evidence]
+    from p2r.types import Box, Mode, Question
 
 _LONGEST_TAG = len("</think") + 8  # without its end
-
-
-class _Watcher:
-    """Keeps what happens to a question for whoever sends it on; see `p2r.progress.Observer`."""
-
-    def __init__(self, *, reads_text: bool) -> None:
-        self.heard: asyncio.Queue[Perceived | str | None] = asyncio.Queue()
-        self.on_text = self.heard.put_nowait if reads_text else None
-
-    def on_perception(self, perception: Perception, evidence: Evidence) -> None:
-        """See `Observer`."""
-        self.heard.put_nowait((perception, evidence))
 
 
 async def watched(
@@ -40,23 +27,30 @@ async def watched(
     reads_text: bool = True,
     beat_s: float | None = None,
     slot: Slot | None = None,
-) -> AsyncGenerator[Perceived | str | Prediction | None]:
-    """Answer a question and yield what happens: perception with evidence, pieces of text, the prediction.
+) -> AsyncGenerator[Event | None]:
+    """The events of `P2R.stream`, with a beat and a slot.
 
     To close the generator cancels the work.
 
     Args:
-        p2r, question, mode: what is asked, and who answers.
-        reads_text: yield the text too.
+        p2r, question, mode, boxes: see `P2R.stream`.
+        reads_text: ask the model to stream its text.
         beat_s: yield None after so many seconds of silence.
         slot: released as soon as the work ends, however slowly its events are taken.
 
     Raises:
-        InputError, ModelError: as `P2R.predict`; something may have been yielded before.
+        InputError, ModelError: as `P2R.stream`; something may have been yielded before.
     """
-    watcher = _Watcher(reads_text=reads_text)
-    work = asyncio.create_task(p2r.predict(question, mode, boxes, watcher))
-    work.add_done_callback(lambda _: watcher.heard.put_nowait(None))
+    heard: asyncio.Queue[Event | None] = asyncio.Queue()
+
+    async def listen() -> None:
+        async with aclosing(p2r.stream(question, mode, boxes=boxes, deltas=reads_text)) as events:
+            async for event in events:
+                heard.put_nowait(event)
+                del event  # the evidence holds megabytes
+
+    work = asyncio.create_task(listen())
+    work.add_done_callback(lambda _: heard.put_nowait(None))
     if slot:
         work.add_done_callback(lambda _: slot.release())
     try:
@@ -65,15 +59,15 @@ async def watched(
                 # Not `wait_for`: on Python 3.11 it returns an event that comes together with a cancellation,
                 # and the cancellation is lost.
                 async with asyncio.timeout(beat_s):
-                    heard = await watcher.heard.get()
+                    event = await heard.get()
             except TimeoutError:
                 yield None
                 continue
-            if heard is None:
+            if event is None:
                 break
-            yield heard
-            del heard  # the evidence holds megabytes
-        yield await work
+            yield event
+            del event  # the evidence holds megabytes
+        await work
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)

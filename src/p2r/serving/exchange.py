@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from p2r.errors import InputError, ModelError
 from p2r.evidence import evidence_pixels
-from p2r.pipeline import P2R
+from p2r.pipeline import P2R, Finished, Perceived
 from p2r.serving.body import read_request
 from p2r.serving.errors import RequestFailed, from_model_error, unexpected
 from p2r.serving.events import watched
@@ -23,7 +23,6 @@ from p2r.serving.memory import HeldMemory, in_json_thread
 from p2r.serving.replies import outcome_of
 from p2r.serving.request import understand
 from p2r.serving.streaming import stream_reply
-from p2r.types import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from p2r.images.limits import MemoryBudget
-    from p2r.pipeline import Look
+    from p2r.pipeline import OpenedImage
     from p2r.serving.config import ServingConfig
     from p2r.serving.fetching import ImageFetcher
     from p2r.serving.limiter import Admission, Slot
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from p2r.serving.schema import AskRequest
     from p2r.serving.streaming import Events
     from p2r.settings import Settings
-    from p2r.types import Box, Evidence, Question
+    from p2r.types import Box, Evidence, Prediction, Question
 
 log = logging.getLogger("p2r.serving")
 
@@ -92,11 +91,13 @@ class _BoundedP2R(P2R):
         super().__init__(shared.perceiver, reasoner=shared.reasoner, settings=settings)
         self._slot = slot
 
-    async def gather(self, look: Look, boxes: Sequence[Box]) -> Evidence:
+    async def cut_evidence(
+        self, image: OpenedImage, boxes: Sequence[Box], settings: Settings | None = None
+    ) -> Evidence:
         """See `P2R`."""
-        pixels = evidence_pixels(look.source.size, boxes, self.settings)
+        pixels = evidence_pixels(image.source.size, boxes, settings or self.settings)
         await self._slot.hold(_BYTES_PER_PIXEL * pixels)
-        return await super().gather(look, boxes)
+        return await super().cut_evidence(image, boxes, settings)
 
 
 class Exchange(Response):
@@ -183,10 +184,10 @@ class Exchange(Response):
         happens = watched(p2r, question, asked.mode, asked.boxes, reads_text=False)
         async with aclosing(happens) as happening:
             async for heard in happening:
-                if isinstance(heard, tuple):
-                    evidence = heard[1] if asked.options.include_images else None
-                elif isinstance(heard, Prediction):
-                    prediction = heard
+                if isinstance(heard, Perceived):
+                    evidence = heard.evidence if asked.options.include_images else None
+                elif isinstance(heard, Finished):
+                    prediction = heard.prediction
         self._predicted(asked, prediction)
         outcome = await outcome_of(asked, question, prediction, evidence)
         return await in_json_thread(lambda: JSONResponse(self._endpoint.reply(outcome)))

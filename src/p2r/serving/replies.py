@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2r.images.threads import in_image_thread
-from p2r.record import box_record
 from p2r.serving.schema import FoundBox, Images, Looked, TokenUsage
 from p2r.serving.structured import Unfit
 
@@ -80,9 +79,9 @@ async def looked(
         answer=prediction.answer,
         choices=list(question.choices),
         outcome=perception.outcome if perception else None,
-        boxes=[FoundBox(**box_record(box)) for box in prediction.boxes],
+        boxes=[FoundBox(**box.to_json()) for box in prediction.boxes],
         crops_px=[list(rect) for rect in prediction.crops_px],
-        dropped=list(perception.dropped) if perception else [],
+        dropped=list(perception.warnings) if perception else [],
         notes=list(prediction.notes),
         ignored=list(asked.ignored),
         truncated=prediction.truncated,

@@ -6,7 +6,7 @@ import json
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol
 
-from p2r.record import box_record
+from p2r.pipeline import Perceived, TextDelta
 from p2r.serving.events import Thinking, watched
 from p2r.serving.memory import in_json_thread
 from p2r.serving.replies import images, outcome_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from p2r.serving.memory import HeldMemory
     from p2r.serving.replies import Outcome
     from p2r.serving.request import Asked
-    from p2r.types import Evidence, Perception, Prediction, Question
+    from p2r.types import Prediction, Question
 
 HEARTBEAT_S = 15.0
 HEARTBEAT = b": still working\n\n"
@@ -79,12 +79,12 @@ async def stream_reply(
         async for heard in happening:
             if heard is None:
                 yield HEARTBEAT
-            elif isinstance(heard, str):
-                if new := thinking.more(heard):
+            elif isinstance(heard, TextDelta):
+                if new := thinking.more(heard.text):
                     for made in events.thinking(new):
                         yield made
-            elif isinstance(heard, tuple):
-                made = await in_json_thread(events.perceived, await _perceived(asked, *heard))
+            elif isinstance(heard, Perceived):
+                made = await in_json_thread(events.perceived, await _perceived(asked, heard))
                 del heard
                 before = held.nbytes
                 held.resize(before + len(made))
@@ -92,7 +92,7 @@ async def stream_reply(
                 del made
                 held.resize(before)
             else:
-                prediction = heard
+                prediction = heard.prediction
     yield prediction
     # The whole text decides, where the pieces said something else.
     if rest := thinking.rest(prediction.thinking):
@@ -102,10 +102,11 @@ async def stream_reply(
         yield made
 
 
-async def _perceived(asked: Asked, perception: Perception, evidence: Evidence) -> dict[str, Any]:
+async def _perceived(asked: Asked, happened: Perceived) -> dict[str, Any]:
+    perception, evidence = happened.perception, happened.evidence
     seen: dict[str, Any] = {
         "outcome": perception.outcome,
-        "boxes": [box_record(box) for box in perception.boxes],
+        "boxes": [box.to_json() for box in perception.boxes],
         "crops_px": [list(crop.region_px) for crop in evidence.crops],
     }
     if asked.options.include_images:

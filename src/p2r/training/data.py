@@ -27,7 +27,7 @@ from p2r.images import ImageSource
 from p2r.models.base import Message
 from p2r.models.options import split_spec
 from p2r.parsing.perception import parse_perception
-from p2r.pipeline import Look
+from p2r.pipeline import OpenedImage
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
 from p2r.runs.files import NO_LIMIT, encode_json, folder_lock, read_json, write_file, write_json
 from p2r.runs.identity import claim
@@ -248,7 +248,7 @@ class ImageCache:
         self._settings = settings
         self._open = lru_cache(keep)(self._open_image)
 
-    def __call__(self, index: int) -> Look:
+    def __call__(self, index: int) -> OpenedImage:
         """The image of sample `index`.
 
         Raises:
@@ -256,9 +256,9 @@ class ImageCache:
         """
         return self._open(index)
 
-    def _open_image(self, index: int) -> Look:
+    def _open_image(self, index: int) -> OpenedImage:
         source = ImageSource.open(self._samples[index].question.image)
-        return Look(source, plain_overview(source, self._settings))
+        return OpenedImage(source, plain_overview(source, self._settings))
 
 
 @dataclass(frozen=True, slots=True)

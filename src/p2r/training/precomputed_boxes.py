@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.errors import InputError, ModelError
 from p2r.models.base import Sampling
 from p2r.runs.journal import Journal, read_lines
-from p2r.training.run_folder import box_from_json, box_to_json
+from p2r.types import Box
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from p2r.runs.failures import FailureMonitor
     from p2r.training.data import RolloutDataset
     from p2r.training.frozen import FrozenRole
-    from p2r.types import Box
 
 _ATTEMPTS = 3
 
@@ -56,7 +55,7 @@ async def perceive_samples(
             "key": _key(asked, index, weights),
             "id": asked.samples[index].question.id,
             "outcome": perception.outcome,
-            "boxes": [box_to_json(box) for box in perception.boxes],
+            "boxes": [box.to_json() for box in perception.boxes],
             "text": perception.text,
         }
 
@@ -102,7 +101,7 @@ def read_boxes(
         if row is None:
             name = dataset.samples[index].question.id
             raise InputError(f"{folder}: the boxes of sample {name} are missing")
-        found[index] = tuple(box_from_json(entry) for entry in row["boxes"])
+        found[index] = tuple(Box.from_json(entry) for entry in row["boxes"])
     return found
 
 

@@ -83,16 +83,11 @@ class _Record:
 
 @dataclass(slots=True)
 class RunRecord(_Record):
-    """What a run computes, and how it was run (`run.json`).
+    """What a run computes, and how it was run (`run.json`)."""
 
-    Attributes:
-        identity: what may not differ when the run continues.
-        sessions: start, command and versions of each.
-        model: checksums: `of` the last phase's model, and `files` of the final model's weights.
-    """
-
-    identity: dict[str, Any] = field(default_factory=dict)
-    sessions: list[dict[str, Any]] = field(default_factory=list)
+    identity: dict[str, Any] = field(default_factory=dict)  # what may not differ when the run continues
+    sessions: list[dict[str, Any]] = field(default_factory=list)  # start, command and versions of each
+    # Checksums: `of` the last phase's model, and `files` of the final model's weights.
     model: dict[str, Checksums] = field(default_factory=dict)
 
 
@@ -102,7 +97,7 @@ class DataRecord(_Record):
 
     source: str
     samples: int
-    fingerprint: str
+    fingerprint: str = ""
     answer_types: dict[str, int] = field(default_factory=dict)
     categories: dict[str, int] = field(default_factory=dict)
     gold_boxes: int = 0
@@ -127,41 +122,24 @@ class CheckpointMark(_Record):
 
 @dataclass(slots=True)
 class PhaseState(_Record):
-    """The state of a phase (`state.json`).
+    """The state of a phase (`state.json`)."""
 
-    Attributes:
-        number: of the phase, through all rounds, from 1.
-        round, role: which phase of which round.
-        status: `pending`, `running`, `stopped` (it can be continued), `done`.
-        steps: optimizer steps in all.
-        step: how many of them are done and logged.
-        start: the folder or hub id of the weights that the phase starts from.
-        seconds: running time, over all sessions.
-        sessions: number of starts.
-        error: why it stopped.
-        digest: of the settings.
-        frozen_before, frozen_after: digests of the frozen role's weights at the two ends of the phase.
-        weights: checksums of its model folder, when it is done.
-        start_weights: those of the model folder that it starts from, where that is another phase's.
-        note: what was found when it continued, such as a damaged checkpoint.
-    """
-
-    number: int
+    number: int  # through all rounds, from 1
     round: int
     role: Role
-    status: PhaseStatus = "pending"
-    steps: int = 0
-    step: int = 0
-    start: str = ""
-    seconds: float = 0.0
-    sessions: int = 0
-    error: str = ""
-    digest: str = ""
-    frozen_before: str = ""
+    status: PhaseStatus = "pending"  # a stopped phase can be continued
+    steps: int = 0  # optimizer steps in all
+    step: int = 0  # how many of them are done and logged
+    start: str = ""  # the folder of the weights that the phase starts from
+    seconds: float = 0.0  # running time, over all sessions
+    sessions: int = 0  # number of starts
+    error: str = ""  # why it stopped
+    digest: str = ""  # of the settings
+    frozen_before: str = ""  # digests of the frozen role's weights at the two ends of the phase
     frozen_after: str = ""
-    weights: Checksums = field(default_factory=dict)
-    start_weights: Checksums = field(default_factory=dict)
-    note: str = ""
+    weights: Checksums = field(default_factory=dict)  # of its model folder, when it is done
+    start_weights: Checksums = field(default_factory=dict)  # where it starts from another phase's model
+    note: str = ""  # what was found when it continued, such as a damaged checkpoint
 
     @property
     def name(self) -> str:
@@ -195,64 +173,35 @@ class StepMetrics(_Record):
 
 @dataclass(frozen=True, slots=True)
 class Rollout(_Record):
-    """A line of `rollouts.jsonl`: a completion and its reward.
+    """A line of `rollouts.jsonl`: a completion and its reward."""
 
-    Attributes:
-        step, group: the step, and the prompt within it.
-        role: that is trained.
-        id: of the sample.
-        text: the completion.
-        reward: None when a call failed or the answer could not be scored.
-        gate: the gate that set the reward to 0; "" when none did.
-        outcome: of a perceiver's text: `boxes`, `whole` or `malformed`.
-        boxes: the evidence.
-        answer: what was read from the text that answers.
-        correct: whether it is right; None when unknown.
-        gold: the right answer.
-        recall: the share of gold boxes whose center lies in a crop; None without gold boxes.
-        reasoner_text: what the frozen reasoner wrote (perceiver phase).
-        error: why there is no reward.
-        advantage: as TRL computed it; None without a reward.
-    """
-
-    role: Role
-    id: str
-    text: str | None = None
+    role: Role  # that is trained
+    id: str  # of the sample
+    text: str | None = None  # the completion
     step: int = 0
-    group: int = 0
-    reward: float | None = None
-    gate: str = ""
-    outcome: str | None = None
-    boxes: tuple[Box, ...] = ()
-    answer: str | None = None
-    correct: bool | None = None
-    gold: str | None = None
-    recall: float | None = None
-    reasoner_text: str | None = None
-    error: str = ""
-    advantage: float | None = None
+    group: int = 0  # the prompt within the step
+    reward: float | None = None  # None when a call failed or the answer could not be scored
+    gate: str = ""  # the gate that set the reward to 0
+    outcome: str | None = None  # of a perceiver's text: `boxes`, `whole` or `malformed`
+    boxes: tuple[Box, ...] = ()  # the evidence
+    answer: str | None = None  # what was read from the text that answers
+    correct: bool | None = None  # None when unknown
+    gold: str | None = None  # the right answer
+    recall: float | None = None  # share of gold boxes whose center lies in a crop
+    reasoner_text: str | None = None  # what the frozen reasoner wrote (perceiver phase)
+    error: str = ""  # why there is no reward
+    advantage: float | None = None  # as TRL computed it; None without a reward
 
     def to_json(self) -> dict[str, Any]:
         """Boxes are objects with `box` and `label`."""
         record = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return record | {"boxes": [box_to_json(box) for box in self.boxes]}
+        return record | {"boxes": [box.to_json() for box in self.boxes]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Only `role` and `id` are needed."""
-        boxes = tuple(box_from_json(entry) for entry in data.get("boxes") or ())
+        boxes = tuple(Box.from_json(entry) for entry in data.get("boxes") or ())
         return super(Rollout, cls).from_json({**data, "boxes": boxes})
-
-
-def box_to_json(box: Box) -> dict[str, Any]:
-    """A box as `{"box": [x0, y0, x1, y1], "label": …}`, 0–1000."""
-    return {"box": list(box.as_tuple()), "label": box.label}
-
-
-def box_from_json(data: Mapping[str, Any]) -> Box:
-    """The box that `box_to_json` wrote."""
-    x0, y0, x1, y1 = data["box"]
-    return Box(x0, y0, x1, y1, data.get("label", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,21 +338,13 @@ def _checksum(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """A run folder, read for a report, also while it is being written.
-
-    Attributes:
-        folder: where it is.
-        recipe: as resolved.
-        data: None while the data are being prepared.
-        phases: the folders of the phases that exist, in order.
-        notes: what of it can no longer be read.
-    """
+    """A run folder, read for a report, also while it is being written."""
 
     folder: Path
     recipe: Recipe
-    data: DataRecord | None = None
-    phases: tuple[PhaseFolder, ...] = ()
-    notes: tuple[str, ...] = ()
+    data: DataRecord | None = None  # None while the data are being prepared
+    phases: tuple[PhaseFolder, ...] = ()  # that exist, in order
+    notes: tuple[str, ...] = ()  # what of it can no longer be read
 
     @classmethod
     def read(cls, folder: Path) -> TrainingRun:

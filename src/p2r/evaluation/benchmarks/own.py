@@ -6,7 +6,7 @@ family`, with images relative to the file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,51 +19,46 @@ from p2r.scenes import FAMILIES, make_sample
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from p2r.scenes import SceneSample
     from p2r.types import Sample
 
-# What `p2r scenes` writes its images with: generated and written scenes are the same bytes.
+# The quality that `p2r scenes` writes its images with: generated and written scenes are the same bytes.
 _JPEG_QUALITY = 92
 SCENE_LAYOUT = Layout(headings={name: name.capitalize() for name in FAMILIES})
 
 
-@dataclass(frozen=True, slots=True)
-class Scenes:
-    """Generated test scenes, drawn when their turn comes.
+class GeneratedScenes:
+    """Generated test scenes, each drawn when its question is asked; see `Benchmark`.
 
-    Attributes:
+    Args:
         count: how many.
         seed: picks another series of test scenes.
         size: `2k`, `4k`, `8k` or `WIDTHxHEIGHT`.
     """
 
-    count: int
-    seed: int
-    size: str
-    name: str = "scenes"
-    layout: Layout = SCENE_LAYOUT
-    has_boxes: bool = True
+    name = "scenes"
+    layout = SCENE_LAYOUT
+    has_boxes = True
 
-    @property
-    def source(self) -> str:
-        """How they are generated."""
-        return f"generated, split test, seed {self.seed}, size {self.size}"
+    def __init__(self, count: int, seed: int, size: str) -> None:
+        self.source = f"generated, split test, seed {seed}, size {size}"
+        self._made = [partial(make_sample, "test", index, seed=seed, size=size) for index in range(count)]
 
     def entries(self) -> Iterator[Entry]:
         """All questions; nothing is drawn."""
-        for index in range(self.count):
-            made = make_sample("test", index, seed=self.seed, size=self.size)
-            yield Entry(_with_image(made.sample(""), b""))
+        for make in self._made:
+            yield Entry(_with_image(make().sample(""), b""))
 
     def loaders(self) -> Iterator[Callable[[], Sample]]:
         """For each question, a function that draws its image, as the JPEG that `p2r scenes` would write."""
-        for index in range(self.count):
-            yield partial(_draw, index, self.seed, self.size)
+        for make in self._made:
+            yield partial(_draw, make)
 
 
-def _draw(index: int, seed: int, size: str) -> Sample:
+def _draw(make: Callable[[], SceneSample]) -> Sample:
     import pyvips
 
-    made = make_sample("test", index, seed=seed, size=size)
+    made = make()
     jpeg = pyvips.Image.new_from_array(made.render()).jpegsave_buffer(Q=_JPEG_QUALITY)
     return _with_image(made.sample(""), jpeg)
 
@@ -72,57 +67,39 @@ def _with_image(sample: Sample, image: bytes) -> Sample:
     return replace(sample, question=replace(sample.question, image=image))
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """The questions of a JSON-lines file.
+class SampleFile:
+    """The questions of a JSON-lines file, or of a folder that holds `samples.jsonl`; see `Benchmark`.
 
-    Attributes:
+    Args:
+        data: the file or folder.
         name: `jsonl`, or `scenes` for a folder of `p2r scenes`.
-        path: the file.
-        samples: what it holds; images are paths.
-        layout: how the table is laid out.
+
+    Raises:
+        InputError: no file was given, or it cannot be read.
     """
 
-    name: str
-    path: Path
-    samples: tuple[Sample, ...]
-    layout: Layout
-
-    @property
-    def source(self) -> str:
-        """The file."""
-        return str(self.path)
-
-    @property
-    def has_boxes(self) -> bool:
-        """Whether any question comes with gold boxes."""
-        return any(sample.boxes is not None for sample in self.samples)
+    def __init__(self, data: str | None, name: str) -> None:
+        if data is None:
+            raise InputError(f"benchmark {name} needs --data FILE.jsonl, or a folder with samples.jsonl")
+        path = Path(data).expanduser()
+        if path.is_dir():
+            path /= "samples.jsonl"
+        self.name = name
+        self.source = str(path)
+        self.layout = SCENE_LAYOUT if name == "scenes" else Layout()
+        self._samples = list(read_samples(path))
+        self.has_boxes = any(sample.boxes is not None for sample in self._samples)
 
     def entries(self) -> Iterator[Entry]:
         """All questions."""
-        for sample in self.samples:
+        for sample in self._samples:
             yield Entry(_with_image(sample, b""))
 
     def loaders(self) -> Iterator[Callable[[], Sample]]:
-        """For each question, a function that gives it; the image stays a path."""
-        for sample in self.samples:
+        """For each question, a function that returns it; the image stays a path."""
+        for sample in self._samples:
             yield partial(_itself, sample)
 
 
 def _itself(sample: Sample) -> Sample:
     return sample
-
-
-def open_listed(data: str | None, name: str) -> Listed:
-    """A JSON-lines file, or a folder that holds `samples.jsonl`.
-
-    Raises:
-        InputError: no file was given, or it cannot be read.
-    """
-    if data is None:
-        raise InputError(f"benchmark {name} needs --data FILE.jsonl, or a folder with samples.jsonl")
-    path = Path(data).expanduser()
-    if path.is_dir():
-        path /= "samples.jsonl"
-    layout = SCENE_LAYOUT if name == "scenes" else Layout()
-    return Listed(name, path, tuple(read_samples(path)), layout)
