@@ -184,6 +184,7 @@ def run_child(request: dict[str, Any], errors: int, results: int) -> None:
 
 def serve() -> None:
     """Import what a phase imports, then fork for each line of stdin."""
+    import openai  # noqa: F401
     import transformers
     from trl import GRPOTrainer  # noqa: F401
 
@@ -210,3 +211,4 @@ def serve() -> None:
 
 if __name__ == "__main__":
     serve()
+    os._exit(0)  # an orderly end of an interpreter that holds torch takes seconds
