@@ -52,6 +52,7 @@ class VLLMServer:
         python: the Python that has vLLM; by default P2R_VLLM_PYTHON, else this one, else that of the program
             `vllm` on the path.
         arguments: more arguments of `vllm serve`, after those of P2R_VLLM_ARGS; later ones win.
+        gpus: the GPUs that it sees, in the form of CUDA_VISIBLE_DEVICES; None for those of this process.
         startup_timeout_s: how long it may take until it is healthy (large models load for minutes).
         grace_s: how long it may take to end by itself before it is killed.
 
@@ -71,6 +72,7 @@ class VLLMServer:
         name: str | None = None,
         python: str | None = None,
         arguments: Sequence[str] = (),
+        gpus: str | None = None,
         startup_timeout_s: float = 1_200.0,
         grace_s: float = 10.0,
     ) -> None:
@@ -81,6 +83,7 @@ class VLLMServer:
         self._source = str(source)
         self._program = _find_program(python)
         self._arguments = [*shlex.split(os.environ.get("P2R_VLLM_ARGS", "")), *arguments]
+        self._gpus = gpus
         self._startup_timeout_s = startup_timeout_s
         self._grace_s = grace_s
         self._lock = threading.Lock()
@@ -180,6 +183,8 @@ class VLLMServer:
         handle, name = tempfile.mkstemp(prefix="p2r-vllm-", suffix=".log")
         self.log = Path(name)
         environment = {"VLLM_API_KEY": self.api_key, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+        if self._gpus is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus
         _LOG.info("starting vLLM for %s; its log is %s", self.name, name)
         self._process = subprocess.Popen(  # noqa: S603 - the command is built above
             [sys.executable, "-I", _guard.__file__, str(self._grace_s), *self.command(self.port)],
