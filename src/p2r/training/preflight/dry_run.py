@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from p2r.models.base import Model
     from p2r.settings import Settings
     from p2r.training.recipe import Phase, Recipe
-    from p2r.training.rewards import Verdict
+    from p2r.training.run_folder import Rollout
     from p2r.types import Sample
 
 _NO_GPU = "the model is too large for a machine without a GPU"
@@ -159,19 +159,19 @@ async def _check_judge(judge: Judge, name: str) -> CheckResult:
 
 async def _check_rewards(name: str, phase: Phase, run: Any, note: str) -> CheckResult:
     try:
-        found: list[list[Verdict]] = await run
+        found: list[list[Rollout]] = await run
     except ModelError as error:
         return CheckResult(name, "failure", str(error), "see `p2r doctor --model`", of_model=True)
     except InputError as error:
         return CheckResult(name, "failure", str(error), "correct the data")
-    verdicts = [verdict for group in found for verdict in group]
-    rewards = [verdict.reward for verdict in verdicts if verdict.reward is not None]
-    if len(rewards) < len(verdicts):
-        cause = next(verdict.error for verdict in verdicts if verdict.reward is None)
-        detail = f"{len(verdicts) - len(rewards)} of {len(verdicts)} rollouts got no reward: {cause}"
+    rollouts = [rollout for group in found for rollout in group]
+    rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
+    if len(rewards) < len(rollouts):
+        cause = next(rollout.error for rollout in rollouts if rollout.reward is None)
+        detail = f"{len(rollouts) - len(rewards)} of {len(rollouts)} rollouts got no reward: {cause}"
         hint = "correct this: failed calls teach nothing"
         return CheckResult(name, "failure", detail, hint, of_model=True)
-    differing = sum(len({verdict.reward for verdict in group}) > 1 for group in found)
+    differing = sum(len({rollout.reward for rollout in group}) > 1 for group in found)
     detail = (
         f"{len(found)} groups of {phase.group}: reward {100 * statistics.mean(rewards):.0f} % "
         f"on average, rewards differ in {differing} of them{note}"
@@ -191,8 +191,8 @@ async def dry_run(
     frozen: Model,
     judge: Judge | None,
     groups: int,
-) -> list[list[Verdict]]:
-    """Generate a few groups of rollouts and reward them, as the phase would; the verdicts of each group.
+) -> list[list[Rollout]]:
+    """Generate a few groups of rollouts and reward them, as the phase would.
 
     Args:
         recipe, phase: of the run.
@@ -204,7 +204,7 @@ async def dry_run(
         groups: number of groups.
 
     Raises:
-        ModelError: the model failed. Failures of frozen role and judge are in the verdicts.
+        ModelError: the model failed. Failures of frozen role and judge are in the rollouts.
         InputError: an image cannot be read.
     """
     from p2r.training.trl import reply_tokens
@@ -233,8 +233,8 @@ async def dry_run(
         for member in range(phase.group)
     ]
     replies = await asyncio.gather(*(model.complete(dataset.messages(index), one) for index, one in calls))
-    verdicts = await rewards.verdicts([index for index, _ in calls], [reply.text for reply in replies])
-    return [verdicts[first : first + phase.group] for first in range(0, len(verdicts), phase.group)]
+    rollouts = await rewards.rollouts([index for index, _ in calls], [reply.text for reply in replies])
+    return [rollouts[first : first + phase.group] for first in range(0, len(rollouts), phase.group)]
 
 
 def check_step(recipe: Recipe, phase: Phase, samples: Path, scratch: Path) -> CheckResult:
