@@ -65,5 +65,5 @@ if "die" in behavior:
 if "deaf" in behavior:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen(["sleep", "600"]).pid if "child" in behavior else 0
-note(child=child)
+note(child=child, gpus=os.environ.get("CUDA_VISIBLE_DEVICES"))
 ThreadingHTTPServer((options["--host"], int(options["--port"])), Handler).serve_forever()

@@ -192,6 +192,13 @@ def test_closing_during_the_start_ends_it(fake: Fake, monkeypatch: pytest.Monkey
     server.log.unlink()
 
 
+def test_a_server_sees_the_gpus_that_it_is_given(fake: Fake) -> None:
+    server = VLLMServer("org/model", gpus="2,3")
+    server.start()
+    server.stop()
+    assert fake.starts[0]["gpus"] == "2,3"
+
+
 def test_the_command_is_extended_by_the_environment_and_then_by_the_caller(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,7 @@ def open_session(recipe: str, out: str, changes: list[str] | None = None) -> Ses
 
 
 def ragged(built: Components) -> None:
-    """Evidence of none to three crops, for a reasoner that no perceiver has looked for."""
+    """Evidence of none to three crops, for a reasoner without a perceiver."""
     built.boxes.update(
         {index: EVIDENCE[index % len(EVIDENCE)] for index in range(len(built.dataset.samples))}
     )
@@ -169,7 +169,7 @@ def log_probs(recipe: str, out: str) -> dict[str, Any]:
 
 
 def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Each row of a step: images, their features and tokens, and the prompt as every door prepares it."""
+    """Each row of a step: images, their features and tokens, and the prompt of every entry point."""
     step = [f"phases=[{{role: {role}}}]", "training.prompts=8", "training.micro_batch=32"]
     session = open_session(recipe, out, [*step, *changes])
     built = session.build()
@@ -222,7 +222,7 @@ def frozen_tokens(recipe: str, out: str, changes: list[str]) -> dict[str, int]:
 
 
 def thinking_model(model: str, folder: str) -> str:
-    """A copy of a model whose template closes the thinking when it is told not to think."""
+    """A copy of a model whose template closes the thinking when thinking is off."""
     place = Path(shutil.copytree(model, folder))
     template = place / "chat_template.jinja"
     switch = (

@@ -72,10 +72,12 @@ def _look(
 ) -> Iterator[CheckResult]:
     import asyncio
 
-    from p2r.checks import look_at_installation, look_at_model
+    from p2r.checks import check_installation
     from p2r.pipeline import settings_of
 
-    yield from look_at_installation()
+    yield from check_installation()
+    from p2r.model_checks import check_model
+
     for spec in models:
         tell(f"asking {without_secrets(spec)}")
-        yield from asyncio.run(look_at_model(spec, changed(settings_of(spec))))
+        yield from asyncio.run(check_model(spec, changed(settings_of(spec))))

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from p2r.models.encoding import PromptEncoder
-    from p2r.scenes import SceneSample
     from p2r.training.recipe import Phase, Recipe, Role, SceneSeries
     from p2r.types import Perception, Question, Sample
 
@@ -51,19 +50,12 @@ SERIES = "scenes.json"
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """The samples of a run.
+    """The samples of a run."""
 
-    Attributes:
-        samples: in the order of their file, after `limit`.
-        source: the file.
-        fingerprint: twelve hex digits over questions, answers and images.
-        notes: what a person should know: inferred answer types, for example.
-    """
-
-    samples: list[Sample]
-    source: Path
-    fingerprint: str
-    notes: tuple[str, ...] = ()
+    samples: list[Sample]  # in the order of their file, after `limit`
+    source: Path  # the file
+    fingerprint: str  # twelve hex digits over questions, answers and images
+    notes: tuple[str, ...] = ()  # what a person should know: inferred answer types, for example
 
     def record(self) -> DataRecord:
         """The content of `data.json`."""
@@ -102,7 +94,7 @@ def prepare_data(recipe: Recipe, out: Path, on_progress: Callable[[str], None] |
     if free and recipe.judge is None:
         raise InputError(
             f"{free} of {len(data.samples)} samples have free-form answers and there is no judge: set judge "
-            f"to a model, or to {EXACT!r} if only matching texts shall count"
+            f"to a model, or to {EXACT!r} if only matching texts count"
         )
     return data
 
@@ -218,7 +210,11 @@ def draw_scenes(folder: Path, scenes: SceneSeries, on_drawn: Callable[[int], Non
                 )
             write_json(path, series)
             (folder / "images").mkdir(exist_ok=True)
-            made = [_scaled(index, scenes) for index in range(scenes.count)]
+            made = []
+            for index in range(scenes.count):
+                scene = make_sample("train", index, seed=scenes.seed, size=scenes.size)
+                width, height = (round(scenes.scale * side) for side in scene.size)
+                made.append(replace(scene, size=(width, height)))
             jobs = [(one, folder / one.file) for one in made]
             for done, _ in enumerate(draw_files(jobs, workers=os.cpu_count() or 1), 1):
                 if on_drawn:
@@ -229,12 +225,6 @@ def draw_scenes(folder: Path, scenes: SceneSeries, on_drawn: Callable[[int], Non
     except OSError as error:
         raise InputError(f"cannot write scenes to {folder}: {error.strerror or error}") from error
     return path
-
-
-def _scaled(index: int, scenes: SceneSeries) -> SceneSample:
-    made = make_sample("train", index, seed=scenes.seed, size=scenes.size)
-    width, height = made.size
-    return replace(made, size=(round(width * scenes.scale), round(height * scenes.scale)))
 
 
 # The rows.
@@ -263,18 +253,13 @@ class ImageCache:
 
 @dataclass(frozen=True, slots=True)
 class RolloutDataset:
-    """The conversations of one role.
+    """The conversations of one role."""
 
-    Attributes:
-        role: that acts.
-        samples, settings, images: of the run.
-        boxes: the frozen perceiver's boxes of each sample, by index (role `reasoner`).
-    """
-
-    role: Role
-    samples: Sequence[Sample]
+    role: Role  # that acts
+    samples: Sequence[Sample]  # of the run
     settings: Settings
     images: ImageCache
+    # The frozen perceiver's boxes of each sample, by index (role `reasoner`).
     boxes: Mapping[int, Sequence[Box]] = field(default_factory=dict)
 
     def messages(self, index: int) -> tuple[Message, ...]:

@@ -159,7 +159,7 @@ class StepMetrics(_Record):
     values: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The values stand beside the other keys."""
+        """Values are keys of the line."""
         row = asdict(self)
         values: dict[str, Any] = row.pop("values")
         return row | values
