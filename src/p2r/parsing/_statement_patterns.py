@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from p2r.parsing.markup import BOX_CLOSE, BOX_OPEN, CJK
+from p2r.parsing.thinking import BOX_CLOSE, BOX_OPEN, CJK
 
 # How strongly a mention asserts its option.
 LOOSE, NAMED, CLAIM, CORRECT, ANSWER = range(5)

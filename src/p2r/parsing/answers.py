@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from p2r.parsing.markup import boxed, mark_boxes, plain, without_tokens
 from p2r.parsing.statements import options_equal_to, read_statement, stated_letters
-from p2r.parsing.thinking import split_thinking
+from p2r.parsing.thinking import boxed, mark_boxes, plain, split_thinking, without_tokens
 from p2r.types import Answer
 
 if TYPE_CHECKING:

@@ -290,7 +290,7 @@ _OTHER_WORDS = """
     following for form format from give given here hint id image images in include including indicate
     input inside is it its itself just key last let let's letter letters line lines list listed lowercase
     make mark may me more most multi multiple must my need no not note nothing now of on once one only or
-    other output perform photo phrase image images please possible preceding process provide provided
+    other output perform photo phrase picture pictures please possible preceding process provide provided
     put question questions quotes reasoning return right same should show shown simply single solely solve
     state step steps strictly suitable sure tag tags tasked text than that the then there these think this
     those to two uppercase use using valid video videos we where will with within without word words write

@@ -11,8 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from p2r.models.base import Message, Sampling
-from p2r.parsing.markup import BOX_CLOSE, BOX_OPEN, plain
-from p2r.parsing.thinking import split_thinking
+from p2r.parsing.thinking import BOX_CLOSE, BOX_OPEN, plain, split_thinking
 
 if TYPE_CHECKING:
     from p2r.models.base import Model

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from p2r.checks import CheckResult
 from p2r.errors import InputError
 from p2r.images import ImageSource
-from p2r.scoring.number import read_quantity
+from p2r.parsing.numbers import read_quantity
 from p2r.training.dataset import EXACT
 
 if TYPE_CHECKING:
