@@ -72,8 +72,9 @@ class Tokens:
 
     def take(self) -> Token:
         """The next token; the place is then behind it."""
+        token = self.peek()
         self.place += 1
-        return self.peek(-1)
+        return token
 
     def accept(self, *texts: str) -> Token | None:
         """The next token, taken, if it is one of these words or signs, else None."""
