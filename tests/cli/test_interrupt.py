@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.servers import Behavior
+
 THOUGHT = "<think>It is.</think><answer>B</answer>"
 
 
@@ -93,7 +95,7 @@ def test_an_evaluation_says_how_to_continue_and_keeps_what_it_has(tmp_path: Path
     row = {"image": image.name, "question": "Which?", "choices": ["red", "blue"], "answer": "B"}
     questions.write_text("".join(json.dumps({**row, "id": str(n)}) + "\n" for n in range(6)))
 
-    def quick_then_silent(position: int) -> object:
+    def quick_then_silent(position: int) -> Behavior:
         return reply(THOUGHT) if position < 2 else slow(120, reply(THOUGHT))
 
     with Server(quick_then_silent) as server:
@@ -117,8 +119,8 @@ def test_an_evaluation_says_how_to_continue_and_keeps_what_it_has(tmp_path: Path
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     script = (
         "import asyncio\n"
-        "from p2r.cli.console import readable_errors\n"
-        "from p2r.cli.interrupt import run\n"
+        "from p2r.cli._console import readable_errors\n"
+        "from p2r.cli._interrupt import run\n"
         "async def stubborn():\n"
         "    while True:\n"
         "        try:\n"
@@ -146,15 +148,15 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         process.stdout.close()
 
 
-def test_what_cannot_be_cancelled_is_waited_for_a_few_seconds() -> None:
+def test_work_that_cannot_be_cancelled_is_left_after_a_time() -> None:
     script = (
         "import asyncio, time\n"
-        "from p2r.cli.console import readable_errors\n"
-        "from p2r.cli.interrupt import run\n"
+        "from p2r.cli._console import readable_errors\n"
+        "from p2r.cli._interrupt import run\n"
         "async def work():\n"
         "    print('ready', flush=True)\n"
         "    await asyncio.to_thread(time.sleep, 60)\n"
-        "with readable_errors(debug=False, afterwards='nothing'):\n"
+        "with readable_errors(debug=False, afterwards='nothing', grace_s=0.5):\n"
         "    run(work())\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -193,14 +195,14 @@ def test_drawing_ends_with_the_command_and_leaves_whole_files(tmp_path: Path) ->
 def test_lines_of_findings_do_not_share_a_line_with_the_spinner() -> None:
     script = (
         "import time\n"
-        "from p2r.cli.console import show_findings\n"
+        "from p2r.cli._console import show_checks\n"
         "from p2r.checks import CheckResult\n"
         "def find(tell):\n"
         "    for n in range(3):\n"
         "        tell(f'step {n}')\n"
         "        time.sleep(0.15)\n"
         "        yield CheckResult(f'name{n}', 'ok', 'fine')\n"
-        "show_findings(find, as_json=False)\n"
+        "show_checks(find, as_json=False)\n"
     )
     own, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
