@@ -102,7 +102,7 @@ def read(way: str, path: Path) -> dict[str, Any]:
         if "\n" in line:
             return {"what": "foreign", "why": f"a refusal of several lines: {line!r}"}
         return {"what": "refused", "why": re.sub(r"\d[\d,×.]*", "N", line)[:160]}
-    except Exception as error:  # noqa: BLE001 - this is what is looked for
+    except Exception as error:  # noqa: BLE001 - these are counted
         if way == "PIL" and not isinstance(error, MemoryError):
             try:
                 PIL.Image.open(path)
@@ -170,7 +170,7 @@ def work(connection: Connection) -> None:
 
 
 class Worker:
-    """A process that reads files, one after the other, and is started anew after a crash."""
+    """A process that reads files, one after the other, and is restarted after a crash."""
 
     def __init__(self) -> None:
         self._start()
@@ -183,7 +183,7 @@ class Worker:
         other.close()
 
     def read(self, path: Path) -> dict[str, Any]:
-        """What became of one file in each way, and, under `Pillow`, how that differs."""
+        """The outcome of one file in each way, and, under `Pillow`, how that differs."""
         outcomes: dict[str, Any] = {way: {"what": "not reached", "why": ""} for way in WAYS}
         deadline, step = time.monotonic() + SECONDS, WAYS[0]
         try:
@@ -211,7 +211,7 @@ class Worker:
 
 
 def read_all(paths: list[Path], workers: int) -> dict[str, dict[str, Any]]:
-    """What became of each file, by name."""
+    """The outcome of each file, by name."""
     results: dict[str, dict[str, Any]] = {}
     waiting = iter(enumerate(paths))
     lock = threading.Lock()
@@ -238,7 +238,7 @@ def read_all(paths: list[Path], workers: int) -> dict[str, dict[str, Any]]:
 
 
 def table(results: dict[str, dict[str, Any]]) -> None:
-    """Print what became of the files by suffix, the reasons, and the names of what went wrong."""
+    """Print the outcomes by suffix, the reasons, and the names of the files that failed."""
     rows: dict[str, Counter[str]] = defaultdict(Counter)
     reasons: dict[str, Counter[str]] = {way: Counter() for way in WAYS}
     wrong: list[str] = []
@@ -273,10 +273,10 @@ def table(results: dict[str, dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--every", type=int, default=1, help="read only each so-many-th file")
+    parser.add_argument("--every", type=int, default=1, help="read only every N-th file")
     parser.add_argument("--suffix", default="", help="read only files with this suffix")
     parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1))
-    parser.add_argument("--json", type=Path, help="write what became of each file")
+    parser.add_argument("--json", type=Path, help="write the outcome of each file")
     arguments = parser.parse_args()
     paths = sorted(path for path in arguments.folder.rglob(f"*{arguments.suffix}") if path.is_file())
     results = read_all(paths[:: arguments.every], arguments.workers)

@@ -1,9 +1,9 @@
-"""What images cost: time and peak memory of one question's image work, ours against plain Pillow.
+"""Time and peak memory of the image work of one question, ours against plain Pillow.
 
 Both do the same steps on the same file: decode, overview at 4 megapixels, outlines, three crops with 10 %
 context, and encoding for transport (overview plain and outlined, crops; JPEG at quality 95 above half a
-megapixel). The baseline is what one would write with Pillow and its defaults: the full raster, resized and
-cropped. Both resize with the bicubic filter.
+megapixel). The baseline is Pillow with its defaults: the full raster, resized and cropped. Both resize
+with the bicubic filter.
 
     python benchmarks/images.py                 # everything; makes 0.7 GB of files in a temporary folder
     python benchmarks/images.py --only 8k --repeat 9 --json out/images.json
@@ -49,7 +49,7 @@ GIGABYTE = 1_000_000_000
 SIZES = {"8k": (7680, 4320), "100mp": (12_000, 8_400), "gigapixel": (32_768, 30_720)}
 
 
-# --- the two contestants ---------------------------------------------------------------------------------
+# --- ours and Pillow ---------------------------------------------------------------------------------
 
 
 def ours(path: Path) -> dict[str, float]:
@@ -100,13 +100,13 @@ class Clock:
         self._last = time.perf_counter()
 
     def lap(self, step: str) -> None:
-        """What has passed since the last lap belongs to this step."""
+        """Count the time since the last lap for this step."""
         now = time.perf_counter()
         self.seconds[step] += now - self._last
         self._last = now
 
 
-CONTESTANTS: dict[str, Callable[[Path], dict[str, float]]] = {"ours": ours, "pillow": pillow}
+LIBRARIES: dict[str, Callable[[Path], dict[str, float]]] = {"ours": ours, "pillow": pillow}
 
 
 # --- files -----------------------------------------------------------------------------------------------
@@ -147,12 +147,12 @@ def make(name: str, folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Result:
-    """One contestant on one file."""
+    """The measurements of one library on one file."""
 
     file: str
     megapixels: float
     megabytes: float
-    contestant: str
+    library: str
     seconds: float
     steps: dict[str, float]
     runs: list[float]
@@ -166,45 +166,43 @@ def peak_bytes() -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-def child(contestant: str, path: Path) -> int:
+def child(library: str, path: Path) -> int:
     """The peak memory of one run in a process of its own."""
-    command = [sys.executable, __file__, "--child", contestant, str(path)]
+    command = [sys.executable, __file__, "--child", library, str(path)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def measure(name: str, path: Path, contestants: list[str], repeat: int, *, warm_up: bool) -> list[Result]:
-    path.read_bytes()  # both find the file in the page cache
-    runs: dict[str, list[dict[str, float]]] = {contestant: [] for contestant in contestants}
+def measure(name: str, path: Path, libraries: list[str], repeat: int, *, warm_up: bool) -> list[Result]:
+    path.read_bytes()  # into the page cache, for both
+    runs: dict[str, list[dict[str, float]]] = {library: [] for library in libraries}
     for round_ in range(repeat + warm_up):
-        for contestant in contestants:
-            steps = CONTESTANTS[contestant](path)
+        for library in libraries:
+            steps = LIBRARIES[library](path)
             if round_ >= warm_up:
-                runs[contestant].append(steps)
+                runs[library].append(steps)
     results = []
-    for contestant in contestants:
-        totals = [sum(steps.values()) for steps in runs[contestant]]
-        steps = {
-            step: statistics.median(run[step] for run in runs[contestant]) for step in runs[contestant][0]
-        }
+    for library in libraries:
+        totals = [sum(steps.values()) for steps in runs[library]]
+        steps = {step: statistics.median(run[step] for run in runs[library]) for step in runs[library][0]}
         width, height = SIZES[name]
         results.append(
             Result(
                 name,
                 width * height / 1e6,
                 path.stat().st_size / 1e6,
-                contestant,
+                library,
                 statistics.median(totals),
                 steps,
                 totals,
-                child(contestant, path),
+                child(library, path),
             )
         )
     return results
 
 
 def missed(results: list[Result]) -> list[str]:
-    """The targets that were not met, in words."""
-    by = {(result.file, result.contestant): result for result in results}
+    """The missed targets, one line each."""
+    by = {(result.file, result.library): result for result in results}
     misses = []
     if ("8k", "ours") in by:
         factor = by["8k", "pillow"].seconds / by["8k", "ours"].seconds
@@ -224,14 +222,14 @@ def table(results: list[Result]) -> Table:
     out = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for title in ("file", "MP", "MB", "", "seconds", "overview", "evidence", "encode", "peak MB", "factor"):
         out.add_column(title, justify="left" if title in ("file", "") else "right")
-    fastest = {result.file: result.seconds for result in results if result.contestant == "ours"}
+    fastest = {result.file: result.seconds for result in results if result.library == "ours"}
     for result in results:
         factor = result.seconds / fastest[result.file]
         out.add_row(
             result.file,
             f"{result.megapixels:.0f}",
             f"{result.megabytes:.0f}",
-            result.contestant,
+            result.library,
             f"{result.seconds:.3f}",
             *(f"{seconds:.3f}" for seconds in result.steps.values()),
             f"{result.peak_bytes / 1e6:.0f}",
@@ -260,10 +258,10 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=7, help="runs on the 8k file; a third on the others")
     parser.add_argument("--folder", type=Path, help="keep the files here; default: a temporary folder")
     parser.add_argument("--json", type=Path, help="write the results here")
-    parser.add_argument("--child", nargs=2, metavar=("WHO", "FILE"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=2, metavar=("LIBRARY", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        CONTESTANTS[options.child[0]](Path(options.child[1]))
+        LIBRARIES[options.child[0]](Path(options.child[1]))
         print(peak_bytes())
         return 0
     results: list[Result] = []
@@ -273,9 +271,9 @@ def main() -> int:
         for name in options.only or SIZES:
             path = make(name, folder)
             # Pillow would need the whole raster of the gigapixel file: over 3 GB.
-            contestants = ["ours"] if name == "gigapixel" else ["ours", "pillow"]
+            libraries = ["ours"] if name == "gigapixel" else ["ours", "pillow"]
             repeat = options.repeat if name == "8k" else max(1, options.repeat // 3)
-            results += measure(name, path, contestants, repeat, warm_up=name != "gigapixel")
+            results += measure(name, path, libraries, repeat, warm_up=name != "gigapixel")
     Console().print(table(results))
     misses = missed(results)
     for miss in misses:

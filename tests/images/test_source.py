@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -178,6 +179,16 @@ def test_kept_pixels_are_given_back_with_their_source() -> None:
     assert kept.held == before + 640 * 480 * 3
     del source
     assert kept.held == before
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP"])
+def test_a_source_holds_nothing_after_its_end(kind: str) -> None:
+    data = encoded(smooth(), kind)
+    source = ImageSource.open(data)
+    source.overview((48, 32))
+    references = sys.getrefcount(data)
+    del source
+    assert sys.getrefcount(data) < references  # without a garbage collection
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])

@@ -186,7 +186,7 @@ def test_a_damaged_second_directory_does_not_cost_the_first(last: int) -> None:
     assert difference(opened(tiff(PAGE, last=last)).overview((320, 240)).pixels, smooth(320, 240)) <= 4
 
 
-def test_a_damaged_level_is_said() -> None:
+def test_a_damaged_level_is_noted() -> None:
     source = opened(tiff(PAGE, Directory(plain(GREEN, 320, 240), {**REDUCED, 259: (3, [8])})))
     assert source.notes == ()
     source.overview((320, 240))
@@ -304,7 +304,7 @@ def test_extra_samples_of_gray(samples: tuple[int, ...], extra: list[int], expec
     assert shown(plain(samples, 32, 32), {262: (3, [1]), 338: (3, extra)}) == expected
 
 
-def test_channels_that_are_not_shown_are_said() -> None:
+def test_channels_that_are_not_shown_are_noted() -> None:
     tags = {262: (3, [1]), 338: (3, [0] * 4)}
     source = ImageSource.open(tiff(Directory(plain((200, 30, 30, 7, 8), 32, 32), tags)))
     assert source.notes == ("the file has 5 channels: the first three are shown as red, green and blue",)

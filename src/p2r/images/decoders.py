@@ -101,14 +101,20 @@ class VipsFile:
         self.whole_bytes = header.width * header.height * _whole_pixel_bytes(header, loader)
         images = header.get("n-pages") if header.get_typeof("n-pages") else 1
         self.notes = (f"the file has {images} images: the first was read",) if images > 1 else ()
-        self.levels = [Level(header.width, header.height, self._open)]
-        shrinks = loader == "jpegload" and not is_lossless_jpeg(origin)
-        for shrink in (2, 4, 8) if shrinks else ():
+        self._size = header.width, header.height
+        self._shrinks = loader == "jpegload" and not is_lossless_jpeg(origin)
+
+    def levels(self) -> list[Level]:
+        """The sizes at which it can be decoded, the full one first."""
+        width, height = self._size
+        levels = [Level(width, height, self._open)]
+        for shrink in (2, 4, 8) if self._shrinks else ():
             # libvips leaves out an incomplete last row or column, and the rest would be stretched.
-            if header.width % shrink == 0 == header.height % shrink:
+            if width % shrink == 0 == height % shrink:
                 # The decoder blurs what it shrinks: bicubic from twice the size makes it sharp.
-                size = header.width // shrink, header.height // shrink
-                self.levels.append(Level(*size, partial(self._open, shrink=shrink), margin=2))
+                opens = partial(self._open, shrink=shrink)
+                levels.append(Level(width // shrink, height // shrink, opens, margin=2))
+        return levels
 
     def _open(self, access: str, **options: int) -> VipsImage:
         image = pyvips.Operation.call(
@@ -160,7 +166,7 @@ class EncodedReader:
     def __init__(self, name: str, loader: str, origin: Path | bytes, limits: Limits) -> None:
         self._file = TiffFile(name, origin) if loader == "tiffload" else VipsFile(name, loader, origin)
         self.name, self.bits, self.orientation = name, self._file.bits, self._file.orientation
-        self._levels = self._file.levels
+        self._levels = self._file.levels()  # held here only, or the file would hold itself
         self.width, self.height = self._levels[0].width, self._levels[0].height
         self._tiled = self._file.tile_row_bytes > 0
         self._pixel_bytes = pixel_bytes(self._levels[0].open("sequential"))

@@ -49,10 +49,8 @@ class TiffFile:
     """A TIFF file, or its bytes: the page that is shown, its smaller levels, and their pixels.
 
     Attributes:
-        orientation: 1 to 8, as in EXIF.
+        orientation, whole_bytes: as of `VipsFile`.
         bits: of a sample: 8, 16, or 32 for floating-point ones.
-        levels: the page, and its smaller copies.
-        whole_bytes: 0; see `VipsFile`.
         tile_row_bytes: of a column of pixels as high as a tile; 0 for strips, which are only read in order.
         notes: what was left out, and what libtiff warns of.
 
@@ -85,8 +83,7 @@ class TiffFile:
             raise InputError(f"{name}: this is a camera raw file: {DEVELOP}")
         if problem := page.problem():
             raise InputError(f"{name}: {problem}")
-        smaller = list(levels_of(page, pages, parts))[:MAX_LEVELS]
-        self.levels = [Level(one.width, one.height, partial(self._open, one)) for one in (page, *smaller)]
+        self._smaller = smaller = list(levels_of(page, pages, parts))[:MAX_LEVELS]
         self.tile_row_bytes = page.tile_height * page.samples * -(-page.bits // 8)
         self.bits = page.shown_bits
         self.notes = tuple(self._notes(sum(one.is_page and one not in smaller for one in pages)))
@@ -96,6 +93,11 @@ class TiffFile:
             # It will warn again. But what libtiff cannot decode of a strip is an error to it.
             self._fail_on = "error"
         self._profile = icc_profile(header)
+
+    def levels(self) -> list[Level]:
+        """The page, and its smaller copies."""
+        pages = (self._page, *self._smaller)
+        return [Level(page.width, page.height, partial(self._open, page)) for page in pages]
 
     def _notes(self, pages: int) -> Iterator[str]:
         page = self._page
