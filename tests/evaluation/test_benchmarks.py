@@ -9,7 +9,8 @@ import pytest
 
 from p2r.datasets.tables import text_rows
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks import BENCHMARKS, open_benchmark, select
+from p2r.evaluation.benchmarks import BENCHMARKS, open_benchmark
+from p2r.evaluation.benchmarks.base import select
 from p2r.images import ImageSource
 from tests.evaluation.releases import (
     HEIGHT,

@@ -110,7 +110,8 @@ def _pairs(given: Iterable[str], option: str, known: list[str]) -> Iterable[tupl
 
 def _reference(asked: str, out: Path, bar: Progress) -> tuple[str, Reference]:
     from p2r.datasets.p2r10k.overlap import read_reference
-    from p2r.evaluation.benchmarks import Unreadable, open_benchmark
+    from p2r.evaluation.benchmarks import open_benchmark
+    from p2r.evaluation.benchmarks.base import Unreadable
 
     name, _, place = asked.partition("=")
     benchmark = open_benchmark(name, place or None)

@@ -54,10 +54,11 @@ def _checks(
 ) -> Iterator[CheckResult]:
     import asyncio
 
-    from p2r.checks import look_at_installation, look_at_model
+    from p2r.checks import check_installation
+    from p2r.model_checks import check_model
     from p2r.pipeline import settings_of
 
-    yield from look_at_installation()
+    yield from check_installation()
     for spec in models:
         tell(f"checking {without_secrets(spec)}")
-        yield from asyncio.run(look_at_model(spec, changed(settings_of(spec))))
+        yield from asyncio.run(check_model(spec, changed(settings_of(spec))))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from p2r.errors import InputError, ModelErrorKind
-from p2r.evaluation.benchmarks import Layout, Unreadable
+from p2r.evaluation.benchmarks.base import Layout, Unreadable
 from p2r.runs.files import write_json
 from p2r.runs.identity import check_same_run, claim, read_run_file
 from p2r.runs.journal import read_lines
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from p2r.evaluation.benchmarks import Selection
+    from p2r.evaluation.benchmarks.base import Selection
 
 CONFIG = "config.json"
 SUMMARY = "summary.json"

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError, ModelError
-from p2r.evaluation.benchmarks import named, select
+from p2r.evaluation.benchmarks.base import named, select
 from p2r.evaluation.progress import EvaluationProgress
 from p2r.evaluation.records import (
     CONFIG,
@@ -31,10 +31,10 @@ from p2r.evaluation.summary import summarize
 from p2r.images import ImageSource
 from p2r.models.base import Message, Sampling
 from p2r.pipeline import P2R, settings_of
+from p2r.runs import provenance
 from p2r.runs.failures import MOST_FAILURES, FailureMonitor
 from p2r.runs.files import folder_lock, write_json
 from p2r.runs.journal import Journal
-from p2r.runs.provenance import environment, revision
 from p2r.scoring import score
 from p2r.scoring.judge import Judge
 from p2r.text import without_secrets
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from p2r.evaluation.benchmarks import Benchmark, Entry, Selection
+    from p2r.evaluation.benchmarks.base import Benchmark, Entry, Selection
     from p2r.evaluation.records import FailureKind
     from p2r.evaluation.summary import Summary
     from p2r.models.base import Model
@@ -177,7 +177,7 @@ def _spec(model: str | Model) -> str:
 
 
 def _revision(model: str | Model) -> str | None:
-    return revision(model) if isinstance(model, str) else None
+    return provenance.revision(model) if isinstance(model, str) else None
 
 
 def _warnings(plan: EvaluationPlan, selection: Selection) -> list[str]:
@@ -227,7 +227,7 @@ async def _ask(
         opening=plan.opening,
         layout=plan.benchmark.layout,
     )
-    session = {"started": time.time(), "command": without_secrets(plan.command), **environment()}
+    session = provenance.session(plan.command)
     session |= {"modes": list(plan.modes), "concurrency": plan.concurrency}
     modes = [mode for mode in MODES if mode in plan.modes]
     with ExitStack() as stack:

@@ -21,7 +21,7 @@ from p2r.parsing.thinking import split_thinking
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from p2r.evaluation.benchmarks import Unreadable
+    from p2r.evaluation.benchmarks.base import Unreadable
     from p2r.evaluation.records import FailureKind, Record, RunData
     from p2r.types import Mode
 

@@ -11,7 +11,7 @@ from p2r.evaluation.paper_results import ROWS, rows_beside
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from p2r.evaluation.benchmarks import Layout
+    from p2r.evaluation.benchmarks.base import Layout
     from p2r.evaluation.summary import Accuracy, Pair, Summary
 
 

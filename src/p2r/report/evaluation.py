@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks import open_benchmark, select
+from p2r.evaluation.benchmarks import open_benchmark
+from p2r.evaluation.benchmarks.base import select
 from p2r.evaluation.outcomes import MEANING, located, outcome
 from p2r.evaluation.paper_results import rows_beside
 from p2r.evaluation.records import AnswerRecord
@@ -209,8 +210,9 @@ def _plots(columns: Sequence[Column]) -> Iterator[str]:
     names = [column.label for column in columns]
     categories = by_category(columns, columns[0].run.config.layout.headings)
     yield accuracy_plot("Accuracy by category, with 95 % intervals", categories, names)
-    outcomes = [(column.label, [outcome(record) for record in column.records.values()]) for column in columns]
-    counts = [(label, {name: found.count(name) for name in MEANING}) for label, found in outcomes]
+    counts: list[tuple[str, Counter[str]]] = [
+        (column.label, Counter(map(outcome, column.records.values()))) for column in columns
+    ]
     yield split_plot("What became of the questions", counts, MEANING)
     sizes = _binned(columns, _evidence_side, SIZE_BINS, _size_label)
     if len(sizes) > 1:
