@@ -695,4 +695,6 @@ def test_a_server_that_was_started_here_is_ended_here(
 def test_an_unknown_model_is_refused_when_the_pipeline_is_made() -> None:
     with pytest.raises(InputError, match="unknown model 'no such thing'"):
         P2R("no such thing")
+    with pytest.raises(InputError, match="unknown model 'nor this'"):
+        P2R("http://127.0.0.1:9/v1#name", reasoner="nor this")
     assert DEFAULT_MODEL in ("nano", "nano-base")
