@@ -331,9 +331,9 @@ SIZE = (2000, 500)
 )
 def test_each_box_format_is_read_in_its_order_and_scale(box_format: BoxFormat, text: str) -> None:
     read = parse_perception(text, box_format, SIZE)
-    assert [(box.as_tuple(), box.label) for box in read.boxes] == [
-        (pytest.approx((100, 200, 300, 400)), "sign")
-    ]
+    (box,) = read.boxes
+    assert box.as_tuple() == pytest.approx((100, 200, 300, 400))
+    assert box.label == "sign"
     assert read.warning == ""
 
 
@@ -559,10 +559,10 @@ def test_a_hostile_megabyte_is_read_in_no_time(piece: str) -> None:
 
 
 @given(
-    st.lists(good_boxes(), min_size=1, max_size=MAX_BOXES).filter(no_two_alike),
+    st.lists(good_boxes(), min_size=1, max_size=8).filter(no_two_alike),
     st.sampled_from(["json", "bare", "keyed", "prose"]),
 )
-@settings(max_examples=100, deadline=None, database=None, derandomize=True)
+@settings(max_examples=40, deadline=None, database=None, derandomize=True)
 def test_valid_boxes_come_back_as_they_were(boxes: list[tuple[int, int, int, int]], form: str) -> None:
     rows = [{"bbox_2d": list(box), "label": f"thing {index}"} for index, box in enumerate(boxes)]
     text = {

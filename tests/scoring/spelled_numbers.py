@@ -270,10 +270,13 @@ def _calculated(value: int, a: int, b: int) -> list[tuple[str, str]]:
     return [*pairs, *((gold, text) for text in texts)]
 
 
+KINDS = (*sorted(WRONG), "calculated", "another")
+
+
 @st.composite
-def wrong_answers(draw: st.DrawFn) -> list[tuple[str, str]]:
-    """Pairs of a gold answer and an answer that must not be right, all of one kind."""
-    kind, first = draw(st.sampled_from([*sorted(WRONG), "calculated", "another"])), draw(st.integers(0, 99))
+def wrong_answers(draw: st.DrawFn, kind: str) -> list[tuple[str, str]]:
+    """Pairs of a gold answer and an answer that must not be right, all of one of the `KINDS`."""
+    first = draw(st.integers(0, 99))
     if kind == "calculated":
         pairs = _calculated(*(draw(st.integers(2, 400)) for _ in range(3)))
         return [(gold, _around(answer, first + n)) for n, (gold, answer) in enumerate(pairs)]
