@@ -38,7 +38,7 @@ from rich.table import Table
 from metered import Metered
 from p2r.datasets.samples import read_samples
 from p2r.evaluation.benchmarks import open_benchmark
-from p2r.evaluation.run import Plan, evaluate
+from p2r.evaluation.run import EvaluationPlan, evaluate
 from p2r.models.base import Sampling
 from p2r.models.loading import open_model, settings_for
 from p2r.models.vllm import VLLMServer
@@ -74,7 +74,7 @@ async def ours(arguments: argparse.Namespace, settings: Settings) -> dict[str, A
     """`p2r eval` as it is."""
     model = open_metered(arguments)
     with tempfile.TemporaryDirectory() as out:
-        plan = Plan(
+        plan = EvaluationPlan(
             open_benchmark("jsonl", str(arguments.data)),
             Path(out) / "run",
             model,
@@ -90,12 +90,12 @@ async def ours(arguments: argparse.Namespace, settings: Settings) -> dict[str, A
     for line in lines:
         for stage, took in json.loads(line)["seconds"].items():
             stages[stage] = stages.get(stage, 0.0) + took
-    figures = summary["modes"]["p2r"]
+    figures = summary.modes["p2r"].total
     # Summed over questions that overlap, so a stage may hold more seconds than the run.
     return {
         "seconds": seconds,
-        "correct": figures["correct"],
-        "failed": figures["failed"],
+        "correct": figures.correct,
+        "failed": figures.failed,
         "stages": {stage: stages[stage] for stage in ("image", "perceive", "evidence", "reason")},
         **model.measured(),
     }

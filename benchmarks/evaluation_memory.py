@@ -26,7 +26,7 @@ import numpy as np
 from rich.console import Console
 
 from p2r.evaluation.benchmarks import open_benchmark
-from p2r.evaluation.run import Plan, evaluate
+from p2r.evaluation.run import EvaluationPlan, evaluate
 from p2r.scenes import write_scenes
 from scripted_endpoint import scripted_endpoint
 
@@ -121,7 +121,7 @@ def main() -> int:
         folder, out = arguments.folder or Path(temporary) / "scenes", Path(temporary) / "run"
         with console.status("drawing the images …"):
             questions = write_questions(folder, arguments.questions, arguments.size)
-        plan = Plan(
+        plan = EvaluationPlan(
             open_benchmark("jsonl", str(questions)),
             out,
             spec,
@@ -135,8 +135,8 @@ def main() -> int:
     samples = [sample for sample in sampler.samples if sample[1]]
     rise = rise_mb(samples)
     result: dict[str, Any] = {
-        "questions": summary["modes"]["p2r"]["n"],
-        "failed": summary["modes"]["p2r"]["failed"],
+        "questions": summary.modes["p2r"].total.n,
+        "failed": summary.modes["p2r"].total.failed,
         "size": arguments.size,
         "concurrency": arguments.concurrency,
         "first_mb": round(samples[0][2], 1),

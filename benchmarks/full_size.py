@@ -135,7 +135,7 @@ def take_steps(role: str, model: Path, folder: Path, options: argparse.Namespace
     import yaml
 
     from p2r.training import run as rounds
-    from p2r.training.recipefile import load_recipe
+    from p2r.training.recipe import load_recipe
     from p2r.training.session import Session
 
     cuda = torch.cuda.is_available()
@@ -182,7 +182,7 @@ def take_steps(role: str, model: Path, folder: Path, options: argparse.Namespace
     trainer._generate_single_turn = generating  # noqa: SLF001
     trainer.train()
     built.recorder.close()
-    rows = session.folder.metrics()[1:]
+    rows = [row.values for row in session.folder.metrics()[1:]]
     seconds = sum(row["seconds/step"] for row in rows) / len(rows)
     frozen = sum(row.get("seconds/frozen", 0.0) for row in rows) / len(rows)
     generation = sum(generating.seconds[1:]) / len(rows)

@@ -34,9 +34,8 @@ import pyvips
 from rich.console import Console
 from rich.table import Table
 
-from p2r.evidence import build_evidence, crop_region, plain_overview
+from p2r.evidence import build_evidence, crop_region, plain_overview, plan_sizes
 from p2r.images import ImageSource, encode_all
-from p2r.images.sizing import plan_pixels
 from p2r.settings import Settings
 from p2r.types import Box
 from pillow_images import pillow_encode, pillow_outlines
@@ -78,7 +77,7 @@ def pillow(path: Path) -> dict[str, float]:
     PIL.ImageOps.exif_transpose(image, in_place=True)
     image = image.convert("RGB")
     regions = [crop_region(box, image.size, SETTINGS.geometry) for box in BOXES]
-    plan = plan_pixels(image.size, regions, SETTINGS.budget)
+    plan = plan_sizes(image.size, regions, SETTINGS.budget)
     overview = image.resize(plan.overview)
     clock.lap("overview")
     pillow_encode(overview)

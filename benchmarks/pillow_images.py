@@ -12,9 +12,8 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
-from p2r.evidence import OUTLINE_COLORS, crop_region, outline_width
+from p2r.evidence import OUTLINE_COLORS, crop_region, outline_width, plan_sizes
 from p2r.images import PNG_MAX_PIXELS, EncodedImage
-from p2r.images.sizing import plan_pixels
 from p2r.types import Crop, Evidence
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def pillow_open(sample: Sample) -> PIL.Image.Image:
 
 def pillow_overview(sample: Sample, settings: Settings) -> EncodedImage:
     image = pillow_open(sample)
-    plan = plan_pixels(image.size, [], settings.budget)
+    plan = plan_sizes(image.size, [], settings.budget)
     return PillowImage(np.asarray(image.resize(plan.overview)))
 
 
@@ -69,7 +68,7 @@ def pillow_evidence(sample: Sample, boxes: Sequence[Box], settings: Settings) ->
     image = pillow_open(sample)
     cropped = boxes[: settings.geometry.max_crops]
     regions = [crop_region(box, image.size, settings.geometry) for box in cropped]
-    plan = plan_pixels(image.size, regions, settings.budget)
+    plan = plan_sizes(image.size, regions, settings.budget)
     overview = image.resize(plan.overview)
     pillow_outlines(overview, boxes, settings.geometry)
     crops = tuple(

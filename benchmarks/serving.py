@@ -45,8 +45,7 @@ import p2r
 from p2r.datasets.samples import read_samples
 from p2r.models.base import Completion
 from p2r.pipeline import P2R
-from p2r.scenes.dataset import make_sample
-from p2r.scenes.drawing import draw_files
+from p2r.scenes.files import draw_files, make_sample
 from p2r.settings import Settings
 from p2r.types import Question
 

@@ -36,8 +36,7 @@ from p2r.training.launch import CPU_VARIABLES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from p2r.training.components import Built
-    from p2r.training.session import Session
+    from p2r.training.session import Components, Session
 
 PARTS = ("plain-perceiver", "perceiver", "plain-reasoner", "reasoner")
 GROUP = 8
@@ -123,7 +122,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         trainer = plain_trainer(built, session) if plain else built.trainer
         timed = Timed(built.frozen)
         if options.part == "perceiver":
-            built.rewards.rewarder.frozen = timed
+            built.rewards.frozen = timed
         trainer.generation_config.min_new_tokens = options.tokens
         clock = Clock()
         trainer.add_callback(clock.callback())
@@ -143,7 +142,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
 def open_session(options: argparse.Namespace, role: str, folder: Path) -> Session:
     from p2r.training import run as rounds
-    from p2r.training.recipefile import load_recipe
+    from p2r.training.recipe import load_recipe
     from p2r.training.session import Session
 
     rows = options.prompts * GROUP
@@ -165,19 +164,19 @@ def open_session(options: argparse.Namespace, role: str, folder: Path) -> Sessio
     return Session(rounds.open_phase(recipe, out, 1, start).path)
 
 
-def plain_trainer(built: Built, session: Session) -> Any:
+def plain_trainer(built: Components, session: Session) -> Any:
     """TRL alone: the same weights, rows and configuration, rows in memory, a reward that is nothing."""
     from datasets import Dataset
     from trl import GRPOTrainer
 
-    from p2r.training import trainer as building
+    from p2r.training import trl as building
 
     rows = [built.trainer.train_dataset[position] for position in range(len(built.order))]
     args = built.trainer.args
     # Their weights must not count as plain memory: they go before others are loaded.
     built.trainer = built.frozen = None
     built.recorder.logs = dict
-    built.rewards.rewarder.frozen = None
+    built.rewards.frozen = None
     gc.collect()
 
     def reward(completions: list[Any], **_: Any) -> list[float]:
@@ -201,7 +200,7 @@ def plain_trainer(built: Built, session: Session) -> Any:
     return plain
 
 
-def frozen_figures(built: Built, session: Session) -> dict[str, float]:
+def frozen_figures(built: Components, session: Session) -> dict[str, float]:
     """The frozen role's replies of a step: batched in the process, and by HTTP one at a time."""
     from p2r.evidence import build_evidence
     from p2r.models.base import Sampling
@@ -210,10 +209,10 @@ def frozen_figures(built: Built, session: Session) -> dict[str, float]:
     from p2r.training.frozen import FrozenModel
     from p2r.types import Box
 
-    rows = built.rows
+    rows = built.dataset
     conversations = []
     for position, index in enumerate(built.order[: session.phase.prompts]):
-        look = rows.looks(index)
+        look = rows.images(index)
         for member in range(GROUP):
             left = 100 * ((position + member) % 8)
             box = Box(left, left, left + 90, left + 90, "thing")

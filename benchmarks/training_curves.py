@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
-from p2r.report.curves import running_mean
+from p2r.report.plots import running_mean
 from p2r.training.run_folder import PhaseFolder
 
 if TYPE_CHECKING:
@@ -58,12 +58,12 @@ def draw(axis: Axes, run: Path, metric: str, color: str) -> None:
     before = 0
     for folder in sorted((run / "phases").iterdir()):
         rows = PhaseFolder(folder).metrics()
-        points = [(before + row["step"], row[metric]) for row in rows if metric in row]
+        points = [(before + row.step, row.values[metric]) for row in rows if metric in row.values]
         if before:
             axis.axvline(before + 0.5, color="gray", linewidth=0.8, linestyle=":")
         if points:
             axis.plot(*zip(*running_mean(points), strict=True), color=color, linewidth=1.4)
-        before += max(row["step"] for row in rows)
+        before += max(row.step for row in rows)
 
 
 if __name__ == "__main__":

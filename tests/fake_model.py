@@ -1,4 +1,4 @@
-"""A scripted model that comes in through the front door: it satisfies `p2r.models.base.Model`.
+"""A scripted model, which satisfies `p2r.models.base.Model`.
 
 FakeModel(["first reply", "second reply"])              # in order of the calls
 FakeModel(lambda messages: "reply to " + said(messages))  # a function of the conversation
@@ -15,7 +15,7 @@ from p2r.errors import ModelError, ModelErrorKind
 from p2r.models.base import Completion
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from p2r.images import EncodedImage
     from p2r.models.base import Message, Sampling
@@ -128,7 +128,7 @@ class StreamingFakeModel(FakeModel):
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling
-    ) -> AsyncIterator[str | Completion]:
+    ) -> AsyncGenerator[str | Completion]:
         completion = await self.complete(messages, sampling)
         for start in range(0, len(completion.text), 5):
             await asyncio.sleep(0)

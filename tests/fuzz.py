@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from itertools import combinations
 
-from p2r.evidence import MIN_REGION_PX, crop_region, plan_pixels
+from p2r.evidence import MIN_REGION_PX, crop_region, plan_sizes
 from p2r.parsing.answers import read_answer
 from p2r.parsing.perception import MAX_BOXES, SAME_IOU, parse_perception
 from p2r.scoring import score
@@ -187,12 +187,12 @@ def check_perception(text: str, rng: random.Random) -> str:
     assert read.text == encodable(text)
     assert (read.outcome == "boxes") == bool(read.boxes)
     assert read.outcome in ("boxes", "whole", "malformed")
-    assert read.dropped or read.outcome != "malformed"
+    assert read.warnings or read.outcome != "malformed"
     assert len(read.boxes) <= MAX_BOXES
     assert len(read.repeats) <= MAX_BOXES
     assert all(one.iou(other) < SAME_IOU for one, other in combinations(read.boxes, 2))
     assert all(any(box.iou(other) >= SAME_IOU for other in read.boxes) for box in read.repeats)
-    assert not read.warning or read.warning in read.dropped
+    assert not read.format_warning or read.format_warning in read.warnings
     width, height = size
     geometry = rng.choice(GEOMETRIES)
     regions = []
@@ -208,10 +208,10 @@ def check_perception(text: str, rng: random.Random) -> str:
         regions.append(region)
     if regions:
         budget = PixelBudget()
-        plan = plan_pixels(size, regions[: geometry.max_crops], budget)
+        plan = plan_sizes(size, regions[: geometry.max_crops], budget)
         assert all(w * h >= budget.min_pixels for w, h in plan.crops)
     json.dumps([(box.as_tuple(), box.label) for box in read.boxes], allow_nan=False)
-    "".join(read.dropped).encode()
+    "".join(read.warnings).encode()
     return read.outcome
 
 

@@ -20,7 +20,7 @@ import p2r
 SOURCE = Path(p2r.__file__).parent
 CORE = [
     *("p2r.types", "p2r.errors", "p2r.settings", "p2r.prompts", "p2r.images", "p2r.evidence", "p2r.parsing"),
-    *("p2r.scoring", "p2r.scoring.judge", "p2r.models.base", "p2r.pipeline", "p2r.progress", "p2r.record"),
+    *("p2r.scoring", "p2r.scoring.judge", "p2r.models.base", "p2r.pipeline"),
     *("p2r.datasets.samples", "p2r.checks"),
 ]
 HEAVY = [
@@ -104,9 +104,7 @@ def test_every_exported_name_can_be_had() -> None:
         _ = p2r.nothing  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
-    "module", ["types", "errors", "settings", "models.base", "pipeline", "progress", "images"]
-)
+@pytest.mark.parametrize("module", ["types", "errors", "settings", "models.base", "pipeline", "images"])
 def test_every_public_class_is_exported(module: str) -> None:
     found = importlib.import_module(f"p2r.{module}")
     public = {
@@ -114,7 +112,7 @@ def test_every_public_class_is_exported(module: str) -> None:
         for name, value in inspect.getmembers(found, inspect.isclass)
         if value.__module__ == found.__name__ and not name.startswith("_")
     }
-    internal = {"Progress"}
+    internal = {"PredictionBuilder"}
     assert public - internal <= set(p2r.__all__)
 
 
@@ -227,7 +225,7 @@ def test_no_layer_names_what_it_must_not_know() -> None:
         ("models/local.py", "import accelerate"),
         ("pipeline.py", "if TYPE_CHECKING:\n    from p2r.types import Sample"),
         ("evaluation/runner.py", "from trl import GRPOTrainer"),
-        ("images/source.py", "from p2r.cli.console import say"),
+        ("images/source.py", "from p2r.cli._console import say"),
         ("report/page.py", "from p2r.training.phase import run_phase"),
         ("report/page.py", "from p2r.training import folder, phase"),
         ("datasets/p2r10k/build.py", "from p2r.training.recipe import Recipe"),
@@ -243,7 +241,7 @@ def test_that_test_can_fail_too(tmp_path: Path, file: str, line: str) -> None:
     ("file", "line"),
     [
         ("training/phase.py", "from trl import GRPOTrainer"),
-        ("cli/answer.py", "from p2r.cli.console import say"),
+        ("cli/answer.py", "from p2r.cli._console import say"),
         ("models/local.py", "from p2r.images import EncodedImage"),
         ("evaluation/runner.py", "from p2r.scoring import score"),
         ("report/training_page.py", "from p2r.training.run_folder import TrainingRun"),

@@ -10,9 +10,10 @@ import signal
 import sys
 import threading
 import time
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
@@ -22,17 +23,18 @@ from p2r._sync import SyncRunner
 from p2r.errors import InputError, ModelError
 from p2r.models import DEFAULT_MODEL
 from p2r.models.base import Completion
-from p2r.pipeline import P2R, settings_of
+from p2r.pipeline import P2R, Finished, Perceived, TextDelta, settings_of
 from p2r.settings import Geometry, PixelBudget, Settings, TokenLimits
-from p2r.types import Box, Question, Usage
+from p2r.types import Box, Prediction, Question, Usage
 from tests.fake_model import FakeModel, StreamingFakeModel, failure, said
 from tests.image_files import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
     from p2r.models.base import Message, Sampling
-    from p2r.types import Evidence, Mode, Perception, Prediction
+    from p2r.pipeline import Event
+    from p2r.types import Mode
     from tests.fake_model import Reply
 
 BOXES = (
@@ -226,18 +228,14 @@ def test_a_note_of_a_model_is_kept_once() -> None:
     assert known.notes == sampled
 
 
-def test_stage_by_stage_gives_what_the_whole_gives() -> None:
+def test_the_reasoner_alone_answers_from_the_boxes_of_the_perceiver() -> None:
     async def run() -> None:
         p2r = pipeline(replies())
-        perception = await p2r.perceive(QUESTION)
-        answer = await p2r.reason(QUESTION, perception.boxes)
         whole = await p2r.predict(QUESTION)
-        assert (perception, answer.value, answer.thinking) == (whole.perception, whole.answer, whole.thinking)
+        again = await p2r.predict(QUESTION, boxes=whole.boxes)
+        assert (again.reply, again.crops_px, again.perception) == (whole.reply, whole.crops_px, None)
 
-    model = replies()
     asyncio.run(run())
-    asyncio.run(pipeline(model).reason(QUESTION, ()))
-    assert len(model.calls[0].images) == 1
 
 
 # What cannot be used, and what fails.
@@ -257,13 +255,13 @@ def test_wrong_use_is_refused_before_any_call() -> None:
 def test_a_failed_call_raises_from_predict_and_marks_an_attempt() -> None:
     with pytest.raises(ModelError, match="scripted failure"):
         predict(replies(boxes=failure("timeout")))
-    known = asyncio.run(pipeline(replies(boxes=failure("timeout"))).attempt(QUESTION))
+    known = asyncio.run(pipeline(replies(boxes=failure("timeout"))).predict(QUESTION, errors="return"))
     assert (known.status, known.answer, known.error) == ("failed", None, "scripted failure")
     assert known.perception is None
 
 
 def test_a_failed_second_stage_keeps_what_the_first_found() -> None:
-    known = asyncio.run(pipeline(replies(thought=failure("server"))).attempt(QUESTION))
+    known = asyncio.run(pipeline(replies(thought=failure("server"))).predict(QUESTION, errors="return"))
     assert (known.status, known.answer, known.text) == ("failed", None, "")
     assert known.perception is not None
     assert (len(known.boxes), len(known.crops_px), known.usage.calls) == (2, 2, 1)
@@ -275,7 +273,7 @@ def test_an_unreadable_image_raises_from_predict_and_marks_an_attempt(tmp_path: 
     model = FakeModel([])
     with pytest.raises(InputError, match=r"none\.jpg"):
         predict(model, question=question)
-    known = asyncio.run(pipeline(model).attempt(question))
+    known = asyncio.run(pipeline(model).predict(question, errors="return"))
     assert known.status == "failed"
     assert "none.jpg" in known.error
     assert not model.calls
@@ -305,63 +303,49 @@ def test_the_digest_tells_prompts_and_geometry_apart() -> None:
     assert len(digests) == 3
 
 
-# Who is told.
+# Events.
 
 
-class Notebook:
-    """An observer that writes everything down."""
+def events_of(model: FakeModel, mode: Mode = "p2r", **options: Any) -> list[Event]:
+    async def run() -> list[Event]:
+        return [event async for event in pipeline(model).stream(QUESTION, mode, **options)]
 
-    def __init__(self) -> None:
-        self.seen: list[tuple[Perception, Evidence]] = []
-        self.pieces: list[str] = []
-
-    def on_perception(self, perception: Perception, evidence: Evidence) -> None:
-        assert not self.pieces, "perception comes before any text of the answer"
-        self.seen.append((perception, evidence))
-
-    def on_text(self, piece: str) -> None:
-        self.pieces.append(piece)
+    return asyncio.run(run())
 
 
 @pytest.mark.parametrize("streams", [False, True])
-def test_an_observer_sees_the_evidence_and_then_the_text(streams: bool) -> None:
+def test_a_stream_yields_the_evidence_then_the_text_then_the_prediction(streams: bool) -> None:
     kind = StreamingFakeModel if streams else FakeModel
-    model, notebook = kind([BOXES, THOUGHT]), Notebook()
-    known = asyncio.run(pipeline(model).predict(QUESTION, observer=notebook))
-    [(perception, evidence)] = notebook.seen
-    assert perception == known.perception
-    assert tuple(crop.region_px for crop in evidence.crops) == known.crops_px
-    assert "".join(notebook.pieces) == known.text
-    assert (len(notebook.pieces) > 1) == streams
+    perceived, *deltas, finished = events_of(kind([BOXES, THOUGHT]))
+    assert isinstance(perceived, Perceived)
+    assert isinstance(finished, Finished)
+    known = finished.prediction
+    assert perceived.perception == known.perception
+    assert tuple(crop.region_px for crop in perceived.evidence.crops) == known.crops_px
+    assert "".join(delta.text for delta in deltas if isinstance(delta, TextDelta)) == known.text
+    assert (len(deltas) > 1) == streams
 
 
-def test_a_model_is_not_streamed_when_nobody_reads_along() -> None:
-    class Deaf:
-        on_text = None
-        perceptions = 0
-
-        def on_perception(self, perception: Perception, evidence: Evidence) -> None:
-            self.perceptions += 1
-
-    class NoStream(StreamingFakeModel):
-        async def stream(
-            self, messages: Sequence[Message], sampling: Sampling
-        ) -> AsyncIterator[str | Completion]:
-            raise AssertionError("nobody reads along")
-            yield ""
-
-    deaf = Deaf()
-    known = asyncio.run(pipeline(NoStream([BOXES, THOUGHT])).predict(QUESTION, observer=deaf))
-    assert (known.answer, deaf.perceptions) == ("42", 1)
+class NoStream(StreamingFakeModel):
+    async def stream(
+        self, messages: Sequence[Message], sampling: Sampling
+    ) -> AsyncGenerator[str | Completion]:
+        assert not messages, "the text is wanted whole"
+        yield ""
 
 
-def test_one_pass_has_no_perception_to_tell() -> None:
-    notebook = Notebook()
-    asyncio.run(pipeline(FakeModel([THOUGHT])).predict(QUESTION, "think", observer=notebook))
-    assert not notebook.seen
-    assert notebook.pieces == [THOUGHT]
-    asyncio.run(pipeline(FakeModel([THOUGHT])).predict(QUESTION, boxes=[Box(0, 0, 9, 9)], observer=notebook))
-    assert not notebook.seen, "given boxes are nobody's perception"
+def test_a_model_is_not_asked_to_stream_without_need() -> None:
+    assert predict(NoStream([BOXES, THOUGHT])).answer == "42"
+    _, delta, _ = events_of(NoStream([BOXES, THOUGHT]), deltas=False)
+    assert delta == TextDelta(THOUGHT)
+
+
+def test_without_a_perceiver_there_is_no_perception_among_the_events() -> None:
+    text, finished = events_of(FakeModel([THOUGHT]), "think")
+    assert text == TextDelta(THOUGHT)
+    assert isinstance(finished, Finished)
+    text, _ = events_of(FakeModel([THOUGHT]), boxes=[Box(0, 0, 9, 9)])
+    assert text == TextDelta(THOUGHT)
 
 
 def test_a_stream_that_breaks_off_is_a_failed_call() -> None:
@@ -372,7 +356,30 @@ def test_a_stream_that_breaks_off_is_a_failed_call() -> None:
             yield "<think>The"
 
     with pytest.raises(ModelError, match="without a completion"):
-        asyncio.run(pipeline(Broken([])).predict(QUESTION, "think", observer=Notebook()))
+        events_of(Broken([]), "think")
+
+
+def test_closing_a_stream_cancels_its_call() -> None:
+    class Endless(FakeModel):
+        closed_early = False
+
+        async def stream(
+            self, messages: Sequence[Message], sampling: Sampling
+        ) -> AsyncIterator[str | Completion]:
+            try:
+                while True:
+                    yield "<think>"
+            finally:
+                self.closed_early = True
+
+    async def run(model: Endless) -> None:
+        async with aclosing(pipeline(model).stream(QUESTION, "think")) as events:
+            async for event in events:
+                assert event == TextDelta("<think>")
+                break
+        assert model.closed_early
+
+    asyncio.run(run(Endless([])))
 
 
 # Many at once.
@@ -613,6 +620,45 @@ def test_settings_that_come_with_a_model_are_used_unless_others_are_given(tmp_pa
     assert settings_of("http://127.0.0.1:9/v1#name") == Settings()
     assert settings_of(FakeModel([])) == Settings()
     assert P2R(FakeModel([]), settings=SETTINGS).settings == SETTINGS
+
+
+def test_settings_of_one_question_leave_those_of_the_others_alone() -> None:
+    small = replace(SETTINGS, geometry=Geometry(max_crops=1), max_tokens=TokenLimits(perceive=5, reason=6))
+    model = replies()
+
+    async def run() -> tuple[Prediction, Prediction]:
+        p2r = pipeline(model)
+        first = await p2r.predict(QUESTION, settings=small)
+        return first, await p2r.predict(QUESTION)
+
+    first, second = asyncio.run(run())
+    assert [call.sampling.max_tokens for call in model.calls] == [5, 6, 11, 22]
+    assert (len(first.crops_px), len(second.crops_px)) == (1, 2)
+    assert (first.digest, second.digest) == (small.digest, SETTINGS.digest)
+
+
+# A prediction as plain data.
+
+
+@pytest.mark.parametrize("model", [replies(), replies("[]"), replies("no box"), replies(thought="none")])
+def test_a_prediction_is_read_back_from_its_json(model: FakeModel) -> None:
+    known = predict(model)
+    data = json.loads(json.dumps(known.to_json()))
+    assert Prediction.from_json(data).to_json() == known.to_json()
+    assert Prediction.from_json(data | {"correct": True}).boxes == known.boxes
+
+
+def test_a_failed_prediction_is_read_back_from_its_json() -> None:
+    known = asyncio.run(pipeline(replies(thought=failure())).predict(QUESTION, errors="return"))
+    again = Prediction.from_json(known.to_json())
+    assert (again.status, again.answer, again.text) == ("failed", None, "")
+    assert again.to_json() == known.to_json()
+
+
+def test_json_of_an_older_run_may_have_fewer_keys() -> None:
+    assert Prediction.from_json({"id": "7", "mode": "think", "status": "no_answer"}) == Prediction(
+        "7", "think", "no_answer"
+    )
 
 
 # Models that are opened here.

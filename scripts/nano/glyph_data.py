@@ -19,8 +19,8 @@ import numpy as np
 from p2r.evidence import draw_boxes
 from p2r.images import EncodedImage
 from p2r.scenes import COLORS, GROUNDS, Scene, SceneObject, render
+from p2r.scenes.drawing import ground_pixels
 from p2r.scenes.layout import CODE_LETTERS, DIGITS, PLATE_ASPECT, Stone
-from p2r.scenes.render import ground_pixels
 from p2r.settings import Geometry
 
 if TYPE_CHECKING:

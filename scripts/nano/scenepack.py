@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from p2r.evidence import crop_region, draw_boxes
-from p2r.images import EncodedImage, fit_size
+from p2r.images import EncodedImage, smart_resize
 from p2r.scenes import SceneSample, make_sample, render
 from p2r.types import Box
 from scripts.nano.glyph_data import ground_window
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Standard deviation of each corner of a noisy gold box, 0–1000; a tag's side is 25 to 90.
 CORNER_NOISE = 9.0
-# How often a scene's evidence misses its second box: the reasoner must bear what the perceiver leaves out.
+# How often a scene's evidence lacks its second box: the reasoner must cope with an incomplete perceiver.
 MISSING_EVIDENCE = 0.15
 
 
@@ -122,4 +122,4 @@ def draw_images(
 
 def _fit(size: tuple[int, int], max_pixels: int, settings: Settings) -> tuple[int, int]:
     budget = settings.budget
-    return fit_size(*size, max_pixels=max_pixels, min_pixels=budget.min_pixels, factor=budget.factor)
+    return smart_resize(*size, max_pixels=max_pixels, min_pixels=budget.min_pixels, factor=budget.factor)

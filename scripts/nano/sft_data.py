@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
-from p2r.scenes.families import draw_scene, draw_task
+from p2r.scenes.questions import draw_scene, draw_task
 from p2r.types import Crop, Evidence
 from scripts.nano.attention_targets import TargetFinder
 from scripts.nano.lessons import perceive_target, question_of, think_target
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
-    from p2r.scenes.families import Family
+    from p2r.scenes.questions import Family
     from p2r.settings import Settings
     from p2r.types import Box
     from scripts.nano.attention_loss import AttentionTarget
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Task = Literal["perceive", "reason", "think", "direct", "drill"]
 
 # How often a perceive example with two gold boxes shows only the first. nano-base is meant to look
-# incompletely: that is what reinforcement learning has to mend.
+# incompletely: reinforcement learning is to correct that.
 INCOMPLETE = 0.6
 # How often each family is answered: what takes most examples to learn comes most often.
 _ANSWERED = {"read": 2, "compare": 7, "position": 5, "arithmetic": 2, "code": 3, "whole": 1}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from p2r.errors import P2RError as P2RError
     from p2r.evidence import build_evidence as build_evidence
     from p2r.evidence import draw_boxes as draw_boxes
-    from p2r.evidence import plan_pixels as plan_pixels
+    from p2r.evidence import plan_sizes as plan_sizes
     from p2r.images import EncodedImage as EncodedImage
     from p2r.images import ImageSource as ImageSource
     from p2r.images import Limits as Limits
@@ -38,13 +38,14 @@ if TYPE_CHECKING:
     from p2r.parsing.answers import read_option as read_option
     from p2r.parsing.perception import parse_perception as parse_perception
     from p2r.pipeline import P2R as P2R
-    from p2r.pipeline import Look as Look
-    from p2r.progress import Observer as Observer
+    from p2r.pipeline import Finished as Finished
+    from p2r.pipeline import OpenedImage as OpenedImage
+    from p2r.pipeline import Perceived as Perceived
+    from p2r.pipeline import TextDelta as TextDelta
     from p2r.prompts import PromptPack as PromptPack
     from p2r.prompts import direct_messages as direct_messages
     from p2r.prompts import perceive_messages as perceive_messages
     from p2r.prompts import reason_messages as reason_messages
-    from p2r.record import prediction_record as prediction_record
     from p2r.scoring import score as score
     from p2r.scoring.judge import Judge as Judge
     from p2r.settings import Geometry as Geometry
@@ -67,16 +68,14 @@ __version__ = "0.1.0"
 _HOMES: dict[str, tuple[str, ...]] = {
     "p2r.parsing.answers": ("read_answer", "read_option"),
     "p2r.errors": ("InputError", "MissingExtraError", "ModelError", "P2RError"),
-    "p2r.evidence": ("build_evidence", "draw_boxes", "plan_pixels"),
+    "p2r.evidence": ("build_evidence", "draw_boxes", "plan_sizes"),
     "p2r.images": ("ImageSource", "Limits", "EncodedImage"),
     "p2r.models.base": ("Completion", "Message", "Model", "Sampling", "StreamingModel"),
     "p2r.models.loading": ("open_model",),
     "p2r.models.options": ("ModelOptions",),
     "p2r.parsing.perception": ("parse_perception",),
-    "p2r.pipeline": ("P2R", "Look"),
-    "p2r.progress": ("Observer",),
+    "p2r.pipeline": ("P2R", "Finished", "OpenedImage", "Perceived", "TextDelta"),
     "p2r.prompts": ("PromptPack", "direct_messages", "perceive_messages", "reason_messages"),
-    "p2r.record": ("prediction_record",),
     "p2r.datasets.samples": ("read_samples",),
     "p2r.scoring": ("score",),
     "p2r.scoring.judge": ("Judge",),

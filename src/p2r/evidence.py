@@ -9,32 +9,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from p2r.images import EncodedImage
-from p2r.images.sizing import PixelPlan, plan_pixels
+from p2r.errors import InputError
+from p2r.images import EncodedImage, smart_resize
 from p2r.types import Crop, Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from p2r.images import ImageSource
-    from p2r.settings import Geometry, Settings
+    from p2r.settings import Geometry, PixelBudget, Settings
     from p2r.types import Box, RectPx
 
-__all__ = [
-    "OUTLINE_COLORS",
-    "PixelPlan",
-    "build_evidence",
-    "build_evidences",
-    "crop_region",
-    "draw_boxes",
-    "evidence_pixels",
-    "plain_overview",
-    "plan_pixels",
-]
+    Size = tuple[int, int]  # width and height in pixels
 
 # In drawing order; after the last they start again.
 OUTLINE_COLORS: tuple[tuple[str, tuple[int, int, int]], ...] = (
@@ -47,26 +38,26 @@ OUTLINE_COLORS: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("cyan", (0, 255, 255)),
     ("magenta", (255, 0, 255)),
 )
-
-_RGB = [np.array(rgb, np.uint8) for _, rgb in OUTLINE_COLORS]
-
 MIN_REGION_PX = 32  # the least side of a crop in pixels of the original, where the original has as many
 
 
-def box_px(box: Box, size: tuple[int, int]) -> RectPx:
-    """A box in the pixels of an image of `size` = (width, height), rounded outwards."""
+# Where crops lie.
+
+
+def box_px(box: Box, size: Size) -> RectPx:
+    """A box in the pixels of an image of `size`, rounded outwards."""
     width, height = size
     x0, y0 = math.floor(box.x0 * width / 1000), math.floor(box.y0 * height / 1000)
     x1, y1 = math.ceil(box.x1 * width / 1000), math.ceil(box.y1 * height / 1000)
     return x0, y0, x1, y1
 
 
-def crop_region(box: Box, size: tuple[int, int], geometry: Geometry) -> RectPx:
+def crop_region(box: Box, size: Size, geometry: Geometry) -> RectPx:
     """The rectangle of the original to crop for a box: the box and its context, clamped to the image.
 
     Args:
         box: 0–1000.
-        size: `(width, height)` of the original, in pixels.
+        size: of the original.
         geometry: the context on each side.
 
     Returns:
@@ -82,19 +73,17 @@ def crop_region(box: Box, size: tuple[int, int], geometry: Geometry) -> RectPx:
 
 
 def _widened(first: int, last: int, least: int, side: int) -> tuple[int, int]:
-    return _centerd(first, last, min(side, max(least, last - first)), side)
+    return _centered(first, last, min(side, max(least, last - first)), side)
 
 
-def _centerd(first: int, last: int, length: int, side: int) -> tuple[int, int]:
-    # The span of `length` around the middle of first–last, slid to lie within 0–side.
+def _centered(first: int, last: int, length: int, side: int) -> tuple[int, int]:
+    # The span of `length` around the middle of first–last, moved to lie within 0–side.
     start = min(max(0, (first + last - length) // 2), side - length)
     return start, start + length
 
 
-def _unscaled(
-    region: RectPx, planned: tuple[int, int], size: tuple[int, int], box: Box, factor: int
-) -> RectPx:
-    # A crop within its budget differs from its planned size by rounding only. Move its sides by those few
+def _unscaled(region: RectPx, planned: Size, size: Size, box: Box, factor: int) -> RectPx:
+    # A crop within its budget differs from its planned size by rounding only. Its sides move by those few
     # pixels, so that the model sees the original's own pixels and not resampled ones.
     x0, y0, x1, y1 = region
     width, height = planned
@@ -102,18 +91,21 @@ def _unscaled(
         return region
     if width > size[0] or height > size[1]:
         return region
-    x0, x1 = _centerd(x0, x1, width, size[0])
-    y0, y1 = _centerd(y0, y1, height, size[1])
+    x0, x1 = _centered(x0, x1, width, size[0])
+    y0, y1 = _centered(y0, y1, height, size[1])
     left, top, right, bottom = box_px(box, size)
     return (x0, y0, x1, y1) if x0 <= left and y0 <= top and x1 >= right and y1 >= bottom else region
 
 
+# Outlines.
+
+
 def outline_width(overview_width: int, geometry: Geometry) -> int:
-    """How wide outlines are on an overview, in its pixels."""
+    """The width of outlines on an overview, in its pixels."""
     return max(geometry.outline_min_px, round(geometry.outline_fraction * overview_width))
 
 
-def outlined_px(box: Box, size: tuple[int, int], line: int) -> RectPx:
+def outlined_px(box: Box, size: Size, line: int) -> RectPx:
     """The pixels of the overview that a box's outline encloses: at least two outlines wide and high."""
     x0, y0, x1, y1 = box_px(box, size)
     x0, x1 = _widened(x0, x1, 2 * line, size[0])
@@ -136,50 +128,104 @@ def draw_boxes(overview: EncodedImage, boxes: Sequence[Box], geometry: Geometry)
     order = sorted(range(len(boxes)), key=lambda index: (boxes[index].area, index), reverse=True)
     for index in order:
         x0, y0, x1, y1 = outlined_px(boxes[index], overview.size, line)
-        pixels[max(0, y0 - line) : y1 + line, max(0, x0 - line) : x1 + line] = _RGB[index % len(_RGB)]
+        color = np.array(OUTLINE_COLORS[index % len(OUTLINE_COLORS)][1], np.uint8)
+        pixels[max(0, y0 - line) : y1 + line, max(0, x0 - line) : x1 + line] = color
         pixels[y0:y1, x0:x1] = plain[y0:y1, x0:x1]
     return EncodedImage(pixels)
 
 
+# The sizes of all images of a request.
+
+
+@dataclass(frozen=True, slots=True)
+class PixelPlan:
+    """The sizes of every image of one request.
+
+    Attributes:
+        overview: `(width, height)` of the whole image.
+        crops: `(width, height)` of each crop.
+        tokens: language-model tokens of all of them, one for each factor² pixels.
+        notes: how the images were made to fit the context, one sentence each.
+    """
+
+    overview: Size
+    crops: tuple[Size, ...]
+    tokens: int
+    notes: tuple[str, ...] = ()
+
+
+def plan_sizes(size: Size, regions_px: Sequence[RectPx], budget: PixelBudget) -> PixelPlan:
+    """Choose the size of the overview and of each crop, so that the request fits the model's context.
+
+    Args:
+        size: of the original.
+        regions_px: the rectangles of the original that will be cropped.
+        budget: when the images need more than `context_tokens - text_tokens`, all of them shrink by the
+            same share, but none below `min_pixels`.
+
+    Raises:
+        InputError: not even the smallest images fit, or the budgets contradict each other.
+    """
+    sources = [size, *((x1 - x0, y1 - y0) for x0, y0, x1, y1 in regions_px)]
+    limits = [budget.overview_max_pixels] + [budget.crop_max_pixels] * len(regions_px)
+    sizes = _fit_all(sources, limits, budget)
+    tokens = wanted = _tokens(sizes, budget)
+    notes: tuple[str, ...] = ()
+    if budget.context_tokens is not None and wanted > (room := budget.context_tokens - budget.text_tokens):
+        sizes = _shrink(sources, sizes, room, budget)
+        tokens = _tokens(sizes, budget)
+        notes = (f"images shrunk from {wanted} to {tokens} tokens: the context leaves room for {room}",)
+    return PixelPlan(sizes[0], tuple(sizes[1:]), tokens, notes)
+
+
+def _fit_all(sources: Sequence[Size], limits: Sequence[int], budget: PixelBudget) -> list[Size]:
+    return [
+        smart_resize(*source, max_pixels=limit, min_pixels=budget.min_pixels, factor=budget.factor)
+        for source, limit in zip(sources, limits, strict=True)
+    ]
+
+
+def _tokens(sizes: Sequence[Size], budget: PixelBudget) -> int:
+    return sum(width * height for width, height in sizes) // budget.factor**2
+
+
+def _shrink(sources: Sequence[Size], sizes: Sequence[Size], room: int, budget: PixelBudget) -> list[Size]:
+    # The largest common share of the pixels that fits, by bisection.
+    least_pixels = -(-budget.min_pixels // budget.factor**2) * budget.factor**2
+
+    def at(share: float) -> list[Size]:
+        limits = [max(least_pixels, int(share * width * height)) for width, height in sizes]
+        return _fit_all(sources, limits, budget)
+
+    best = at(0.0)
+    if (least := _tokens(best, budget)) > room:
+        raise InputError(
+            f"{len(sizes)} images need at least {least} tokens, but context_tokens {budget.context_tokens} "
+            f"leaves {room} beside text_tokens {budget.text_tokens}: raise context_tokens, "
+            "or lower text_tokens, min_pixels or max_crops"
+        )
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        sizes_now = at(middle)
+        if _tokens(sizes_now, budget) <= room:
+            low, best = middle, sizes_now
+        else:
+            high = middle
+    return best
+
+
+# Evidence.
+
+
 def plain_overview(source: ImageSource, settings: Settings) -> EncodedImage:
-    """The whole image at its budget, without outlines: what the perceiver and the one-pass modes see.
+    """The whole image at its budget, without outlines: the input of the perceiver and the one-pass modes.
 
     Raises:
         InputError: the image is damaged, or does not fit into the model's context.
     """
-    size = plan_pixels(source.size, (), settings.budget).overview
+    size = plan_sizes(source.size, (), settings.budget).overview
     return source.overview(size, stretch=settings.stretch_depth)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """Which boxes are cropped, from which rectangles of the original, and at which sizes."""
-
-    boxes: Sequence[Box]
-    cuts: Sequence[tuple[RectPx, tuple[int, int]]]
-    pixels: PixelPlan
-
-
-def _plan(size: tuple[int, int], boxes: Sequence[Box], settings: Settings) -> _Plan:
-    geometry, budget = settings.geometry, settings.budget
-    cropped = boxes[: geometry.max_crops]
-    regions = [crop_region(box, size, geometry) for box in cropped]
-    pixels = plan_pixels(size, regions, budget)
-    regions = [
-        _unscaled(region, planned, size, box, budget.factor)
-        for region, planned, box in zip(regions, pixels.crops, cropped, strict=True)
-    ]
-    return _Plan(cropped, list(zip(regions, pixels.crops, strict=True)), pixels)
-
-
-def evidence_pixels(size: tuple[int, int], boxes: Sequence[Box], settings: Settings) -> int:
-    """How many pixels the evidence of an image of `size` = (width, height) will have: overview and crops.
-
-    Raises:
-        InputError: the images do not fit into the model's context.
-    """
-    planned = _plan(size, boxes, settings).pixels
-    return sum(width * height for width, height in (planned.overview, *planned.crops))
 
 
 def build_evidence(
@@ -191,7 +237,7 @@ def build_evidence(
         source: the original.
         boxes: in the perceiver's order; none means that the whole image is the evidence.
         settings: geometry and budgets.
-        overview: the plain overview, if it is at hand; used when it has the planned size.
+        overview: the plain overview if it exists already; used when it has the planned size.
 
     Raises:
         InputError: the image is damaged, or the images do not fit into the model's context.
@@ -205,9 +251,7 @@ def build_evidences(
     settings: Settings,
     overview: EncodedImage | None = None,
 ) -> list[Evidence]:
-    """Evidence from several lists of boxes on one image, which is read once for the crops of all.
-
-    Each is what `build_evidence` makes of its list, to the byte.
+    """`build_evidence` of several lists of boxes on one image, which is read once for the crops of all.
 
     Raises:
         InputError: as `build_evidence`, for any of them.
@@ -215,21 +259,46 @@ def build_evidences(
     plans = [_plan(source.size, boxes, settings) for boxes in lists]
     # Before the crops: pixels that the overview decodes may be kept for them.
     overviews = {} if overview is None else {overview.size: overview}
-    for size in (plan.pixels.overview for plan in plans):
-        if size not in overviews:
-            overviews[size] = source.overview(size, stretch=settings.stretch_depth)
-    cuts = list(dict.fromkeys(cut for plan in plans for cut in plan.cuts))
-    rects, sizes = [region for region, _ in cuts], [size for _, size in cuts]
-    images = source.regions(rects, sizes, stretch=settings.stretch_depth)
-    cut_out = dict(zip(cuts, images, strict=True))
+    for plan, _ in plans:
+        if plan.overview not in overviews:
+            overviews[plan.overview] = source.overview(plan.overview, stretch=settings.stretch_depth)
+    # Each rectangle at each size is cropped once.
+    cuts = list(dict.fromkeys(cut for plan, rects in plans for cut in zip(rects, plan.crops, strict=True)))
+    images = source.regions(
+        [rect for rect, _ in cuts], [size for _, size in cuts], stretch=settings.stretch_depth
+    )
+    cropped = dict(zip(cuts, images, strict=True))
     return [
         Evidence(
-            draw_boxes(overviews[plan.pixels.overview], boxes, settings.geometry),
+            draw_boxes(overviews[plan.overview], boxes, settings.geometry),
             tuple(
-                Crop(cut_out[cut], box, cut[0], OUTLINE_COLORS[index % len(OUTLINE_COLORS)][0])
-                for index, (box, cut) in enumerate(zip(plan.boxes, plan.cuts, strict=True))
+                Crop(cropped[rect, size], box, rect, color)
+                for rect, size, box, (color, _) in zip(
+                    rects, plan.crops, boxes, cycle(OUTLINE_COLORS), strict=False
+                )
             ),
-            (*source.notes, *plan.pixels.notes),
+            (*source.notes, *plan.notes),
         )
-        for boxes, plan in zip(lists, plans, strict=True)
+        for boxes, (plan, rects) in zip(lists, plans, strict=True)
+    ]
+
+
+def evidence_pixels(size: Size, boxes: Sequence[Box], settings: Settings) -> int:
+    """The number of pixels of the evidence of an image of `size`: overview and crops.
+
+    Raises:
+        InputError: the images do not fit into the model's context.
+    """
+    plan, _ = _plan(size, boxes, settings)
+    return sum(width * height for width, height in (plan.overview, *plan.crops))
+
+
+def _plan(size: Size, boxes: Sequence[Box], settings: Settings) -> tuple[PixelPlan, list[RectPx]]:
+    """The sizes of all images, and the rectangles of the original to crop for the first boxes."""
+    cropped = boxes[: settings.geometry.max_crops]
+    regions = [crop_region(box, size, settings.geometry) for box in cropped]
+    plan = plan_sizes(size, regions, settings.budget)
+    return plan, [
+        _unscaled(region, planned, size, box, settings.budget.factor)
+        for region, planned, box in zip(regions, plan.crops, cropped, strict=True)
     ]

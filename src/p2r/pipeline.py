@@ -1,8 +1,8 @@
-"""The method: look at the whole image, zoom into the evidence, reason about it (paper, method section).
+"""The method: see the whole image, cut out the evidence, reason about it (paper, method section).
 
-`P2R` is written for one question, so that it reads like the paper; any number of questions may be on their
-way at once, and batching or pooling them is the models' business. There is no barrier between the stages:
-one question is perceived while another is reasoned about and the image of a third is decoded in a thread.
+`P2R` is written for one question, so that it reads like the paper. Any number of questions may run at once;
+batching and pooling them is the models' business. The stages of different questions overlap: one question is
+perceived while another is reasoned about and the image of a third is decoded in a thread.
 
     with P2R("Qwen/Qwen3-VL-4B-Instruct") as p2r:
         print(p2r.answer("street.jpg", "What is the number of the bus?").answer)
@@ -10,39 +10,67 @@ one question is perceived while another is reasoned about and the image of a thi
 
 from __future__ import annotations
 
+import logging
+import time
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from p2r._sync import SyncRunner
 from p2r.errors import InputError, ModelError
 from p2r.evidence import build_evidence, plain_overview
-from p2r.images import ImageSource, Limits
-from p2r.images.abandoning import in_image_thread
+from p2r.images import EncodedImage, ImageSource, Limits
+from p2r.images.threads import in_image_thread
 from p2r.models import DEFAULT_MODEL
-from p2r.models.base import Sampling
+from p2r.models.base import Completion, Sampling, StreamingModel
 from p2r.parsing.answers import read_answer
 from p2r.parsing.perception import parse_perception
 from p2r.parsing.thinking import split_thinking
-from p2r.progress import Progress, complete
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
 from p2r.settings import Settings
-from p2r.types import Evidence, Question
+from p2r.types import MODES, Evidence, Perception, Prediction, Question, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 
-    from p2r.images import EncodedImage, ImageInput
-    from p2r.models.base import Completion, Model
-    from p2r.progress import Observer
-    from p2r.types import Answer, AnswerType, Box, Mode, Perception, Prediction
+    from p2r.images import ImageInput
+    from p2r.models.base import Message, Model
+    from p2r.types import AnswerType, Box, Mode
+
+_LOG = logging.getLogger("p2r.pipeline")
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """An image that was opened, and what the models see of the whole of it."""
+class OpenedImage:
+    """An opened image, and its overview as the models see it."""
 
     source: ImageSource
     overview: EncodedImage
+
+
+@dataclass(frozen=True, slots=True)
+class Perceived:
+    """The perceiver has replied, and the evidence is cut. Not sent for given boxes and one-pass modes."""
+
+    perception: Perception
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More text of the stage that answers; all of it at once where the model cannot stream."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event: the whole prediction."""
+
+    prediction: Prediction
+
+
+Event = Perceived | TextDelta | Finished
 
 
 class P2R:
@@ -54,12 +82,12 @@ class P2R:
     Args:
         model: the perceiver, and the reasoner too unless one is given: a spec for
             `p2r.models.open_model`, or a model. What is opened here is closed here; a model that was
-            passed in is its owner's to close.
+            passed in is closed by its owner.
         reasoner: another model for the second stage.
         settings: prompts, geometry, budgets and the options of the models that are opened here; None for
             those that come with `model`, or the defaults.
         limits: what an image may have at most; None for the defaults.
-        concurrency: how many questions `answer_many` keeps on their way.
+        concurrency: how many questions `answer_many` works on at once.
 
     Raises:
         InputError: a spec or a setting that cannot be used.
@@ -99,146 +127,147 @@ class P2R:
         self._opened.append(opened)
         return opened
 
-    # One question, stage by stage.
-
-    async def look(self, question: Question) -> Look:
-        """Open the image and see the whole of it at its budget.
-
-        Raises:
-            InputError: the image cannot be read or is over a limit.
-        """
-        return await in_image_thread(self._look, question)
-
-    def _look(self, question: Question) -> Look:
-        source = ImageSource.open(question.image, self.limits)
-        return Look(source, plain_overview(source, self.settings))
-
-    async def perceive(self, question: Question, look: Look | None = None) -> Perception:
-        """Ask the perceiver where the evidence is.
-
-        Raises:
-            InputError, ModelError: the image cannot be read; the call failed.
-        """
-        look = look or await self.look(question)
-        completion = await self._perceive(question, look)
-        return parse_perception(completion.text, self.settings.box_format, look.overview.size)
-
-    async def _perceive(self, question: Question, look: Look) -> Completion:
-        settings = self.settings
-        messages = perceive_messages(settings.prompts, question, look.overview, settings.box_format)
-        return await self.perceiver.complete(messages, Sampling(settings.max_tokens.perceive))
-
-    async def gather(self, look: Look, boxes: Sequence[Box]) -> Evidence:
-        """Cut the evidence at full resolution and draw the boxes; without boxes, the plain overview."""
-        return await in_image_thread(build_evidence, look.source, boxes, self.settings, look.overview)
-
-    async def reason(self, question: Question, boxes: Sequence[Box], look: Look | None = None) -> Answer:
-        """Ask the reasoner, which sees the evidence in `boxes`; none means the plain image.
-
-        Raises:
-            InputError, ModelError: the image cannot be read; the call failed.
-        """
-        evidence = await self.gather(look or await self.look(question), boxes)
-        messages = reason_messages(self.settings.prompts, question, evidence)
-        completion = await self.reasoner.complete(messages, Sampling(self.settings.max_tokens.reason))
-        return read_answer(completion.text, question)
-
-    # One question, whole.
+    # One question.
 
     async def predict(
         self,
         question: Question,
         mode: Mode = "p2r",
+        *,
         boxes: Sequence[Box] | None = None,
-        observer: Observer | None = None,
+        settings: Settings | None = None,
+        errors: Literal["raise", "return"] = "raise",
     ) -> Prediction:
         """Answer one question.
 
         Args:
-            question: what is asked.
+            question: the question and its image.
             mode: `p2r`; or one pass over the plain image: `think`, or `direct` for the bare answer.
-            boxes: evidence that is known already (mode `p2r`); the perceiver is not asked then.
-            observer: is told what happens as it happens.
+            boxes: the evidence, for a reasoner without a perceiver (mode `p2r`).
+            settings: for this question, instead of the pipeline's own; `options` stay those of the models.
+            errors: with `return`, an unreadable image and a failed call give a prediction of status
+                `failed`. It keeps what was found before the failure (perception, boxes, seconds, tokens),
+                but no answer.
 
         Raises:
             InputError: the mode, the boxes or the image cannot be used.
             ModelError: a model call failed.
         """
-        run = Progress(question, mode, boxes, observer, self.settings.digest)
-        await self._run(run)
-        return self._signed(run.known)
+        builder = self._builder(question, mode, boxes, settings)
+        try:
+            async for _ in self._run(builder, boxes, stream=False):
+                pass
+        except (InputError, ModelError) as error:
+            if errors == "raise":
+                raise
+            builder.set(status="failed", error=str(error))
+        return self._signed(builder.prediction)
 
-    async def attempt(
+    def stream(
         self,
         question: Question,
         mode: Mode = "p2r",
+        *,
         boxes: Sequence[Box] | None = None,
-        observer: Observer | None = None,
-    ) -> Prediction:
-        """Like `predict`, but an image that cannot be read and a call that fails give status `failed`.
+        settings: Settings | None = None,
+        deltas: bool = True,
+    ) -> AsyncGenerator[Event]:
+        """Answer one question and yield what happens: `Perceived`, `TextDelta`, …, `Finished`.
 
-        What was known before the failure (perception, boxes, seconds, tokens) is kept; an answer never is.
-
-        Raises:
-            InputError: the mode or the boxes cannot be used.
+        Closing the iterator cancels the work. With `deltas=False` the model is not asked to stream, and its
+        text comes as one `TextDelta`. For the other arguments and the errors see `predict`.
         """
-        run = Progress(question, mode, boxes, observer, self.settings.digest)
-        try:
-            await self._run(run)
-        except (InputError, ModelError) as error:
-            run.learn(status="failed", error=str(error))
-        return self._signed(run.known)
+        return self._run(self._builder(question, mode, boxes, settings), boxes, stream=deltas)
 
-    def _signed(self, prediction: Prediction) -> Prediction:
-        # Only now, because an endpoint may learn its model's name from the server.
-        return replace(prediction, model=self.perceiver.name, reasoner=self.reasoner.name)
+    def _builder(
+        self, question: Question, mode: Mode, boxes: Sequence[Box] | None, settings: Settings | None
+    ) -> PredictionBuilder:
+        if mode not in MODES:
+            raise InputError(f"unknown mode {mode!r}: {', '.join(MODES)}")
+        if boxes is not None and mode != "p2r":
+            raise InputError(f"mode {mode} uses the plain image: boxes go with mode p2r only")
+        if settings is not None:
+            settings = replace(settings, options=self.settings.options)
+        return PredictionBuilder(question, mode, settings or self.settings)
 
-    async def _run(self, run: Progress) -> None:
-        question, mode, prompts = run.question, run.known.mode, self.settings.prompts
-        with run.timed("image"):
-            look = await self.look(question)
-        run.note(*look.source.notes)
+    async def _run(
+        self, builder: PredictionBuilder, boxes: Sequence[Box] | None, *, stream: bool
+    ) -> AsyncGenerator[Event]:
+        question, mode, settings = builder.question, builder.prediction.mode, builder.settings
+        with builder.timed("image"):
+            image = await self.open_image(question, settings)
+        builder.note(*image.source.notes)
+
+        evidence, perception = Evidence(image.overview), None
+        if mode == "p2r":
+            if boxes is None:
+                perception = await self._perceive(builder, image)
+                boxes = perception.boxes
+            builder.set(perception=perception, boxes=tuple(boxes))
+            with builder.timed("evidence"):
+                evidence = await self.cut_evidence(image, boxes, settings)
+            builder.set(crops_px=tuple(crop.region_px for crop in evidence.crops))
+            builder.note(*evidence.notes)
+        if perception:
+            yield Perceived(perception, evidence)
+
         if mode == "direct":
-            messages = direct_messages(prompts, question, look.overview)
+            messages = direct_messages(settings.prompts, question, image.overview)
         else:
-            evidence = await self._evidence(run, look) if mode == "p2r" else Evidence(look.overview)
-            messages = reason_messages(prompts, question, evidence)
-        limits = self.settings.max_tokens
+            messages = reason_messages(settings.prompts, question, evidence)
+        limits = settings.max_tokens
         sampling = Sampling(limits.direct if mode == "direct" else limits.reason)
-        with run.timed("reason"):
-            on_text = run.observer.on_text if run.observer else None
-            completion = await complete(self.reasoner, messages, sampling, on_text)
+        with builder.timed("reason"):
+            async with aclosing(_reply(self.reasoner, messages, sampling, stream=stream)) as reply:
+                async for part in reply:
+                    if isinstance(part, Completion):
+                        completion = part
+                    else:
+                        yield TextDelta(part)
         answer = read_answer(completion.text, question, bare=mode == "direct")
-        run.spent(completion)
-        run.note(*([answer.reason] if answer.reason else []), *_limit_note("the reply", completion, sampling))
-        run.learn(
+        builder.spent(completion)
+        builder.note(answer.reason, _limit_note("the reply", completion, sampling))
+        builder.set(
             status="no_answer" if answer.value is None else "answered",
-            answer=answer.value,
-            thinking=answer.thinking,
-            text=completion.text,
+            reply=answer,
             truncated=completion.finish_reason == "length",
         )
+        yield Finished(self._signed(builder.prediction))
 
-    async def _evidence(self, run: Progress, look: Look) -> Evidence:
-        perception, boxes = None, run.boxes
-        if boxes is None:
-            with run.timed("perceive"):
-                completion = await self._perceive(run.question, look)
-            run.spent(completion)
-            perception = parse_perception(completion.text, self.settings.box_format, look.overview.size)
-            boxes = perception.boxes
-            limit = Sampling(self.settings.max_tokens.perceive)
-            run.note(*_limit_note("the perceiver's reply", completion, limit))
-            run.note(*([perception.warning] if perception.warning else []))
-        run.learn(perception=perception, boxes=tuple(boxes))
-        with run.timed("evidence"):
-            evidence = await self.gather(look, boxes)
-        crops_px = tuple(crop.region_px for crop in evidence.crops)
-        run.learn(crops_px=crops_px)
-        run.note(*evidence.notes)
-        if run.observer and perception:
-            run.observer.on_perception(perception, evidence)
-        return evidence
+    async def open_image(self, question: Question, settings: Settings | None = None) -> OpenedImage:
+        """Open the image and make its overview.
+
+        Raises:
+            InputError: the image cannot be read or is over a limit.
+        """
+
+        def opened() -> OpenedImage:
+            source = ImageSource.open(question.image, self.limits)
+            return OpenedImage(source, plain_overview(source, settings or self.settings))
+
+        return await in_image_thread(opened)
+
+    async def _perceive(self, builder: PredictionBuilder, image: OpenedImage) -> Perception:
+        settings = builder.settings
+        messages = perceive_messages(settings.prompts, builder.question, image.overview, settings.box_format)
+        sampling = Sampling(settings.max_tokens.perceive)
+        with builder.timed("perceive"):
+            completion = await self.perceiver.complete(messages, sampling)
+        perception = parse_perception(completion.text, settings.box_format, image.overview.size)
+        builder.spent(completion)
+        builder.note(_limit_note("the perceiver's reply", completion, sampling), perception.format_warning)
+        return perception
+
+    async def cut_evidence(
+        self, image: OpenedImage, boxes: Sequence[Box], settings: Settings | None = None
+    ) -> Evidence:
+        """Cut the evidence at full resolution and draw the boxes; without boxes, the plain overview."""
+        settings = settings or self.settings
+        return await in_image_thread(build_evidence, image.source, boxes, settings, image.overview)
+
+    def _signed(self, prediction: Prediction) -> Prediction:
+        # At the end, because an endpoint may learn its model's name from the server.
+        return replace(prediction, model=self.perceiver.name, reasoner=self.reasoner.name)
 
     # The synchronous face.
 
@@ -262,12 +291,14 @@ class P2R:
     def answer_many(self, questions: Iterable[Question], mode: Mode = "p2r") -> Iterator[Prediction]:
         """Answer many questions, yielding predictions in order as they are ready.
 
-        At most `concurrency` questions are on their way, and at most four times as many are drawn ahead of
-        the one that is waited for, so that an endless iterable is fine. A failed call or an unreadable
-        image gives status `failed`; see `attempt`.
+        At most `concurrency` questions are worked on, and at most four times as many are drawn ahead of
+        the next prediction, so that an endless iterable is fine. A failed call or an unreadable image gives
+        status `failed`, as `predict` does with `errors="return"`.
         """
         return self._sync.map(
-            lambda question: self.attempt(question, mode), questions, concurrency=self.concurrency
+            lambda question: self.predict(question, mode, errors="return"),
+            questions,
+            concurrency=self.concurrency,
         )
 
     # Closing.
@@ -296,15 +327,73 @@ class P2R:
         await self.aclose()
 
 
-def _limit_note(what: str, completion: Completion, sampling: Sampling) -> tuple[str, ...]:
-    """What to set when a reply was cut at its token limit."""
+class PredictionBuilder:
+    """The prediction of one question as it grows, so that a failure keeps what came before it."""
+
+    def __init__(self, question: Question, mode: Mode, settings: Settings) -> None:
+        self.question = question
+        self.settings = settings
+        self.prediction = Prediction(question.id, mode, "no_answer", digest=settings.digest)
+        self._start_s = time.perf_counter()
+
+    def set(self, **fields: Any) -> None:
+        """Set fields of the prediction."""
+        self.prediction = replace(self.prediction, **fields)
+
+    def note(self, *notes: str) -> None:
+        """Add notes; empty and repeated ones are left out."""
+        self.set(notes=tuple(dict.fromkeys(filter(None, (*self.prediction.notes, *notes)))))
+
+    def spent(self, completion: Completion) -> None:
+        """Add the tokens and the notes of one call."""
+        _LOG.debug(
+            "%s: reply of %d tokens to %d (%s): %s",
+            *(self.question.id or "question", completion.completion_tokens, completion.prompt_tokens),
+            *(completion.finish_reason, completion.text),
+        )
+        usage = Usage(completion.prompt_tokens, completion.completion_tokens, calls=1)
+        self.set(usage=self.prediction.usage + usage)
+        self.note(*completion.notes)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Measure the seconds of a stage, also of one that fails."""
+        start_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            now_s = time.perf_counter()
+            seconds = {stage: now_s - start_s, "total": now_s - self._start_s}
+            self.set(seconds=self.prediction.seconds | seconds)
+            _LOG.debug("%s: %s in %.2f s", self.question.id or "question", stage, seconds[stage])
+
+
+async def _reply(
+    model: Model, messages: Sequence[Message], sampling: Sampling, *, stream: bool
+) -> AsyncGenerator[str | Completion]:
+    """The pieces of a reply as the model writes them, then the completion."""
+    if not stream or not isinstance(model, StreamingModel):
+        completion = await model.complete(messages, sampling)
+        yield completion.text
+        yield completion
+        return
+    async with aclosing(model.stream(messages, sampling)) as pieces:
+        async for piece in pieces:
+            yield piece
+            if isinstance(piece, Completion):
+                return
+    raise ModelError("the stream ended without a completion", kind="invalid_reply", model=model.name)
+
+
+def _limit_note(name: str, completion: Completion, sampling: Sampling) -> str:
+    """What to set when a reply was cut at its token limit; else empty."""
     if completion.finish_reason != "length":
-        return ()
-    cut = f"{what} was cut at its limit of {completion.completion_tokens or sampling.max_tokens} tokens"
-    ways = "add ,thinking=off or ,thinking_tokens=4096 to the model's name (docs/models.md)"
+        return ""
+    cut = f"{name} was cut at its limit of {completion.completion_tokens or sampling.max_tokens} tokens"
+    thinking = "add ,thinking=off or ,thinking_tokens=4096 to the model's name (docs/models.md)"
     if split_thinking(completion.text).after is None:
-        return (f"{cut} while the model was still thinking: {ways}",)
-    return (f"{cut}: raise max_tokens in the settings; or, if the model thinks, {ways}",)
+        return f"{cut} while the model was still thinking: {thinking}"
+    return f"{cut}: raise max_tokens in the settings; or, if the model thinks, {thinking}"
 
 
 def settings_of(model: str | Model) -> Settings:

@@ -1,30 +1,32 @@
-"""The nouns of the system, as plain frozen dataclasses.
+"""The data types of the method, as frozen dataclasses.
 
 Boxes are `(x0, y0, x1, y1)` in 0–1000, origin top left, relative to the image's width and height.
 Rectangles in pixels carry `_px` in their name and are half-open: `x1` and `y1` are outside.
-Texts of questions, samples and boxes can be written anywhere (`p2r.text.encodable`).
+Texts of questions, samples and boxes can be encoded as UTF-8 (`p2r.text.encodable`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.errors import InputError
 from p2r.text import encodable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from p2r.images import EncodedImage, ImageInput
+    from p2r.images import RectPx as RectPx
 
 AnswerType = Literal["choice", "number", "free"]
 BoxFormat = Literal["qwen3", "pixels", "gemini", "unit"]
 Mode = Literal["p2r", "think", "direct"]
 PerceptionOutcome = Literal["boxes", "whole", "malformed"]
 Status = Literal["answered", "no_answer", "failed"]
-RectPx = tuple[int, int, int, int]
 
 MODES: tuple[Mode, ...] = ("p2r", "think", "direct")
-# How a model writes a box; docs/prompts.md says which models use which.
+# How a model writes a box (docs/prompts.md).
 BOX_FORMATS: tuple[BoxFormat, ...] = ("qwen3", "pixels", "gemini", "unit")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -35,7 +37,7 @@ class Box:
 
     Attributes:
         x0, y0, x1, y1: corners in 0–1000, `x0 < x1` and `y0 < y1`.
-        label: what the perceiver says is inside; empty when it said nothing.
+        label: the perceiver's name for what is inside; may be empty.
     """
 
     x0: float
@@ -53,6 +55,16 @@ class Box:
     def as_tuple(self) -> tuple[float, float, float, float]:
         """The corners `(x0, y0, x1, y1)`, 0–1000."""
         return (self.x0, self.y0, self.x1, self.y1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: `{"box": [x0, y0, x1, y1], "label": …}`, 0–1000."""
+        return {"box": list(self.as_tuple()), "label": self.label}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Box:
+        """What `to_json` wrote."""
+        x0, y0, x1, y1 = data["box"]
+        return cls(x0, y0, x1, y1, data["label"])
 
     @property
     def area(self) -> float:
@@ -76,13 +88,13 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked about an image. It never holds the answer, so that none can leak.
+    """A question about an image. It never holds the answer, so that none can leak.
 
     Attributes:
         image: a path, bytes, data URI, PIL image, numpy array (H, W, 3) or an open `ImageSource`.
         text: the question, without its options.
-        choices: the options in order (A, B, …), two or more, or none. Options may have equal texts, as in
-            some rows of benchmarks: only the letter tells them apart.
+        choices: the options in order (A, B, …), at least two, or none. Options may have equal texts, as in
+            some rows of benchmarks; the letter tells them apart.
         answer_type: `choice` when there are choices; otherwise `number` or `free`.
         id: a name for logs and result files.
 
@@ -128,7 +140,7 @@ class Question:
         return LETTERS[: len(self.choices)]
 
     def option(self, letter: str) -> str:
-        """One of the options as people and models read it: `B. blue`."""
+        """An option with its letter: `B. blue`."""
         return f"{letter}. {self.choices[self.letters.index(letter)]}"
 
 
@@ -137,11 +149,11 @@ class Sample:
     """A question with its gold answer, for training and evaluation.
 
     Attributes:
-        question: what the pipeline is given.
+        question: the input of the pipeline.
         answer: the option letter for `choice`; otherwise the number or text.
         boxes: the gold evidence; `()` when the whole image is needed, None when unknown.
         category: the benchmark's category or the scene's family.
-        aliases: other texts that are right too (free form).
+        aliases: other right answers (free form).
     """
 
     question: Question
@@ -158,27 +170,27 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Perception:
-    """What was read from the perceiver's text.
+    """The result of reading the perceiver's text.
 
     Attributes:
         outcome: `boxes`; `whole` (an empty list, on purpose); `malformed` (nothing usable).
         boxes: the usable boxes in the order written; empty unless the outcome is `boxes`.
-        dropped: one reason for each thing that was left out or mended.
+        warnings: one reason for each thing that was left out or corrected.
         text: the raw text.
         repeats: boxes nearly equal to an earlier one, which count once and are not in `boxes`. The overlap
-            gate of training looks at them.
-        warning: the model seems to write another box format than the one that is set, and which; else empty.
+            gate of training uses them.
+        format_warning: the reply seems to be in another box format than `Settings.box_format`; names it.
     """
 
     outcome: PerceptionOutcome
     boxes: tuple[Box, ...] = ()
-    dropped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     text: str = ""
     repeats: tuple[Box, ...] = ()
-    warning: str = ""
+    format_warning: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dropped", tuple(map(encodable, self.dropped)))
+        object.__setattr__(self, "warnings", tuple(map(encodable, self.warnings)))
         object.__setattr__(self, "text", encodable(self.text))
 
 
@@ -188,9 +200,9 @@ class Crop:
 
     Attributes:
         image: the pixels handed to the reasoner.
-        box: the box that asked for it, 0–1000.
-        region_px: what was cut from the original, box plus context, half-open pixels.
-        color: the name of the color that the box is drawn in on the overview.
+        box: the perceiver's box, 0–1000.
+        region_px: the rectangle of the original, box plus context, half-open pixels.
+        color: the color of the box's outline on the overview, by name.
     """
 
     image: EncodedImage
@@ -201,12 +213,12 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the reasoner sees: the (annotated) overview, then the crops in box order.
+    """The images that the reasoner sees: the (annotated) overview, then the crops in box order.
 
     Attributes:
         overview: the whole image at its budget; boxes drawn on it when there are crops.
         crops: at most `Geometry.max_crops`; empty when there is no usable box.
-        notes: what the pixel planner had to do to fit the request, one sentence each.
+        notes: remarks on the file and on its sizes, one sentence each.
     """
 
     overview: EncodedImage
@@ -216,7 +228,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was read from the reasoner's text.
+    """The result of reading the reasoner's text.
 
     Attributes:
         value: the option letter for a choice question, otherwise the answer text; None for no answer.
@@ -249,36 +261,32 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Everything that happened to one question.
+    """The result of one question: the answer, the evidence, and what both took.
 
     Attributes:
         id: the question's id.
         mode: `p2r`, `think` or `direct`.
         status: `answered`, `no_answer` (the text names none), `failed` (a model call failed).
-        answer: the option letter, number or text; None unless answered.
-        perception: what the perceiver said; None outside mode `p2r` and with given boxes.
+        reply: the answer, with the text of the stage that answered; empty when it failed.
+        perception: the perceiver's reply; None outside mode `p2r` and with given boxes.
         boxes: the boxes used as evidence, 0–1000.
         crops_px: the rectangles cut from the original, in pixels, one for each crop.
-        thinking: the reasoner's thinking.
-        text: the raw text of the stage that answered.
         usage: tokens of all stages.
         seconds: seconds for each stage that ran: `image`, `perceive`, `evidence`, `reason`, `total`.
-        model, reasoner: names of the models that played the two roles.
+        model, reasoner: names of the models in the two roles.
         digest: digest of prompts, geometry and budgets (`Settings.digest`).
         truncated: the answering stage ran into its token limit.
-        notes: what the pixel planner did.
+        notes: remarks about the image, the sizes and the replies, one sentence each.
         error: why the status is `failed`.
     """
 
     id: str
     mode: Mode
     status: Status
-    answer: str | None = None
+    reply: Answer = Answer(None)
     perception: Perception | None = None
     boxes: tuple[Box, ...] = ()
     crops_px: tuple[RectPx, ...] = ()
-    thinking: str = ""
-    text: str = ""
     usage: Usage = field(default_factory=Usage)
     seconds: dict[str, float] = field(default_factory=dict)
     model: str = ""
@@ -288,15 +296,83 @@ class Prediction:
     notes: tuple[str, ...] = ()
     error: str = ""
 
+    @property
+    def answer(self) -> str | None:
+        """The option letter, number or text; None unless answered."""
+        return self.reply.value
+
+    @property
+    def thinking(self) -> str:
+        """The reasoner's thinking."""
+        return self.reply.thinking
+
+    @property
+    def text(self) -> str:
+        """The raw text of the answering stage."""
+        return self.reply.text
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as in result files, replies of the server and `p2r answer --json`.
+
+        `perception` is the perceiver's raw text, `outcome` and `dropped` what was read from it; the first two
+        are None where no perceiver was called.
+        """
+        perception = self.perception
+        return {
+            "id": self.id,
+            "mode": self.mode,
+            "status": self.status,
+            "answer": self.answer,
+            "boxes": [box.to_json() for box in self.boxes],
+            "crops_px": [list(rect) for rect in self.crops_px],
+            "thinking": self.thinking,
+            "text": self.text,
+            "perception": perception.text if perception else None,
+            "outcome": perception.outcome if perception else None,
+            "dropped": list(perception.warnings) if perception else [],
+            "usage": asdict(self.usage),
+            "seconds": {stage: round(seconds, 4) for stage, seconds in self.seconds.items()},
+            "model": self.model,
+            "reasoner": self.reasoner,
+            "digest": self.digest,
+            "truncated": self.truncated,
+            "notes": list(self.notes),
+            "error": self.error,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Prediction:
+        """What `to_json` wrote; further keys are ignored, and missing ones but the first three have defaults.
+
+        `Answer.reason`, `Perception.repeats` and `Perception.format_warning` are not in the data.
+        """
+        boxes = tuple(Box.from_json(box) for box in data.get("boxes", ()))
+        perception = None
+        if outcome := data.get("outcome"):
+            read = boxes if outcome == "boxes" else ()
+            warnings = tuple(data.get("dropped", ()))
+            perception = Perception(outcome, read, warnings, data.get("perception") or "")
+        same = ("id", "mode", "status", "model", "reasoner", "digest", "truncated", "error")
+        return cls(
+            **{name: data[name] for name in same if name in data},
+            reply=Answer(data.get("answer"), data.get("thinking", ""), text=data.get("text", "")),
+            perception=perception,
+            boxes=boxes,
+            crops_px=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in data.get("crops_px", ())),
+            usage=Usage(**data.get("usage", {})),
+            seconds=dict(data.get("seconds", {})),
+            notes=tuple(data.get("notes", ())),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """Whether an answer is right.
 
     Attributes:
-        correct: None when it could not be decided (no judge, a judge that failed): *no score*, never zero.
+        correct: None when it could not be decided (no judge, or the judge failed): *no score*, never zero.
         method: `choice`, `number`, `exact` or `judge`.
-        reason: one line for people.
+        reason: one line.
     """
 
     correct: bool | None

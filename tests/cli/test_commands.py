@@ -13,11 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from p2r import __version__
-from p2r.box_probe import PROBES
 from p2r.checks import EXTRAS
 from p2r.cli import app
 from p2r.cli.answer import nano_note
-from p2r.record import prediction_record
+from p2r.model_checks import PROBES
 from p2r.types import Prediction
 from tests.servers import Behavior, Exchange, Server, reply, status
 
@@ -98,7 +97,7 @@ def test_json_is_exactly_one_object(server: Server, image: str) -> None:
 
 
 def test_the_record_of_a_prediction_without_a_perceiver_is_plain_data() -> None:
-    record = prediction_record(Prediction("7", "think", "no_answer"))
+    record = Prediction("7", "think", "no_answer").to_json()
     assert json.loads(json.dumps(record)) == record
     assert (record["perception"], record["outcome"], record["boxes"]) == (None, None, [])
 
@@ -348,6 +347,7 @@ def test_version() -> None:
 # p2r demo
 
 
+@pytest.mark.long  # eight questions and figures
 def test_demo_answers_the_bundled_questions_and_draws_them(server: Server, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "figures"
     result = run("demo", "--model", f"{server.url}#served", "--out", out)

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from p2r.errors import P2RError
 from p2r.evaluation.benchmarks import open_benchmark
-from p2r.evaluation.run import Plan, evaluate
+from p2r.evaluation.run import EvaluationPlan, evaluate
 from tests.evaluation.scripted import model
 
 
@@ -60,7 +60,7 @@ class Launcher:
 def run(request: dict[str, Any]) -> None:
     if limit := request.get("limit_bytes"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    plan = Plan(
+    plan = EvaluationPlan(
         open_benchmark("jsonl", request["questions"]),
         Path(request["out"]),
         model(delay_s=0.002),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import asdict
+from dataclasses import replace
 
 import pytest
 
 from p2r.evaluation.benchmarks import open_benchmark
 from p2r.evaluation.paper_results import ROWS, rows_beside
-from p2r.evaluation.run import Plan, evaluate
-from p2r.evaluation.tables import grids, paper_grid, published_grid
+from p2r.evaluation.run import EvaluationPlan, evaluate
+from p2r.evaluation.tables import grids, paper_grid
 from p2r.settings import PixelBudget, Settings
 from p2r.types import Box
 from tests.evaluation.releases import (
@@ -38,19 +38,23 @@ def always(text):
     return FakeModel(lambda _: text, name="always")
 
 
-def run(name, data, out, model, modes=("direct",), judge=None):
+def evaluated(benchmark, out, model, modes=("direct",), judge=None):
+    plan = EvaluationPlan(benchmark, out / "run", model, judge=judge, modes=modes, settings=SMALL)
+    return asyncio.run(evaluate(plan, QUIET))
+
+
+def run(name, data, out, model, **options):
     benchmark = open_benchmark(name, str(data))
-    plan = Plan(benchmark, out / "run", model, judge=judge, modes=modes, settings=SMALL)
-    summary = asyncio.run(evaluate(plan, QUIET))
-    layout = asdict(benchmark.layout)
-    for grid in [*grids(summary, layout), published_grid(summary)]:
+    summary = evaluated(benchmark, out, model, **options)
+    found = {grid.title: grid for grid in [*grids(summary, benchmark.layout), paper_grid(summary)]}
+    for grid in found.values():
         assert all(len(row) == len(grid.columns) for row in grid.rows)
-    return summary, layout
+    return summary.to_json(), found
 
 
 def test_vstar_by_category(tmp_path):
-    summary, layout = run("vstar", vstar(tmp_path), tmp_path, always("A"))
-    grid = paper_grid(summary, layout)
+    _, tables = run("vstar", vstar(tmp_path), tmp_path, always("A"))
+    grid = tables["By category"]
     assert grid.columns == ("mode", "Attribute", "Spatial", "Overall")
     assert grid.rows == (("direct", "50.0", "0.0", "33.3"),)
 
@@ -77,22 +81,22 @@ def test_vstar_with_boxes_knows_where_the_model_looked(tmp_path):
 
 
 def test_hrbench_by_rotation(tmp_path):
-    summary, layout = run("hrbench-4k", hrbench(tmp_path), tmp_path, always("A"))
+    summary, tables = run("hrbench-4k", hrbench(tmp_path), tmp_path, always("A"))
     figures = summary["modes"]["direct"]
     rotations = figures["breakdowns"]["rotation"]
     assert [rotations[f"cycle_{k}"]["accuracy"] for k in range(4)] == [1.0, 0.0, 0.0, 0.0]
     # The overall figure is the mean over the rotations.
     assert figures["accuracy"] == 0.25
     assert figures["ci95_clustered"] is not None
-    assert paper_grid(summary, layout).columns == ("mode", "FSP", "FCP", "Overall")
-    assert paper_grid(summary, layout).rows == (("direct", "25.0", "25.0", "25.0"),)
-    by_rotation = next(grid for grid in grids(summary, layout) if grid.title == "By rotation")
+    assert tables["By category"].columns == ("mode", "FSP", "FCP", "Overall")
+    assert tables["By category"].rows == (("direct", "25.0", "25.0", "25.0"),)
+    by_rotation = tables["By rotation"]
     assert by_rotation.rows == (("direct", "100.0", "0.0", "0.0", "0.0", "25.0"),)
 
 
 def test_mme_realworld_by_task_and_domain(tmp_path):
-    summary, layout = run("mme-realworld-lite", mme_realworld(tmp_path), tmp_path, always("(E)"))
-    grid = paper_grid(summary, layout)
+    summary, tables = run("mme-realworld-lite", mme_realworld(tmp_path), tmp_path, always("(E)"))
+    grid = tables["By category"]
     assert grid.columns == (
         "mode",
         "Perception/OCR with Complex Context",
@@ -113,7 +117,7 @@ def test_treebench_accuracy_and_miou(tmp_path):
             )
         return "<think>…</think><answer>F</answer>"
 
-    summary, layout = run(
+    summary, tables = run(
         "treebench", treebench(tmp_path), tmp_path, FakeModel(reply, name="m"), modes=("p2r",)
     )
     figures = summary["modes"]["p2r"]
@@ -126,7 +130,7 @@ def test_treebench_accuracy_and_miou(tmp_path):
     assert figures["localization"]["miou"] == pytest.approx(sum(best) / 2, abs=1e-6)
     assert figures["localization"]["recall"] == 1.0
     assert figures["split"]["reasoning"] == 1
-    assert paper_grid(summary, layout).rows == (("p2r", "100.0", "100.0", "0.0", "0.0", "50.0"),)
+    assert tables["By category"].rows == (("p2r", "100.0", "100.0", "0.0", "0.0", "50.0"),)
 
 
 def test_visualprobe_is_judged(tmp_path):
@@ -163,16 +167,15 @@ def test_the_paper_s_rows_stand_beside_the_same_model():
     }
 
 
-def test_the_published_grid_says_when_the_paper_has_nothing():
-    figures = {"accuracy": 0.5, "ci95": [0.4, 0.6]}
-    summary = {"benchmark": "vstar", "model": "nano", "modes": {"p2r": figures}}
-    grid = published_grid(summary)
-    assert grid.note == "The paper has no row for nano; these are all of its rows."
+def test_the_grid_beside_the_paper_says_when_the_paper_has_nothing(tmp_path):
+    summary = evaluated(open_benchmark("vstar", str(vstar(tmp_path))), tmp_path, always("A"))
+    grid = paper_grid(summary)
+    assert grid.note == "The paper has no row for always; these are all of its rows."
     assert len(grid.rows) == 1 + len(ROWS)
-    same = published_grid({**summary, "model": "hongxingli/P2R-2B"})
+    same = paper_grid(replace(summary, model="hongxingli/P2R-2B"))
     assert same.rows == (
-        ("this run, p2r", "50.0", "40.0–60.0"),
+        ("this run, direct", "33.3", "6.1–79.2"),
         ("paper, Qwen3-VL-2B-Instruct", "74.9", ""),
         ("paper, P2R-2B (P2R + PRA-GRPO)", "84.3", ""),
     )
-    assert published_grid({**summary, "benchmark": "scenes"}).note == "The paper has no figure for scenes."
+    assert paper_grid(replace(summary, benchmark="scenes")).note == "The paper has no figure for scenes."

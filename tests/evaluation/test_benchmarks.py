@@ -9,7 +9,8 @@ import pytest
 
 from p2r.datasets.tables import text_rows
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks import BENCHMARKS, open_benchmark, select
+from p2r.evaluation.benchmarks import BENCHMARKS, open_benchmark
+from p2r.evaluation.benchmarks.base import select
 from p2r.images import ImageSource
 from tests.evaluation.releases import (
     HEIGHT,
@@ -73,7 +74,7 @@ def test_vstar(tmp_path):
 
 def test_ids_that_repeat_are_told_apart(tmp_path):
     selection = select(open_benchmark("vstar", str(vstar(tmp_path))))
-    assert [chosen.id for chosen in selection.chosen.values()] == ["0", "1", "1#2"]
+    assert [entry.id for entry in selection.entries.values()] == ["0", "1", "1#2"]
 
 
 def test_vstar_with_boxes(tmp_path):
@@ -271,7 +272,7 @@ def test_rows_of_treebench_are_read_or_set_aside(tmp_path):
     ]
     write_tsv(tmp_path / "odd.tsv", rows)
     selection = select(open_benchmark("treebench", str(tmp_path / "odd.tsv")))
-    samples = [chosen.entry.sample for chosen in selection.chosen.values()]
+    samples = [entry.sample for entry in selection.entries.values()]
     assert [sample.question.id for sample in samples] == ["0", "1", "4"]
     assert samples[0].question.choices == ("Cast iron", "Polished steel", "Painted wood")
     assert samples[1].question.choices == ("Bright gold", "Matte black")
@@ -291,7 +292,7 @@ def test_a_folder_of_vstar_with_an_odd_file(tmp_path):
         '{"target_object": ["x"], "bbox": [], "question": "?"}'
     )
     selection = select(open_benchmark("vstar-boxes", str(root)))
-    assert len(selection.chosen) == 2
+    assert len(selection.entries) == 2
     (odd,) = selection.unreadable
     assert odd.row == "direct_attributes/sa_9.json"
     assert "column 'options' is missing" in odd.reason
@@ -331,7 +332,7 @@ def test_a_limit_chooses_by_id_and_seed_and_a_larger_one_adds(tmp_path):
     benchmark = open_benchmark("jsonl", str(file))
 
     def chosen(limit, seed=0):
-        return [c.id for c in select(benchmark, limit=limit, seed=seed).chosen.values()]
+        return [entry.id for entry in select(benchmark, limit=limit, seed=seed).entries.values()]
 
     assert chosen(None) == [str(k) for k in range(40)]
     assert len(chosen(10)) == 10

@@ -149,7 +149,7 @@ def test_many_images_that_cannot_be_read_stop_the_run_as_wrong_input(tmp_path, q
     assert " of them: …: the file is empty …; the last one: " in done.output
     assert "model" not in done.output
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["modes"]["p2r"]["failures"]["picture"] in range(10, 13), "those that were on their way too"
+    assert summary["modes"]["p2r"]["failures"]["image"] in range(10, 13), "those that were on their way too"
 
 
 def test_rows_that_cannot_be_read_are_reported_apart(tmp_path):
@@ -274,7 +274,7 @@ def test_what_is_wrong_is_said_before_the_model_is_asked(tmp_path, questions):
             (tmp_path / "file", [], "it is a file"),
             (tmp_path / "file" / "run", [], "is a file"),
             (taken, [], "holds summary.json but no config.json"),
-            (out, ["--seed", 5], "was begun with other settings: seed was 0, is 5"),
+            (out, ["--seed", 5], "was started with other settings: seed was 0, is 5"),
             (tmp_path / "new", ["--judge", "nope"], "unknown model 'nope'"),
             (tmp_path / "new", ["--reasoner", "nope"], "unknown model 'nope'"),
             (tmp_path / "new", ["--prompts", "nope.toml"], "nope.toml: there is no such file"),

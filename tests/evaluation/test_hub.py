@@ -19,13 +19,14 @@ pytest.importorskip("datasets", reason="the eval extra is not installed")
 SCRIPT = """
 import json, sys
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks import open_benchmark, select
+from p2r.evaluation.benchmarks import open_benchmark
+from p2r.evaluation.benchmarks.base import select
 from p2r.images import ImageSource
 told = []
 for name, data in json.loads(sys.argv[1]):
     try:
         benchmark = open_benchmark(name, data)
-        entries = [chosen.entry.sample for chosen in select(benchmark).chosen.values()]
+        entries = [entry.sample for entry in select(benchmark).entries.values()]
         samples = [load() for load in benchmark.loaders()]
         told.append({
             "source": benchmark.source,

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from p2r.errors import InputError, ModelError
 from p2r.evaluation.benchmarks import open_benchmark
-from p2r.evaluation.folder import RunData
-from p2r.evaluation.run import Plan, evaluate
+from p2r.evaluation.records import RunData
+from p2r.evaluation.run import EvaluationPlan, evaluate
 from p2r.runs.journal import read_lines
 from tests.evaluation.scripted import QUIET, model, number_of, reply, write_questions
 from tests.fake_model import FakeModel, failure
@@ -21,8 +21,8 @@ TIMES = ("seconds_per_question", "questions_per_second")
 
 
 def run(questions, out, asked=None, console=QUIET, **options):
-    plan = Plan(open_benchmark("jsonl", str(questions)), out, asked or model(), **options)
-    return asyncio.run(evaluate(plan, console))
+    plan = EvaluationPlan(open_benchmark("jsonl", str(questions)), out, asked or model(), **options)
+    return asyncio.run(evaluate(plan, console)).to_json()
 
 
 def untimed(summary):
@@ -89,9 +89,9 @@ def test_gold_boxes_skip_the_perceiver(tmp_path, questions):
 def test_gold_boxes_must_be_there(tmp_path):
     bare = open_benchmark("jsonl", str(write_questions(tmp_path / "data", 3, boxes=False)))
     with pytest.raises(InputError, match="benchmark jsonl has no gold boxes"):
-        Plan(bare, tmp_path / "run", model(), gold_boxes=True)
+        EvaluationPlan(bare, tmp_path / "run", model(), gold_boxes=True)
     with pytest.raises(InputError, match="gold boxes go with mode p2r"):
-        Plan(bare, tmp_path / "run", model(), modes=("think",), gold_boxes=True)
+        EvaluationPlan(bare, tmp_path / "run", model(), modes=("think",), gold_boxes=True)
 
 
 def test_the_same_command_asks_nothing_twice_and_another_mode_only_what_is_new(tmp_path, questions):
@@ -206,7 +206,7 @@ def test_a_broken_image_fails_its_question_only(tmp_path, questions):
     questions.write_text("\n".join(json.dumps(row) for row in rows))
     summary = run(questions, tmp_path / "run", modes=("p2r", "think"))
     for figures in summary["modes"].values():
-        assert (figures["n"], figures["failed"], figures["failures"]) == (20, 1, {"picture": 1})
+        assert (figures["n"], figures["failed"], figures["failures"]) == (20, 1, {"image": 1})
 
 
 def test_a_judge_that_fails_gives_no_score_but_a_failure(tmp_path, questions):
@@ -228,7 +228,8 @@ def test_a_judge_that_fails_gives_no_score_but_a_failure(tmp_path, questions):
     willing = FakeModel(lambda messages: "yes", name="judge")
     judged = run(questions, tmp_path / "judged", modes=("direct",), judge=willing)
     assert judged["modes"]["direct"]["correct"] == 4
-    assert {line["method"] for line in RunData.read(tmp_path / "judged").records["direct"]} == {"judge"}
+    answers = RunData.read(tmp_path / "judged").answers["direct"]
+    assert {record.score.method for record in answers} == {"judge"}
 
 
 def test_thinking_that_never_closes_is_counted_whether_it_answers_or_not(tmp_path, questions):
@@ -278,7 +279,13 @@ def test_the_config_says_all_it_takes_to_repeat_the_run(tmp_path, questions):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "Expecting"), ("[]", "was not written by p2r eval"), (None, "is not a run folder")],
+    [
+        ("{", "Expecting"),
+        ("[]", "it holds no JSON object"),
+        ("{}", "was not written by p2r eval"),
+        ('{"identity": {}, "sessions": []}', "was not written by p2r eval"),
+        (None, "is not a run folder"),
+    ],
 )
 def test_a_folder_that_is_no_run(tmp_path, content, message):
     if content:

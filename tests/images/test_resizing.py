@@ -10,7 +10,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 import pytest
 
-from p2r.images import ImageSource, fit_size
+from p2r.images import ImageSource, smart_resize
 from tests.image_files import encoded
 
 BUDGET = {"max_pixels": 250_000, "min_pixels": 1024, "factor": 32}
@@ -61,7 +61,7 @@ def by_pillow(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @pytest.mark.parametrize(("size", "tolerance"), SIZES)
 def test_an_overview_is_as_sharp_as_pillows(size: tuple[int, int], tolerance: tuple[float, int]) -> None:
-    shown = fit_size(*size, **BUDGET)
+    shown = smart_resize(*size, **BUDGET)
     pixels = text(*size)
     for image in (pixels, encoded(pixels, "PNG", compress_level=1)):
         assert_alike(ImageSource.open(image).overview(shown).pixels, by_pillow(pixels, shown), tolerance)
@@ -72,7 +72,7 @@ def test_a_crop_is_as_sharp_as_pillows(size: tuple[int, int], tolerance: tuple[f
     width, height = size
     canvas = np.full((height + 9, width + 7, 3), 90, np.uint8)
     canvas[4 : height + 4, 3 : width + 3] = pixels = text(*size)
-    shown = fit_size(*size, **BUDGET)
+    shown = smart_resize(*size, **BUDGET)
     crop = ImageSource.open(canvas).region((3, 4, width + 3, height + 4), shown)
     assert_alike(crop.pixels, by_pillow(pixels, shown), tolerance)
 
@@ -104,7 +104,7 @@ def test_an_overview_is_as_the_processor_of_the_model_makes_it(
     rows, columns = (int(count) // 2 for count in seen["image_grid_thw"][0][1:])
     patches = seen["pixel_values"].numpy().reshape(rows, columns, 2, 2, 3, 2, 16, 16)[:, :, :, :, :, 0]
     theirs = patches.transpose(0, 2, 5, 1, 3, 6, 4).reshape(rows * 32, columns * 32, 3)
-    ours = ImageSource.open(pixels).overview(fit_size(*size, **BUDGET)).pixels
+    ours = ImageSource.open(pixels).overview(smart_resize(*size, **BUDGET)).pixels
     # torchvision rounds a little differently than Pillow.
     mean, most = tolerance
     assert_alike(ours, theirs, (mean + 0.02, most + 2))
@@ -123,7 +123,7 @@ def test_all_ways_to_one_image_give_the_same_bytes(tmp_path) -> None:
         data = encoded(text(*size), "JPEG", quality=95)
         path = tmp_path / "a.jpg"
         path.write_bytes(data)
-        shown = fit_size(*size, **BUDGET)
+        shown = smart_resize(*size, **BUDGET)
         rect, crop = (31, 17, 331, 317), (320, 320)
         first = ImageSource.open(path)
         overview, region = first.overview(shown).pixels, first.region(rect, crop).pixels

@@ -1,4 +1,4 @@
-"""How many pixels a model is shown: `fit_size` and `plan_pixels`."""
+"""How many pixels a model is shown: `smart_resize` and `plan_sizes`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2r.errors import InputError
-from p2r.images.sizing import MAX_ASPECT, fit_size, plan_pixels
+from p2r.evidence import plan_sizes
+from p2r.images.sizing import MAX_ASPECT, smart_resize
 from p2r.settings import PixelBudget
 
 PAPER = {"max_pixels": 4_194_304, "min_pixels": 16 * 32 * 32, "factor": 32}
@@ -29,47 +30,47 @@ sizes = st.tuples(sides, sides)
         ((1, 1), (128, 128)),
     ],
 )
-def test_fit_size_follows_the_rule_of_qwen_vl(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert fit_size(*size, **PAPER) == expected
-    assert fit_size(*reversed(size), **PAPER) == tuple(reversed(expected))
+def test_smart_resize_follows_the_rule_of_qwen_vl(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert smart_resize(*size, **PAPER) == expected
+    assert smart_resize(*reversed(size), **PAPER) == tuple(reversed(expected))
 
 
 @pytest.mark.parametrize("size", [(100_000, 10), (10, 100_000), (100_000, 1), (1, 31), (5_000, 1)])
 def test_extreme_images_stay_legal(size: tuple[int, int]) -> None:
-    width, height = fit_size(*size, **PAPER)
+    width, height = smart_resize(*size, **PAPER)
     assert max(width, height) <= MAX_ASPECT * min(width, height)
     assert PAPER["min_pixels"] <= width * height <= PAPER["max_pixels"]
     assert (width > height) == (size[0] > size[1])
 
 
 def test_a_thin_image_is_not_blown_up_to_keep_its_shape() -> None:
-    assert fit_size(7590, 42, **PAPER) == (7584, 64)
+    assert smart_resize(7590, 42, **PAPER) == (7584, 64)
 
 
 def test_a_budget_of_one_size_gives_the_nearest_shape() -> None:
     square = {"max_pixels": 160 * 160, "min_pixels": 160 * 160, "factor": 32}
-    assert fit_size(3840, 2160, **square) == (160, 160)
-    assert fit_size(160, 160, **square) == (160, 160)
+    assert smart_resize(3840, 2160, **square) == (160, 160)
+    assert smart_resize(160, 160, **square) == (160, 160)
 
 
 @settings(deadline=None)
 @given(
     size=sizes, least=st.integers(1, 60), more=st.integers(1, 5_000), factor=st.sampled_from([1, 14, 28, 32])
 )
-def test_fit_size_keeps_every_promise(size: tuple[int, int], least: int, more: int, factor: int) -> None:
+def test_smart_resize_keeps_every_promise(size: tuple[int, int], least: int, more: int, factor: int) -> None:
     budget = {"max_pixels": (least + more) * factor**2, "min_pixels": least * factor**2, "factor": factor}
-    width, height = fit_size(*size, **budget)
+    width, height = smart_resize(*size, **budget)
     assert width % factor == height % factor == 0
     assert budget["min_pixels"] <= width * height <= budget["max_pixels"]
     assert max(width, height) <= MAX_ASPECT * min(width, height)
     # A processor with the same rule and budget leaves the image as it is.
-    assert fit_size(width, height, **budget) == (width, height)
+    assert smart_resize(width, height, **budget) == (width, height)
 
 
 @settings(deadline=None)
 @given(size=st.tuples(st.integers(600, 20_000), st.integers(600, 20_000)))
-def test_fit_size_keeps_the_aspect_ratio_as_well_as_whole_cells_allow(size: tuple[int, int]) -> None:
-    width, height = fit_size(*size, **PAPER)
+def test_smart_resize_keeps_the_aspect_ratio_as_well_as_whole_cells_allow(size: tuple[int, int]) -> None:
+    width, height = smart_resize(*size, **PAPER)
     assert abs(math.log(width / height / (size[0] / size[1]))) <= 32 / width + 32 / height
 
 
@@ -86,17 +87,17 @@ def test_budgets_that_contradict_themselves(
     size: tuple[int, int], change: dict[str, int], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        fit_size(*size, **{**PAPER, **change})
+        smart_resize(*size, **{**PAPER, **change})
 
 
 def test_a_plan_without_a_context_limit_is_each_image_at_its_budget() -> None:
     budget = PixelBudget(crop_max_pixels=1_000_000)
     regions = [(0, 0, 1368, 1032), (3000, 0, 3840, 600)]
-    plan = plan_pixels((3840, 2160), regions, budget)
+    plan = plan_sizes((3840, 2160), regions, budget)
     assert plan.overview == (2720, 1536)
     assert plan.crops == (
-        fit_size(1368, 1032, max_pixels=1_000_000, min_pixels=16384, factor=32),
-        fit_size(840, 600, max_pixels=1_000_000, min_pixels=16384, factor=32),
+        smart_resize(1368, 1032, max_pixels=1_000_000, min_pixels=16384, factor=32),
+        smart_resize(840, 600, max_pixels=1_000_000, min_pixels=16384, factor=32),
     )
     pixels = sum(width * height for width, height in (plan.overview, *plan.crops))
     assert plan.tokens == pixels / 1024
@@ -104,16 +105,16 @@ def test_a_plan_without_a_context_limit_is_each_image_at_its_budget() -> None:
 
 
 def test_a_plan_that_fits_is_left_alone() -> None:
-    free = plan_pixels((3840, 2160), [(0, 0, 800, 800)], PixelBudget())
+    free = plan_sizes((3840, 2160), [(0, 0, 800, 800)], PixelBudget())
     exact = PixelBudget(context_tokens=free.tokens + 100, text_tokens=100)
-    assert plan_pixels((3840, 2160), [(0, 0, 800, 800)], exact) == free
+    assert plan_sizes((3840, 2160), [(0, 0, 800, 800)], exact) == free
 
 
 def test_a_plan_that_does_not_fit_shrinks_all_images_by_the_same_share_and_says_so() -> None:
     regions = [(0, 0, 2000, 1500), (0, 0, 1000, 1000)]
-    free = plan_pixels((3840, 2160), regions, PixelBudget())
+    free = plan_sizes((3840, 2160), regions, PixelBudget())
     tight = PixelBudget(context_tokens=4_096, text_tokens=1_000)
-    plan = plan_pixels((3840, 2160), regions, tight)
+    plan = plan_sizes((3840, 2160), regions, tight)
     assert 0.95 * 3_096 < plan.tokens <= 3_096
     shares = [
         (now[0] * now[1]) / (before[0] * before[1])
@@ -127,7 +128,7 @@ def test_a_plan_that_does_not_fit_shrinks_all_images_by_the_same_share_and_says_
 
 def test_no_image_shrinks_below_the_floor() -> None:
     budget = PixelBudget(min_pixels=256 * 1024, context_tokens=1_100, text_tokens=1)
-    plan = plan_pixels((3840, 2160), [(0, 0, 300, 300)] * 3, budget)
+    plan = plan_sizes((3840, 2160), [(0, 0, 300, 300)] * 3, budget)
     assert all(width * height >= 256 * 1024 for width, height in (plan.overview, *plan.crops))
 
 
@@ -136,9 +137,9 @@ def test_a_context_too_small_for_the_floor_is_refused_with_the_cure() -> None:
     with pytest.raises(
         InputError, match=r"4 images need at least \d+ tokens.*leaves 48.*raise context_tokens"
     ):
-        plan_pixels((3840, 2160), [(0, 0, 500, 500)] * 3, budget)
+        plan_sizes((3840, 2160), [(0, 0, 500, 500)] * 3, budget)
     with pytest.raises(InputError, match="leaves -1 beside text_tokens 2049"):
-        plan_pixels((3840, 2160), [], PixelBudget(context_tokens=2_048, text_tokens=2_049))
+        plan_sizes((3840, 2160), [], PixelBudget(context_tokens=2_048, text_tokens=2_049))
 
 
 @settings(deadline=None)
@@ -149,7 +150,7 @@ def test_a_plan_fits_or_is_refused(
     budget = PixelBudget(context_tokens=context, text_tokens=200)
     regions = [(7, 9, 7 + width, 9 + height) for width, height in pieces]
     try:
-        plan = plan_pixels(size, regions, budget)
+        plan = plan_sizes(size, regions, budget)
     except InputError:
         # Only where even the floor (16 tokens, up to a fourth more by rounding up) does not fit.
         assert context - 200 < 32 * (1 + len(pieces))

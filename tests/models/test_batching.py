@@ -1,4 +1,4 @@
-"""The queue in front of an engine, with engines that are plain functions."""
+"""The request queue, with engines that are plain functions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from p2r.errors import ModelError
 from p2r.models.base import Completion, Sampling
-from p2r.models.batching import Batcher, Request
+from p2r.models.batching import Batcher, Request, complete_halving
 
 GREEDY = Sampling(8)
-Engine = Callable[[Sequence[Request[str]]], list[Completion]]
+Engine = Callable[[Sequence[Request[str]]], Sequence[Completion | ModelError]]
 
 
 def echo(requests: Sequence[Request[str]]) -> list[Completion]:
@@ -22,7 +22,7 @@ def echo(requests: Sequence[Request[str]]) -> list[Completion]:
 
 
 class Gate:
-    """An engine that records its batches and holds each until told to go on."""
+    """An engine that records its batches and holds each until it is released."""
 
     def __init__(self, engine: Engine = echo) -> None:
         self.batches: list[list[str]] = []
@@ -31,7 +31,7 @@ class Gate:
         self.go = threading.Semaphore(0)
         self._engine = engine
 
-    def __call__(self, requests: Sequence[Request[str]]) -> list[Completion]:
+    def __call__(self, requests: Sequence[Request[str]]) -> Sequence[Completion | ModelError]:
         self.batches.append([request.item for request in requests])
         self.running = list(requests)
         self.entered.release()
@@ -177,22 +177,26 @@ def test_out_of_memory_halves_the_batch() -> None:
             raise MemoryError
         return echo(requests)
 
-    async def work(batcher: Batcher[str]) -> None:
-        replies = await asyncio.gather(*start(batcher, *"abcdefgh"))
-        assert [completion.text for completion in replies] == list("abcdefgh")
-
-    run(engine, work, max_batch=8)
+    requests = [Request(item, GREEDY) for item in "abcdefgh"]
+    assert complete_halving(engine, requests, "engine") == echo(requests)
     assert sizes == [8, 4, 2, 2, 4, 2, 2]
 
 
 def test_out_of_memory_for_a_single_request_says_what_to_do() -> None:
-    def engine(requests: Sequence[Request[str]]) -> list[Completion]:
-        raise MemoryError
+    def engine(requests: Sequence[Request[str]]) -> list[Completion | ModelError]:
+        def run(batch: Sequence[Request[str]]) -> list[Completion]:
+            if any(request.item == "large" for request in batch):
+                raise MemoryError
+            return echo(batch)
+
+        return complete_halving(run, requests, "engine")
 
     async def work(batcher: Batcher[str]) -> None:
-        with pytest.raises(ModelError, match="lower the pixel budget") as caught:
-            await batcher.submit("a", GREEDY)
-        assert caught.value.kind == "internal"
+        large, *others = await asyncio.gather(*start(batcher, "large", "b", "c"), return_exceptions=True)
+        assert isinstance(large, ModelError)
+        assert large.kind == "internal"
+        assert "lower the pixel budget" in str(large)
+        assert [isinstance(other, Completion) for other in others] == [True, True]
 
     run(engine, work)
 

@@ -27,7 +27,7 @@ from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
 from p2r.models import VLLMModel, VLLMServer, open_model, settings_for
 from p2r.nano import bundled
-from p2r.pipeline import P2R
+from p2r.pipeline import P2R, Finished
 from p2r.scenes import write_scenes
 
 if TYPE_CHECKING:
@@ -160,20 +160,11 @@ def test_vllm_as_an_endpoint_agrees(
     check(local, ask_all(open_model(f"{vllm.base_url}#{NAME}"), questions))
 
 
-class Listener:
-    """Makes the answering stage stream."""
-
-    def on_perception(self, *_: object) -> None:
-        """Nothing to do."""
-
-    def on_text(self, piece: str) -> None:
-        """Nothing to do."""
-
-
 def stream_all(model: Model, questions: list[Question]) -> list[Prediction]:
     async def run() -> list[Prediction]:
         p2r = P2R(model, settings=settings_for(NAME))
-        return [await p2r.attempt(question, observer=Listener()) for question in questions]
+        events = [event for question in questions async for event in p2r.stream(question)]
+        return [event.prediction for event in events if isinstance(event, Finished)]
 
     return asyncio.run(run())
 

@@ -150,7 +150,7 @@ def test_several_boxes_keep_their_order_and_labels(text: str, found: object) -> 
 def test_what_is_no_box_stays_malformed_with_a_reason(text: str, reason: str) -> None:
     read = parse_perception(text)
     assert (read.outcome, read.boxes) == ("malformed", ())
-    assert any(one.startswith(reason) for one in read.dropped), read.dropped
+    assert any(one.startswith(reason) for one in read.warnings), read.warnings
 
 
 def test_an_empty_list_in_box_tags_asks_for_the_whole_image() -> None:

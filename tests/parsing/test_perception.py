@@ -120,20 +120,20 @@ def test_a_text_cut_off_anywhere_keeps_its_complete_boxes(length: int) -> None:
     complete = sum(length >= TWO.index(end) + len(end) for end in ("400]", "800]"))
     assert len(read.boxes) == complete
     assert read.outcome == ("boxes" if complete else "malformed")
-    assert read.dropped
+    assert read.warnings
 
 
 def test_a_cut_number_is_never_taken_for_a_whole_one() -> None:
     read = parse_perception("[[1, 2, 30, 40], [5, 6, 70, 8")
     assert [box.as_tuple() for box in read.boxes] == [(1, 2, 30, 40)]
-    assert "item 2: cut off within its coordinates" in read.dropped
+    assert "item 2: cut off within its coordinates" in read.warnings
     assert parse_perception("[100, 200, 300, 400").outcome == "malformed"
 
 
 def test_a_box_outlives_its_cut_label() -> None:
     read = parse_perception('[{"bbox_2d": [1, 2, 30, 40], "label": "si')
     assert [(box.as_tuple(), box.label) for box in read.boxes] == [((1, 2, 30, 40), "")]
-    assert read.dropped == ("the text ends inside a list or an object",)
+    assert read.warnings == ("the text ends inside a list or an object",)
 
 
 # The three outcomes.
@@ -204,13 +204,13 @@ def test_an_empty_list_asks_for_the_whole_image(text: str) -> None:
 def test_what_has_no_usable_box_is_malformed_with_a_reason(text: str, reason: str) -> None:
     read = parse_perception(text)
     assert (read.outcome, read.boxes) == ("malformed", ())
-    assert reason in read.dropped
+    assert reason in read.warnings
 
 
 def test_bad_items_do_not_take_good_ones_along() -> None:
     read = parse_perception('[[1, 2, 30, 40], null, "x", [true, 0, 1, 1], {"label": "q"}, [5, 6, 70, 80]]')
     assert [box.as_tuple() for box in read.boxes] == [(1, 2, 30, 40), (5, 6, 70, 80)]
-    assert [reason.partition(": ")[2] for reason in read.dropped] == [
+    assert [reason.partition(": ")[2] for reason in read.warnings] == [
         "null is no box",
         "'x' is no box",
         "true is not a number",
@@ -221,7 +221,7 @@ def test_bad_items_do_not_take_good_ones_along() -> None:
 def test_repeated_boxes_count_once() -> None:
     read = parse_perception("[[1, 2, 30, 40]" + ", [1, 2, 30, 40]" * 399 + ", [500, 500, 600, 600]]")
     assert [box.as_tuple() for box in read.boxes] == [(1, 2, 30, 40), (500, 500, 600, 600)]
-    assert read.dropped == ("repeated boxes count once: 399 left out",)
+    assert read.warnings == ("repeated boxes count once: 399 left out",)
     assert len(read.repeats) == MAX_BOXES
 
 
@@ -281,7 +281,7 @@ def test_coordinates_end_up_in_order_and_within_0_to_1000(
 ) -> None:
     read = parse_perception(written)
     assert [found.as_tuple() for found in read.boxes] == [box]
-    assert read.dropped == ((f"item 1: {reason}",) if reason else ())
+    assert read.warnings == ((f"item 1: {reason}",) if reason else ())
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_each_box_format_is_read_in_its_order_and_scale(box_format: BoxFormat, t
     (box,) = read.boxes
     assert box.as_tuple() == pytest.approx((100, 200, 300, 400))
     assert box.label == "sign"
-    assert read.warning == ""
+    assert read.format_warning == ""
 
 
 def test_a_format_is_never_guessed_from_a_key() -> None:
@@ -359,7 +359,7 @@ def test_coordinates_are_held_to_the_range_of_the_format(
 ) -> None:
     read = parse_perception(written, box_format, SIZE)
     assert [found.as_tuple() for found in read.boxes] == ([pytest.approx(box, abs=0.5)] if box else [])
-    assert f"item 1: {reason}" in read.dropped
+    assert f"item 1: {reason}" in read.warnings
 
 
 def test_pixels_need_a_size() -> None:
@@ -390,11 +390,13 @@ def test_a_reply_in_another_format_is_said_with_what_to_set(
 ) -> None:
     read = parse_perception(text, box_format, SIZE)
     if not fitting:
-        assert read.warning == ""
+        assert read.format_warning == ""
     else:
-        assert read.warning.startswith(f"no box fits box format {box_format}, all would fit {fitting}: ")
-        assert f"--set box_format={fitting.split()[0]}" in read.warning
-        assert read.warning in read.dropped
+        assert read.format_warning.startswith(
+            f"no box fits box format {box_format}, all would fit {fitting}: "
+        )
+        assert f"--set box_format={fitting.split()[0]}" in read.format_warning
+        assert read.format_warning in read.warnings
 
 
 # Labels.
@@ -490,8 +492,8 @@ def test_labels_are_clean_texts(label: str, read: str) -> None:
 def test_a_label_that_is_no_text_is_dropped_and_its_box_is_not(label: str) -> None:
     read = parse_perception(f'[{{"bbox_2d": [1, 2, 30, 40], "label": {label}}}]')
     assert [(box.as_tuple(), box.label) for box in read.boxes] == [((1, 2, 30, 40), "")]
-    assert len(read.dropped) == 1
-    assert "is not a text" in read.dropped[0]
+    assert len(read.warnings) == 1
+    assert "is not a text" in read.warnings[0]
 
 
 # Bounds.
@@ -500,16 +502,16 @@ def test_a_label_that_is_no_text_is_dropped_and_its_box_is_not(label: str) -> No
 def test_boxes_and_reasons_are_bounded() -> None:
     many = parse_perception("".join(f"[{20 * n}, 20, {20 * n + 20}, 40]" for n in range(MAX_BOXES + 5)))
     assert len(many.boxes) == MAX_BOXES
-    assert many.dropped == (f"5 more boxes after the first {MAX_BOXES}",)
+    assert many.warnings == (f"5 more boxes after the first {MAX_BOXES}",)
     bad = parse_perception("[1, 2, 3]" * 100)
-    assert len(bad.dropped) == MAX_REASONS + 1
-    assert bad.dropped[-1] == f"and {100 - MAX_REASONS} more"
+    assert len(bad.warnings) == MAX_REASONS + 1
+    assert bad.warnings[-1] == f"and {100 - MAX_REASONS} more"
 
 
 def test_what_follows_the_longest_readable_text_is_dropped_with_a_reason() -> None:
     read = parse_perception("[1, 2, 30, 40]" + " " * MAX_CHARS + "[5, 6, 70, 80]")
     assert len(read.boxes) == 1
-    assert read.dropped == (f"only the first {MAX_CHARS} of {MAX_CHARS + 28} characters were read",)
+    assert read.warnings == (f"only the first {MAX_CHARS} of {MAX_CHARS + 28} characters were read",)
 
 
 @pytest.mark.parametrize(
@@ -573,7 +575,7 @@ def test_valid_boxes_come_back_as_they_were(boxes: list[tuple[int, int, int, int
     }[form]
     read = parse_perception(text)
     assert [box.as_tuple() for box in read.boxes] == boxes
-    assert read.dropped == ()
+    assert read.warnings == ()
     if form != "bare":
         assert [box.label for box in read.boxes] == [row["label"] for row in rows]
 

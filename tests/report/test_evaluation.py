@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
-from types import SimpleNamespace
 
 import pytest
 
 from p2r.errors import InputError
-from p2r.evaluation.folder import RunData
-from p2r.report.evaluation import build_page
-from p2r.report.thumbnails import illustrated
+from p2r.evaluation.records import RunData
+from p2r.report.evaluation import Column, build_page, illustrated
+from p2r.types import Score
 from tests.evaluation.scripted import model, perception, reply, write_questions
 from tests.evaluation.test_run import run
 from tests.fake_model import FakeModel, failure, said
@@ -254,10 +254,12 @@ def test_a_browser_remembers_the_theme_and_works_by_keyboard(opened):
     assert tab.locator("dialog[open]").count() == 0
 
 
-def test_of_very_many_questions_those_that_went_wrong_have_images_first():
-    lines = {f"q{k}": {"correct": k % 10 != 0} for k in range(3_000)}
-    column = SimpleNamespace(lines=lines)
-    chosen = illustrated([column], list(lines))
+def test_of_very_many_questions_those_that_went_wrong_have_images_first(base):
+    run = RunData.read(base / "base")
+    scores = {f"q{k}": Score(k % 10 != 0, "choice") for k in range(3_000)}
+    records = {name: replace(run.answers["p2r"][0], score=score) for name, score in scores.items()}
+    column = Column("p2r", run, "p2r", records)
+    chosen = illustrated([column], list(records))
     assert len(chosen) == len(set(chosen)) == 400
     assert chosen[:300] == [f"q{k}" for k in range(0, 3_000, 10)]
     assert (chosen[300], chosen[-1]) == ("q1", "q2999")

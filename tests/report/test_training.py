@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from p2r.cli import app
 from p2r.errors import InputError
-from p2r.report.curves import MOST_POINTS, running_mean, thinned
-from p2r.report.rollouts import chosen_groups, evenly
-from p2r.report.training import build_training_page
-from p2r.training.run_folder import TrainingRun
+from p2r.report.plots import MOST_POINTS, running_mean, thinned
+from p2r.report.thumbnails import evenly
+from p2r.report.training import build_training_page, chosen_groups
+from p2r.training.run_folder import PhaseFolder, TrainingRun
 from tests.pages import NASTY, chromium
 from tests.report.training_runs import write_run
 
@@ -69,7 +69,7 @@ def test_a_recipe_with_a_key_that_is_gone_is_shown_and_the_key_named(tmp_path):
     recipe.write_text(recipe.read_text() + "sharding: none\n")
     done = CliRunner().invoke(app, ["report", str(folder)])
     assert done.exit_code == 0, done.output
-    assert "sharding is no key any more" in " ".join(done.stderr.split())
+    assert "sharding is no longer a key" in " ".join(done.stderr.split())
     assert (folder / "report.html").is_file()
 
 
@@ -106,14 +106,14 @@ def test_texts_of_models_stay_texts(page):
 
 def test_groups_whose_rewards_differ_come_first(tmp_path):
     rows = [
-        {"step": step, "group": group, "id": "x", "reward": float(group == 2 and k == 0)}
+        {"step": step, "group": group, "role": "think", "id": "x", "reward": float(group == 2 and k == 0)}
         for step in (1, 2, 3) for group in range(4) for k in range(2)
     ]  # fmt: skip
-    path = tmp_path / "rollouts.jsonl"
+    path, phase = tmp_path / "rollouts.jsonl", PhaseFolder(tmp_path)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 9, "gro')
-    assert [(group[0]["step"], group[0]["group"]) for group in chosen_groups(path, 2)] == [(1, 2), (3, 2)]
-    assert len(chosen_groups(path, 99)) == 12
-    assert chosen_groups(tmp_path / "none.jsonl", 5) == []
+    assert [(group[0].step, group[0].group) for group in chosen_groups(phase, 2)] == [(1, 2), (3, 2)]
+    assert len(chosen_groups(phase, 99)) == 12
+    assert chosen_groups(PhaseFolder(tmp_path / "none"), 5) == []
 
 
 def test_steps_are_taken_evenly():

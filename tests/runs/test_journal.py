@@ -111,7 +111,7 @@ def test_a_device_without_space(tmp_path):
     full = Journal(path)
     # The same descriptor number, now on a device that is always full.
     with Path("/dev/full").open("wb") as device:
-        os.dup2(device.fileno(), full._file)
+        os.dup2(device.fileno(), full._file.fileno())
     with pytest.raises(InputError, match="No space left on device; free some space"):
         full.append({"id": 2})
     full.close()

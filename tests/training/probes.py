@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from p2r.models.base import Sampling
-from p2r.models.encoding import Preparer
+from p2r.models.base import Completion, Sampling
+from p2r.models.encoding import PromptEncoder
 from p2r.training import run as rounds
-from p2r.training.lengths import prompt_tokens
-from p2r.training.recipefile import load_recipe
+from p2r.training.data import prompt_tokens
+from p2r.training.recipe import load_recipe
 from p2r.training.session import Session
 from p2r.types import Box
 from tests.training import small_run
@@ -24,7 +25,7 @@ from tests.training.phrase_model import write_phrase_model
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.training.components import Built
+    from p2r.training.session import Components
 
 EVIDENCE = (
     (),
@@ -58,12 +59,14 @@ def open_session(recipe: str, out: str, changes: list[str] | None = None) -> Ses
     return Session(rounds.open_phase(loaded, folder, 1, start).path)
 
 
-def ragged(built: Built) -> None:
-    """Evidence of none to three crops, for a reasoner that no perceiver has looked for."""
-    built.boxes.update({index: EVIDENCE[index % len(EVIDENCE)] for index in range(len(built.rows.samples))})
+def ragged(built: Components) -> None:
+    """Evidence of none to three crops, for a reasoner without a perceiver."""
+    built.boxes.update(
+        {index: EVIDENCE[index % len(EVIDENCE)] for index in range(len(built.dataset.samples))}
+    )
 
 
-def take_batch(built: Built) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def take_batch(built: Components) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows of the first step, and what TRL makes of them: rollouts, rewards, advantages."""
     trainer = built.trainer
     trainer.model.train()
@@ -166,7 +169,7 @@ def log_probs(recipe: str, out: str) -> dict[str, Any]:
 
 
 def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Each row of a step: images, their features and tokens, and the prompt as every door prepares it."""
+    """Each row of a step: images, their features and tokens, and the prompt of every entry point."""
     step = [f"phases=[{{role: {role}}}]", "training.prompts=8", "training.micro_batch=32"]
     session = open_session(recipe, out, [*step, *changes])
     built = session.build()
@@ -175,14 +178,14 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
     prompts, _, fields = built.trainer._tokenize_prompts(
         [_with_images(row["prompt"], row["images"]) for row in rows]
     )
-    preparer = Preparer(built.processor, built.trainer.model.config, "x", session.settings.options)
+    encoder = PromptEncoder(built.processor, built.trainer.model.config, "x", session.settings.options)
     grids = fields["image_grid_thw"].tolist()
     token = built.trainer.model.config.image_token_id
     found, patches = [], 0
     for row, ids in zip(rows, prompts, strict=True):
         mine, grids = grids[: len(row["images"])], grids[len(row["images"]) :]
         size = sum(t * h * w for t, h, w in mine)
-        other = preparer.prepare(built.rows.messages(row["index"]), Sampling(8))
+        other = encoder.encode(built.dataset.messages(row["index"]), Sampling(8))
         pixels = fields["pixel_values"][patches : patches + size]
         patches += size
         found.append(
@@ -193,15 +196,17 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
                 "tokens": list(ids).count(token),
                 "length": len(ids),
                 "counted": prompt_tokens(
-                    built.rows.samples[row["index"]],
+                    built.dataset.samples[row["index"]],
                     session.phase,
                     session.settings,
-                    preparer,
+                    encoder,
                     built.processor,
                 ),
-                "same_ids": list(ids) == other.ids.tolist(),
+                "same_ids": list(ids) == other.input_ids.tolist(),
                 "end": built.processor.tokenizer.decode(ids[-30:]),
-                "same_pixels": bool(torch.equal(pixels, other.patches)),
+                "same_pixels": bool(
+                    other.pixel_values is not None and torch.equal(pixels, other.pixel_values)
+                ),
             }
         )
     return found
@@ -210,12 +215,14 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
 def frozen_tokens(recipe: str, out: str, changes: list[str]) -> dict[str, int]:
     """How long a prompt and a reply of the frozen role in the process are."""
     built = open_session(recipe, out, ["phases=[{role: perceiver}]", *changes]).build()
-    (reply,) = asyncio.run(built.frozen.complete_all([built.rows.messages(0)], Sampling(2)))
+    assert built.frozen
+    (reply,) = asyncio.run(built.frozen.complete_all([built.dataset.messages(0)], Sampling(2)))
+    assert isinstance(reply, Completion)
     return {"prompt": reply.prompt_tokens, "reply": reply.completion_tokens}
 
 
 def thinking_model(model: str, folder: str) -> str:
-    """A copy of a model whose template closes the thinking when it is told not to think."""
+    """A copy of a model whose template closes the thinking when thinking is off."""
     place = Path(shutil.copytree(model, folder))
     template = place / "chat_template.jinja"
     switch = (
@@ -235,7 +242,7 @@ def _with_images(prompt: list[dict[str, Any]], images: list[Any]) -> list[dict[s
 
 def configured(recipe: str, changes: list[str]) -> dict[str, Any]:
     """Of TRL's configuration of the first phase; parameters as literals: keys of JSON are texts."""
-    from p2r.training.dataset import settings_of
+    from p2r.training.data import settings_of
     from p2r.training.preflight.construction import sampling_parameters
     from p2r.training.trl import configure
 
@@ -254,9 +261,9 @@ def file_hash(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def known_images(recipe: str, out: str) -> dict[str, Any]:
+def cached_features(recipe: str, out: str) -> dict[str, Any]:
     """Features with and without looking up, of images of many sizes, some of them twice and some known."""
-    from p2r.training.vision_cache import KnownImages
+    from p2r.models.vision_cache import VisionFeatureCache
 
     session = open_session(
         recipe, out, ["phases=[{role: reasoner}]", "training.prompts=8", "training.micro_batch=32"]
@@ -268,7 +275,7 @@ def known_images(recipe: str, out: str) -> dict[str, Any]:
     pixels, grids = inputs["pixel_values"], inputs["image_grid_thw"]
     with torch.no_grad():
         plain = visual(pixels, grid_thw=grids)
-        known = KnownImages(keep=5)
+        known = VisionFeatureCache(keep=5)
         encoded: list[int] = []
         encode = visual.forward
 
@@ -290,3 +297,43 @@ def known_images(recipe: str, out: str) -> dict[str, Any]:
         )
     ]
     return {"difference": max(differences), "encoded": encoded, "images": len(grids)}
+
+
+def check(recipe: str) -> list[dict[str, Any]]:
+    """Results of all checks of a recipe."""
+    from p2r.training.preflight.checks import run_checks
+
+    return [asdict(result) for result in run_checks(load_recipe(Path(recipe)), None, groups=2, tell=_silent)]
+
+
+def check_calls(recipe: str) -> list[dict[str, Any]]:
+    """Results of the checks that call models."""
+    from p2r.training.data import load_data, settings_of
+    from p2r.training.preflight.dry_run import check_calls
+
+    run = load_recipe(Path(recipe))
+    samples = load_data(run, Path(run.data.samples or "")).samples
+    found = check_calls(run, run.phases, samples, settings_of(run), Path(run.model), groups=2, tell=_silent)
+    return [asdict(result) for result in found]
+
+
+def check_step(recipe: str, folder: str) -> dict[str, Any]:
+    """The result of one step of the first phase."""
+    from p2r.training.preflight.dry_run import check_step
+
+    run = load_recipe(Path(recipe))
+    return asdict(check_step(run, run.phases[0], Path(run.data.samples or ""), Path(folder)))
+
+
+def check_by_command(recipe: str, out: str) -> tuple[int, str]:
+    """Exit code and output of `p2r train --check --json`."""
+    from typer.testing import CliRunner
+
+    from p2r.cli import app
+
+    done = CliRunner().invoke(app, ["train", recipe, "--check", "--out", out, "--json"])
+    return done.exit_code, done.stdout
+
+
+def _silent(_text: str) -> None:
+    pass

@@ -89,13 +89,13 @@ def test_a_step_that_is_written_in_parts_keeps_all_of_its_rollouts(
     warm.value("warm.train", recipe=small["recipe"], out=tmp_path / "run", changes=changes)
     folder = PhaseFolder(tmp_path / "run/phases/01-think")
     for metrics in folder.metrics():
-        mine = [row for row in folder.rollouts() if row["step"] == metrics["step"]]
-        assert [row["group"] for row in mine] == [0] * 4 + [1] * 4
-        assert sum(row["reward"] for row in mine) / len(mine) == pytest.approx(metrics["reward"])
+        mine = [row for row in folder.rollouts() if row.step == metrics.step]
+        assert [row.group for row in mine] == [0] * 4 + [1] * 4
+        assert sum(row.reward or 0.0 for row in mine) / len(mine) == pytest.approx(metrics.values["reward"])
 
 
 def test_a_frozen_tower_sees_each_image_once(warm: Warm, small: Small, tmp_path: Path) -> None:
-    found = warm.value("probes.known_images", recipe=small["recipe"], out=tmp_path / "run")
+    found = warm.value("probes.cached_features", recipe=small["recipe"], out=tmp_path / "run")
     assert found["difference"] < 1e-5
     # Each of four completions reads the same images; the second look finds the last five.
     assert found["encoded"][0] == found["images"] // 4

@@ -1,4 +1,4 @@
-"""What is trained on: read, drawn, checked before anything is loaded, and recognized when a run goes on."""
+"""Training data: read, drawn, checked before anything is loaded, and recognized when a run continues."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pytest
 
 from p2r.errors import InputError
 from p2r.settings import Settings
-from p2r.training.dataset import prepare_data, read_data, settings_of
+from p2r.training.data import draw_order, prepare_data, read_data, settings_of
 from p2r.training.recipe import Recipe
-from p2r.training.rows import draw_order
 from p2r.training.run_folder import DATA
 from tests.training.small_run import recipe as small_recipe
 from tests.training.small_run import write_samples
@@ -39,10 +38,10 @@ def test_samples_are_read_and_described(tmp_path: Path) -> None:
     recipe = made(tmp_path)
     data = prepare_data(recipe, tmp_path)
     assert len(data.samples) == 8
-    report = data.report()
-    assert report["answer_types"] == {"choice": 8}
-    assert report["gold_boxes"] == 8
-    assert report["notes"] == []
+    report = data.record()
+    assert report.answer_types == {"choice": 8}
+    assert report.gold_boxes == 8
+    assert report.notes == []
 
 
 def test_inferred_answer_types_are_told(tmp_path: Path) -> None:
@@ -76,7 +75,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     recipe = made(tmp_path)
     (tmp_path / "data/3.png").write_text("not an image")
     (tmp_path / "data/4.png").write_text("nor this")
-    with pytest.raises(InputError, match=r"sample q3: .*3\.png.*\(and 1 more\); mend it"):
+    with pytest.raises(InputError, match=r"sample q3: .*3\.png.*\(and 1 more\); correct it"):
         prepare_data(recipe, tmp_path)
 
 
@@ -96,7 +95,7 @@ def test_free_form_answers_need_a_judge_or_a_decision(tmp_path: Path) -> None:
 def test_a_run_goes_on_only_with_the_same_data(tmp_path: Path) -> None:
     recipe = made(tmp_path)
     data = prepare_data(recipe, tmp_path)
-    (tmp_path / DATA).write_text(json.dumps(data.report()))
+    (tmp_path / DATA).write_text(json.dumps(data.record().to_json()))
     assert [one.question.id for one in read_data(recipe, tmp_path).samples] == [f"q{k}" for k in range(8)]
     rows = lines(tmp_path)
     rows[0]["answer"] = "B"

@@ -37,8 +37,8 @@ def test_a_family_is_trained_in_both_roles_with_a_frozen_tower(
     for name in ("01-perceiver", "02-reasoner"):
         folder = PhaseFolder(tmp_path / "run/phases" / name)
         assert folder.state().status == "done"
-        assert [row["failed"] for row in folder.metrics()] == [0.0]
-        assert "features are not kept" not in (folder.path / "log.txt").read_text()
+        assert [row.values["failed"] for row in folder.metrics()] == [0.0]
+        assert "features are not cached" not in (folder.path / "log.txt").read_text()
     assert (tmp_path / "run/model/p2r.json").is_file()
 
 
@@ -51,7 +51,7 @@ def test_a_family_samples_as_it_is_trained_and_sees_each_image_once(
     assert found["images"] == [1, 2, 3, 4]
     assert found["spread"] > 0.1
     assert found["difference"] < 1e-3
-    found = warm.value("probes.known_images", recipe=recipe, out=tmp_path / "two")
+    found = warm.value("probes.cached_features", recipe=recipe, out=tmp_path / "two")
     assert found["difference"] < 1e-5
     assert found["encoded"][0] == found["images"] // 4
 
@@ -62,9 +62,9 @@ def test_a_tower_whose_images_see_each_other_is_left_alone() -> None:
 
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-    from p2r.training.vision_cache import KnownImages
+    from p2r.models.vision_cache import VisionFeatureCache
 
-    class Tower(torch.nn.Module):  # type: ignore[misc]
+    class Tower(torch.nn.Module):  # type: ignore[misc,name-defined]
         spatial_merge_size = 2
         config = SimpleNamespace(in_channels=3, temporal_patch_size=2, patch_size=16)
 
@@ -78,9 +78,9 @@ def test_a_tower_whose_images_see_each_other_is_left_alone() -> None:
                 pooler_output=features + features.mean() if self.mixing else features
             )
 
-    assert KnownImages().attach(Tower(mixing=False))
+    assert VisionFeatureCache().attach(Tower(mixing=False))
     mixing = Tower(mixing=True)
-    assert not KnownImages().attach(mixing)
+    assert not VisionFeatureCache().attach(mixing)
     assert "forward" not in vars(mixing)
-    assert not KnownImages().attach(torch.nn.Linear(3, 3))
-    assert not KnownImages().attach(None)
+    assert not VisionFeatureCache().attach(torch.nn.Linear(3, 3))
+    assert not VisionFeatureCache().attach(None)

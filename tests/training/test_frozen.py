@@ -15,12 +15,11 @@ from p2r.models.base import Completion, Message, Sampling
 from p2r.runs.failures import FailureMonitor
 from p2r.runs.journal import read_lines
 from p2r.settings import PixelBudget, Settings
+from p2r.training.data import ImageCache, RolloutDataset
 from p2r.training.frozen import FrozenModel
 from p2r.training.precomputed_boxes import perceive_samples, read_boxes
 from p2r.training.recipe import Gates
-from p2r.training.rewarding import Rewards
-from p2r.training.rewards import Rewarder
-from p2r.training.rows import Looks, Rows
+from p2r.training.rewards import RewardFunction
 from p2r.types import Question, Sample
 from tests.fake_model import FakeModel, failure, said
 
@@ -41,32 +40,33 @@ def test_replies_come_in_order_and_failures_apart() -> None:
     def reply(messages: Sequence[Message]) -> Any:
         return failure() if said(messages) == "2" else f"reply to {said(messages)}"
 
-    model = FakeModel(reply, delay_s=0.001)
-    frozen = FrozenModel(model, concurrency=3)
+    frozen = FrozenModel(FakeModel(reply, delay_s=0.001))
     asked = [(Message("user", (str(k),)),) for k in range(8)]
     replies = asyncio.run(frozen.complete_all(asked, Sampling(5)))
     texts = [one.text if isinstance(one, Completion) else "failed" for one in replies]
     assert texts == ["failed" if k == 2 else f"reply to {k}" for k in range(8)]
-    assert model.most_in_flight == 3
-    assert frozen.seconds > 0
 
 
 # Boxes of the frozen perceiver.
 
 
-def perceive(model: FakeModel, path: Path, count: int = 5, weights: str = "w", **more: Any) -> None:
+def dataset(count: int, settings: Settings = SETTINGS) -> RolloutDataset:
     asked = samples(count)
+    return RolloutDataset("reasoner", asked, settings, ImageCache(asked, settings, 8))
+
+
+def perceive(
+    model: FakeModel, path: Path, count: int = 5, weights: str = "w", settings: Settings = SETTINGS
+) -> None:
     asyncio.run(
         perceive_samples(
             FrozenModel(model),
-            asked,
+            dataset(count, settings),
             range(count),
-            looks=Looks(asked, SETTINGS, 8),
             weights=weights,
             path=path,
             batch=2,
-            health=FailureMonitor(4, 5),
-            **{"settings": SETTINGS, **more},
+            monitor=FailureMonitor(4, 5),
         )
     )
 
@@ -76,7 +76,7 @@ def test_boxes_are_asked_for_once(tmp_path: Path) -> None:
     perceive(model, tmp_path / "boxes-0.jsonl")
     perceive(again, tmp_path / "boxes-0.jsonl")
     assert (len(model.calls), len(again.calls)) == (5, 0)
-    found = read_boxes(tmp_path, samples(5), range(5), SETTINGS, "w")
+    found = read_boxes(tmp_path, dataset(5), range(5), "w")
     assert [box.as_tuple() for box in found[3]] == [(0, 0, 100, 100)]
     assert found[3][0].label == "bus"
 
@@ -85,7 +85,7 @@ def test_boxes_are_read_in_the_box_format_of_the_model(tmp_path: Path) -> None:
     gemini = replace(SETTINGS, box_format="gemini")
     model = FakeModel(lambda _: '[{"box_2d": [500, 100, 900, 200], "label": "bus"}]')
     perceive(model, tmp_path / "boxes-0.jsonl", 1, settings=gemini)
-    (box,) = read_boxes(tmp_path, samples(1), [0], gemini, "w")[0]
+    (box,) = read_boxes(tmp_path, dataset(1, gemini), [0], "w")[0]
     assert box.as_tuple() == (100, 500, 200, 900)
 
 
@@ -112,7 +112,7 @@ def test_boxes_of_other_weights_are_not_taken(tmp_path: Path) -> None:
     model = FakeModel(lambda _: "[]")
     perceive(model, tmp_path / "boxes-0.jsonl", weights="new")
     assert len(model.calls) == 5
-    assert read_boxes(tmp_path, samples(5), range(5), SETTINGS, "new")[0] == ()
+    assert read_boxes(tmp_path, dataset(5), range(5), "new")[0] == ()
 
 
 def test_a_call_that_fails_is_made_again(tmp_path: Path) -> None:
@@ -145,12 +145,12 @@ def crops(messages: Sequence[Message]) -> int:
 
 def test_a_reasoner_that_dies_stops_the_phase_with_the_cause(tmp_path: Path) -> None:
     asked = samples(1)
-    rows = Rows("perceiver", asked, SETTINGS, Looks(asked, SETTINGS, 2))
-    rewards = Rewards(FailureMonitor(most_failures=3, window=5))
+    rows = RolloutDataset("perceiver", asked, SETTINGS, ImageCache(asked, SETTINGS, 2))
+    rewards = RewardFunction(rows, Gates(), monitor=FailureMonitor(most_failures=3, window=5))
     logged: dict[str, Any] = {}
 
     def answer(model: FakeModel, texts: list[str]) -> list[float | None]:
-        rewards.rewarder = Rewarder(rows, Gates(), FrozenModel(model))
+        rewards.frozen = FrozenModel(model)
         completions = [[{"role": "assistant", "content": text}] for text in texts]
         return rewards.answer(
             completions=completions,

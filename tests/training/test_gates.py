@@ -7,8 +7,8 @@ import pytest
 from p2r.parsing.perception import parse_perception
 from p2r.prompts import PromptPack
 from p2r.settings import Settings
-from p2r.training.gates import closed_gate, overlaps, placeholder_labels
 from p2r.training.recipe import Gates
+from p2r.training.rewards import failed_gate, overlaps, placeholder_labels
 from p2r.types import Box
 
 PLACEHOLDERS = placeholder_labels(Settings())
@@ -44,21 +44,21 @@ COPIED = '{"bbox_2d": [300, 300, 400, 400], "label": "What is  there"}'
     ],
 )
 def test_the_gates_of_the_paper_and_ours(text: str, gate: str) -> None:
-    assert closed_gate(parse_perception(text), Gates(), PLACEHOLDERS) == gate
+    assert failed_gate(parse_perception(text), Gates(), PLACEHOLDERS) == gate
 
 
 def test_repeated_boxes_close_the_gates_that_look_at_boxes() -> None:
     repeated = parse_perception(boxes(BUS, NEARLY, BUS.replace("bus", " ")))
     assert len(repeated.boxes) == 1
-    assert closed_gate(repeated, Gates(overlap=0.5), PLACEHOLDERS) == "overlap"
-    assert closed_gate(repeated, Gates(overlap=None), PLACEHOLDERS) == "label"
-    assert closed_gate(parse_perception(boxes(BUS, NEARLY)), Gates(overlap=0.995), PLACEHOLDERS) == ""
+    assert failed_gate(repeated, Gates(overlap=0.5), PLACEHOLDERS) == "overlap"
+    assert failed_gate(repeated, Gates(overlap=None), PLACEHOLDERS) == "label"
+    assert failed_gate(parse_perception(boxes(BUS, NEARLY)), Gates(overlap=0.995), PLACEHOLDERS) == ""
 
 
 @pytest.mark.parametrize("text", ["I see a bus.", boxes(BUS, SAME), boxes(BARE), boxes(COPIED)])
 def test_each_gate_can_be_left_open(text: str) -> None:
     open_gates = Gates(overlap=None, label=False, malformed=False)
-    assert closed_gate(parse_perception(text), open_gates, PLACEHOLDERS) == ""
+    assert failed_gate(parse_perception(text), open_gates, PLACEHOLDERS) == ""
 
 
 def test_the_placeholder_is_the_label_of_the_prompts_example() -> None:

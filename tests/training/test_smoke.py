@@ -23,6 +23,7 @@ RECIPE = Path(__file__).parents[2] / "recipes/nano-smoke.yaml"
 DEADLINE_S = 600
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1_800)
 def test_the_smoke_recipe_goes_on_after_its_parent_was_killed(small: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "run"
@@ -47,7 +48,7 @@ def test_the_smoke_recipe_goes_on_after_its_parent_was_killed(small: dict[str, s
     run = TrainingRun.read(out)
     assert [phase.state().status for phase in run.phases] == ["done", "done"]
     for phase in run.phases:
-        assert [row["step"] for row in phase.metrics()] == [1, 2]
+        assert [row.step for row in phase.metrics()] == [1, 2]
     assert f"model: {out / 'model'}" in done.stderr
     assert json.loads((out / "model/p2r.json").read_text())
     assert "PRA-GRPO" in (out / "model/README.md").read_text()

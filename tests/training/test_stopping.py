@@ -104,7 +104,7 @@ def steps(out: Path) -> int:
         (signal.SIGTERM, "everybody", ["launch.config=accelerate.yaml"]),
     ],
 )
-def test_a_signal_leaves_a_checkpoint_and_nobody_behind(
+def test_a_signal_leaves_a_checkpoint_and_no_process_behind(
     run: Callable[..., Run],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -131,12 +131,12 @@ def test_a_signal_leaves_a_checkpoint_and_nobody_behind(
     assert done >= 2
     again = run(*launch)
     again.until(lambda: steps(one.out) > done)
-    assert [row["step"] for row in folder.metrics()] == list(range(1, done + 2))
+    assert [row.step for row in folder.metrics()] == list(range(1, done + 2))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_command_that_is_killed_leaves_a_checkpoint_and_nobody_behind(run: Callable[..., Run]) -> None:
+def test_a_command_that_is_killed_leaves_a_checkpoint_and_no_process_behind(run: Callable[..., Run]) -> None:
     one = run()
     one.until(lambda: steps(one.out) >= 2)
     began = time.monotonic()
@@ -148,7 +148,7 @@ def test_a_command_that_is_killed_leaves_a_checkpoint_and_nobody_behind(run: Cal
         time.sleep(0.1)
     folder = PhaseFolder(one.out / "phases/01-perceiver")
     again.until(lambda: folder.state().sessions == 2 and steps(one.out) > 3)
-    assert [row["step"] for row in folder.metrics()] == list(range(1, steps(one.out) + 1))
+    assert [row.step for row in folder.metrics()] == list(range(1, steps(one.out) + 1))
 
 
 def wait_for_checkpoints(folder: PhaseFolder) -> list[Path]:
@@ -169,7 +169,7 @@ def test_a_step_that_takes_long_is_left_and_done_again_as_it_was(
     changes += ["training.freeze_vision=true", "training.prompts=96"]
     whole, out = tmp_path / "whole", tmp_path / "run"
     warm.value("warm.train", recipe=small["recipe"], out=whole, changes=changes)
-    seconds = PhaseFolder(whole / "phases/01-perceiver").metrics()[1]["seconds/step"]
+    seconds = PhaseFolder(whole / "phases/01-perceiver").metrics()[1].values["seconds/step"]
     assert seconds > 8, "a step ends by itself: the test proves nothing"
     pid = warm.start("warm.train", recipe=small["recipe"], out=out, changes=changes)
     deadline = time.monotonic() + DEADLINE_S

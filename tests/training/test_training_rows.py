@@ -1,4 +1,4 @@
-"""A role in training is shown byte for byte what it is shown everywhere else: all doors build it alike.
+"""A role in training gets byte for byte the messages of every other entry point.
 
 Evaluation and the server ask through the same `P2R` (tests/evaluation, tests/serving).
 """
@@ -14,7 +14,7 @@ import pytest
 
 from p2r.pipeline import P2R
 from p2r.settings import PixelBudget, Settings
-from p2r.training.rows import Looks, Rows
+from p2r.training.data import ImageCache, RolloutDataset
 from p2r.types import Box, Question, Sample
 from tests.fake_model import FakeModel, said, shown
 
@@ -77,7 +77,7 @@ def test_a_role_is_shown_what_the_pipeline_shows(
     question: Question, role: Role, mode: Mode, call: int, boxes: tuple[Box, ...], perceived: str
 ) -> None:
     samples = [Sample(question, "A")]
-    rows = Rows(role, samples, SETTINGS, Looks(samples, SETTINGS, 2), {0: boxes})
+    rows = RolloutDataset(role, samples, SETTINGS, ImageCache(samples, SETTINGS, 2), {0: boxes})
     same(rows.messages(0), asked(question, mode, perceived)[call])
 
 
@@ -94,24 +94,24 @@ def test_a_role_is_asked_and_read_in_the_box_format_of_the_model(box_format: Box
     settings = replace(SETTINGS, box_format=box_format)
     question = QUESTIONS[0]
     samples = [Sample(question, "A")]
-    looks = Looks(samples, settings, 2)
-    rows = Rows("perceiver", samples, settings, looks)
+    images = ImageCache(samples, settings, 2)
+    rows = RolloutDataset("perceiver", samples, settings, images)
     perceive, reason = asked(question, "p2r", written, settings)
     same(rows.messages(0), perceive)
     (box,) = rows.perception(0, written).boxes
     assert box.as_tuple() == pytest.approx((100, 100, 300, 300))
-    same(Rows("reasoner", samples, settings, looks, {0: [box]}).messages(0), reason)
+    same(RolloutDataset("reasoner", samples, settings, images, {0: [box]}).messages(0), reason)
 
 
 def test_a_image_is_opened_once_for_a_group_and_forgotten_in_time() -> None:
     samples = [Sample(question, "A") for question in QUESTIONS]
-    looks = Looks(samples, SETTINGS, keep=2)
-    first = looks(0)
-    assert looks(0) is first
-    assert looks(1) is not first
-    assert looks(0) is first
-    looks(2)
-    assert looks(0) is first
-    looks(1)
-    looks(2)
-    assert looks(0) is not first
+    images = ImageCache(samples, SETTINGS, keep=2)
+    first = images(0)
+    assert images(0) is first
+    assert images(1) is not first
+    assert images(0) is first
+    images(2)
+    assert images(0) is first
+    images(1)
+    images(2)
+    assert images(0) is not first

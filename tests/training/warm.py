@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 from p2r.errors import P2RError  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from p2r.training.recipe import Launch
 
@@ -52,6 +52,8 @@ class Warm:
             text=True,
             env=environment,
         )
+        assert self._process.stdout
+        self._replies = self._process.stdout
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,11 +63,11 @@ class Warm:
         """Begin `module.function(**arguments)` in a process and session of its own; returns its id."""
         request = {"call": call, "arguments": arguments}
         print(json.dumps(request, default=str), file=self._process.stdin, flush=True)
-        return int(self._process.stdout.readline())
+        return int(self._replies.readline())
 
     def wait(self) -> Ended:
         """Wait until it has ended."""
-        return Ended(**json.loads(self._process.stdout.readline()))
+        return Ended(**json.loads(self._replies.readline()))
 
     def call(self, call: str, **arguments: Any) -> Ended:
         """Begin and wait."""
@@ -80,7 +82,7 @@ class Warm:
 
 
 class Forked:
-    """The processes of a phase, forked from this one: what `p2r.training.launch.Processes` is in a test."""
+    """The processes of a phase, forked from this one: `p2r.training.launch.phase_processes` in a test."""
 
     def __init__(self, launch: Launch, folder: Path, environment: Mapping[str, str]) -> None:
         count = launch.processes or 1
@@ -134,8 +136,8 @@ class Forked:
             return bad[0]
         return 0 if len(self._codes) == len(self._children) else None
 
-    def __enter__(self) -> Self:
-        return self
+    def __enter__(self) -> Callable[[], int | None]:
+        return self.poll
 
     def __exit__(self, *_: object) -> None:
         os.close(self._pipe)
@@ -150,7 +152,7 @@ def train(recipe: str, out: str, changes: list[str] | None = None, file_limit: i
     """`p2r train`, with forked phases."""
     from rich.console import Console
 
-    from p2r.training.recipefile import load_recipe
+    from p2r.training.recipe import load_recipe
     from p2r.training.run import train as run
 
     if file_limit:
@@ -182,11 +184,12 @@ def run_child(request: dict[str, Any], errors: int, results: int) -> None:
 
 def serve() -> None:
     """Import what a phase imports, then fork for each line of stdin."""
-    import probes  # noqa: F401
+    import openai  # noqa: F401
     import transformers
     from trl import GRPOTrainer  # noqa: F401
 
     import p2r.training.session  # noqa: F401
+    from tests.training import probes  # noqa: F401
 
     for name in ("AutoProcessor", "AutoModelForImageTextToText", "Qwen3VLForConditionalGeneration"):
         getattr(transformers, name)
@@ -200,12 +203,12 @@ def serve() -> None:
             _, status = os.waitpid(pid, 0)
             errors.seek(0)
             results.seek(0)
-            told = errors.read().decode(errors="replace")
+            printed = errors.read().decode(errors="replace")
             value = json.loads(results.read() or b"null")
         code = os.waitstatus_to_exitcode(status)
-        print(json.dumps({"code": code, "errors": told, "value": value}), file=replies, flush=True)
+        print(json.dumps({"code": code, "errors": printed, "value": value}), file=replies, flush=True)
 
 
 if __name__ == "__main__":
-    sys.modules["warm"] = sys.modules["__main__"]
     serve()
+    os._exit(0)  # an orderly end of an interpreter that holds torch takes seconds

@@ -1,4 +1,4 @@
-"""Reading the cells of a row: each reader names the column when a cell is not as expected."""
+"""Readers of the cells of a row; each names the column when a cell is not as expected."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ if TYPE_CHECKING:
 
     from p2r.images import ImageInput
 
+    Row = Mapping[str, Any]
+
 _NO_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of other bytes
 
 
-def text(row: Mapping[str, Any], column: str) -> str:
+def text(row: Row, column: str) -> str:
     """A cell that holds a text or a number, stripped, never empty."""
     value = row.get(column)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if value is None or isinstance(value, bool | list | dict) or not str(value).strip():
-        raise InputError(f"column {column!r}: expected a text, found {_shown(value)}")
+        raise _unexpected(column, "a text", value)
     return optional_text({column: value}, column)
 
 
-def optional_text(row: Mapping[str, Any], column: str) -> str:
+def optional_text(row: Row, column: str) -> str:
     """A cell that may be missing or empty."""
     value = row.get(column)
     written = "" if value is None else str(value).strip()
@@ -42,33 +44,30 @@ def optional_text(row: Mapping[str, Any], column: str) -> str:
     return written
 
 
-def letter(row: Mapping[str, Any], column: str, choices: Sequence[str]) -> str:
+def letter(row: Row, column: str, choices: Sequence[str]) -> str:
     """A cell that holds the letter of one of `choices`: `B`, `(b)` or `B.`."""
     value = text(row, column).strip("(). ").upper()
     letters = LETTERS[: len(choices)]
     if len(value) != 1 or value not in letters:
-        raise InputError(
-            f"column {column!r}: expected one of the letters {letters[0]}–{letters[-1]}, "
-            f"found {_shown(row.get(column))}"
-        )
+        raise _unexpected(column, f"one of the letters {letters[0]}–{letters[-1]}", row.get(column))
     return value
 
 
-def options(row: Mapping[str, Any], column: str) -> tuple[str, ...]:
+def options(row: Row, column: str) -> tuple[str, ...]:
     """A cell that holds lettered options: a list, the literal of a list, or one text with a line for each."""
     value = row.get(column)
     if isinstance(value, str) and value.strip().startswith("["):
-        value = _literal(value, column)
+        value = literal(value, column)
     if isinstance(value, list | tuple):
         found = legal_choices(without_marks([str(item) for item in value]))
     else:
         found = split_options(text(row, column))[1]
     if len(found) < 2:
-        raise InputError(f"column {column!r}: expected two or more options, found {_shown(row.get(column))}")
+        raise _unexpected(column, "two or more options", row.get(column))
     return found
 
 
-def image(row: Mapping[str, Any], column: str, root: Path | None = None) -> ImageInput:
+def image(row: Row, column: str, root: Path | None = None) -> ImageInput:
     """A cell that holds an image: `{"bytes", "path"}`, bytes, base64, a data URI or a relative path.
 
     `b""` when the row was read without its images.
@@ -83,7 +82,7 @@ def image(row: Mapping[str, Any], column: str, root: Path | None = None) -> Imag
     if isinstance(value, bytes):
         return value
     if not isinstance(value, str) or not value:
-        raise InputError(f"column {column!r}: expected an image, found {_shown(value)}")
+        raise _unexpected(column, "an image", value)
     if value.startswith("data:"):
         return value
     if root is not None and len(value) < 4096:
@@ -97,9 +96,7 @@ def image(row: Mapping[str, Any], column: str, root: Path | None = None) -> Imag
         raise InputError(f"column {column!r}: no image {_shown(value)}{where}, and not base64") from None
 
 
-def pixel_boxes(
-    row: Mapping[str, Any], column: str, size: tuple[int, int], *, corners: str = "xyxy"
-) -> tuple[Box, ...]:
+def pixel_boxes(row: Row, column: str, size: tuple[int, int], *, corners: str = "xyxy") -> tuple[Box, ...]:
     """A cell that holds one or more boxes in pixels, as gold boxes in 0–1000.
 
     Args:
@@ -109,7 +106,7 @@ def pixel_boxes(
     """
     value = row.get(column)
     if isinstance(value, str):
-        value = _literal(value, column) if value.strip() else []
+        value = literal(value, column) if value.strip() else []
     found = list(value) if value is not None else []
     if found and not isinstance(found[0], list | tuple):
         found = [found]
@@ -117,9 +114,17 @@ def pixel_boxes(
     return tuple(box for box in boxes if box)
 
 
+def literal(value: str, column: str) -> Any:
+    """A cell that holds the literal of a list."""
+    try:
+        return ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        raise _unexpected(column, "the literal of a list", value) from None
+
+
 def _pixel_box(box: Sequence[Any], column: str, size: tuple[int, int], corners: str) -> Box | None:
     if len(box) != 4 or not all(isinstance(n, int | float) and math.isfinite(n) for n in box):
-        raise InputError(f"column {column!r}: expected four numbers for a box, found {_shown(box)}")
+        raise _unexpected(column, "four numbers for a box", box)
     x0, y0, x1, y1 = (float(n) for n in box)
     if corners == "xywh":
         x1, y1 = x0 + x1, y0 + y1
@@ -129,13 +134,8 @@ def _pixel_box(box: Sequence[Any], column: str, size: tuple[int, int], corners: 
     return Box(x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
-def _literal(value: str, column: str) -> Any:
-    try:
-        return ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        raise InputError(
-            f"column {column!r}: expected the literal of a list, found {_shown(value)}"
-        ) from None
+def _unexpected(column: str, expected: str, value: object) -> InputError:
+    return InputError(f"column {column!r}: expected {expected}, found {_shown(value)}")
 
 
 def _shown(value: object) -> str:

@@ -1,10 +1,10 @@
-"""Questions with gold answers from a JSON-lines file, as `p2r scenes` writes and anyone can.
+"""Questions with gold answers from a JSON-lines file, as `p2r scenes` and `p2r data` write them.
 
 {"image": "images/7.jpg", "question": "Which digit is on the door?", "choices": ["3", "8"], "answer": "B"}
 
 Needed: `image` (relative to the file, or a data: URI), `question`, `answer`. Optional: `id`, `choices`,
 `answer_type`, `boxes` ([[x0, y0, x1, y1], …] in 0–1000, or null when unknown), `family` (the category of the
-results), `aliases` (other right texts). Other keys are left alone, unless one looks like a misspelt key.
+results), `aliases` (other right texts). Other keys are ignored, unless one looks like a misspelled key.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ def _text(value: object) -> object:
 
 _Text = Annotated[str, BeforeValidator(_text)]
 _Words = Annotated[str, BeforeValidator(lambda value: encodable(value) if isinstance(value, str) else value)]
-_Corners = Annotated[list[float], "x0, y0, x1, y1 in 0–1000"]
 
 
 class _Row(BaseModel):
@@ -47,7 +46,7 @@ class _Row(BaseModel):
     id: _Text = ""
     choices: list[_Text] | None = None
     answer_type: AnswerType | None = None
-    boxes: list[_Corners] | None = None
+    boxes: list[list[float]] | None = None
     family: _Words | None = None
     aliases: list[_Text] | None = None
 
@@ -55,11 +54,10 @@ class _Row(BaseModel):
 def read_samples(path: Path) -> list[Sample]:
     """Read a JSON-lines file of samples.
 
-    Without `choices`, options that stand in the text of the question are read (see `p2r.parsing.options`),
-    unless `choices` is empty or `answer_type` says that there are none.
-    Without an `answer_type`, a question with choices is of type `choice`, one whose answer is a plain number
-    of type `number`, any other of type `free`. The answer of a choice question may be the letter or the exact
-    text of an option. Without an `id`, it is the number of the line.
+    Without `choices`, options in the text of the question are read (see `p2r.parsing.options`), unless
+    `choices` is empty or `answer_type` says that there are none. Without an `answer_type`, it is inferred.
+    The answer of a choice question may be the letter or the exact text of an option. Without an `id`, it is
+    the number of the line.
 
     Raises:
         InputError: the file cannot be read or holds no sample, or a line is wrong; it names line and key.
@@ -71,14 +69,13 @@ def read_samples(path: Path) -> list[Sample]:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
-                where = f"{path}, line {number}"
                 try:
                     sample = _sample(_row(line), number, path.parent)
+                    name = sample.question.id
+                    if name in lines:
+                        raise InputError(f"id {name!r} is taken by line {lines[name]}")
                 except InputError as error:
-                    raise InputError(f"{where}: {error}") from error
-                name = sample.question.id
-                if name in lines:
-                    raise InputError(f"{where}: id {name!r} is taken by line {lines[name]}")
+                    raise InputError(f"{path}, line {number}: {error}") from error
                 lines[name] = number
                 samples.append(sample)
     except (OSError, UnicodeDecodeError) as error:
@@ -87,6 +84,15 @@ def read_samples(path: Path) -> list[Sample]:
     if not samples:
         raise InputError(f"samples {path}: the file is empty")
     return samples
+
+
+def infer_type(answer: str, choices: tuple[str, ...]) -> AnswerType:
+    """The type of an answer: `choice` with choices, `number` for a plain number, `free` for any other."""
+    if choices:
+        return "choice"
+    quantity = read_quantity(answer)
+    plain = isinstance(quantity, Quantity) and not quantity.words and not quantity.code_like
+    return "number" if plain and any(char.isdecimal() for char in answer) else "free"
 
 
 def _row(line: str) -> _Row:
@@ -99,7 +105,7 @@ def _row(line: str) -> _Row:
         raise InputError(f"not JSON: {error}") from error
     if not isinstance(data, dict):
         raise InputError(f"an object is needed, not {type(data).__name__}")
-    _refuse_misspelt(data)
+    _refuse_misspelled(data)
     try:
         return _Row.model_validate(data)
     except ValidationError as error:
@@ -112,21 +118,19 @@ def _row(line: str) -> _Row:
         raise InputError(f"{key}: {first['msg']}") from error
 
 
-def _refuse_misspelt(data: dict[str, Any]) -> None:
-    missing = [key for key in _Row.model_fields if key not in data]
-    for key in data:
-        if key not in _Row.model_fields:
-            meant = difflib.get_close_matches(key, missing, n=1, cutoff=0.85)
-            if meant:
-                raise InputError(f"{key}: did you mean {meant[0]!r}? Rename the key if not")
+def _refuse_misspelled(data: dict[str, Any]) -> None:
+    missing = _Row.model_fields.keys() - data.keys()
+    for key in data.keys() - _Row.model_fields.keys():
+        if meant := difflib.get_close_matches(key, missing, n=1, cutoff=0.85):
+            raise InputError(f"{key}: did you mean {meant[0]!r}? Rename the key if not")
 
 
 def _sample(row: _Row, number: int, folder: Path) -> Sample:
     text, choices = row.question, tuple(row.choices or ())
     if row.choices is None and row.answer_type in (None, "choice"):
-        body, written = split_options(text)
-        if body and written:
-            text, choices = body, written
+        body, found = split_options(text)
+        if body and found:
+            text, choices = body, found
     question = Question(
         image=_image(row.image, folder),
         text=text,
@@ -152,15 +156,6 @@ def _image(image: str, folder: Path) -> str:
     if not found:
         raise InputError(f"image: no file {str(path)[:200]!r}")
     return str(path)
-
-
-def infer_type(answer: str, choices: tuple[str, ...]) -> AnswerType:
-    """Of which type an answer is, where nobody says so: see `read_samples`."""
-    if choices:
-        return "choice"
-    quantity = read_quantity(answer)
-    plain = isinstance(quantity, Quantity) and not quantity.words and not quantity.code_like
-    return "number" if plain and any(char.isdecimal() for char in answer) else "free"
 
 
 def _letter(answer: str, question: Question) -> str:

@@ -1,10 +1,10 @@
 """Rows of a table: parquet, TSV, CSV or JSON files, a folder of them, or a data set on the hub.
 
-Rows come one by one and none is kept; images stay undecoded, and columns that nobody asks for unread. Data
-on the hub is streamed by `datasets`. Files on disk are read more directly, because benchmarks have rows of
-tens of megabytes: parquet by pyarrow in batches of four rows (a 400 MB file with a single row group peaks at
-0.9 GB instead of the 2.6 GB of `datasets`), text tables by the standard library, where "NA" and "007" stay
-texts. JSON lists hold paths, not images, and are read whole.
+Rows are read one by one, images stay undecoded, and columns that are not wanted are not read. Data on the hub
+is streamed by `datasets`. Files on disk are read more directly, because benchmarks have rows of tens of
+megabytes: parquet by pyarrow in batches of four rows (a 400 MB file with a single row group peaks at 0.9 GB
+instead of the 2.6 GB of `datasets`), text tables by the standard library, where "NA" and "007" stay texts.
+JSON lists hold paths, not images, and are read whole.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from __future__ import annotations
 import csv
 import fnmatch
 import json
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2r.datasets.hub import HubDataset, UnreachableError, fetch_folder, is_hub_id
 from p2r.errors import InputError, MissingExtraError, file_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
 SUFFIXES = (".parquet", ".tsv", ".csv", ".json", ".jsonl")
 _HUB_SCHEME = "hf://"
-_ROWS_AT_ONCE = 4
-_BROKEN = "surrogateescape"  # a cell with bytes that are not UTF-8 is refused when it is read (`rows.text`)
+_BATCH_ROWS = 4
+_BROKEN = "surrogateescape"  # a cell with bytes that are not UTF-8 is refused when it is read (`cells.text`)
 
 
 class Table:
@@ -38,6 +38,7 @@ class Table:
     Attributes:
         source: the files, or the hub id with its commit, for people.
         root: the folder that relative paths of images start from; None on the hub.
+        hub: the data set on the hub; None on this machine.
 
     Raises:
         InputError: there is nothing to read there.
@@ -46,18 +47,29 @@ class Table:
     def __init__(self, data: str | Path, *, patterns: tuple[str, ...]) -> None:
         path = Path(data).expanduser()
         self.root: Path | None = None
-        self._files: tuple[str, ...]
-        if path.exists():
-            self.root = path.parent if path.is_file() else path
-            files = (path,) if path.is_file() else tuple(self.root / name for name in _listed(path, patterns))
-            if unknown := [file for file in files if file.suffix.lower() not in SUFFIXES]:
-                raise InputError(f"{unknown[0]}: expected a file of {', '.join(SUFFIXES)}")
-            self._files = tuple(str(file) for file in files)
-            self.source = ", ".join(self._files)
+        self.hub: HubDataset | None = None
+        if path.is_file():
+            self.root, files = path.parent, [path.name]
+        elif path.is_dir():
+            self.root = path
+            listed = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
+            files = _matching(str(path), listed, patterns)
         elif is_hub_id(str(data)):
-            self.source, self._files = _on_the_hub(str(data), patterns)
+            self.hub = hub = HubDataset.find(str(data))
+            files = _matching(str(data), hub.files, patterns)
+            self.source = f"{hub.name}@{hub.commit}: {', '.join(files)}"
+            # Text tables are fetched, parquet is streamed.
+            streamed = f"{_HUB_SCHEME}datasets/{hub.name}@{hub.commit}/"
+            self._files = [
+                streamed + file if file.endswith(".parquet") else str(hub.fetch(file)) for file in files
+            ]
+            return
         else:
             raise InputError(f"{data}: no such file or folder, and not a hub id (owner/name)")
+        self._files = [str(self.root / file) for file in files]
+        self.source = ", ".join(self._files)
+        if unknown := [file for file in self._files if not file.lower().endswith(SUFFIXES)]:
+            raise InputError(f"{unknown[0]}: expected a file of {', '.join(SUFFIXES)}")
 
     def rows(self, without: Collection[str] = ()) -> Iterator[dict[str, Any]]:
         """All rows in order, without the columns named in `without`.
@@ -70,8 +82,7 @@ class Table:
             if kind == "parquet":
                 yield from (_streamed if file.startswith(_HUB_SCHEME) else _parquet_rows)(file, without)
                 continue
-            rows = text_rows(Path(file)) if kind in ("tsv", "csv") else iter(read_json(Path(file)))
-            for row in rows:
+            for row in text_rows(Path(file)) if kind in ("tsv", "csv") else read_json(Path(file)):
                 yield {key: value for key, value in row.items() if key not in without}
 
 
@@ -133,27 +144,13 @@ def text_rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def local_or_fetched(data: str) -> Path:
-    """Where a data set is whose images are files: `data` itself, or the cached folder of that hub id.
+    """A data set whose images are files: `data` itself, or the cached folder of that hub id.
 
     Raises:
         InputError: it cannot be fetched.
     """
     path = Path(data).expanduser()
-    if path.exists():
-        return path
-    name, _, revision = data.partition("@")
-    try:
-        return Path(_hub().snapshot_download(name, repo_type="dataset", revision=revision or None))
-    except Exception as error:
-        # The client of the hub raises errors of its own, of its HTTP library and of the file system.
-        raise InputError(_unreadable(data, error)) from error
-
-
-def is_hub_id(text: str) -> bool:
-    """Whether a text could be `owner/name` or `owner/name@revision`."""
-    owner, slash, name = text.partition("@")[0].partition("/")
-    legal = all(part and all(c.isalnum() or c in "-_." for c in part) for part in (owner, name))
-    return bool(slash) and legal and not owner.startswith(".")
+    return path if path.exists() else fetch_folder(data)
 
 
 def _parquet_rows(file: str, without: Collection[str]) -> Iterator[dict[str, Any]]:
@@ -165,19 +162,22 @@ def _parquet_rows(file: str, without: Collection[str]) -> Iterator[dict[str, Any
     try:
         with ParquetFile(file, pre_buffer=False) as table:
             kept = [column for column in table.schema_arrow.names if column not in without]
-            for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=kept):
+            for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=kept):
                 yield from batch.to_pylist()
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise InputError(_unreadable(file, error)) from error
+        raise InputError(f"{file}: cannot be read: {file_problem(error)}") from error
 
 
 def _streamed(url: str, without: Collection[str]) -> Iterator[dict[str, Any]]:
-    datasets = _datasets()
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingExtraError("eval", "datasets") from error
+    datasets.disable_progress_bars()
 
     def opened(**options: Any) -> Any:
-        return datasets.load_dataset(
-            "parquet", data_files={"all": [url]}, split="all", streaming=True, **options
-        )
+        files = {"all": [url]}
+        return datasets.load_dataset("parquet", data_files=files, split="all", streaming=True, **options)
 
     try:
         stream = opened()
@@ -190,36 +190,10 @@ def _streamed(url: str, without: Collection[str]) -> Iterator[dict[str, Any]]:
         yield from stream
     except Exception as error:
         # `datasets` passes on whatever pyarrow, fsspec or the client of the hub raises.
-        raise InputError(_unreadable(url, error)) from error
+        raise UnreachableError(url, error) from error
 
 
-def _listed(folder: Path, patterns: tuple[str, ...]) -> list[str]:
-    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
-    return _matching(str(folder), names, patterns)
-
-
-def _on_the_hub(hub_id: str, patterns: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """Pin a data set to the commit that the hub serves now; text tables are fetched, parquet is streamed."""
-    name, _, revision = hub_id.partition("@")
-    hub = _hub()
-    try:
-        info = hub.HfApi().dataset_info(name, revision=revision or None)
-        listed = [file.rfilename for file in info.siblings or ()]
-        found = _matching(hub_id, listed, patterns)
-        files = [
-            f"{_HUB_SCHEME}datasets/{name}@{info.sha}/{file}"
-            if file.endswith(".parquet")
-            else hub.hf_hub_download(name, file, repo_type="dataset", revision=info.sha)
-            for file in found
-        ]
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(_unreadable(hub_id, error)) from error
-    return f"{name}@{info.sha}: {', '.join(found)}", tuple(files)
-
-
-def _matching(where: str, names: list[str], patterns: tuple[str, ...]) -> list[str]:
+def _matching(where: str, names: Sequence[str], patterns: tuple[str, ...]) -> list[str]:
     for pattern in patterns:
         # `**/` in front of a pattern stands for any folders, also for none.
         globs = {pattern, pattern.removeprefix("**/")}
@@ -227,29 +201,3 @@ def _matching(where: str, names: list[str], patterns: tuple[str, ...]) -> list[s
             return found
     shown = ", ".join(sorted(names)[:8]) + (" …" if len(names) > 8 else "")
     raise InputError(f"{where}: no file matches {' or '.join(patterns)}; found: {shown or 'nothing'}")
-
-
-def _datasets() -> Any:
-    try:
-        import datasets
-    except ImportError as error:
-        raise MissingExtraError("eval", "datasets") from error
-    datasets.disable_progress_bars()
-    return datasets
-
-
-def _hub() -> Any:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise MissingExtraError("eval", "huggingface_hub") from error
-    return huggingface_hub
-
-
-def _unreadable(source: str, error: Exception) -> str:
-    cause = re.sub(r"^\[Errno -?\d+\] ", "", next(iter(str(error).strip().splitlines()), ""))
-    reason = f"{type(error).__name__}: {cause}" if cause else type(error).__name__
-    return (
-        f"{source}: cannot be read: {reason}; give a file or folder of this machine: --data PATH "
-        "(p2r eval), --from SOURCE=PATH or --against BENCHMARK=PATH (p2r data)"
-    )

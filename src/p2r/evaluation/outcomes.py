@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
+from p2r.evaluation.records import AnswerRecord
 from p2r.scoring.localization import Localization, localize
-from p2r.types import Box
 
 if TYPE_CHECKING:
     from p2r.evaluation.records import Record
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 Outcome = Literal[
     "correct", "reasoning", "localization", "wrong", "malformed", "no_answer", "unscored", "failed"
 ]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-
 MEANING: dict[str, str] = {
     "correct": "right",
     "reasoning": "wrong although the evidence was in the crops",
@@ -28,16 +26,15 @@ MEANING: dict[str, str] = {
 
 
 def outcome(record: Record) -> Outcome:
-    """The outcome of one line of `predictions-MODE.jsonl` or `failures-MODE.jsonl`."""
-    if "error" in record:
+    """The outcome of one question in one mode."""
+    if not isinstance(record, AnswerRecord):
         return "failed"
-    if record["correct"]:
-        return "correct"
-    if record["correct"] is None:
-        return "unscored"
-    if record["outcome"] == "malformed":
+    prediction, correct = record.prediction, record.score.correct
+    if correct is not False:
+        return "correct" if correct else "unscored"
+    if prediction.perception and prediction.perception.outcome == "malformed":
         return "malformed"
-    if record["status"] == "no_answer":
+    if prediction.status == "no_answer":
         return "no_answer"
     found = located(record)
     if found is None:
@@ -47,12 +44,7 @@ def outcome(record: Record) -> Outcome:
 
 def located(record: Record) -> Localization | None:
     """How well the evidence was found; None where no crops are made or no gold boxes are known."""
-    gold = record.get("gold_boxes")
-    if record["mode"] != "p2r" or gold is None:
+    if not isinstance(record, AnswerRecord) or record.mode != "p2r" or record.gold_boxes is None:
         return None
-    return localize(
-        [Box(*corners) for corners in gold],
-        [Box(*box["box"]) for box in record["boxes"]],
-        [(x0, y0, x1, y1) for x0, y0, x1, y1 in record["crops_px"]],
-        (record["size"][0], record["size"][1]),
-    )
+    prediction = record.prediction
+    return localize(record.gold_boxes, prediction.boxes, prediction.crops_px, record.size)

@@ -1,54 +1,51 @@
-"""Figures that the paper published, as data (arXiv 2607.01191; accuracies in percent)."""
+"""Results of the paper as data (arXiv 2607.01191; accuracies in percent)."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 BENCHMARKS = ("vstar", "hrbench-4k", "hrbench-8k", "mme-realworld-lite")
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PaperRow:
     """One row of the paper's table.
 
     Attributes:
         model: as the paper calls it.
         size: of the Qwen3-VL model that it is, or is trained from; empty for others.
         trained: whether it is P2R after PRA-GRPO; otherwise one pass without P2R.
-        accuracy: benchmark → percent.
+        percent: accuracy on each of `BENCHMARKS`.
     """
 
     model: str
     size: str
     trained: bool
-    accuracy: Mapping[str, float]
+    percent: tuple[float, float, float, float]
+
+    @property
+    def accuracy(self) -> dict[str, float]:
+        """Benchmark → percent."""
+        return dict(zip(BENCHMARKS, self.percent, strict=True))
 
 
-def _row(model: str, size: str, trained: bool, *percent: float) -> Published:
-    return Published(model, size, trained, dict(zip(BENCHMARKS, percent, strict=True)))
-
-
-ROWS: tuple[Published, ...] = (
-    _row("Qwen3-VL-2B-Instruct", "2B", False, 74.9, 70.4, 64.6, 47.3),
-    _row("P2R-2B", "2B", True, 84.3, 75.1, 74.8, 51.3),
-    _row("Qwen3-VL-4B-Instruct", "4B", False, 81.7, 73.8, 67.0, 47.7),
-    _row("P2R-4B", "4B", True, 93.2, 81.9, 80.5, 54.8),
-    _row("Qwen3-VL-8B-Instruct", "8B", False, 83.8, 74.8, 70.1, 50.4),
-    _row("P2R-8B", "8B", True, 93.7, 81.5, 82.6, 57.4),
-    _row("Qwen3-VL-32B-Instruct", "32B", False, 86.9, 78.6, 73.6, 52.3),
-    _row("DeepEyes-7B", "", False, 90.1, 75.1, 72.6, 53.2),
+ROWS = (
+    PaperRow("Qwen3-VL-2B-Instruct", "2B", False, (74.9, 70.4, 64.6, 47.3)),
+    PaperRow("P2R-2B", "2B", True, (84.3, 75.1, 74.8, 51.3)),
+    PaperRow("Qwen3-VL-4B-Instruct", "4B", False, (81.7, 73.8, 67.0, 47.7)),
+    PaperRow("P2R-4B", "4B", True, (93.2, 81.9, 80.5, 54.8)),
+    PaperRow("Qwen3-VL-8B-Instruct", "8B", False, (83.8, 74.8, 70.1, 50.4)),
+    PaperRow("P2R-8B", "8B", True, (93.7, 81.5, 82.6, 57.4)),
+    PaperRow("Qwen3-VL-32B-Instruct", "32B", False, (86.9, 78.6, 73.6, 52.3)),
+    PaperRow("DeepEyes-7B", "", False, (90.1, 75.1, 72.6, 53.2)),
 )
 
 _SIZE = re.compile(r"(?:P2R|Qwen3-VL)-(\d+B)(?![0-9A-Za-z])", re.IGNORECASE)
 
 
-def rows_beside(model: str) -> tuple[Published, ...]:
-    """The paper's rows of the same model: before and after training; none for a model that it does not have.
+def rows_beside(model: str) -> tuple[PaperRow, ...]:
+    """The paper's rows of the same model, before and after training; empty for a model that it does not have.
 
     Args:
         model: a spec or a name that ends in, or contains, for example `P2R-4B` or `Qwen3-VL-4B-Instruct`.

@@ -1,68 +1,303 @@
-"""What one line of a run's files holds.
+"""The files of a run folder, and their records.
 
-`predictions-MODE.jsonl` has one line for each question that was answered and scored; `failures-MODE.jsonl`
-one for each attempt that failed. A question counts as failed while it has a failure and no prediction, so
-that asking again is all it takes to mend it.
+RUN/config.json               settings, versions, commands: all it takes to repeat the run
+RUN/predictions-MODE.jsonl    one line for each question that was answered and scored, in the order of answers
+RUN/failures-MODE.jsonl       one line for each attempt that failed
+RUN/summary.json              the figures
+
+A question counts as failed while it has a failure and no prediction: asking it again is enough.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from p2r.errors import ModelError
-from p2r.record import prediction_record
+from pydantic import TypeAdapter, ValidationError
+
+from p2r.errors import InputError, ModelErrorKind
+from p2r.evaluation.benchmarks.base import Layout, Unreadable
+from p2r.runs.files import write_json
+from p2r.runs.identity import check_same_run, claim, read_run_file
+from p2r.runs.journal import read_lines
+from p2r.types import MODES, AnswerType, Box, Mode, Prediction, Score
 
 if TYPE_CHECKING:
-    from p2r.errors import P2RError
-    from p2r.evaluation.benchmarks import Chosen
-    from p2r.types import Mode, Prediction, Sample, Score
+    from collections.abc import Callable
+    from pathlib import Path
 
-Record = dict[str, Any]
+    from p2r.evaluation.benchmarks.base import Selection
 
-IMAGE = "picture"
-JUDGE = "judge"
+CONFIG = "config.json"
+SUMMARY = "summary.json"
+
+# A kind of `ModelError`, `image` (it cannot be read) or `judge` (it gave no verdict).
+FailureKind = ModelErrorKind | Literal["image", "judge"]
 
 
-def scored_record(
-    prediction: Prediction, score: Score, sample: Sample, chosen: Chosen, size: tuple[int, int]
-) -> Record:
-    """A prediction with its question, gold answer and score.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """What the lines of both files say about a question: how it was asked, in which session, and when."""
 
-    Beside what `p2r.record.prediction_record` holds: `correct` (None when it could not be scored), `method`
-    and `reason` of the score; `gold`, `gold_boxes` (0–1000; None when unknown), `question`, `choices`,
-    `answer_type`, `category`, `tags`; `size` of the image in pixels.
+    id: str
+    mode: Mode
+    question: str
+    choices: tuple[str, ...]
+    answer_type: AnswerType
+    category: str
+    tags: dict[str, str]
+    session: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureRecord(_Line):
+    """One attempt that failed: the kind of failure, and why in one line."""
+
+    kind: FailureKind
+    error: str
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of `failures-MODE.jsonl`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Read a line. Older versions called the kind `image` `picture`."""
+        kind: FailureKind = "image" if data["kind"] == "picture" else data["kind"]
+        return cls(**_shared(data), kind=kind, error=data["error"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRecord(_Line):
+    """One question that was answered and scored.
+
+    Attributes:
+        prediction: what the models wrote and did.
+        score: whether it is right.
+        gold: the gold answer.
+        gold_boxes: the gold evidence, 0–1000; None when unknown.
+        size: `(width, height)` of the image, in pixels.
     """
-    record = prediction_record(prediction)
-    del record["error"]  # those have a file of their own
-    boxes = sample.boxes
-    return {
-        **record,
-        "id": chosen.id,
-        "correct": score.correct,
-        "method": score.method,
-        "reason": score.reason,
-        "gold": sample.answer,
-        "gold_boxes": None if boxes is None else [list(box.as_tuple()) for box in boxes],
-        "size": list(size),
-        **_about(chosen),
-    }
+
+    prediction: Prediction
+    score: Score
+    gold: str
+    gold_boxes: tuple[Box, ...] | None
+    size: tuple[int, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of `predictions-MODE.jsonl`: the keys of a prediction, a score and the question."""
+        prediction = self.prediction.to_json()
+        del prediction["error"]  # failures have a file of their own
+        boxes = self.gold_boxes
+        return {
+            **prediction,
+            **asdict(self.score),
+            "gold": self.gold,
+            "gold_boxes": None if boxes is None else [list(box.as_tuple()) for box in boxes],
+            "size": list(self.size),
+            **{entry.name: getattr(self, entry.name) for entry in fields(_Line)},
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Read a line."""
+        boxes = data.get("gold_boxes")
+        width, height = data["size"]
+        return cls(
+            **_shared(data),
+            prediction=Prediction.from_json(data),
+            score=Score(data["correct"], data["method"], data["reason"]),
+            gold=data["gold"],
+            gold_boxes=None if boxes is None else tuple(Box(*corners) for corners in boxes),
+            size=(width, height),
+        )
 
 
-def failure_record(chosen: Chosen, mode: Mode, error: P2RError | str, kind: str = "") -> Record:
-    """An attempt that failed: why, and what kind of failure it was.
+def _shared(data: dict[str, Any]) -> dict[str, Any]:
+    return {entry.name: data[entry.name] for entry in fields(_Line)} | {"choices": tuple(data["choices"])}
 
-    `kind` is that of `ModelError`, `image` (it cannot be read) or `judge` (the score could not be had).
+
+Record = AnswerRecord | FailureRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """The settings that decide what is asked and answered; a run is continued with equal ones only.
+
+    Attributes:
+        benchmark, data: its name, and the fingerprint of its questions.
+        questions, limit, seed: how many were chosen, and how.
+        boxes: `perceived` or `gold`.
+        model, reasoner, judge: specs without secrets, or names.
+        model_revision, reasoner_revision, judge_revision: which weights they were, if known.
+        digest, settings: of prompts, geometry and budgets.
+        sampling: stage → parameters.
     """
-    kind = kind or (error.kind if isinstance(error, ModelError) else IMAGE)
-    return {"id": chosen.id, "mode": mode, "kind": kind, "error": str(error), **_about(chosen)}
+
+    benchmark: str
+    data: str
+    questions: int
+    limit: int | None
+    seed: int
+    boxes: str
+    model: str
+    model_revision: str | None
+    reasoner: str
+    reasoner_revision: str | None
+    judge: str | None
+    judge_revision: str | None
+    digest: str
+    settings: dict[str, Any]
+    sampling: dict[str, Any]
 
 
-def _about(chosen: Chosen) -> Record:
-    sample = chosen.entry.sample
-    return {
-        "question": sample.question.text,
-        "choices": list(sample.question.choices),
-        "answer_type": sample.question.answer_type,
-        "category": sample.category,
-        "tags": dict(chosen.entry.tags),
-    }
+# What may differ when a run is extended: more questions of the same kind.
+_EXTENT = ("data", "limit", "questions")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """What `config.json` holds.
+
+    Attributes:
+        identity: of the run.
+        sessions: for each command that worked on the run: when, command, versions, machine, concurrency.
+        source: where the questions come from.
+        rows: how many rows the benchmark has.
+        unreadable: those of them that cannot be asked.
+        opening: the arguments of `open_benchmark`; None when it was not opened by name.
+        layout: of the benchmark's table.
+    """
+
+    identity: Identity
+    sessions: tuple[dict[str, Any], ...] = ()
+    source: str = ""
+    rows: int = 0
+    unreadable: tuple[Unreadable, ...] = ()
+    opening: dict[str, Any] | None = None
+    layout: Layout = Layout()  # noqa: RUF009 - it is frozen
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read `config.json` in a run folder.
+
+        Raises:
+            InputError: the folder is not that of an evaluation.
+        """
+        path = folder / CONFIG
+        if not path.is_file():
+            found = f"it has no {CONFIG}" if folder.is_dir() else "there is no such folder"
+            raise InputError(f"{folder} is not a run folder: {found}; p2r eval and p2r train make one")
+        try:
+            return TypeAdapter(cls).validate_python(read_run_file(path, "p2r eval"))
+        except ValidationError as error:
+            raise InputError(f"{path} was not written by p2r eval: {error.errors()[0]['loc']}") from error
+
+    def begin_session(self, out: Path, session: dict[str, Any], selection: Selection) -> int:
+        """Write `config.json` of a run that starts, continues or is extended.
+
+        Args:
+            out: the folder; it exists and is locked.
+            session: what describes this session.
+            selection: the questions.
+
+        Returns:
+            The number of the session, from 1.
+
+        Raises:
+            InputError: see `earlier_sessions`.
+        """
+        sessions = (*earlier_sessions(out, self.identity, selection), session)
+        write_json(out / CONFIG, asdict(replace(self, sessions=sessions)))
+        return len(sessions)
+
+
+def earlier_sessions(out: Path, identity: Identity, selection: Selection) -> list[dict[str, Any]]:
+    """The sessions of the run in a folder that a command may continue or extend; none for a new run.
+
+    A run is extended by a larger limit, or by data that begins with the rows of the run so far.
+
+    Raises:
+        InputError: a setting differs from those of the run so far, or the folder holds something else.
+    """
+    claim(out, CONFIG, ("predictions-*.jsonl", "failures-*.jsonl", SUMMARY))
+    if not (out / CONFIG).exists():
+        return []
+    config = read_run_file(out / CONFIG, "p2r eval")
+    before, now = config["identity"], asdict(identity)
+    if _extends(out, config, selection):
+        before = before | {name: now[name] for name in _EXTENT}
+    smaller = before.get("questions", 0) > identity.questions
+    hint = "; a run can be extended by a larger --limit, and not be cut by a smaller one" if smaller else ""
+    check_same_run(out, before, now, hint=hint)
+    sessions: list[dict[str, Any]] = config["sessions"]
+    return sessions
+
+
+def _extends(out: Path, config: dict[str, Any], selection: Selection) -> bool:
+    """Whether the questions of a run so far are among those that are chosen now."""
+    rows = config.get("rows", 0)
+    if not 0 < rows <= selection.total or selection.fingerprints[rows - 1] != config["identity"].get("data"):
+        return False
+    chosen = {entry.id for entry in selection.entries.values()}
+    files = [out / f"{kind}-{mode}.jsonl" for kind in ("predictions", "failures") for mode in MODES]
+    return all(line.get("id") in chosen for file in files for line in read_lines(file))
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """What a run folder holds, read for figures.
+
+    Attributes:
+        folder: where it is.
+        config: `config.json`.
+        answers: mode → its answers, each question once, in the order of their ids.
+        failures: mode → the last failure of each question that has no answer.
+    """
+
+    folder: Path
+    config: RunConfig
+    answers: dict[Mode, list[AnswerRecord]]
+    failures: dict[Mode, list[FailureRecord]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read a run folder, also one that is being written or was interrupted.
+
+        Raises:
+            InputError: it is not one.
+        """
+        run = cls(folder, RunConfig.read(folder), {}, {})
+        for mode in MODES:
+            answered = _read(folder / f"predictions-{mode}.jsonl", AnswerRecord.from_json)
+            failed = _read(folder / f"failures-{mode}.jsonl", FailureRecord.from_json)
+            if answered or failed:
+                run.answers[mode] = [answered[name] for name in sorted(answered)]
+                run.failures[mode] = [failed[name] for name in sorted(failed) if name not in answered]
+        return run
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The modes that were asked."""
+        return tuple(self.answers)
+
+    def records(self, mode: Mode) -> list[Record]:
+        """The answers and failures of a mode, each question once."""
+        return [*self.answers[mode], *self.failures[mode]]
+
+
+L = TypeVar("L", AnswerRecord, FailureRecord)
+
+
+def _read(path: Path, from_json: Callable[[dict[str, Any]], L]) -> dict[str, L]:
+    """Id → the last record."""
+    found = {}
+    for line in read_lines(path):
+        try:
+            record = from_json(line)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: {line.get('id')}: not a record of p2r eval: {error!r}") from error
+        found[record.id] = record
+    return found

@@ -1,4 +1,9 @@
-"""One evaluation from beginning to end: choose the questions, ask them, write the figures."""
+"""One evaluation from beginning to end: choose the questions, ask them, write the figures.
+
+Many questions are in flight; each answer is written when it arrives, and no question is asked twice. One pass
+over the data serves all modes, so that an image is read once and the modes stay paired even when a run is
+interrupted. The code is written for one question at a time; batching and pooling are up to the models.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +11,55 @@ import asyncio
 import re
 import time
 from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from p2r.errors import InputError
-from p2r.evaluation.benchmarks import select
-from p2r.evaluation.folder import SUMMARY, RunData, begin, check
-from p2r.evaluation.progress import Progress
-from p2r.evaluation.runner import ModeFiles, Run
+from p2r.errors import InputError, ModelError
+from p2r.evaluation.benchmarks.base import named, select
+from p2r.evaluation.progress import EvaluationProgress
+from p2r.evaluation.records import (
+    CONFIG,
+    SUMMARY,
+    AnswerRecord,
+    FailureRecord,
+    Identity,
+    RunConfig,
+    RunData,
+    earlier_sessions,
+)
 from p2r.evaluation.summary import summarize
+from p2r.images import ImageSource
 from p2r.models.base import Message, Sampling
 from p2r.pipeline import P2R, settings_of
+from p2r.runs import provenance
 from p2r.runs.failures import MOST_FAILURES, FailureMonitor
 from p2r.runs.files import folder_lock, write_json
-from p2r.runs.provenance import environment, revision
+from p2r.runs.journal import Journal
+from p2r.scoring import score
 from p2r.scoring.judge import Judge
 from p2r.text import without_secrets
 from p2r.types import MODES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from rich.console import Console
 
-    from p2r.evaluation.benchmarks import Benchmark, Selection
+    from p2r.evaluation.benchmarks.base import Benchmark, Entry, Selection
+    from p2r.evaluation.records import FailureKind
+    from p2r.evaluation.summary import Summary
     from p2r.models.base import Model
     from p2r.settings import Settings
-    from p2r.types import Mode
+    from p2r.types import Mode, Sample
+
+SYNC_EVERY_S = 2.0
+# A code that is read off, such as a number plate: there is one way to write it, and no judge is needed.
+_CODE = re.compile(r"[A-Z0-9][A-Z0-9./:-]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EvaluationPlan:
     """What to evaluate, and how.
 
     Attributes:
@@ -50,8 +72,8 @@ class Plan:
         seed: chooses the questions.
         gold_boxes: in mode `p2r`, give the reasoner the gold boxes instead of asking the perceiver.
         settings: prompts, geometry and budgets; None for those that come with the model.
-        concurrency: how many questions are on their way at once.
-        most_failures: stop when as many of the last 50 attempts failed.
+        concurrency: how many questions are in flight.
+        most_failures: stop when this many of the last 50 attempts failed.
         command: how the run was started, for the record.
         opening: the arguments of `open_benchmark`, for the record; the report finds the images with them.
 
@@ -72,7 +94,7 @@ class Plan:
     concurrency: int = 32
     most_failures: int = MOST_FAILURES
     command: str = ""
-    opening: Mapping[str, Any] | None = None
+    opening: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.modes or not set(self.modes) <= set(MODES):
@@ -85,10 +107,10 @@ class Plan:
             raise InputError(f"benchmark {self.benchmark.name} has no gold boxes")
 
 
-async def evaluate(plan: Plan, console: Console) -> dict[str, Any]:
-    """Ask what has no answer yet, write `summary.json`, and return what it holds.
+async def evaluate(plan: EvaluationPlan, console: Console) -> Summary:
+    """Ask what has no answer yet, write `summary.json`, and return the figures.
 
-    The summary is written also when the run is stopped, from what is there.
+    The summary is also written when the run is interrupted, from the answers so far.
 
     Raises:
         InputError: the data, a setting or the run folder cannot be used.
@@ -97,10 +119,13 @@ async def evaluate(plan: Plan, console: Console) -> dict[str, Any]:
     with console.status(f"reading {plan.benchmark.name} …"):
         selection = select(plan.benchmark, limit=plan.limit, seed=plan.seed)
     settings = plan.settings or settings_of(plan.model)
-    # Before the model is opened, which may take minutes.
-    check(plan.out, identity(plan, selection, settings), selection)
-    _warn_about_unreadable(selection, console)
-    _warn_about_free_form(plan, selection, console)
+    # Before the model is opened, which may take minutes. A folder that is not ours gets no lock either.
+    earlier_sessions(plan.out, _identity(plan, selection, settings), selection)
+    if (plan.out / CONFIG).exists():
+        with folder_lock(plan.out):
+            pass
+    for warning in _warnings(plan, selection):
+        console.print(warning, style="yellow", markup=False)
     async with AsyncExitStack() as stack:
         with console.status("opening the model …"):
             # In a thread, so that an interrupt need not wait for the weights.
@@ -113,103 +138,68 @@ async def evaluate(plan: Plan, console: Console) -> dict[str, Any]:
         return await _ask(plan, selection, pipeline, judge, console)
 
 
-def write_summary(out: Path) -> dict[str, Any]:
-    """Work out the figures of a run folder, write them to `summary.json` and return them.
+def write_summary(out: Path) -> Summary:
+    """Compute the figures of a run folder, write them to `summary.json` and return them.
 
     Raises:
         InputError: it is no run folder, or cannot be written.
     """
     summary = summarize(RunData.read(out))
-    write_json(out / SUMMARY, summary)
+    write_json(out / SUMMARY, summary.to_json())
     return summary
 
 
-async def _ask(
-    plan: Plan, selection: Selection, pipeline: P2R, judge: Judge | None, console: Console
-) -> dict[str, Any]:
-    session = {"started": time.time(), "command": without_secrets(plan.command), **environment()}
-    session |= {"modes": list(plan.modes), "concurrency": plan.concurrency}
-    details = {
-        "source": plan.benchmark.source,
-        "rows": selection.total,
-        "unreadable": [asdict(row) for row in selection.unreadable],
-        "opening": plan.opening and dict(plan.opening),
-        "layout": asdict(plan.benchmark.layout),
-    }
-    with ExitStack() as stack:
-        stack.enter_context(folder_lock(plan.out))
-        number = begin(plan.out, identity(plan, selection, pipeline.settings), details, session, selection)
-        modes = [mode for mode in MODES if mode in plan.modes]
-        files = {mode: stack.enter_context(ModeFiles(plan.out, mode)) for mode in modes}
-        for mode_files in files.values():
-            if mended := mode_files.predictions.repaired:
-                console.print(
-                    f"{mode_files.predictions.path}: {mended} torn line(s) dropped, to be asked again",
-                    markup=False,
-                )
-        before = {mode: list(mode_files.done.values()) for mode, mode_files in files.items()}
-        with Progress(console, len(selection.chosen) * len(modes), before) as watch:
-            run = Run(
-                pipeline,
-                selection,
-                files,
-                session=number,
-                watch=watch,
-                judge=judge,
-                gold_boxes=plan.gold_boxes,
-                concurrency=plan.concurrency,
-                health=FailureMonitor(plan.most_failures),
-            )
-            try:
-                await run.ask_all()
-            except BaseException:
-                # An interrupt too: what is there is worth its figures. A full disk has been reported already.
-                with suppress(InputError):
-                    write_summary(plan.out)
-                raise
-        return write_summary(plan.out)
-
-
-def identity(plan: Plan, selection: Selection, settings: Settings) -> dict[str, Any]:
-    """The settings that decide what is asked and answered; a run is only continued with the same ones."""
-    limits = settings.max_tokens
-    same = plan.reasoner is None
-    return {
-        "benchmark": plan.benchmark.name,
-        "data": selection.fingerprint,
-        "questions": len(selection.chosen),
-        "limit": plan.limit,
-        "seed": plan.seed,
-        "boxes": "gold" if plan.gold_boxes else "perceived",
-        "model": _spec(plan.model),
-        "model_revision": _revision(plan.model),
-        "reasoner": _spec(plan.model if same else plan.reasoner),
-        "reasoner_revision": _revision(plan.model if same else plan.reasoner),
-        "judge": _spec(plan.judge),
-        "judge_revision": _revision(plan.judge),
-        "digest": settings.digest,
-        "settings": settings.canonical(),
-        "sampling": {
+def _identity(plan: EvaluationPlan, selection: Selection, settings: Settings) -> Identity:
+    limits, reasoner = settings.max_tokens, plan.reasoner or plan.model
+    return Identity(
+        benchmark=plan.benchmark.name,
+        data=selection.fingerprint,
+        questions=len(selection.entries),
+        limit=plan.limit,
+        seed=plan.seed,
+        boxes="gold" if plan.gold_boxes else "perceived",
+        model=_spec(plan.model),
+        model_revision=_revision(plan.model),
+        reasoner=_spec(reasoner),
+        reasoner_revision=_revision(reasoner),
+        judge=_spec(plan.judge) if plan.judge else None,
+        judge_revision=_revision(plan.judge) if plan.judge else None,
+        digest=settings.digest,
+        settings=settings.canonical(),
+        sampling={
             stage: asdict(Sampling(getattr(limits, stage))) for stage in ("perceive", "reason", "direct")
         },
-    }
+    )
 
 
-def _spec(model: str | Model | None) -> str | None:
-    if model is None:
-        return None
+def _spec(model: str | Model) -> str:
     return without_secrets(model) if isinstance(model, str) else model.name
 
 
-def _revision(model: str | Model | None) -> str | None:
-    return revision(model) if isinstance(model, str) else None
+def _revision(model: str | Model) -> str | None:
+    return provenance.revision(model) if isinstance(model, str) else None
 
 
-async def _open_judge(plan: Plan, stack: AsyncExitStack) -> Judge | None:
-    if plan.judge is None:
-        return None
+def _warnings(plan: EvaluationPlan, selection: Selection) -> list[str]:
+    found = []
+    if rows := selection.unreadable:
+        found.append(
+            f"{len(rows)} of {selection.total} rows cannot be read and are not asked, for example "
+            f"{rows[0].row}: {rows[0].reason}"
+        )
+    samples = [entry.sample for entry in selection.entries.values()]
+    free = sum(one.question.answer_type == "free" and not _CODE.fullmatch(one.answer) for one in samples)
+    if plan.judge is None and free:
+        found.append(
+            f"{free} of {len(samples)} questions are free-form and there is no --judge: "
+            "only answers that match the gold answer count as right"
+        )
+    return found
+
+
+async def _open_judge(plan: EvaluationPlan, stack: AsyncExitStack) -> Judge | None:
     if not isinstance(plan.judge, str):
-        return Judge(plan.judge)
+        return Judge(plan.judge) if plan.judge else None
     from p2r.models.loading import open_model
 
     model = open_model(plan.judge, max_concurrency=plan.concurrency)
@@ -217,8 +207,8 @@ async def _open_judge(plan: Plan, stack: AsyncExitStack) -> Judge | None:
     return Judge(model)
 
 
-async def _start_servers(plan: Plan, pipeline: P2R, judge: Judge | None) -> None:
-    """Start the vLLM servers of our own now: minutes of loading are no question's time, and may fail."""
+async def _start_servers(plan: EvaluationPlan, pipeline: P2R, judge: Judge | None) -> None:
+    """Start our own vLLM servers now: minutes of loading are no question's time, and may fail."""
     models = [(plan.model, pipeline.perceiver), (plan.reasoner, pipeline.reasoner)]
     models += [(plan.judge, judge.model)] if judge else []
     for spec, model in models:
@@ -226,29 +216,165 @@ async def _start_servers(plan: Plan, pipeline: P2R, judge: Judge | None) -> None
             await model.complete([Message("user", ("Ready?",))], Sampling(max_tokens=1))
 
 
-def _warn_about_unreadable(selection: Selection, console: Console) -> None:
-    if rows := selection.unreadable:
-        console.print(
-            f"{len(rows)} of {selection.total} rows cannot be read and are not asked, for example "
-            f"{rows[0].row}: {rows[0].reason}",
-            style="yellow",
-            markup=False,
-        )
-
-
-# A code that is read off, such as a number plate: there is one way to write it, and no judge is needed.
-_CODE = re.compile(r"[A-Z0-9][A-Z0-9./:-]*")
-
-
-def _warn_about_free_form(plan: Plan, selection: Selection, console: Console) -> None:
-    samples = [chosen.entry.sample for chosen in selection.chosen.values()]
-    free = sum(
-        sample.question.answer_type == "free" and not _CODE.fullmatch(sample.answer) for sample in samples
+async def _ask(
+    plan: EvaluationPlan, selection: Selection, pipeline: P2R, judge: Judge | None, console: Console
+) -> Summary:
+    config = RunConfig(
+        identity=_identity(plan, selection, pipeline.settings),
+        source=plan.benchmark.source,
+        rows=selection.total,
+        unreadable=selection.unreadable,
+        opening=plan.opening,
+        layout=plan.benchmark.layout,
     )
-    if plan.judge is None and free:
-        console.print(
-            f"{free} of {len(samples)} questions are free-form and there is no --judge: "
-            "only answers that match the gold answer count as right",
-            style="yellow",
-            markup=False,
+    session = provenance.session(plan.command)
+    session |= {"modes": list(plan.modes), "concurrency": plan.concurrency}
+    modes = [mode for mode in MODES if mode in plan.modes]
+    with ExitStack() as stack:
+        stack.enter_context(folder_lock(plan.out))
+        number = config.begin_session(plan.out, session, selection)
+        files = {mode: stack.enter_context(_ModeFiles(plan.out, mode)) for mode in modes}
+        for journal in (mode_files.predictions for mode_files in files.values()):
+            if journal.repaired:
+                torn = f"{journal.path}: {journal.repaired} torn line(s) dropped, to be asked again"
+                console.print(torn, markup=False)
+        before = {mode: list(mode_files.done.values()) for mode, mode_files in files.items()}
+        with EvaluationProgress(console, len(selection.entries) * len(modes), before) as progress:
+            run = _Run(plan, selection, pipeline, judge, files, number, progress)
+            try:
+                await run.ask_all()
+            except BaseException:
+                # An interrupt too. A full disk has been reported already.
+                with suppress(InputError):
+                    write_summary(plan.out)
+                raise
+        return write_summary(plan.out)
+
+
+class _ModeFiles(ExitStack):
+    """The two files of one mode; `done` maps the questions that need no answer to whether it was right."""
+
+    def __init__(self, folder: Path, mode: Mode) -> None:
+        super().__init__()
+        self.predictions = self.enter_context(Journal(folder / f"predictions-{mode}.jsonl"))
+        self.failures = self.enter_context(Journal(folder / f"failures-{mode}.jsonl"))
+        records = self.predictions.records
+        self.done = {str(record["id"]): record["correct"] is True for record in records if "id" in record}
+        # A long run need not hold the texts of its earlier sessions.
+        records.clear()
+        self.failures.records.clear()
+
+
+class _Run:
+    """Asks the questions of one session."""
+
+    def __init__(
+        self,
+        plan: EvaluationPlan,
+        selection: Selection,
+        pipeline: P2R,
+        judge: Judge | None,
+        files: dict[Mode, _ModeFiles],
+        session: int,
+        progress: EvaluationProgress,
+    ) -> None:
+        self._plan = plan
+        self._selection = selection
+        self._pipeline = pipeline
+        self._judge = judge
+        self._files = files
+        self._session = session
+        self._progress = progress
+        self._monitor = FailureMonitor(plan.most_failures)
+        self._synced = time.monotonic()
+
+    async def ask_all(self) -> None:
+        """Ask every question that has no answer yet.
+
+        Raises:
+            ModelError: too many calls fail.
+            InputError: too many images cannot be read, the disk is full, or the data is gone.
+        """
+        tasks = self._selection.tasks(skip=lambda name: all(name in f.done for f in self._files.values()))
+        slots = asyncio.Semaphore(self._plan.concurrency)
+        try:
+            async with asyncio.TaskGroup() as group:
+                # Rows are read ahead one at a time, in a thread: they may come from the hub.
+                while (task := await asyncio.to_thread(next, tasks, None)) is not None:
+                    await slots.acquire()
+                    group.create_task(self._ask(*task)).add_done_callback(lambda _: slots.release())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from failed
+
+    async def _ask(self, entry: Entry, load: Callable[[], Sample]) -> None:
+        modes = [mode for mode, files in self._files.items() if entry.id not in files.done]
+        try:
+            sample, source = await asyncio.to_thread(self._open, entry, load)
+        except InputError as error:
+            for mode in modes:
+                self._failed(entry, mode, "image", error)
+            return
+        for mode in modes:
+            await self._ask_in(mode, entry, sample, source)
+
+    def _open(self, entry: Entry, load: Callable[[], Sample]) -> tuple[Sample, ImageSource]:
+        sample = named(load(), entry.id)
+        source = ImageSource.open(sample.question.image, self._pipeline.limits)
+        # Opened once for all modes.
+        return replace(sample, question=replace(sample.question, image=source)), source
+
+    async def _ask_in(self, mode: Mode, entry: Entry, sample: Sample, source: ImageSource) -> None:
+        boxes = None
+        try:
+            if self._plan.gold_boxes and mode == "p2r":
+                if sample.boxes is None:
+                    raise InputError("no gold boxes are known for this question")
+                boxes = sample.boxes
+            prediction = await self._pipeline.predict(sample.question, mode, boxes=boxes)
+        except InputError as error:
+            return self._failed(entry, mode, "image", error)
+        except ModelError as error:
+            return self._failed(entry, mode, error.kind, error)
+        scored = await score(prediction.reply, sample, self._judge)
+        if scored.correct is None and scored.method == "judge":
+            return self._failed(entry, mode, "judge", scored.reason)
+        record = AnswerRecord(
+            **self._about(entry, mode),
+            prediction=prediction,
+            score=scored,
+            gold=sample.answer,
+            gold_boxes=sample.boxes,
+            size=source.size,
         )
+        self._files[mode].predictions.append(record.to_json())
+        self._monitor.note_success()
+        self._progress.on_answer(record)
+        await self._sync()
+        return None
+
+    def _failed(self, entry: Entry, mode: Mode, kind: FailureKind, error: Exception | str) -> None:
+        failure = FailureRecord(**self._about(entry, mode), kind=kind, error=str(error))
+        self._files[mode].failures.append(failure.to_json())
+        self._progress.on_failure(failure)
+        self._monitor.note_failure(failure.error, of_input=kind == "image")
+
+    def _about(self, entry: Entry, mode: Mode) -> dict[str, Any]:
+        question = entry.sample.question
+        return {
+            "id": entry.id,
+            "mode": mode,
+            "question": question.text,
+            "choices": question.choices,
+            "answer_type": question.answer_type,
+            "category": entry.sample.category,
+            "tags": dict(entry.tags),
+            "session": self._session,
+            "at": round(time.time(), 3),
+        }
+
+    async def _sync(self) -> None:
+        """Bring the answers to the disk now and then; what is written later is synced when the run ends."""
+        if time.monotonic() - self._synced >= SYNC_EVERY_S:
+            self._synced = time.monotonic()
+            for files in self._files.values():
+                await asyncio.to_thread(files.predictions.sync)

@@ -1,12 +1,12 @@
 """Uncertainty of accuracies: one proportion, two proportions of the same questions, clustered questions.
 
-Methods, all two-sided at 95 % unless told otherwise:
+Methods, all two-sided at 95 %:
 
 - one accuracy: Wilson's score interval (Wilson 1927); it stays within 0–1 and works near both ends;
 - two modes on the same questions: Tango's score interval of the paired difference (Tango 1998) and the exact
-  McNemar test; both look at the discordant questions only, as they should;
-- questions that belong together (the rotations of HR-Bench): Wilson's interval with the effective number of
-  questions, from the between-cluster variance.
+  McNemar test, which use the discordant questions only;
+- questions that are not independent (the rotations of HR-Bench): Wilson's interval with the effective number
+  of questions, from the between-cluster variance.
 """
 
 from __future__ import annotations
@@ -19,39 +19,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-CONFIDENCE = 0.95
+Z = NormalDist().inv_cdf(0.975)  # 1.96
 
 
-def critical_value(confidence: float = CONFIDENCE) -> float:
-    """The two-sided normal quantile, 1.96 at 95 %."""
-    return NormalDist().inv_cdf((1 + confidence) / 2)
-
-
-def wilson(correct: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def wilson(correct: float, n: float) -> tuple[float, float]:
     """Wilson's score interval of a proportion, 0–1; `(0, 1)` when nothing was counted.
 
     `correct` and `n` may be fractions: an effective number of questions is one.
     """
     if n <= 0:
         return (0.0, 1.0)
-    z = critical_value(confidence)
     share = correct / n
-    center = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    center = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
     # The ends are exact where nothing or everything is right; elsewhere rounding must not leave 0–1.
     low = max(0.0, center - half) if correct else 0.0
     return (low, min(1.0, center + half) if correct < n else 1.0)
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
-    """The exact two-sided p of McNemar's test: is each discordant question a fair coin?
-
-    Args:
-        only_first: questions that only the first is right about.
-        only_second: questions that only the second is right about.
-    """
+    """The exact two-sided p of McNemar's test of discordant questions: is each of them a fair coin?"""
     discordant = only_first + only_second
-    ways, tail = 1, 0  # ways: discordant over k, kept up to date, because math.comb anew each time is slow
+    ways, tail = 1, 0  # ways: discordant over k; math.comb for each k would be slow
     for k in range(min(only_first, only_second) + 1):
         tail += ways
         ways = ways * (discordant - k) // (k + 1)
@@ -98,7 +87,7 @@ def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> PairedDi
     )
 
 
-def tango(gained: int, lost: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def tango(gained: int, lost: int, n: int) -> tuple[float, float]:
     """Tango's score interval of `(gained − lost) / n`, −1 to 1; `(−1, 1)` when nothing was counted.
 
     The interval holds every difference that the score test does not reject. The test's statistic falls as
@@ -110,7 +99,6 @@ def tango(gained: int, lost: int, n: int, confidence: float = CONFIDENCE) -> tup
     """
     if n <= 0:
         return (-1.0, 1.0)
-    z = critical_value(confidence)
 
     def score(difference: float) -> float:
         # The nuisance share (of lost questions) that is most likely under this difference.
@@ -124,7 +112,7 @@ def tango(gained: int, lost: int, n: int, confidence: float = CONFIDENCE) -> tup
             return math.copysign(math.inf, gap) if gap else 0.0
         return gap / math.sqrt(variance)
 
-    return (_crossing(score, z), _crossing(score, -z))
+    return (_crossing(score, Z), _crossing(score, -Z))
 
 
 def _crossing(falling: Callable[[float], float], level: float) -> float:
@@ -139,21 +127,18 @@ def _crossing(falling: Callable[[float], float], level: float) -> float:
     return (low + high) / 2
 
 
-def clustered_wilson(
-    clusters: Sequence[Sequence[bool]], confidence: float = CONFIDENCE
-) -> tuple[float, float]:
-    """Wilson's interval when answers within a cluster go together.
+def clustered_wilson(clusters: Sequence[Sequence[bool]]) -> tuple[float, float]:
+    """Wilson's interval when the answers within a cluster are not independent.
 
-    The variance between clusters says how many independent questions the answers are worth; never more than
-    there are answers.
+    The variance between clusters gives the effective number of questions, at most that of the answers.
     """
     groups = [group for group in clusters if group]
     n = sum(len(group) for group in groups)
     correct = sum(sum(group) for group in groups)
     if len(groups) < 2 or correct in (0, n):
-        return wilson(correct / n * len(groups), len(groups), confidence) if n else (0.0, 1.0)
+        return wilson(correct / n * len(groups), len(groups)) if n else (0.0, 1.0)
     share = correct / n
     spread = sum((sum(group) - share * len(group)) ** 2 for group in groups)
     variance = len(groups) / (len(groups) - 1) * spread / (n * n)
     effective = min(float(n), share * (1 - share) / variance) if variance else float(n)
-    return wilson(share * effective, effective, confidence)
+    return wilson(share * effective, effective)

@@ -1,173 +1,244 @@
 """The figures of a run, from nothing but its folder.
 
 Accuracy is over everything that was asked: a failed call, a reply without an answer and an answer that could
-not be scored count as not correct, and each is reported apart. Pairs of modes are compared on the questions
-that both of them answered, because a server's trouble says nothing about a mode.
+not be scored count as not correct, and each is reported separately. Pairs of modes are compared on the
+questions that both of them answered, because a server failure says nothing about a mode.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from p2r.evaluation.outcomes import OUTCOMES, located, outcome
-from p2r.evaluation.statistics import clustered_wilson, paired_difference, wilson
+from p2r.evaluation.outcomes import MEANING, located, outcome
+from p2r.evaluation.records import AnswerRecord
+from p2r.evaluation.statistics import PairedDifference, clustered_wilson, paired_difference, wilson
 from p2r.parsing.thinking import split_thinking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from p2r.evaluation.folder import RunData
-    from p2r.evaluation.records import Record
+    from p2r.evaluation.benchmarks.base import Unreadable
+    from p2r.evaluation.records import FailureKind, Record, RunData
     from p2r.types import Mode
 
 DIGITS = 6
+Interval = tuple[float, float]
+R = TypeVar("R", bound="Record")
 Key = TypeVar("Key", int, str)
 
 
-def summarize(run: RunData) -> dict[str, Any]:
-    """All figures of a run; see docs/evaluation.md for what each of them means."""
-    identity = run.config["identity"]
-    planned = identity["questions"]
-    layout = run.config.get("layout", {})
-    tags = [*layout.get("breakdowns", ()), *([layout["sections"]] if layout.get("sections") else [])]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """The accuracy of some questions, with Wilson's interval."""
+
+    n: int
+    correct: int
+    accuracy: float
+    ci95: Interval
+    failed: int
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Self:
+        """Count answers and failures."""
+        n = len(records)
+        answers = [record for record in records if isinstance(record, AnswerRecord)]
+        correct = sum(record.score.correct is True for record in answers)
+        share = correct / n if n else 0.0
+        return cls(n=n, correct=correct, accuracy=share, ci95=wilson(correct, n), failed=n - len(answers))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalizationFigures:
+    """How well the evidence was found, over the questions that have some."""
+
+    questions: int
+    gold_boxes: int
+    recall: float
+    covered: float
+    complete: float
+    complete_ci95: Interval
+    miou: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeFigures:
+    """The figures of one mode; docs/evaluation.md says what each of them means."""
+
+    total: Accuracy
+    ci95_clustered: Interval | None
+    no_answer: int
+    malformed: int
+    unscored: int
+    truncated: int
+    unclosed_thinking: int
+    mean_boxes: float | None
+    prompt_tokens_per_question: float | None
+    completion_tokens_per_question: float | None
+    tokens_per_question: float | None
+    seconds_per_question: float | None
+    questions_per_second: float | None
+    split: dict[str, int]
+    localization: LocalizationFigures | None
+    categories: dict[str, Accuracy]
+    breakdowns: dict[str, dict[str, Accuracy]]
+    failures: dict[FailureKind, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair(PairedDifference):
+    """Two sets of answers, compared on the questions that both were scored on."""
+
+    first: str
+    second: str
+
+    @classmethod
+    def of(cls, first: Sequence[Record], second: Sequence[Record], names: tuple[str, str]) -> Self:
+        """Compare the second with the first."""
+        scores = [_scores(records) for records in (first, second)]
+        both = sorted(scores[0].keys() & scores[1].keys())
+        difference = paired_difference(*([found[name] for name in both] for found in scores))
+        return cls(**asdict(difference), first=names[0], second=names[1])
+
+
+def _scores(records: Sequence[Record]) -> dict[str, bool]:
+    answers = (record for record in records if isinstance(record, AnswerRecord))
+    return {record.id: record.score.correct for record in answers if record.score.correct is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """All figures of a run (`summary.json`)."""
+
+    benchmark: str
+    model: str
+    reasoner: str
+    judge: str | None
+    digest: str
+    questions: int
+    concurrency: int
+    unreadable: tuple[Unreadable, ...]
+    complete: bool
+    modes: dict[Mode, ModeFigures]
+    pairs: tuple[Pair, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; the counts of a mode are beside its other figures."""
+        data: dict[str, Any] = _rounded(asdict(self))
+        for mode, figures in data["modes"].items():
+            data["modes"][mode] = figures.pop("total") | figures
+        return data
+
+
+def summarize(run: RunData) -> Summary:
+    """All figures of a run."""
+    identity, layout = run.config.identity, run.config.layout
+    tags = [*layout.breakdowns, *([layout.sections] if layout.sections else [])]
     active = _active_seconds(run)
-    asked = {mode: len(run.records[mode]) + len(run.failures[mode]) for mode in run.modes}
-    summary = {
-        "benchmark": identity["benchmark"],
-        "model": identity["model"],
-        "reasoner": identity["reasoner"],
-        "judge": identity["judge"],
-        "digest": identity["digest"],
-        "questions": planned,
-        "concurrency": max((session.get("concurrency", 1) for session in run.config["sessions"]), default=1),
-        "unreadable": run.config.get("unreadable", []),
-        "complete": bool(asked) and all(count == planned for count in asked.values()),
-        "modes": {mode: _of_mode(run, mode, tags, active) for mode in run.modes},
-        "pairs": [
-            compared(run.records[first], run.records[second], first, second)
+    modes = {mode: _of_mode(run, mode, tags, active[mode]) for mode in run.modes}
+    return Summary(
+        benchmark=identity.benchmark,
+        model=identity.model,
+        reasoner=identity.reasoner,
+        judge=identity.judge,
+        digest=identity.digest,
+        questions=identity.questions,
+        concurrency=max((session.get("concurrency", 1) for session in run.config.sessions), default=1),
+        unreadable=run.config.unreadable,
+        complete=bool(modes) and all(figures.total.n == identity.questions for figures in modes.values()),
+        modes=modes,
+        pairs=tuple(
+            Pair.of(run.answers[first], run.answers[second], (first, second))
             for first, second in itertools.combinations(reversed(run.modes), 2)
-        ],
-    }
-    rounded: dict[str, Any] = _rounded(summary)
-    return rounded
+        ),
+    )
 
 
-def counted(records: Sequence[Record], failures: Sequence[Record]) -> dict[str, Any]:
-    """Accuracy of some questions, with its 95 % interval (Wilson)."""
-    n = len(records) + len(failures)
-    correct = sum(record["correct"] is True for record in records)
-    return {
-        "n": n,
-        "correct": correct,
-        "accuracy": correct / n if n else 0.0,
-        "ci95": wilson(correct, n),
-        "failed": len(failures),
-    }
-
-
-def compared(
-    first: Sequence[Record], second: Sequence[Record], first_name: str, second_name: str
-) -> dict[str, Any]:
-    """The paired difference of two lists of answers, on the questions that both were scored on."""
-    scores = [
-        {r["id"]: r["correct"] for r in records if r["correct"] is not None} for records in (first, second)
-    ]
-    both = sorted(scores[0].keys() & scores[1].keys())
-    difference = paired_difference([scores[0][name] for name in both], [scores[1][name] for name in both])
-    return {"first": first_name, "second": second_name, **asdict(difference)}
-
-
-def grouped(records: Iterable[Record], key: Callable[[Record], Key | None]) -> dict[Key, list[Record]]:
+def grouped(records: Iterable[R], key: Callable[[R], Key | None]) -> dict[Key, list[R]]:
     """Records by some property, without those that do not have it."""
-    groups: dict[Key, list[Record]] = defaultdict(list)
+    groups: dict[Key, list[R]] = defaultdict(list)
     for record in records:
         if (value := key(record)) is not None:
             groups[value].append(record)
     return dict(sorted(groups.items()))
 
 
-def _of_mode(run: RunData, mode: Mode, tags: Sequence[str], active: Mapping[Mode, float]) -> dict[str, Any]:
-    records, failures = run.records[mode], run.failures[mode]
-    outcomes = Counter(outcome(record) for record in [*records, *failures])
-    usage = [record["usage"] for record in records]
-    return {
-        **counted(records, failures),
-        "ci95_clustered": _clustered(records, failures),
-        "no_answer": sum(record["status"] == "no_answer" for record in records),
-        "malformed": sum(record["outcome"] == "malformed" for record in records),
-        "unscored": outcomes["unscored"],
-        "truncated": sum(bool(record["truncated"]) for record in records),
-        "unclosed_thinking": sum(split_thinking(record["text"]).after is None for record in records),
-        "mean_boxes": _mean(len(record["boxes"]) for record in records) if mode == "p2r" else None,
-        "prompt_tokens_per_question": _mean(use["prompt_tokens"] for use in usage),
-        "completion_tokens_per_question": _mean(use["completion_tokens"] for use in usage),
-        "tokens_per_question": _mean(use["prompt_tokens"] + use["completion_tokens"] for use in usage),
-        "seconds_per_question": _mean(record["seconds"].get("total", 0.0) for record in records),
-        "questions_per_second": len(records) / active[mode] if active[mode] else None,
-        "split": {name: outcomes[name] for name in OUTCOMES},
-        "localization": _localization(records) if mode == "p2r" else None,
-        "categories": _broken_down(records, failures, lambda record: record["category"] or None),
-        "breakdowns": {tag: _broken_down(records, failures, _tag(tag)) for tag in tags},
-        "failures": Counter(failure["kind"] for failure in failures),
-    }
+def _of_mode(run: RunData, mode: Mode, tags: Sequence[str], active_s: float) -> ModeFigures:
+    answers, records = run.answers[mode], run.records(mode)
+    predictions = [record.prediction for record in answers]
+    outcomes: Counter[str] = Counter(map(outcome, records))
+    perceptions = [prediction.perception for prediction in predictions if prediction.perception]
+    clusters = grouped(records, _tag("cluster"))
+    return ModeFigures(
+        total=Accuracy.of(records),
+        ci95_clustered=clustered_wilson([_right(group) for group in clusters.values()]) if clusters else None,
+        no_answer=sum(prediction.status == "no_answer" for prediction in predictions),
+        malformed=sum(perception.outcome == "malformed" for perception in perceptions),
+        unscored=outcomes["unscored"],
+        truncated=sum(prediction.truncated for prediction in predictions),
+        unclosed_thinking=sum(split_thinking(prediction.text).after is None for prediction in predictions),
+        mean_boxes=_mean(len(prediction.boxes) for prediction in predictions) if mode == "p2r" else None,
+        prompt_tokens_per_question=_mean(one.usage.prompt_tokens for one in predictions),
+        completion_tokens_per_question=_mean(one.usage.completion_tokens for one in predictions),
+        tokens_per_question=_mean(
+            one.usage.prompt_tokens + one.usage.completion_tokens for one in predictions
+        ),
+        seconds_per_question=_mean(one.seconds.get("total", 0.0) for one in predictions),
+        questions_per_second=len(answers) / active_s if active_s else None,
+        split={name: outcomes[name] for name in MEANING},
+        localization=_localization(answers) if mode == "p2r" else None,
+        categories=_broken_down(records, lambda record: record.category or None),
+        breakdowns={tag: _broken_down(records, _tag(tag)) for tag in tags},
+        failures=dict(Counter(failure.kind for failure in run.failures[mode])),
+    )
+
+
+def _broken_down(records: Sequence[Record], key: Callable[[Record], str | None]) -> dict[str, Accuracy]:
+    return {value: Accuracy.of(group) for value, group in grouped(records, key).items()}
 
 
 def _tag(name: str) -> Callable[[Record], str | None]:
-    return lambda record: record["tags"].get(name)
+    return lambda record: record.tags.get(name)
 
 
-def _broken_down(
-    records: Sequence[Record], failures: Sequence[Record], key: Callable[[Record], str | None]
-) -> dict[str, Any]:
-    answered, failed = grouped(records, key), grouped(failures, key)
-    return {
-        value: counted(answered.get(value, []), failed.get(value, []))
-        for value in sorted(answered.keys() | failed.keys())
-    }
+def _right(records: Sequence[Record]) -> list[bool]:
+    return [isinstance(record, AnswerRecord) and record.score.correct is True for record in records]
 
 
-def _clustered(records: Sequence[Record], failures: Sequence[Record]) -> tuple[float, float] | None:
-    clusters = grouped([*records, *failures], _tag("cluster"))
-    if not clusters:
-        return None
-    return clustered_wilson([[r.get("correct") is True for r in group] for group in clusters.values()])
-
-
-def _localization(records: Sequence[Record]) -> dict[str, Any] | None:
-    """How well the evidence was found, over the questions that have some; None without gold boxes."""
-    found = [result for record in records if (result := located(record)) is not None and result.found]
+def _localization(answers: Sequence[AnswerRecord]) -> LocalizationFigures | None:
+    found = [result for record in answers if (result := located(record)) is not None and result.found]
     if not found:
         return None
     complete = sum(result.complete for result in found)
-    return {
-        "questions": len(found),
-        "gold_boxes": sum(len(result.found) for result in found),
-        "recall": _mean(inside for result in found for inside in result.found),
-        "covered": _mean(share for result in found for share in result.covered),
-        "complete": complete / len(found),
-        "complete_ci95": wilson(complete, len(found)),
-        # As TreeBench has it: averaged over the gold boxes of a question, then over the questions.
-        "miou": _mean(fmean(result.iou) for result in found),
-    }
+    return LocalizationFigures(
+        questions=len(found),
+        gold_boxes=sum(len(result.found) for result in found),
+        recall=fmean(inside for result in found for inside in result.found),
+        covered=fmean(share for result in found for share in result.covered),
+        complete=complete / len(found),
+        complete_ci95=wilson(complete, len(found)),
+        # As in TreeBench: averaged over the gold boxes of a question, then over the questions.
+        miou=fmean(fmean(result.iou) for result in found),
+    )
 
 
 def _active_seconds(run: RunData) -> dict[Mode, float]:
-    """Wall time of the sessions up to their last answer, shared out among the modes.
+    """Wall time of the sessions up to their last answer, divided among the modes.
 
     The modes of a question are asked in turn, so each is given the share of the time that its questions took.
     """
-    lines = [line for mode in run.modes for line in (*run.records[mode], *run.failures[mode])]
     ends: dict[int, float] = defaultdict(float)
-    for line in lines:
-        ends[line["session"]] = max(ends[line["session"]], line["at"])
-    sessions = run.config["sessions"]
+    for mode in run.modes:
+        for record in run.records(mode):
+            ends[record.session] = max(ends[record.session], record.at)
+    sessions = run.config.sessions
     wall = sum(max(0.0, end - sessions[number - 1]["started"]) for number, end in ends.items())
     busy = {
-        mode: sum(record["seconds"].get("total", 0.0) for record in run.records[mode]) for mode in run.modes
+        mode: sum(record.prediction.seconds.get("total", 0.0) for record in run.answers[mode])
+        for mode in run.modes
     }
     total = sum(busy.values())
     return {mode: wall * seconds / total if total else 0.0 for mode, seconds in busy.items()}

@@ -1,29 +1,36 @@
-"""What an image may be at most, checked before anything is decoded."""
+"""The limits of an image, and the memory budget of decoding."""
 
 from __future__ import annotations
 
-import stat
+import threading
+import weakref
+from collections import deque
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from p2r.errors import InputError
-from p2r.images.formats import HEAD_BYTES
+from p2r.images.threads import raise_if_cancelled
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
+
+DECODED_BYTES = 512 * 1024 * 1024
+KEPT_BYTES = 192 * 1024 * 1024
+_POLL_S = 0.1  # how often a waiting thread checks whether it was cancelled
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an image may be at most; checked from its header, before anything is decoded.
+    """Limits of an image, checked from its header before anything is decoded.
 
     Attributes:
         max_pixels: width × height.
-        max_bytes: of encoded bytes in memory: given as bytes, or as a data URI (after decoding).
-        max_file_bytes: of a file, which is read piece by piece.
-        max_side: width or height.
-        max_decoded_bytes: that decoding may take. What can only be decoded whole (WebP, GIF, AVIF, HEIC, BMP,
-            interlaced PNG, progressive JPEG) takes up to 28 bytes a pixel, what is read by rows much less.
+        max_bytes: encoded bytes in memory: those given as bytes, or in a data URI (after decoding).
+        max_file_bytes: bytes of a file, which is read piece by piece.
+        max_side: width or height, in pixels.
+        max_decoded_bytes: memory that decoding may take. Formats that are decoded whole (WebP, GIF, AVIF,
+            HEIC, BMP, interlaced PNG, progressive JPEG) take up to 28 bytes a pixel, others much less.
     """
 
     max_pixels: int = 1_500_000_000
@@ -34,15 +41,12 @@ class Limits:
 
 
 def check_size(name: str, width: int, height: int, limits: Limits, *, whole_bytes: int = 0) -> None:
-    """Refuse an image whose header says that it is too large.
+    """Raise `InputError` if an image is empty or too large.
 
     Args:
-        name, width, height: of the image.
-        limits: what it may be at most.
-        whole_bytes: that decoding takes where it can only be decoded whole.
-
-    Raises:
-        InputError: names the image, its size and the limit.
+        name, width, height: the image.
+        limits: its limits.
+        whole_bytes: memory to decode it, for a format that is decoded whole.
     """
     if min(width, height) < 1:
         raise InputError(f"{name}: the image is empty ({width}×{height} pixels)")
@@ -57,11 +61,7 @@ def check_size(name: str, width: int, height: int, limits: Limits, *, whole_byte
 
 
 def check_decoding(name: str, size: tuple[int, int], nbytes: int, limits: Limits) -> None:
-    """Refuse to decode what takes too much memory.
-
-    Raises:
-        InputError: names the image, its size, what it takes and the limit.
-    """
+    """Raise `InputError` if decoding takes too much memory."""
     if nbytes > limits.max_decoded_bytes:
         raise InputError(
             f"{name}: to decode {size[0]}×{size[1]} pixels of this kind takes {nbytes:,} bytes, more than "
@@ -71,36 +71,92 @@ def check_decoding(name: str, size: tuple[int, int], nbytes: int, limits: Limits
 
 
 def check_bytes(name: str, size: int, most: int) -> None:
-    """Refuse an empty or a too large file or bytes.
-
-    Raises:
-        InputError: names the image, its size and the limit.
-    """
+    """Raise `InputError` if a file, or bytes, are empty or too large."""
     if size == 0:
         raise InputError(f"{name}: the file is empty (0 bytes)")
     if size > most:
         raise InputError(f"{name}: {size:,} bytes are more than the limit of {most:,}")
 
 
-def read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
-    """Check a file and read its first bytes: `(name, head)`.
+class Reservation(AbstractContextManager["Reservation"]):
+    """Bytes of a `MemoryBudget`, held until `release` or the end of a `with` block."""
 
-    Raises:
-        InputError: no such file, not a regular file, empty or too large.
+    def __init__(self, nbytes: int, give_back: Callable[[int], None]) -> None:
+        self.nbytes = nbytes
+        self._give_back = weakref.finalize(self, give_back, nbytes)
+
+    def release(self) -> None:
+        """Give the bytes back; a second call does nothing."""
+        self._give_back()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class MemoryBudget:
+    """Bytes that may be held at once, for any number of threads.
+
+    Attributes:
+        most: the bound.
     """
-    name = str(path) if len(str(path)) <= 200 else f"{str(path)[:100]}…"
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise InputError(f"{name}: a folder, not an image")
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{name}: not a regular file")
-        check_bytes(name, status.st_size, limits.max_file_bytes)
-        with path.open("rb") as file:
-            return name, file.read(HEAD_BYTES)
-    except FileNotFoundError:
-        raise InputError(f"{name}: no such file") from None
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._held = 0
+        self._waiting: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    @property
+    def held(self) -> int:
+        """Reserved bytes."""
+        return self._held
+
+    @property
+    def waiting(self) -> int:
+        """The number of waiting threads."""
+        return len(self._waiting)
+
+    def reserve(self, nbytes: int) -> Reservation:
+        """Wait for bytes in a thread, first in, first out.
+
+        More than `most` is given only while nothing else is held: `Limits` bounds the cost of one image. A
+        thread that waits must hold no other reservation of this budget, or two threads could wait for each
+        other.
+
+        Raises:
+            Cancelled: the work of this thread was cancelled.
+        """
+        ticket = object()
+        with self._changed:
+            self._waiting.append(ticket)
+            try:
+                while self._waiting[0] is not ticket or (self._held and self._held + nbytes > self.most):
+                    raise_if_cancelled()
+                    self._changed.wait(_POLL_S)
+                self._held += nbytes
+            finally:
+                self._waiting.remove(ticket)
+                self._changed.notify_all()
+        return Reservation(nbytes, self._give_back)
+
+    def try_reserve(self, nbytes: int) -> Reservation | None:
+        """Reserve bytes without waiting; None if they are not free, or if a thread waits for some."""
+        with self._changed:
+            if self._waiting or self._held + nbytes > self.most:
+                return None
+            self._held += nbytes
+        return Reservation(nbytes, self._give_back)
+
+    def _give_back(self, nbytes: int) -> None:
+        with self._changed:
+            self._held -= nbytes
+            self._changed.notify_all()
+
+
+decoding = MemoryBudget(DECODED_BYTES)
+"""Budget of the images that are being decoded in this process. Request bodies have a budget of their own: a
+body that waits for its image to be decoded would otherwise hold what decoding waits for."""
+
+kept = MemoryBudget(KEPT_BYTES)
+"""Budget of decoded images that are kept for later crops. It is never waited for, since a reader that holds
+some of it may wait for `decoding`."""

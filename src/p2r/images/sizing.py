@@ -1,23 +1,31 @@
-"""How many pixels a model is shown: the size of one image, and the pixel plan of a request."""
+"""The size at which a model is shown an image, and the way from decoded pixels to RGB at that size."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
+import numpy as np
+import PIL.Image
+import pyvips
+
 from p2r.errors import InputError
+from p2r.images._vips import as_array, icc_profile, strips
+from p2r.images.threads import stopped_if_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.settings import PixelBudget
-    from p2r.types import RectPx
+    from p2r.images._vips import RectPx, Size, VipsImage
 
 MAX_ASPECT = 200  # the processors of Qwen-VL refuse longer images
+GRAY_LEVELS = 2  # by which red, green and blue of a gray pixel may differ after compression
+_QUARTER_TURNS = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
 
 
-def fit_size(width: int, height: int, *, max_pixels: int, min_pixels: int, factor: int) -> tuple[int, int]:
+def smart_resize(width: int, height: int, *, max_pixels: int, min_pixels: int, factor: int) -> Size:
     """The size at which a model is shown an image of `width` × `height` pixels.
 
     Both sides are multiples of `factor`, the aspect ratio is kept as well as that allows, and
@@ -65,88 +73,127 @@ def _nearest_legal(ideal_long: float, ideal_short: float, least: int, most: int)
     return best[1], best[2]
 
 
-@dataclass(frozen=True, slots=True)
-class PixelPlan:
-    """The sizes of every image of one request.
-
-    Attributes:
-        overview: `(width, height)` of the whole image.
-        crops: `(width, height)` of each crop.
-        tokens: language-model tokens of all of them, one for each factor² pixels.
-        notes: what had to be done to fit the context, one sentence each.
-    """
-
-    overview: tuple[int, int]
-    crops: tuple[tuple[int, int], ...]
-    tokens: int
-    notes: tuple[str, ...] = ()
+# --- resizing --------------------------------------------------------------------------------------------
 
 
-def plan_pixels(size: tuple[int, int], regions_px: Sequence[RectPx], budget: PixelBudget) -> PixelPlan:
-    """Choose the size of the overview and of each crop, so that the request fits the model's context.
+def resized_rgb(images: Sequence[VipsImage], size: Size) -> np.ndarray:
+    """Decoded pixels as 8-bit sRGB at a size, shape (height, width, 3).
 
     Args:
-        size: `(width, height)` of the original.
-        regions_px: the rectangles of the original that will be cropped.
-        budget: when the images need more than `context_tokens - text_tokens`, all of them shrink by the
-            same share, but none below `min_pixels`.
+        images: the same image, once for each thread that should read it.
+        size: `(width, height)`.
 
     Raises:
-        InputError: not even the smallest images fit, or the budgets contradict each other.
+        pyvips.Error: the image is damaged.
     """
-    sources = [size, *((x1 - x0, y1 - y0) for x0, y0, x1, y1 in regions_px)]
-    most = [budget.overview_max_pixels] + [budget.crop_max_pixels] * len(regions_px)
-    sizes = _fit_all(sources, most, budget)
-    wanted = _tokens(sizes, budget)
-    notes: tuple[str, ...] = ()
-    if budget.context_tokens is not None and wanted > (room := budget.context_tokens - budget.text_tokens):
-        sizes = _shrink(sources, sizes, room, budget)
-        notes = (
-            f"images shrunk from {wanted} to {_tokens(sizes, budget)} tokens: "
-            f"the context leaves room for {room}",
-        )
-    return PixelPlan(sizes[0], tuple(sizes[1:]), _tokens(sizes, budget), notes)
+    shrunk = [_to_srgb(_shrunk(_opaque(image), size)) for image in images]
+    if len(shrunk) > 1:
+        pixels = _read_in_parallel(shrunk)
+    else:
+        with stopped_if_cancelled(shrunk[0]):
+            pixels = as_array(shrunk[0])
+    if pixels.shape[1::-1] == size:
+        return pixels
+    # libvips enlarges with a shift of half a pixel, and blurs. Pillow does what the processors of Qwen-VL do.
+    return np.asarray(PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.BICUBIC))
 
 
-def _fit_all(
-    sources: Sequence[tuple[int, int]], most: Sequence[int], budget: PixelBudget
-) -> list[tuple[int, int]]:
-    return [
-        fit_size(w, h, max_pixels=pixels, min_pixels=budget.min_pixels, factor=budget.factor)
-        for (w, h), pixels in zip(sources, most, strict=True)
-    ]
+def _read_in_parallel(copies: Sequence[VipsImage]) -> np.ndarray:
+    # The first rows by the first copy, and so on.
+    width, height = copies[0].width, copies[0].height
+    pixels = np.empty((height, width, 3), np.uint8)
+
+    def fill(part: int) -> None:
+        top, bottom = height * part // len(copies), height * (part + 1) // len(copies)
+        for y, strip in strips(copies[part], (0, top, width, bottom)):
+            pixels[y : y + len(strip)] = strip
+
+    with ThreadPoolExecutor(len(copies)) as pool:
+        # Each in a copy of the context, in which it can be cancelled.
+        filled = [pool.submit(copy_context().run, fill, part) for part in range(len(copies))]
+    for part in filled:
+        part.result()
+    return pixels
 
 
-def _tokens(sizes: Sequence[tuple[int, int]], budget: PixelBudget) -> int:
-    return sum(width * height for width, height in sizes) // budget.factor**2
+def _opaque(image: VipsImage) -> VipsImage:
+    # Before resizing, so that hidden colors do not bleed.
+    interpretation = image.interpretation
+    colors = {"b-w": 1, "grey16": 1, "cmyk": 4}.get(interpretation, min(3, image.bands))
+    if image.bands > colors + 1:
+        # One more band is transparency; more are the channels of a satellite or a microscope.
+        image = image.extract_band(0, n=colors)
+    if image.hasalpha():
+        most = 65535 if image.format == "ushort" else 255
+        image = image.flatten(background=[0 if interpretation == "cmyk" else most], max_alpha=most)
+    if interpretation == "multiband":
+        image = image.copy(interpretation="srgb" if image.bands == 3 else "b-w")
+    return image
 
 
-def _shrink(
-    sources: Sequence[tuple[int, int]], sizes: Sequence[tuple[int, int]], room: int, budget: PixelBudget
-) -> list[tuple[int, int]]:
-    # The largest common share of the pixels that fits, by bisection.
-    def at(share: float) -> list[tuple[int, int]]:
-        most = [max(_floor_pixels(budget), int(share * width * height)) for width, height in sizes]
-        return _fit_all(sources, most, budget)
-
-    best = at(0.0)
-    if (least := _tokens(best, budget)) > room:
-        raise InputError(
-            f"{len(sizes)} images need at least {least} tokens, but context_tokens {budget.context_tokens} "
-            f"leaves {room} beside text_tokens {budget.text_tokens}: raise context_tokens, "
-            "or lower text_tokens, min_pixels or max_crops"
-        )
-    low, high = 0.0, 1.0
-    for _ in range(12):
-        middle = (low + high) / 2
-        sizes_now = at(middle)
-        if _tokens(sizes_now, budget) <= room:
-            low, best = middle, sizes_now
-        else:
-            high = middle
-    return best
+def _shrunk(image: VipsImage, size: Size) -> VipsImage:
+    # Bicubic over the whole footprint of a pixel, as the processors of Qwen-VL resize. With its default gap,
+    # libvips averages whole pixels before that at every factor above 4. A side that grows is left as it is.
+    width, height = min(size[0], image.width), min(size[1], image.height)
+    if (image.width, image.height) != (width, height):
+        image = image.resize(width / image.width, vscale=height / image.height, kernel="cubic", gap=4)
+    if (image.width, image.height) != (width, height):
+        # libvips rounds the sides; a pixel may be missing or too much.
+        image = image.gravity("north-west", width, height, extend="copy")
+    return image
 
 
-def _floor_pixels(budget: PixelBudget) -> int:
-    cells = -(-budget.min_pixels // budget.factor**2)
-    return cells * budget.factor**2
+def _to_srgb(image: VipsImage) -> VipsImage:
+    if profile := icc_profile(image):
+        if image.bands == 3 and profile[16:20] == b"GRAY":
+            image = _gray_of(image)
+        try:
+            image = image.icc_transform(
+                "srgb", embedded=True, intent="relative", black_point_compensation=True
+            )
+        except pyvips.Error:
+            # A profile that does not fit its image is common, and the pixels are still there.
+            image = image.copy()
+            image.remove("icc-profile-data")
+    if image.interpretation != "srgb":
+        image = image.colourspace("srgb")
+    if image.bands > 3:
+        image = image.extract_band(0, n=3)
+    elif image.bands < 3:
+        image = image.extract_band(0).bandjoin([image[0]] * 2)
+    return image.cast("uchar")
+
+
+def _gray_of(image: VipsImage) -> VipsImage:
+    # WebP and palettes hold gray as RGB, which a profile of gray does not fit.
+    image = image.copy_memory()
+    red, green, blue = image.bandsplit()
+    is_gray = max((red - green).abs().max(), (blue - green).abs().max()) <= GRAY_LEVELS
+    return green.copy(interpretation="b-w") if is_gray and image.format == "uchar" else image
+
+
+# --- orientation -----------------------------------------------------------------------------------------
+
+
+def turned_size(size: Size, orientation: int) -> Size:
+    """The stored size of an upright one, or the reverse, under an EXIF orientation."""
+    return (size[1], size[0]) if orientation in _QUARTER_TURNS else size
+
+
+def stored_rect(rect: RectPx, size: Size, orientation: int) -> RectPx:
+    """The stored rectangle of an upright one; `size` is the upright size of the image."""
+    x0, y0, x1, y1 = rect
+    if orientation in (2, 3, 6, 7):
+        x0, x1 = size[0] - x1, size[0] - x0
+    if orientation in (3, 4, 7, 8):
+        y0, y1 = size[1] - y1, size[1] - y0
+    return (y0, x0, y1, x1) if orientation in _QUARTER_TURNS else (x0, y0, x1, y1)
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Stored pixels of shape (height, width, …), turned upright."""
+    if orientation in _QUARTER_TURNS:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels[::-1] if orientation in (3, 4, 7, 8) else pixels

@@ -13,11 +13,19 @@ from p2r.errors import InputError
 from p2r.text import encodable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from p2r.images import EncodedImage
 
 Role = Literal["system", "user", "assistant"]
+
+_LONGEST_LINE = 300
+
+
+def one_line(text: object) -> str:
+    """The text of an error on one line of at most 300 characters; its type where it has no text."""
+    line = " ".join(str(text).split()) or type(text).__name__
+    return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 1] + "…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +119,7 @@ class Model(Protocol):
 class StreamingModel(Model, Protocol):
     """A model that can also hand out its text while it writes."""
 
-    def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[str | Completion]:
+    def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str | Completion]:
         """Complete one conversation piece by piece.
 
         Yields the pieces of the text in order, then, as the last item, the whole `Completion`. Its text is

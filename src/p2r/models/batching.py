@@ -1,6 +1,6 @@
-"""Requests that wait together run together: a queue in front of an engine that takes one batch at a time.
+"""Request queue that runs waiting requests in batches, one batch at a time.
 
-Torch-free, so that cancelling, failing and running out of memory are tested without a model.
+Free of torch, so that cancelling, failing and running out of memory are tested without a model.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from p2r.errors import ModelError
+from p2r.models.base import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
+_LINGER_S = 0.005  # how long the first request of a batch waits for others
+
 
 @dataclass(eq=False, slots=True)
 class Request(Generic[Item]):
@@ -29,12 +32,14 @@ class Request(Generic[Item]):
 
     Attributes:
         item: what the engine needs.
-        sampling: how to decode; the requests of a batch differ in their seeds at most.
-        abandoned: the caller went away; the engine may stop working on it.
+        sampling: how to decode; the requests of a batch differ at most in their seeds.
+        on_text: takes the pieces of the text as they are written; None when the caller does not stream.
+        abandoned: the caller has cancelled; the engine may stop working on it.
     """
 
     item: Item
     sampling: Sampling
+    on_text: Callable[[str], None] | None = None
     abandoned: bool = False
     future: Future[Completion] = field(default_factory=Future)
 
@@ -43,38 +48,37 @@ class Batcher(Generic[Item]):
     """Collects requests into batches and runs them in one thread, oldest first.
 
     Args:
-        engine: completes a batch; may raise anything. A MemoryError halves the batch.
+        engine: completes a batch; a request that failed alone gives its error. May raise anything.
         max_batch: the most requests of a batch.
         name: the model's name, for errors.
-        linger_s: how long the first request of a batch waits for company.
     """
 
     def __init__(
         self,
-        engine: Callable[[Sequence[Request[Item]]], Sequence[Completion]],
+        engine: Callable[[Sequence[Request[Item]]], Sequence[Completion | ModelError]],
         *,
         max_batch: int,
         name: str,
-        linger_s: float = 0.005,
     ) -> None:
         self._engine = engine
         self._max_batch = max_batch
         self._name = name
-        self._linger_s = linger_s
         self._waiting: deque[Request[Item]] = deque()
         self._lock = threading.Lock()
         self._closed = False
-        # One task for each request, most of which find that an earlier one took theirs along. So the thread
-        # starts with the first request, and the interpreter's exit waits for a running batch only.
+        # One task for each request; most find that an earlier one has run theirs. So the thread starts with
+        # the first request, and the exit of the interpreter waits only for a running batch.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"p2r-{name}")
 
-    async def submit(self, item: Item, sampling: Sampling) -> Completion:
-        """Wait for a place in a batch, and for the batch.
+    async def submit(
+        self, item: Item, sampling: Sampling, on_text: Callable[[str], None] | None = None
+    ) -> Completion:
+        """Complete one request, in a batch with others.
 
         Raises:
             ModelError: the engine failed, or the batcher was closed.
         """
-        request = Request(item, sampling)
+        request = Request(item, sampling, on_text)
         with self._lock:
             if self._closed:
                 raise self._closed_error()
@@ -90,7 +94,7 @@ class Batcher(Generic[Item]):
             raise
 
     def close(self) -> None:
-        """Fail what waits, finish what runs, end the thread. Safe to call twice."""
+        """Fail the waiting requests, finish the running ones, end the thread. Safe to call twice."""
         with self._lock:
             self._closed = True
             waiting = list(self._waiting)
@@ -104,23 +108,20 @@ class Batcher(Generic[Item]):
         return ModelError("the model was closed", kind="internal", model=self._name)
 
     def _serve(self) -> None:
-        with self._lock:
-            company = len(self._waiting)
-        if not company:
-            return
-        if company < self._max_batch:
-            time.sleep(self._linger_s)
+        waiting = len(self._waiting)
+        if 0 < waiting < self._max_batch:
+            time.sleep(_LINGER_S)
         if batch := self._take():
             self._run(batch)
 
     def _take(self) -> list[Request[Item]]:
-        """The oldest request and those that can run with it, out of the queue."""
+        """Remove the oldest request, and those that can run with it, from the queue."""
         batch: list[Request[Item]] = []
         with self._lock:
             for request in list(self._waiting):
                 if len(batch) == self._max_batch:
                     break
-                if batch and _shared(request.sampling) != _shared(batch[0].sampling):
+                if batch and _without_seed(request.sampling) != _without_seed(batch[0].sampling):
                     continue
                 self._waiting.remove(request)
                 if request.future.set_running_or_notify_cancel():
@@ -128,33 +129,62 @@ class Batcher(Generic[Item]):
         return batch
 
     def _run(self, batch: list[Request[Item]]) -> None:
-        error: ModelError | None = None
+        results: Sequence[Completion | ModelError]
         try:
-            completions = self._engine(batch)
-            replies = list(zip(batch, completions, strict=True))
-        except MemoryError:
-            if len(batch) == 1:
-                text = "out of memory; lower the pixel budget or max_tokens, or use a smaller model"
-                error = ModelError(text, kind="internal", model=self._name)
-        except ModelError as raised:
-            error = raised
-        except Exception as raised:  # noqa: BLE001 - it ends these requests and must not end the thread
-            text = " ".join(f"{type(raised).__name__}: {raised}".split())[:300]
-            error = ModelError(f"the engine failed: {text}", kind="internal", model=self._name)
-            error.__cause__ = raised
-        else:
-            for request, completion in replies:
-                request.future.set_result(completion)
-            return
-        if error is None:
-            # Outside the handler, so that the failed try's memory is free again.
-            half = len(batch) // 2
-            self._run(batch[:half])
-            self._run(batch[half:])
-            return
-        for request in batch:
-            request.future.set_exception(error)
+            results = self._engine(batch)
+        except ModelError as error:
+            results = [error] * len(batch)
+        except Exception as error:  # noqa: BLE001 - it fails these requests and must not end the thread
+            text = f"the engine failed: {one_line(f'{type(error).__name__}: {error}')}"
+            failed = ModelError(text, kind="internal", model=self._name)
+            failed.__cause__ = error
+            results = [failed] * len(batch)
+        for request, result in zip(batch, results, strict=True):
+            if isinstance(result, ModelError):
+                request.future.set_exception(result)
+            else:
+                request.future.set_result(result)
 
 
-def _shared(sampling: Sampling) -> Sampling:
+def complete_halving(
+    engine: Callable[[Sequence[Request[Item]]], Sequence[Completion]],
+    requests: Sequence[Request[Item]],
+    name: str,
+) -> list[Completion | ModelError]:
+    """Complete a batch; one that does not fit into memory is halved and tried again.
+
+    Args:
+        engine: completes a batch.
+        requests: the batch.
+        name: the model's name, for errors.
+
+    Returns:
+        A completion for each request; an error for each that does not fit alone.
+    """
+    try:
+        return list(engine(requests))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(requests) == 1:
+            text = "out of memory; lower the pixel budget or max_tokens, or use a smaller model"
+            return [ModelError(text, kind="internal", model=name)]
+    # After the handler, so that nothing holds the tensors of the failed try.
+    half = len(requests) // 2
+    return [
+        *complete_halving(engine, requests[:half], name),
+        *complete_halving(engine, requests[half:], name),
+    ]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of Python or of torch says that memory is exhausted."""
+    return (
+        isinstance(error, MemoryError)
+        or "OutOfMemory" in type(error).__name__
+        or "allocate memory" in str(error)
+    )
+
+
+def _without_seed(sampling: Sampling) -> Sampling:
     return replace(sampling, seed=None)

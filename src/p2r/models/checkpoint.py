@@ -1,32 +1,199 @@
-"""Loads a vision-language checkpoint of the Qwen-VL family with transformers, ready for inference.
+"""Checkpoints of the Qwen-VL family: where they are, whether they are safe to read, and loading them.
 
 Differs from a plain `from_pretrained`: a hub id is resolved to its folder once, so that being offline is one
-short error instead of minutes of retries; weights that are missing are an error, never random numbers; and
-the patch embedding runs as the linear layer that it is.
+short error instead of minutes of retries; pickles and code of the checkpoint are not run; missing weights are
+an error, never random numbers; and the patch embedding runs as a matrix product.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
+import json
+import logging
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError, MissingExtraError
-from p2r.models.source import TRUST, check_contents, locate, own_code, trusts_code
+from p2r.models.base import one_line
+from p2r.nano import NAMES, bundled
+from p2r.settings import SETTINGS_FILE, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
 
+TRUST = "P2R_TRUST_REMOTE_CODE"  # in the environment: 1 runs the code that checkpoints bring
+_LOG = logging.getLogger("p2r.models")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_LARGEST_CONFIG = 1 << 20  # bytes: larger JSON files are vocabularies and indices
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+_WEIGHT_NAMES = ("pytorch_model", "adapter_model", "model", "consolidated", "diffusion")
 # Below this size, bfloat16 on a CPU gains little, and float32 gives the same answers on every machine.
 _SMALL_PARAMETERS = 500_000_000
 
 
+# Where a checkpoint is.
+
+
+def locate(name: str, spec: str = "") -> Path | str:
+    """The folder of a checkpoint, or its hub id; nothing is downloaded.
+
+    Args:
+        name: a bundled model, a folder or a hub id.
+        spec: how errors name it, if that is more than the name.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    spec = spec or name
+    if name in NAMES:
+        if name not in bundled():
+            raise InputError(
+                f"model {spec}: this installation does not hold the weights of {name}; name another model "
+                "(--model), or install the package again"
+            )
+        return bundled()[name]
+    path = Path(name).expanduser()
+    if name and path.exists():
+        if not (path / "config.json").is_file():
+            is_adapter = (path / "adapter_config.json").is_file()
+            what = (
+                "the folder of an adapter: merge it into its model first"
+                if is_adapter
+                else "no checkpoint folder (it has no config.json)"
+            )
+            raise InputError(f"model {spec}: {path} is {what}")
+        _check_contents(path)
+        return path
+    if _HUB_ID.fullmatch(name):
+        return name
+    raise InputError(
+        f"unknown model {spec!r}: {', '.join(NAMES)}, a checkpoint folder, a hub id such as "
+        "Qwen/Qwen3-VL-2B-Instruct, vllm:<folder or hub id>, or http://host:port/v1#name"
+    )
+
+
+def find_folder(source: str | Path, revision: str | None = None) -> Path:
+    """The folder that holds a checkpoint; a hub id is downloaded unless it is in the cache.
+
+    Raises:
+        InputError: there is no such folder or hub id, or it holds no checkpoint.
+    """
+    name, path = str(source), Path(source).expanduser()
+    if path.exists():
+        return Path(locate(str(path)))
+    if not _HUB_ID.fullmatch(name):
+        raise InputError(
+            f"model {name} does not exist: it is neither a folder nor a hub id like Qwen/Qwen3-VL-2B-Instruct"
+        )
+    try:
+        from huggingface_hub import errors, snapshot_download
+    except ImportError as error:
+        raise MissingExtraError("local", "huggingface_hub") from error
+    problems: dict[type[Exception], str] = {  # the most special first
+        errors.GatedRepoError: "is gated: accept its terms on its page, then `hf auth login`",
+        errors.RepositoryNotFoundError: "is not on the hub (or it is private: `hf auth login`)",
+        errors.RevisionNotFoundError: f"has no revision {revision!r}",
+        errors.HFValidationError: "is neither a folder nor a hub id like Qwen/Qwen3-VL-2B-Instruct",
+        errors.LocalEntryNotFoundError: (
+            "is neither a folder nor in the local cache, and the hub cannot be reached: check the name, or "
+            f"run `hf download {name}` where there is a network"
+        ),
+    }
+    wanted = ["*.json", "*.jinja", "*.safetensors", "*.txt"]
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+    except (OSError, ValueError) as error:
+        found = (problem for kind, problem in problems.items() if isinstance(error, kind))
+        problem = next(found, f"could not be downloaded: {one_line(error)}")
+        raise InputError(f"model {name} {problem}") from error
+    _check_contents(folder)
+    return folder
+
+
+def settings_beside(source: str | Path) -> Settings | None:
+    """The settings in a checkpoint's `p2r.json`; None when it has none.
+
+    Args:
+        source: a folder, or a hub id; of the latter the file is downloaded, or taken from the cache.
+
+    Raises:
+        InputError: the file is there and cannot be read.
+    """
+    folder = source
+    if isinstance(folder, str):
+        try:
+            from huggingface_hub import snapshot_download
+
+            # Not `hf_hub_download`: without a network that tries for half a minute, and says so each time.
+            folder = Path(snapshot_download(folder, allow_patterns=[SETTINGS_FILE]))
+        except (ImportError, OSError, ValueError):
+            # No such file, which is fine; or no such model or no network, which loading it reports better.
+            return None
+    file = folder / SETTINGS_FILE
+    return Settings.load(file) if file.is_file() else None
+
+
+# Whether it is safe to read.
+
+
+def trusts_code() -> bool:
+    """Whether the user wants the code that checkpoints bring to run (`P2R_TRUST_REMOTE_CODE=1`)."""
+    return os.environ.get(TRUST, "").lower() in ("1", "true", "yes", "on")
+
+
+def _check_contents(folder: Path) -> None:
+    """Refuse weights in pickles, which can run code, and log once that code of the checkpoint is not run."""
+    files = {path.name for path in folder.iterdir()}
+    adapter = {name for name in files if name.startswith("adapter_")}
+    for weights in (adapter, files - adapter):
+        pickled = sorted(
+            name for name in weights if name.endswith(_PICKLES) and name.startswith(_WEIGHT_NAMES)
+        )
+        if pickled and not any(name.endswith(".safetensors") for name in weights):
+            raise InputError(
+                f"model {folder} holds its weights as a pickle ({pickled[0]}), which can run code when it is "
+                "read: use safetensors (load it where you trust it, and save_pretrained writes them)"
+            )
+    if code := _own_code(folder):
+        _log_own_code(folder, code)
+
+
+def _own_code(folder: Path) -> str:
+    """What of a checkpoint is code that its configuration names (`auto_map`); empty when nothing is."""
+    for file in sorted(folder.glob("*.json")):
+        if file.stat().st_size > _LARGEST_CONFIG:
+            continue
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(data, dict) and (named := data.get("auto_map")):
+            return f"{file.name} names {next(iter(named.values())) if isinstance(named, dict) else named}"
+    return ""
+
+
+@functools.cache
+def _log_own_code(folder: Path, code: str) -> None:
+    if trusts_code():
+        _LOG.warning("model %s: its own code is run (%s), because %s is set", folder, code, TRUST)
+    else:
+        _LOG.warning("model %s brings code of its own, which is not run (%s)", folder, code)
+
+
+# Loading it.
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What `load_checkpoint` returns.
+    """A loaded checkpoint.
 
     Attributes:
         model: the transformers model on its device, in evaluation mode.
@@ -48,7 +215,7 @@ def load_checkpoint(
     dtype: str | None = None,
     revision: str | None = None,
 ) -> Checkpoint:
-    """Load a checkpoint.
+    """Load a checkpoint for inference.
 
     Args:
         source: a folder with a config.json, or a Hugging Face hub id.
@@ -62,77 +229,21 @@ def load_checkpoint(
         InputError: the folder, the hub id, the device or the dtype cannot be used; the text names it.
     """
     folder = find_folder(source, revision)
-    _require_packages()
+    for package in ("torch", "torchvision", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError("local", package)
     place = _device(device)
     with _quiet():
-        model, processor = _load(folder, _dtype(dtype, place))
+        processor = read_part("AutoProcessor", folder)
+        if not hasattr(processor, "image_processor"):
+            raise InputError(f"model {folder} does not see images: it has no image processor")
+        if not processor.chat_template:
+            raise InputError(f"model {folder} has no chat template")
+        model = read_weights(folder, _dtype(dtype, place))
     if dtype is None and place.type == "cpu" and model.num_parameters() < _SMALL_PARAMETERS:
         model = model.float()
     linearize_patch_embedding(model)
     return Checkpoint(model.to(place).eval(), processor, place, folder)
-
-
-def find_folder(source: str | Path, revision: str | None = None) -> Path:
-    """The folder that holds a checkpoint; a hub id is downloaded unless it is in the cache.
-
-    Raises:
-        InputError: there is no such folder or hub id, or it holds no checkpoint.
-    """
-    path = Path(source).expanduser()
-    if path.exists():
-        return Path(locate(str(path)))
-    name = str(source)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InputError(f"model folder {name} does not exist")
-    return _download(name, revision)
-
-
-def _download(name: str, revision: str | None) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import (
-            GatedRepoError,
-            HFValidationError,
-            LocalEntryNotFoundError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
-    except ImportError as error:
-        raise MissingExtraError("local", "huggingface_hub") from error
-    wanted = ["*.json", "*.jinja", "*.safetensors", "*.txt"]
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
-    except GatedRepoError as error:
-        raise InputError(
-            f"model {name} is gated: accept its terms on its page, then `hf auth login`"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise InputError(
-            f"model {name}: the hub knows no such model (or it is private: `hf auth login`)"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise InputError(f"model {name} has no revision {revision!r}") from error
-    except HFValidationError as error:
-        raise InputError(
-            f"model {name!r} is neither a folder nor a hub id like Qwen/Qwen3-VL-2B-Instruct"
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise InputError(
-            f"model {name} is neither a folder nor in the local cache, and the hub cannot be reached: "
-            f"check the name, or run `hf download {name}` where there is a network"
-        ) from error
-    except OSError as error:
-        raise InputError(f"model {name} could not be downloaded: {_one_line(error)}") from error
-    check_contents(folder)
-    return folder
-
-
-def _require_packages() -> None:
-    for package in ("torch", "torchvision", "transformers"):
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise MissingExtraError("local", package) from error
 
 
 def _device(name: str | None) -> torch.device:
@@ -144,7 +255,7 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"device {name!r} cannot be used: {_one_line(error)}") from error
+        raise InputError(f"device {name!r} cannot be used: {one_line(error)}") from error
     return device
 
 
@@ -156,24 +267,10 @@ def _dtype(name: str | None, device: torch.device) -> torch.dtype:
         if not isinstance(dtype, torch.dtype):
             raise InputError(f"unknown dtype {name!r}: float32, bfloat16 or float16")
         return dtype
-    return torch.bfloat16 if device.type == "cuda" or _has_fast_bfloat16() else torch.float32
-
-
-def _has_fast_bfloat16() -> bool:
-    import torch
-
     # Without these instructions bfloat16 products are emulated: 50 times slower than float32 on AVX2.
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, check, bool)() for check in checks)
-
-
-def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    processor = read_part("AutoProcessor", folder)
-    if not hasattr(processor, "image_processor"):
-        raise InputError(f"model {folder} does not see images: it has no image processor")
-    if not processor.chat_template:
-        raise InputError(f"model {folder} has no chat template")
-    return read_weights(folder, dtype), processor
+    fast = device.type == "cuda" or any(getattr(torch.cpu, check, bool)() for check in checks)
+    return torch.bfloat16 if fast else torch.float32
 
 
 def read_part(kind: str, folder: Path, **options: Any) -> Any:
@@ -197,11 +294,11 @@ def read_part(kind: str, folder: Path, **options: Any) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         if not trusts_code() and "trust_remote_code" in str(error):
             raise InputError(
-                f"model {folder} can only be read by code of its own ({own_code(folder) or 'not named'}), "
+                f"model {folder} can only be read by code of its own ({_own_code(folder) or 'not named'}), "
                 f"which is not run: use a checkpoint that transformers knows, or set {TRUST}=1 if you have "
                 "read the code and trust it"
             ) from error
-        raise InputError(f"model {folder} cannot be loaded: {_one_line(error)}") from error
+        raise InputError(f"model {folder} cannot be loaded: {one_line(error)}") from error
 
 
 def read_weights(folder: Path, dtype: torch.dtype) -> Any:
@@ -220,7 +317,7 @@ def read_weights(folder: Path, dtype: torch.dtype) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back the loading bar, and advice meant for the authors of a checkpoint."""
+    """Suppress the loading bar, and advice meant for the authors of a checkpoint."""
     from transformers.utils import logging
 
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -235,30 +332,22 @@ def _quiet() -> Iterator[None]:
 
 
 def linearize_patch_embedding(model: Any) -> None:
-    """Replace the vision tower's patch convolution by the linear layer that equals it.
+    """Compute the vision tower's patch convolution as the matrix product that it is.
 
-    Each patch is a tensor of exactly the kernel's size, so the convolution is one product a patch, which
-    convolution kernels are slow at (benchmarks in docs/models.md).
+    Each patch has exactly the kernel's size, and convolution kernels are slow at that (docs/models.md). The
+    weights keep their names and shapes, so that the model can be trained and saved.
     """
     import torch
 
     for module in model.modules():
         convolution = getattr(module, "proj", None)
         if isinstance(convolution, torch.nn.Conv3d) and convolution.stride == convolution.kernel_size:
-            module.proj = _as_linear(convolution)
+            # A bound method, so that a deep copy computes with its own weights.
+            convolution.forward = MethodType(_product, convolution)  # type: ignore[method-assign]
 
 
-def _as_linear(convolution: torch.nn.Conv3d) -> torch.nn.Module:
-    import torch
+def _product(convolution: torch.nn.Conv3d, patches: torch.Tensor) -> torch.Tensor:
+    """Patches of shape (n, channels, frames, height, width) → (n, hidden)."""
+    from torch.nn import functional
 
-    weight = convolution.weight.detach().flatten(1)
-    linear = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=convolution.bias is not None)
-    linear.weight = torch.nn.Parameter(weight, requires_grad=False)
-    if convolution.bias is not None:
-        linear.bias = torch.nn.Parameter(convolution.bias.detach(), requires_grad=False)
-    linear.register_forward_pre_hook(lambda _module, inputs: (inputs[0].flatten(1),))
-    return linear
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{error}".split())[:300] or type(error).__name__
+    return functional.linear(patches.flatten(1), convolution.weight.flatten(1), convolution.bias)

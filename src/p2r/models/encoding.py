@@ -1,7 +1,4 @@
-"""Messages → the tensors of one request, for a checkpoint of the Qwen-VL family.
-
-The local engine prepares its requests with this, and training prepares those of the frozen role.
-"""
+"""Messages → token ids and pixel values of one request, for a checkpoint of the Qwen-VL family."""
 
 from __future__ import annotations
 
@@ -9,47 +6,42 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import ModelError
+from p2r.models.base import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import torch
 
     from p2r.models.base import Message, Sampling
     from p2r.models.options import ModelOptions
 
-# Sampled, such a token would stand for an image that is not there.
 _VISION_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-
 _THINK = "<think>"
 
 
-@dataclass(slots=True)
-class Prompt:
-    """One prepared request.
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """One encoded request.
 
     Attributes:
-        ids: token ids, shape (length,).
-        kinds: 0 for text and 1 for an image's tokens, shape (length,).
-        patches: normalized pixels of all images, shape (patches, values); None without images.
-        grids: patches of each image as (1, rows, columns), shape (images, 3).
-        opening: `<think>` where the chat template has opened the thinking, so that a reply that is cut in the
-            middle of it can be told from an answer; else empty.
-        on_text: takes the text as it is written; None when nobody listens.
-        sent: how many characters it was given.
+        input_ids: token ids, shape (length,).
+        token_type_ids: 0 for text and 1 for the tokens of an image, shape (length,).
+        pixel_values: normalized patches of all images, shape (patches, values); None without images.
+        image_grid_thw: patches of each image as (1, rows, columns), shape (images, 3); None without images.
+        opening: `<think>` where the chat template has opened the thinking, so that a reply that is cut within
+            it can be told from an answer; else empty.
     """
 
-    ids: torch.Tensor
-    kinds: torch.Tensor
-    patches: torch.Tensor | None
-    grids: torch.Tensor | None
+    input_ids: torch.Tensor
+    token_type_ids: torch.Tensor
+    pixel_values: torch.Tensor | None
+    image_grid_thw: torch.Tensor | None
     opening: str = ""
-    on_text: Callable[[str], None] | None = None
-    sent: int = 0
 
 
-class Preparer:
-    """Turns messages into prompts of one checkpoint.
+class PromptEncoder:
+    """Encodes messages for one checkpoint.
 
     Args:
         processor: of the checkpoint.
@@ -62,21 +54,28 @@ class Preparer:
         self._processor = processor
         self._variables = options.template_kwargs() if options else {}
         self._name = name
-        self.context_tokens = int(config.get_text_config().max_position_embeddings)
         self._image_token = int(config.image_token_id)
-        # Controls that a user's text must not contain: it could forge a turn or an image.
-        self._controls = [
+        # A user's text must not contain these: it could forge a turn or an image.
+        self._special = [
             token.content for token in processor.tokenizer.added_tokens_decoder.values() if token.special
         ]
+        self.context_tokens = int(config.get_text_config().max_position_embeddings)
 
-    def prepare(self, messages: Sequence[Message], sampling: Sampling) -> Prompt:
+    def encode(self, messages: Sequence[Message], sampling: Sampling) -> EncodedPrompt:
         """Render, tokenize and normalize one conversation.
 
         Raises:
             ModelError: the processor failed, or the request does not fit the model.
         """
         images = [part for message in messages for part in message.content if not isinstance(part, str)]
-        self._check_sizes(images)
+        sizes = self._processor.image_processor
+        factor = sizes.patch_size * sizes.merge_size
+        for width, height in (image.size for image in images):
+            if width % factor or height % factor:
+                raise self._rejected(
+                    f"an image of {width}×{height} px, but this model needs sides in multiples of {factor}: "
+                    "set budget.factor"
+                )
         try:
             text = self.render(messages)
             inputs = self._processor(
@@ -86,18 +85,24 @@ class Preparer:
                 return_tensors="pt",
             )
         except Exception as error:
-            text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise ModelError(f"the processor failed: {text}", kind="internal", model=self._name) from error
-        ids = inputs["input_ids"][0]
-        grids = inputs.get("image_grid_thw")
-        self._check_features(ids, grids, len(images))
+            text = f"the processor failed: {one_line(f'{type(error).__name__}: {error}')}"
+            raise ModelError(text, kind="internal", model=self._name) from error
+        ids, grids = inputs["input_ids"][0], inputs.get("image_grid_thw")
+        # Every image must have as many tokens as the vision tower will make features.
+        count, patches = (0, 0) if grids is None else (len(grids), int(grids.prod(-1).sum()))
+        tokens, features = int((ids == self._image_token).sum()), patches // sizes.merge_size**2
+        if tokens != features or count != len(images):
+            raise self._rejected(
+                f"{tokens} image tokens for {features} image features of {len(images)} images: "
+                "the checkpoint's chat template does not fit its processor"
+            )
         if len(ids) + sampling.max_tokens > self.context_tokens:
             raise self._rejected(
                 f"{len(ids)} prompt tokens and {sampling.max_tokens} new ones do not fit into the context of "
                 f"{self.context_tokens}: lower the pixel budgets, max_tokens or thinking_tokens"
             )
         opening = _THINK if text.rstrip().endswith(_THINK) else ""
-        return Prompt(ids, inputs["mm_token_type_ids"][0], inputs.get("pixel_values"), grids, opening)
+        return EncodedPrompt(ids, inputs["mm_token_type_ids"][0], inputs.get("pixel_values"), grids, opening)
 
     def render(self, messages: Sequence[Message]) -> str:
         """The text of a prompt, up to where the reply begins."""
@@ -113,43 +118,17 @@ class Preparer:
             for message in messages
         ]
 
-    def _check_sizes(self, images: Sequence[Any]) -> None:
-        factor = self._processor.image_processor.patch_size * self._processor.image_processor.merge_size
-        for width, height in (image.size for image in images):
-            if width % factor or height % factor:
-                raise self._rejected(
-                    f"an image of {width}×{height} px, but this model needs sides in multiples of {factor}: "
-                    "set budget.factor"
-                )
-
     def _part(self, part: Any) -> dict[str, str]:
         if not isinstance(part, str):
             return {"type": "image"}
-        for token in self._controls:
+        for token in self._special:
             part = part.replace(token, f"{token[0]} {token[1:]}")
         return {"type": "text", "text": part}
-
-    def _check_features(self, ids: torch.Tensor, grids: torch.Tensor | None, images: int) -> None:
-        """Every image must be there with as many tokens as the vision tower will make features."""
-        merged = self._processor.image_processor.merge_size**2
-        features = 0 if grids is None else int(grids.prod(-1).sum()) // merged
-        tokens = int((ids == self._image_token).sum())
-        if tokens != features or images != (0 if grids is None else len(grids)):
-            raise self._rejected(
-                f"{tokens} image tokens for {features} image features of {images} images: "
-                "the checkpoint's chat template does not fit its processor"
-            )
 
     def _rejected(self, text: str) -> ModelError:
         return ModelError(text, kind="rejected", model=self._name)
 
 
 def forbidden_tokens(config: Any) -> list[int]:
-    """The tokens that no reply may hold: they would stand for images that are not there."""
+    """The tokens that a reply must not contain: they would refer to images that are not there."""
     return [token for key in _VISION_TOKENS if (token := getattr(config, key, None)) is not None]
-
-
-def stop_tokens(model: Any) -> list[int]:
-    """The tokens that end a reply."""
-    ids = model.generation_config.eos_token_id
-    return [ids] if isinstance(ids, int) else list(ids or ())

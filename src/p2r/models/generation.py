@@ -1,4 +1,4 @@
-"""One batch through `generate` of transformers: padding, decoding rules, and reading the rows back."""
+"""Generation of one batch with transformers: padding, decoding rules, streaming, and reading the replies."""
 
 from __future__ import annotations
 
@@ -17,18 +17,95 @@ from transformers import (
 )
 
 from p2r.models.base import Completion
+from p2r.models.batching import complete_halving
+from p2r.models.encoding import PromptEncoder, forbidden_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from p2r.errors import ModelError
     from p2r.models.batching import Request
-    from p2r.models.encoding import Prompt
+    from p2r.models.encoding import EncodedPrompt
+    from p2r.models.options import ModelOptions
+
+
+class Generator:
+    """Generates replies with a loaded model, in the calling thread.
+
+    Args:
+        model: a transformers model on its device.
+        processor: of its checkpoint.
+        name: the model's name, for errors.
+        options: their variables go to the chat template.
+
+    Attributes:
+        encoder: makes the prompts that `complete` takes.
+    """
+
+    def __init__(self, model: Any, processor: Any, name: str, options: ModelOptions | None = None) -> None:
+        self.encoder = PromptEncoder(processor, model.config, name, options)
+        self._model = model
+        self._tokenizer = processor.tokenizer
+        self._name = name
+        self._forbidden = forbidden_tokens(model.config)
+        stops = model.generation_config.eos_token_id
+        self._stops = [stops] if isinstance(stops, int) else list(stops or ())
+
+    def complete(self, requests: Sequence[Request[EncodedPrompt]]) -> list[Completion | ModelError]:
+        """Complete requests that differ at most in their seeds; a batch that is too large is halved."""
+        return complete_halving(self._generate, requests, self._name)
+
+    def _generate(self, requests: Sequence[Request[EncodedPrompt]]) -> list[Completion]:
+        prompts = [request.item for request in requests]
+        sampling = requests[0].sampling
+        device = self._model.device
+        # Padding is masked out everywhere but in the repetition penalty. A forbidden token there penalizes
+        # nothing, so that a reply does not depend on how much its row was padded.
+        inputs = _padded(prompts, padding=self._forbidden[-1] if self._forbidden else 0)
+        length = inputs["input_ids"].shape[1]
+        processors = LogitsProcessorList()
+        if sampling.temperature > 0:
+            processors.append(TemperatureLogitsWarper(float(sampling.temperature)))
+            if sampling.top_p < 1:
+                processors.append(TopPLogitsWarper(sampling.top_p))
+            processors.append(GumbelNoise([request.sampling.seed for request in requests], device))
+        with _without_defaults(self._model):
+            output = self._model.generate(
+                **{key: value.to(device) for key, value in inputs.items()},
+                generation_config=GenerationConfig(
+                    max_new_tokens=sampling.max_tokens,
+                    do_sample=False,
+                    repetition_penalty=sampling.repetition_penalty,
+                    suppress_tokens=self._forbidden or None,
+                    eos_token_id=self._stops,
+                    pad_token_id=self._stops[0] if self._stops else 0,
+                ),
+                logits_processor=processors,
+                stopping_criteria=StoppingCriteriaList([_RowStreamer(requests, length, self._decode)]),
+            )
+        rows = output[:, length:].tolist()
+        return [self._completion(prompt, row) for prompt, row in zip(prompts, rows, strict=True)]
+
+    def _completion(self, prompt: EncodedPrompt, row: list[int]) -> Completion:
+        """The reply in a row of new tokens; its stop token is counted, as servers do."""
+        end = next((position for position, token in enumerate(row) if token in self._stops), None)
+        written = row if end is None else row[: end + 1]
+        return Completion(
+            text=prompt.opening + self._decode(written),
+            prompt_tokens=len(prompt.input_ids),
+            completion_tokens=len(written),
+            finish_reason="length" if end is None else "stop",
+        )
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
 
 
 class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
     """Turns greedy decoding into a draw: the largest of scores + Gumbel noise is a sample of their softmax.
 
-    Each row has a generator of its own, so that a seeded draw does not depend on the rest of its batch.
+    Each row has its own generator, so that a seeded draw does not depend on the rest of its batch.
     """
 
     def __init__(self, seeds: Sequence[int | None], device: torch.device) -> None:
@@ -47,127 +124,58 @@ class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
         return scores - noise.clamp_min_(torch.finfo(noise.dtype).tiny).log_()
 
 
-class Progress(StoppingCriteria):  # type: ignore[misc]
-    """Hands out the text of rows that somebody listens to, and ends the rows whose caller went away."""
+class _RowStreamer(StoppingCriteria):  # type: ignore[misc]
+    """Passes on the text of streamed rows, and ends the rows of cancelled requests."""
 
-    def __init__(self, requests: Sequence[Request[Prompt]], prompt_length: int, tokenizer: Any) -> None:
+    def __init__(self, requests: Sequence[Request[EncodedPrompt]], prompt_length: int, decode: Any) -> None:
         self._requests = requests
         self._prompt_length = prompt_length
-        self._tokenizer = tokenizer
+        self._decode = decode
+        self._sent = [0] * len(requests)  # characters
 
     def __call__(self, input_ids: torch.Tensor, _scores: object, **_kwargs: object) -> torch.Tensor:
         """Which rows shall end, shape (batch,)."""
-        for request, row in zip(self._requests, input_ids, strict=True):
-            prompt = request.item
-            if prompt.on_text is None or request.abandoned:
+        for index, request in enumerate(self._requests):
+            if request.on_text is None or request.abandoned:
                 continue
-            text = prompt.opening + _decode(self._tokenizer, row[self._prompt_length :].tolist())
-            # A character may take several tokens; until it is whole it decodes as U+FFFD.
-            if len(text) > prompt.sent and not text.endswith("\ufffd"):
-                prompt.on_text(text[prompt.sent :])
-                prompt.sent = len(text)
+            text = request.item.opening + self._decode(input_ids[index, self._prompt_length :].tolist())
+            # A character may take several tokens; until it is complete it decodes as U+FFFD.
+            if len(text) > self._sent[index] and not text.endswith("\ufffd"):
+                request.on_text(text[self._sent[index] :])
+                self._sent[index] = len(text)
         return torch.tensor([request.abandoned for request in self._requests], device=input_ids.device)
-
-
-def generate(
-    model: Any,
-    tokenizer: Any,
-    requests: Sequence[Request[Prompt]],
-    *,
-    stops: Sequence[int],
-    forbidden: Sequence[int],
-) -> list[Completion]:
-    """Complete prepared requests that share their sampling.
-
-    Args:
-        model, tokenizer: of the checkpoint.
-        requests: their items are prompts as `LocalModel` prepares them.
-        stops: the tokens that end a reply; the one that did is counted, as servers do.
-        forbidden: the tokens that are never written.
-    """
-    prompts = [request.item for request in requests]
-    sampling = requests[0].sampling
-    # Padding is masked out everywhere but in the repetition penalty. A forbidden token there penalises
-    # nothing, so that a reply does not depend on how much its row was padded.
-    inputs = _padded(prompts, padding=forbidden[-1] if forbidden else 0)
-    inputs = {key: value.to(model.device) for key, value in inputs.items()}
-    length = inputs["input_ids"].shape[1]
-    with _without_defaults(model):
-        output = model.generate(
-            **inputs,
-            generation_config=GenerationConfig(
-                max_new_tokens=sampling.max_tokens,
-                do_sample=False,
-                repetition_penalty=sampling.repetition_penalty,
-                suppress_tokens=list(forbidden) or None,
-                eos_token_id=list(stops),
-                pad_token_id=stops[0] if stops else 0,
-            ),
-            logits_processor=_draws(requests, model.device),
-            stopping_criteria=StoppingCriteriaList([Progress(requests, length, tokenizer)]),
-        )
-    rows = output[:, length:].tolist()
-    return [_read(tokenizer, prompt, row, stops) for prompt, row in zip(prompts, rows, strict=True)]
 
 
 @contextmanager
 def _without_defaults(model: Any) -> Iterator[None]:
-    """Keep a checkpoint's own decoding defaults out of ours: `generate` would fill in what we leave unset."""
+    """Remove a checkpoint's own decoding defaults, which `generate` would use for what we leave unset."""
     # An adapter hands its own configuration to the model under it.
     holders = [model, *([model.get_base_model()] if hasattr(model, "get_base_model") else [])]
-    kept = [holder.generation_config for holder in holders]
+    saved = [holder.generation_config for holder in holders]
     try:
         for holder in holders:
             holder.generation_config = GenerationConfig()
         yield
     finally:
-        for holder, config in zip(holders, kept, strict=True):
+        for holder, config in zip(holders, saved, strict=True):
             holder.generation_config = config
 
 
-def _padded(prompts: Sequence[Prompt], padding: int) -> dict[str, torch.Tensor]:
+def _padded(prompts: Sequence[EncodedPrompt], padding: int) -> dict[str, torch.Tensor]:
     """Stack prompts of different lengths, aligned at their ends: (batch, longest)."""
-    shape = len(prompts), max(len(prompt.ids) for prompt in prompts)
+    shape = len(prompts), max(len(prompt.input_ids) for prompt in prompts)
     inputs = {
         "input_ids": torch.full(shape, padding, dtype=torch.long),
         "attention_mask": torch.zeros(shape, dtype=torch.long),
         "mm_token_type_ids": torch.zeros(shape, dtype=torch.long),
     }
     for row, prompt in enumerate(prompts):
-        start = shape[1] - len(prompt.ids)
-        inputs["input_ids"][row, start:] = prompt.ids
+        start = shape[1] - len(prompt.input_ids)
+        inputs["input_ids"][row, start:] = prompt.input_ids
         inputs["attention_mask"][row, start:] = 1
-        inputs["mm_token_type_ids"][row, start:] = prompt.kinds
-    patches = [prompt.patches for prompt in prompts if prompt.patches is not None]
-    grids = [prompt.grids for prompt in prompts if prompt.grids is not None]
-    if patches:
-        inputs["pixel_values"] = torch.cat(patches)
-        inputs["image_grid_thw"] = torch.cat(grids)
+        inputs["mm_token_type_ids"][row, start:] = prompt.token_type_ids
+    for name in ("pixel_values", "image_grid_thw"):
+        parts = [part for prompt in prompts if (part := getattr(prompt, name)) is not None]
+        if parts:
+            inputs[name] = torch.cat(parts)
     return inputs
-
-
-def _draws(requests: Sequence[Request[Prompt]], device: torch.device) -> LogitsProcessorList:
-    rules = LogitsProcessorList()
-    sampling = requests[0].sampling
-    if sampling.temperature > 0:
-        rules.append(TemperatureLogitsWarper(float(sampling.temperature)))
-        if sampling.top_p < 1:
-            rules.append(TopPLogitsWarper(sampling.top_p))
-        rules.append(GumbelNoise([request.sampling.seed for request in requests], device))
-    return rules
-
-
-def _read(tokenizer: Any, prompt: Prompt, row: list[int], stops: Sequence[int]) -> Completion:
-    end = next((position for position, token in enumerate(row) if token in stops), None)
-    written = row if end is None else row[: end + 1]
-    return Completion(
-        text=prompt.opening + _decode(tokenizer, written),
-        prompt_tokens=len(prompt.ids),
-        completion_tokens=len(written),
-        finish_reason="length" if end is None else "stop",
-    )
-
-
-def _decode(tokenizer: Any, ids: list[int]) -> str:
-    text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return text

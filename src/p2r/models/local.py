@@ -1,9 +1,8 @@
-"""A checkpoint of the Qwen-VL family in this process, on transformers. Requests that wait are batched.
+"""A checkpoint of the Qwen-VL family in this process, on transformers. Waiting requests are batched.
 
-A request is prepared (chat template, tokens, patches) in a thread of its own, so that it overlaps the batch
-that runs and so that a bad request fails alone. A batch is padded on the left and generated in one go. In
-float32 a reply does not depend on the batch that it happens to run in, and a seeded draw neither, because
-every row draws from a generator of its own.
+A request is encoded (chat template, tokens, patches) in a thread of its own, so that this overlaps the
+running batch and a bad request fails alone. In float32 a reply does not depend on the batch that it runs in,
+and a seeded draw neither, because every row draws from its own generator.
 """
 
 from __future__ import annotations
@@ -14,17 +13,15 @@ from typing import TYPE_CHECKING
 
 from p2r.errors import InputError, ModelError
 from p2r.models.batching import Batcher
-from p2r.models.encoding import Preparer, forbidden_tokens, stop_tokens
-from p2r.models.source import settings_beside
+from p2r.models.checkpoint import load_checkpoint, settings_beside
 from p2r.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
     from p2r.models.base import Completion, Message, Sampling
-    from p2r.models.batching import Request
-    from p2r.models.encoding import Prompt
+    from p2r.models.encoding import EncodedPrompt
     from p2r.models.options import ModelOptions
 
 
@@ -39,8 +36,10 @@ class LocalModel:
         options: None for those in the checkpoint's `p2r.json`, or the defaults.
 
     Attributes:
+        name: the folder or hub id.
+        checkpoint: what was loaded.
         settings: those in the checkpoint's `p2r.json`; None when it has none.
-        options: how it is asked.
+        options: thinking and variables of the chat template.
 
     Raises:
         MissingExtraError: the extra `local` is not installed.
@@ -58,31 +57,23 @@ class LocalModel:
         name: str | None = None,
         options: ModelOptions | None = None,
     ) -> None:
-        from p2r.models.checkpoint import load_checkpoint
-
         if max_batch < 1:
             raise InputError(f"max_batch is {max_batch}: it must be at least 1")
-        checkpoint = load_checkpoint(source, device=device, dtype=dtype, revision=revision)
-        self._name = name or str(source)
-        self._model = checkpoint.model
-        self._tokenizer = checkpoint.processor.tokenizer
-        self._device = checkpoint.device
-        self.settings = settings_beside(checkpoint.folder)
-        self.options = options or (self.settings or Settings()).options
-        config = checkpoint.model.config
-        self._preparer = Preparer(checkpoint.processor, config, self._name, self.options)
-        self._forbidden = forbidden_tokens(config)
-        self._stops = stop_tokens(checkpoint.model)
-        self._batcher: Batcher[Prompt] = Batcher(self._run, max_batch=max_batch, name=self._name)
-        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="p2r-prepare")
-        if self._device.type == "cpu":
-            _without_helpers(self._preparing)
-        self._closed = False
+        self.checkpoint = load_checkpoint(source, device=device, dtype=dtype, revision=revision)
+        from p2r.models.generation import Generator
 
-    @property
-    def name(self) -> str:
-        """The folder or hub id."""
-        return self._name
+        self.name = name or str(source)
+        self.settings = settings_beside(self.checkpoint.folder)
+        self.options = options or (self.settings or Settings()).options
+        generator = Generator(self.checkpoint.model, self.checkpoint.processor, self.name, self.options)
+        self._encoder = generator.encoder
+        self._batcher: Batcher[EncodedPrompt] = Batcher(
+            generator.complete, max_batch=max_batch, name=self.name
+        )
+        self._encoding = ThreadPoolExecutor(1, thread_name_prefix="p2r-encode")
+        if self.checkpoint.device.type == "cpu":
+            limit_to_one_core(self._encoding)
+        self._closed = False
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """Complete one conversation; see `Model.complete`."""
@@ -90,7 +81,7 @@ class LocalModel:
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling
-    ) -> AsyncIterator[str | Completion]:
+    ) -> AsyncGenerator[str | Completion]:
         """Complete one conversation piece by piece; see `StreamingModel.stream`."""
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
@@ -114,72 +105,46 @@ class LocalModel:
 
     async def context_tokens(self) -> int | None:
         """The context window of the checkpoint."""
-        return self._preparer.context_tokens
+        return self._encoder.context_tokens
 
     async def aclose(self) -> None:
-        """Finish what runs, fail what waits, and end the threads. Safe to call twice."""
-        # What waits to be prepared fails by this; cancelled, it would look like its caller's own wish.
+        """Finish the running batch, fail the waiting requests, and end the threads. Safe to call twice."""
+        # What waits to be encoded fails by this flag; cancelled, it would look like the caller's own wish.
         self._closed = True
-        self._preparing.shutdown(wait=False)
+        self._encoding.shutdown(wait=False)
         await asyncio.to_thread(self._batcher.close)
 
     async def _complete(
         self, messages: Sequence[Message], sampling: Sampling, on_text: Callable[[str], None] | None
     ) -> Completion:
-        loop = asyncio.get_running_loop()
         sampling = self.options.widened(sampling)
+
+        def encode() -> EncodedPrompt:
+            if self._closed:
+                raise self._closed_error()
+            return self._encoder.encode(messages, sampling)
+
         try:
-            preparing = loop.run_in_executor(self._preparing, self._prepare, messages, sampling)
+            encoding = asyncio.get_running_loop().run_in_executor(self._encoding, encode)
         except RuntimeError as error:  # the executor was shut down
             raise self._closed_error() from error
-        prompt = await preparing
-        prompt.on_text = on_text
-        return await self._batcher.submit(prompt, sampling)
-
-    def _prepare(self, messages: Sequence[Message], sampling: Sampling) -> Prompt:
-        if self._closed:
-            raise self._closed_error()
-        return self._preparer.prepare(messages, sampling)
+        return await self._batcher.submit(await encoding, sampling, on_text)
 
     def _closed_error(self) -> ModelError:
-        return ModelError("the model was closed", kind="internal", model=self._name)
-
-    def _run(self, requests: Sequence[Request[Prompt]]) -> list[Completion]:
-        """Complete a batch; a MemoryError when the device has too little memory for it."""
-        import torch
-
-        from p2r.models.generation import generate
-
-        try:
-            return generate(
-                self._model,
-                self._tokenizer,
-                requests,
-                stops=self._stops,
-                forbidden=self._forbidden,
-            )
-        except torch.OutOfMemoryError:
-            pass
-        except RuntimeError as error:
-            if "allocate memory" not in str(error):
-                raise
-        # After the handlers, so that nothing holds the tensors of the failed try.
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        raise MemoryError
+        return ModelError("the model was closed", kind="internal", model=self.name)
 
 
-def _without_helpers(executor: ThreadPoolExecutor) -> None:
-    """Let the one thread of an executor calculate without OpenMP's helpers.
+def limit_to_one_core(executor: ThreadPoolExecutor) -> None:
+    """Let the one thread of an executor compute without OpenMP's helper threads.
 
-    Every thread that calculates has helpers of its own. As soon as there are more of them than cores, those
-    of the batch that runs sleep between any two operations, and it takes about twice as long.
+    Every thread that computes has its own helpers. As soon as there are more of them than cores, those of the
+    running batch sleep between any two operations, and it takes about twice as long.
     """
     import torch
 
     threads = torch.get_num_threads()
-    # Asked once, a thread has its number, and keeps the one that it is set to then.
+    # A thread gets its number when it first asks for it, and keeps the one that it is set to then.
     executor.submit(torch.get_num_threads).result()
     executor.submit(torch.set_num_threads, 1).result()
-    # Threads that begin to calculate later take the number that was set last by anyone.
+    # Threads that start to compute later take the number that was set last by any thread.
     torch.set_num_threads(threads)

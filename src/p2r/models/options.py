@@ -11,21 +11,23 @@ A comma separates options only where the name of an option and `=` (or a dot) fo
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from p2r.changes import checked, merged, read_assignment
 from p2r.errors import InputError
 from p2r.text import secret_field
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from p2r.models.base import Sampling
+
+T = TypeVar("T")
 
 # What a request says itself: `extra_body` must not replace it.
 _OWN_FIELDS = ("model", "messages", "stream", "max_tokens", "max_completion_tokens", "temperature")
@@ -33,7 +35,7 @@ _OWN_FIELDS = ("model", "messages", "stream", "max_tokens", "max_completion_toke
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """How one model is asked, beside the messages.
+    """What is sent to one model beside the messages.
 
     Attributes:
         thinking: switches the thinking of models that can do both on or off, by the variable
@@ -116,3 +118,75 @@ def _is_path(spec: str) -> bool:
     with contextlib.suppress(OSError, ValueError):
         return Path(spec.removeprefix("vllm:")).expanduser().exists()
     return False
+
+
+# Changes of options and settings: written as `a.b=value`, merged, and checked.
+
+_SWITCHES = {"on": True, "true": True, "off": False, "false": False}
+
+
+def read_assignment(text: str) -> dict[str, Any]:
+    """`geometry.max_crops=1` → `{"geometry": {"max_crops": 1}}`.
+
+    The value is JSON if it parses as such, `on`, `off`, `true` and `false` in any case are booleans, and
+    anything else is text.
+
+    Raises:
+        InputError: it is not written as KEY=VALUE.
+    """
+    path, equals, value = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise InputError(f"{text}: write KEY=VALUE, for example geometry.max_crops=1")
+    changes: Any = _value(value.strip())
+    for key in reversed(keys):
+        changes = {key: changes}
+    result: dict[str, Any] = changes
+    return result
+
+
+def _value(text: str) -> Any:
+    if text.lower() in _SWITCHES:
+        return _SWITCHES[text.lower()]
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it: dictionaries are merged at every depth, other values replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        below = result.get(key)
+        result[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
+
+
+def checked(kind: type[T], data: object, *, where: str) -> T:
+    """Build a dataclass from plain data, refusing unknown keys.
+
+    Raises:
+        InputError: `where`, the key, and what is wrong with it.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(data)
+    except ValidationError as error:
+        errors = error.errors()
+        place = errors[0]["loc"]
+        if place and "[" in str(place[-1]):  # the name of a type: a union has an error for each of its types
+            place = place[:-1]
+        same = (entry["msg"] for entry in errors if entry["loc"][: len(place)] == place)
+        what = "; or: ".join(dict.fromkeys(same)).removeprefix("Value error, ")
+        if errors[0]["type"] == "unexpected_keyword_argument":
+            what = f"there is no such key; known: {', '.join(_keys(kind, place[:-1]))}"
+        key = ".".join(str(part) for part in place) or "top level"
+        raise InputError(f"{where}: {key}: {what}") from error
+
+
+def _keys(kind: type[Any], place: Sequence[int | str]) -> list[str]:
+    """The keys of a dataclass whose fields have defaults, or of one that it holds."""
+    data = kind()
+    for name in place:
+        data = getattr(data, str(name))
+    return [entry.name for entry in fields(data)]

@@ -4,8 +4,8 @@
   `lenient_json` reads JSON with its usual mistakes.
 - `answers`: the reasoner's text → `Answer`. `statements` finds the option that a sentence asserts.
 - `options`: options and instructions in the text of a question.
-- `numbers`: a text → a quantity with its unit. `number_tokens` splits the text, `expressions` reads the
-  value, `number_words` has the vocabulary.
+- `numbers`: a text → a quantity with its unit. `number_tokens` splits it, `expressions` evaluates it.
+  `number_words` holds the words.
 - `thinking`: thinking tags, special tokens and other markup.
 """
 

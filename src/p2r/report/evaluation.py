@@ -1,31 +1,58 @@
-"""Puts the page of an evaluation together: tables, plots, and every question as data for its script."""
+"""The page of an evaluation: tables, plots, and every question as data for its script."""
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime
-from html import escape
+import itertools
+import re
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
-from p2r.evaluation.outcomes import MEANING
+from p2r.evaluation.benchmarks import open_benchmark
+from p2r.evaluation.benchmarks.base import select
+from p2r.evaluation.outcomes import MEANING, located, outcome
 from p2r.evaluation.paper_results import rows_beside
-from p2r.evaluation.summary import compared, grouped, summarize
-from p2r.evaluation.tables import Grid, grids, interval, pairs_grid, percent, published_grid
-from p2r.report.columns import Column, columns_of, outcome_counts, pairs, question_ids
-from p2r.report.groups import by_category, by_evidence_size, by_iou
-from p2r.report.html import filled, shown, table
-from p2r.report.plots import accuracy_plot, split_plot
-from p2r.report.questions import embedded
-from p2r.report.thumbnails import Thumbnails, illustrated, thumbnails
+from p2r.evaluation.records import AnswerRecord
+from p2r.evaluation.statistics import wilson
+from p2r.evaluation.summary import Pair, grouped, summarize
+from p2r.evaluation.tables import grids, interval, pairs_grid, paper_grid, percent
+from p2r.report.html import build, card, fitted
+from p2r.report.plots import Point, accuracy_plot, split_plot
+from p2r.report.thumbnails import Thumbnails, evenly, thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from p2r.evaluation.folder import RunData
-    from p2r.evaluation.records import Record
-    from p2r.evaluation.tables import Summary
+    from p2r.evaluation.records import Record, RunData
+    from p2r.evaluation.summary import Key, Summary
+    from p2r.evaluation.tables import Grid
+    from p2r.images import ImageInput
+    from p2r.report.html import Cut
+    from p2r.types import Mode, RectPx
+
+MOST_ILLUSTRATED = 400  # questions with images: with more of them each would be too small to see anything
+# Sides of the evidence as a share of the image's, and IoU: where the bins begin and end.
+SIZE_BINS = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 1.01)
+IOU_BINS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.01)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What the report shows side by side: one run in one mode.
+
+    Attributes:
+        label: its name in the report.
+        run, mode: where it comes from.
+        records: id → the question's answer, or its failure.
+    """
+
+    label: str
+    run: RunData
+    mode: Mode
+    records: Mapping[str, Record]
 
 
 def build_page(
@@ -40,78 +67,113 @@ def build_page(
     Args:
         runs: one or two.
         data: where the benchmark is now, for the images; None for where it was.
-        on_image: is told how many questions have their images, of those that get some.
-        on_trouble: is told why there are no images.
+        on_image: called with the number of images that are done, and of all.
+        on_trouble: called with the reason when there are no images.
 
     Raises:
         InputError: a run without answers, or two runs with different questions.
     """
-    columns = columns_of(runs)
-    names = question_ids(columns)
+    columns = _columns(runs)
+    # In natural order: q2 before q10.
+    names = sorted({name for column in columns for name in column.records}, key=_natural)
     summaries = {run.folder: summarize(run) for run in runs}
+    regions = {name: _regions(columns, name) for name in illustrated(columns, names)}
     images: dict[str, Thumbnails] = {}
-    wanted = illustrated(columns, names)
     try:
-        for name, made in thumbnails(columns, wanted, data):
-            images[name] = made
-            if on_image:
-                on_image(len(images), len(wanted))
+        images = thumbnails(_loaders(columns[0].run, data, regions), regions, on_image)
     except InputError as error:
         if on_trouble:
             on_trouble(f"no images: {error}")
-    return filled(
+    return build(
         "page",
         kind="evaluation",
         items="questions",
-        title=escape(_title(runs)),
-        lead=_lead(columns, len(images)),
-        cards="".join(
-            _card(position, column, summaries[column.run.folder]) for position, column in enumerate(columns)
-        ),
-        tables="".join(table(grid) for grid in _grids(runs, columns, summaries)),
-        plots="".join(_plots(columns)),
-        provenance="".join(_provenance(run) for run in runs),
-        data=embedded(columns, names, images),
+        title=f"{runs[0].config.identity.benchmark}: "
+        + " against ".join(run.folder.resolve().name for run in runs),
+        facts=_facts(columns, len(images)),
+        cards=[_card(series, column, summaries[column.run.folder]) for series, column in enumerate(columns)],
+        plots=_plots(columns),
+        tables=_grids(runs, columns, summaries),
+        provenance={str(run.folder): asdict(run.config) for run in runs},
+        data={
+            "columns": [column.label for column in columns],
+            "pairs": [[columns.index(first), columns.index(second)] for first, second in _pairs(columns)],
+            "meaning": MEANING,
+            "questions": _questions(columns, names, images),
+        },
     )
 
 
-def _title(runs: Sequence[RunData]) -> str:
-    benchmark = runs[0].config["identity"]["benchmark"]
-    return f"{benchmark}: " + " against ".join(run.folder.resolve().name for run in runs)
+def _columns(runs: Sequence[RunData]) -> list[Column]:
+    names = [run.folder.resolve().name for run in runs]
+    if len(set(names)) < len(runs):
+        names = [str(run.folder) for run in runs]
+    columns = []
+    for run, name in zip(runs, names, strict=True):
+        if not run.modes:
+            raise InputError(f"{run.folder} holds no answers yet")
+        for mode in run.modes:
+            label = f"{name} · {mode}" if len(runs) > 1 else mode
+            columns.append(Column(label, run, mode, {record.id: record for record in run.records(mode)}))
+    asked = [f"{run.config.identity.benchmark} {run.config.identity.data}" for run in runs]
+    if len(set(asked)) > 1:
+        raise InputError(
+            f"{runs[0].folder} and {runs[1].folder} asked different questions: {' and '.join(asked)}"
+        )
+    return columns
 
 
-def _lead(columns: Sequence[Column], images: int) -> str:
-    identity = columns[0].run.config["identity"]
-    asked = max(len(column.lines) for column in columns)
-    models = dict.fromkeys(_models(column.run) for column in columns)
-    made = datetime.now(UTC).strftime("%Y-%m-%d")
-    whole = "" if asked == identity["questions"] else f" of {identity['questions']}"
-    facts = [f"{asked}{whole} questions of {identity['benchmark']}", *models, f"page made {made}"]
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    pieces = re.split(r"(\d+)", name)
+    return [(0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces if piece]
+
+
+def _pairs(columns: Sequence[Column]) -> list[tuple[Column, Column]]:
+    """What is compared: modes within a run; the same mode, or else everything, between two."""
+    first = [column for column in columns if column.run is columns[0].run]
+    second = [column for column in columns if column.run is not columns[0].run]
+    if not second:
+        return list(itertools.combinations(reversed(columns), 2))
+    every = [(a, b) for a in first for b in second]
+    return [(a, b) for a, b in every if a.mode == b.mode] or every
+
+
+def _right(record: Record) -> bool:
+    return isinstance(record, AnswerRecord) and record.score.correct is True
+
+
+# Text, cards and tables.
+
+
+def _facts(columns: Sequence[Column], images: int) -> Iterator[str]:
+    identity = columns[0].run.config.identity
+    asked = max(len(column.records) for column in columns)
+    whole = "" if asked == identity.questions else f" of {identity.questions}"
+    yield f"{asked}{whole} questions of {identity.benchmark}"
+    yield from dict.fromkeys(_models(column.run) for column in columns)
     if 0 < images < asked:
-        facts.append(f"images of {images} questions, those without a right answer first")
-    return " · ".join(escape(fact) for fact in facts)
+        yield f"images of {images} questions, those without a right answer first"
 
 
 def _models(run: RunData) -> str:
-    identity = run.config["identity"]
-    if identity["reasoner"] == identity["model"]:
-        return str(identity["model"])
-    return f"{identity['model']} looks, {identity['reasoner']} reasons"
+    identity = run.config.identity
+    same = identity.reasoner == identity.model
+    return identity.model if same else f"{identity.model} perceives, {identity.reasoner} reasons"
 
 
-def _card(position: int, column: Column, summary: Summary) -> str:
-    figures = summary["modes"][column.mode]
-    details = [f"{figures['correct']} of {figures['n']} right"]
-    details += [f"{figures[name]} {words}" for name, words in _WORTH_SAYING.items() if figures[name]]
-    return (
-        f'<article class="card series-{position}"><h3>{escape(column.label)}</h3>'
-        f'<p class="big">{percent(figures["accuracy"])}<span> %</span></p>'
-        f'<p class="interval">95 %: {interval(figures["ci95"])}</p>'
-        f"<p>{escape(', '.join(details))}</p></article>"
+def _card(series: int, column: Column, summary: Summary) -> str:
+    figures = summary.modes[column.mode]
+    total = figures.total
+    counts = {
+        "without an answer": figures.no_answer,
+        "malformed": figures.malformed,
+        "failed": total.failed,
+    }
+    details = [f"{total.correct} of {total.n} right"]
+    details += [f"{count} {words}" for words, count in counts.items() if count]
+    return card(
+        series, column.label, percent(total.accuracy), [f"95 %: {interval(total.ci95)}"], ", ".join(details)
     )
-
-
-_WORTH_SAYING = {"no_answer": "without an answer", "malformed": "malformed", "failed": "failed"}
 
 
 def _grids(
@@ -119,50 +181,182 @@ def _grids(
 ) -> Iterator[Grid]:
     for run in runs:
         summary = summaries[run.folder]
-        prefix = f"{run.folder.resolve().name}: " if len(runs) > 1 else ""
-        for grid in grids(summary, run.config.get("layout", {})):
-            if len(runs) == 1 or grid.title != "Paired differences":
-                yield Grid(prefix + grid.title, grid.columns, grid.rows, grid.note)
-        if rows_beside(summary["model"]):
-            yield published_grid(summary)
+        for grid in grids(summary, run.config.layout):
+            if len(runs) == 1:
+                yield grid
+            elif grid.title != "Paired differences":
+                yield replace(grid, title=f"{run.folder.resolve().name}: {grid.title}")
+        if rows_beside(summary.model):
+            yield paper_grid(summary)
     if len(runs) > 1:
-        yield pairs_grid([_compared(a, b) for a, b in pairs(columns)])
-        for first, second in pairs(columns):
-            yield _pairs_by_category(first, second)
+        compared = _pairs(columns)
+        yield pairs_grid([Pair.of(_answers(a), _answers(b), (a.label, b.label)) for a, b in compared])
+        for a, b in compared:
+            x, y = (grouped(_answers(column), lambda record: record.category) for column in (a, b))
+            rows = [Pair.of(x[name], y[name], ("", name or "other")) for name in x if name in y]
+            title = f"{b.label} − {a.label}, by category"
+            grid = pairs_grid(rows)
+            yield replace(grid, title=title, columns=("category", *grid.columns[1:]), note="")
 
 
-def _compared(first: Column, second: Column) -> dict[str, Any]:
-    return compared(_answers(first), _answers(second), first.label, second.label)
+def _answers(column: Column) -> list[AnswerRecord]:
+    return [record for record in column.records.values() if isinstance(record, AnswerRecord)]
 
 
-def _answers(column: Column) -> list[Record]:
-    return [line for line in column.lines.values() if "error" not in line]
-
-
-def _pairs_by_category(first: Column, second: Column) -> Grid:
-    groups = [grouped(_answers(column), lambda line: line["category"]) for column in (first, second)]
-    rows = [
-        {**compared(groups[0][name], groups[1][name], "", ""), "second": name or "other", "first": ""}
-        for name in groups[0]
-        if name in groups[1]
-    ]
-    grid = pairs_grid(rows)
-    named = tuple((str(row["second"]), *cells[1:]) for row, cells in zip(rows, grid.rows, strict=True))
-    return Grid(f"{second.label} − {first.label}, by category", ("category", *grid.columns[1:]), named)
+# Plots.
 
 
 def _plots(columns: Sequence[Column]) -> Iterator[str]:
     names = [column.label for column in columns]
-    headings = columns[0].run.config.get("layout", {}).get("headings", {})
-    yield accuracy_plot("Accuracy by category, with 95 % intervals", by_category(columns, headings), names)
-    rows = [(column.label, outcome_counts(column)) for column in columns]
-    yield split_plot("What became of the questions", rows, MEANING)
-    sizes, fits = by_evidence_size(columns), by_iou(columns)
+    categories = by_category(columns, columns[0].run.config.layout.headings)
+    yield accuracy_plot("Accuracy by category, with 95 % intervals", categories, names)
+    counts: list[tuple[str, Counter[str]]] = [
+        (column.label, Counter(map(outcome, column.records.values()))) for column in columns
+    ]
+    yield split_plot("What became of the questions", counts, MEANING)
+    sizes = _binned(columns, _evidence_side, SIZE_BINS, _size_label)
     if len(sizes) > 1:
         yield accuracy_plot("Accuracy by the side of the smallest evidence", sizes, names)
+    fits = _binned(columns, _iou, IOU_BINS, lambda low, high: f"IoU {low:g}–{min(high, 1):g}")
     if len(fits) > 1:
         yield accuracy_plot("Are good boxes worth it? Accuracy by IoU of the worst-fitting box", fits, names)
 
 
-def _provenance(run: RunData) -> str:
-    return shown(str(run.folder), json.dumps(run.config, indent=2, ensure_ascii=False))
+Groups = list[tuple[str, list[Point]]]
+
+
+def by_category(columns: Sequence[Column], headings: Mapping[str, str]) -> Groups:
+    """Accuracy of each category, then of everything."""
+    found = _points(columns, lambda record: record.category)
+    order = [name for name in headings if name in found] + [name for name in found if name not in headings]
+    groups = [(headings.get(name, name) or "other", found[name]) for name in order]
+    whole = ("All", _points(columns, lambda _: 0)[0])
+    return [*groups, whole] if len(groups) > 1 else [whole]
+
+
+def _binned(
+    columns: Sequence[Column],
+    measure: Callable[[Record], float | None],
+    edges: Sequence[float],
+    label: Callable[[float, float], str],
+) -> Groups:
+    def bin_of(record: Record) -> int | None:
+        value = measure(record)
+        return None if value is None else bisect_right(edges, value) - 1
+
+    return [(label(*edges[at : at + 2]), points) for at, points in _points(columns, bin_of).items()]
+
+
+def _points(columns: Sequence[Column], key: Callable[[Record], Key | None]) -> dict[Key, list[Point]]:
+    """For each value of `key`, in order: the accuracy of each column that has records with it."""
+    found: dict[Key, list[Point]] = defaultdict(list)
+    for series, column in enumerate(columns):
+        for value, records in grouped(column.records.values(), key).items():
+            correct = sum(map(_right, records))
+            share = correct / len(records)
+            found[value].append(Point(series, share, *wilson(correct, len(records)), len(records)))
+    return dict(sorted(found.items()))
+
+
+def _evidence_side(record: Record) -> float | None:
+    """The side of the smallest gold box, as a share of the image's."""
+    boxes = record.gold_boxes if isinstance(record, AnswerRecord) else None
+    return min(box.area**0.5 for box in boxes) if boxes else None
+
+
+def _iou(record: Record) -> float | None:
+    found = located(record)
+    return min(found.iou) if found and found.iou else None
+
+
+def _size_label(low: float, high: float) -> str:
+    if low == 0:
+        bin_ = f"under {100 * high:g}"
+    else:
+        bin_ = f"over {100 * low:g}" if high > 1 else f"{100 * low:g}–{100 * high:g}"
+    return f"{bin_} % of the image's side"
+
+
+# Questions and their images.
+
+
+def illustrated(columns: Sequence[Column], names: Sequence[str]) -> list[str]:
+    """The questions that get thumbnails: all, or of very many some, evenly, those that went wrong first."""
+    found: dict[bool, list[str]] = {False: [], True: []}
+    for name in names:
+        found[all(_right(column.records[name]) for column in columns if name in column.records)].append(name)
+    first = evenly(found[False], MOST_ILLUSTRATED)
+    return [*first, *evenly(found[True], MOST_ILLUSTRATED - len(first))]
+
+
+def _regions(columns: Sequence[Column], name: str) -> set[RectPx]:
+    """The crops of a question. Two modes, or two runs, often cut the same one."""
+    records = [column.records.get(name) for column in columns]
+    answers = [record for record in records if isinstance(record, AnswerRecord)]
+    return {rect for record in answers for rect in record.prediction.crops_px}
+
+
+def _loaders(
+    run: RunData, data: str | None, wanted: Mapping[str, Any]
+) -> Iterator[tuple[str, Callable[[], ImageInput]]]:
+    opening = run.config.opening
+    if not opening:
+        raise InputError("the run does not say how its benchmark was opened")
+    benchmark = open_benchmark(**{**opening, "data": data or opening["data"]})
+    selection = select(benchmark)
+    if selection.fingerprint != run.config.identity.data:
+        raise InputError(f"{benchmark.source} holds other questions than the run asked")
+    for entry, load in selection.tasks(skip=lambda name: name not in wanted):
+        yield entry.id, lambda load=load: load().question.image  # type: ignore[misc]
+
+
+def _questions(
+    columns: Sequence[Column], names: Sequence[str], images: Mapping[str, Thumbnails]
+) -> list[dict[str, Any]]:
+    """Every question as data: what was asked, and what each column saw and answered."""
+    questions = fitted(lambda cut: [_question(name, columns, cut) for name in names])
+    for question in questions:
+        if made := images.get(question["id"]):
+            question["image"] = made.overview
+            for column, answer in zip(columns, question["answers"], strict=True):
+                record = column.records.get(question["id"])
+                if isinstance(record, AnswerRecord):
+                    answer["crops"] = [made.crops[rect] for rect in record.prediction.crops_px]
+    return questions
+
+
+def _question(name: str, columns: Sequence[Column], cut: Cut) -> dict[str, Any]:
+    records = [column.records.get(name) for column in columns]
+    known = next(record for record in records if record)
+    answered = next((record for record in records if isinstance(record, AnswerRecord)), None)
+    boxes = answered.gold_boxes if answered else None
+    return {
+        "id": name,
+        "question": known.question,
+        "choices": known.choices,
+        "category": known.category,
+        "gold": answered and answered.gold,
+        "goldBoxes": None if boxes is None else [box.as_tuple() for box in boxes],
+        "size": answered and answered.size,
+        "image": "",
+        "answers": [record and _answer(record, cut) for record in records],
+    }
+
+
+def _answer(record: Record, cut: Cut) -> dict[str, Any]:
+    if not isinstance(record, AnswerRecord):
+        return {"outcome": "failed", "error": cut(record.error), "boxes": [], "crops": []}
+    prediction, perception = record.prediction, record.prediction.perception
+    return {
+        "outcome": outcome(record),
+        "answer": cut(prediction.answer),
+        "why": record.score.reason,
+        "boxes": [[*box.as_tuple(), cut(box.label)] for box in prediction.boxes],
+        "crops": [],
+        "perception": cut(perception.text) if perception else None,
+        "dropped": [cut(warning) for warning in perception.warnings] if perception else [],
+        "text": cut(prediction.text),
+        "tokens": prediction.usage.prompt_tokens + prediction.usage.completion_tokens,
+        "seconds": round(prediction.seconds.get("total", 0.0), 2),
+        "notes": prediction.notes,
+    }

@@ -1,36 +1,41 @@
-"""Puts the page of a training together: its phases, curves of every metric, and groups of rollouts."""
+"""The page of a training: its phases, curves of every metric, and groups of rollouts.
+
+A run writes one line for every completion, more than a page can hold. Of each phase the page takes steps that
+are evenly spaced, and of each step first the groups whose rewards differ.
+"""
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
 from p2r.evaluation.tables import Grid
-from p2r.evidence import OUTLINE_COLORS
-from p2r.report.curves import Band, Curve, curve_plot, ends_of, figure, running_mean
-from p2r.report.html import filled, in_script, shown, table
-from p2r.report.rollouts import embedded_groups, group_images
-from p2r.training.run_folder import ROLLOUTS
+from p2r.report.html import build, card, fitted
+from p2r.report.plots import Band, Curve, curve_plot, ends_of, figure
+from p2r.report.thumbnails import evenly, thumbnails
+from p2r.training.run_folder import DATA, RECIPE, RUN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from p2r.training.run_folder import PhaseState, TrainingRun
+    from p2r.report.html import Cut
+    from p2r.training.run_folder import PhaseFolder, PhaseState, Rollout, StepMetrics, TrainingRun
     from p2r.types import Sample
 
+    Metrics = Sequence[StepMetrics]
+
+MOST_GROUPS = 120
+LEAST_OF_A_PHASE = 6
 _COLORS = {"perceiver": 0, "reasoner": 1, "think": 2, "direct": 3}  # of the roles
 # What is plotted: title, whether it is a share, and the metrics with their labels.
 PLOTS: tuple[tuple[str, bool, dict[str, str]], ...] = (
     ("Reward, mean", True, {"reward": "reward"}),
-    ("Answers that are right, of those that were scored", True, {"correct": "right"}),
+    ("Right answers, of those that were scored", True, {"correct": "right"}),
     ("Evidence recall: gold boxes whose center lies in a crop", True, {"recall": "recall"}),
     (
-        "What the perceiver wrote",
+        "Replies of the perceiver",
         True,
         {"outcome/boxes": "boxes", "outcome/whole": "whole image", "outcome/malformed": "malformed"},
     ),
@@ -42,7 +47,7 @@ PLOTS: tuple[tuple[str, bool, dict[str, str]], ...] = (
         {"gated/overlap": "overlap", "gated/label": "label", "gated/malformed": "malformed"},
     ),
     (
-        "Groups without spread: all rewards are equal, nothing is learnt",
+        "Groups without spread: all rewards are equal, nothing is learned",
         True,
         {"frac_reward_zero_std": "no spread"},
     ),
@@ -83,8 +88,6 @@ _COLUMNS = {
     "completions/mean_length": ("tokens", False),
 }
 
-Metrics = list[dict[str, Any]]
-
 
 def build_training_page(
     run: TrainingRun,
@@ -98,8 +101,8 @@ def build_training_page(
     Args:
         run: the run folder.
         data: where its samples are now; None for where they were.
-        on_image: is told how many images are made, of how many.
-        on_trouble: is told why there are no images.
+        on_image: called with the number of images that are done, and of all.
+        on_trouble: called with the reason when there are no images.
 
     Raises:
         InputError: no step is done yet.
@@ -116,71 +119,70 @@ def build_training_page(
             on_trouble(f"no questions and images beside the rollouts: {error}")
     bands = _bands(states, metrics)
     plotted = list(_plotted(metrics, bands))
-    groups = embedded_groups([phase.path / ROLLOUTS for phase in run.phases], samples)
-    embedded = {
-        "phases": [_name(state) for state in states],
-        "series": [band.series for band in bands],
-        "colors": [f"rgb{rgb}" for _, rgb in OUTLINE_COLORS],
-        "curves": [_values(curves, share=share) for _, share, curves in plotted],
-        "bands": [[band.start, band.end] for band in bands],
-        "groups": groups,
-        "images": group_images(groups, samples, on_image),
-    }
-    return filled(
+    groups = _embedded_groups(run.phases, samples)
+    names = dict.fromkeys(group["id"] for group in groups if group["id"] in samples)
+    loaders = ((name, lambda name=name: samples[name].question.image) for name in names)
+    images = thumbnails(loaders, dict.fromkeys(names, ()), on_image)
+    return build(
         "training",
         kind="training",
         items="rollouts",
-        title=escape(f"{run.recipe.name}: training"),
-        lead=_lead(run, states),
-        cards="".join(
-            _card(state, rows, band) for state, rows, band in zip(states, metrics, bands, strict=True)
-        ),
-        curves="".join(curve_plot(title, curves, bands, share=share) for title, share, curves in plotted),
-        tables=table(_phases_grid(states, metrics)),
-        provenance="".join(_provenance(run)),
-        data=in_script(embedded),
+        title=f"{run.recipe.name}: training",
+        facts=_facts(run, states),
+        cards=map(_card, states, metrics, bands),
+        plots=(curve_plot(title, curves, bands, share=share) for title, share, curves in plotted),
+        tables=[_phases_grid(states, metrics)],
+        provenance={
+            name: (run.folder / name).read_text(encoding="utf-8")
+            for name in (RECIPE, RUN, DATA)
+            if (run.folder / name).exists()
+        },
+        data={
+            "phases": [band.label for band in bands],
+            "series": [band.series for band in bands],
+            "curves": [_values(curves, share=share) for _, share, curves in plotted],
+            "bands": [[band.start, band.end] for band in bands],
+            "groups": groups,
+            "images": {name: made.overview for name, made in images.items() if made.overview},
+        },
     )
 
 
 def _samples(run: TrainingRun, data: str | None) -> dict[str, Sample]:
-    source = data or run.data.get("source")
+    source = data or (run.data and run.data.source)
     if not source:
         raise InputError(f"{run.folder} does not say where its samples are")
     return {sample.question.id: sample for sample in read_samples(Path(source))}
 
 
-def _name(state: PhaseState) -> str:
-    return f"{state.role} {state.round}"
+# Phases and curves.
 
 
 def _bands(states: Sequence[PhaseState], metrics: Sequence[Metrics]) -> list[Band]:
-    bands, start = [], 0
+    bands: list[Band] = []
     for state, rows in zip(states, metrics, strict=True):
-        # A phase that is going on takes the room that it will need.
-        end = start + max(state.steps, rows[-1]["step"] if rows else 0)
-        short = f"{state.role[0].upper()}{state.round}"
-        bands.append(Band(_name(state), short, start, end, _COLORS[state.role]))
-        start = end
+        start = bands[-1].end if bands else 0
+        # A phase that is running takes the room that it will need.
+        end = start + max(state.steps, rows[-1].step if rows else 0)
+        name, short = f"{state.role} {state.round}", f"{state.role[0].upper()}{state.round}"
+        bands.append(Band(name, short, start, end, _COLORS[state.role]))
     return bands
+
+
+def _points(rows: Metrics, key: str, start: int = 0) -> tuple[tuple[int, float], ...]:
+    return tuple((start + row.step, row.values[key]) for row in rows if key in row.values)
 
 
 def _plotted(metrics: Sequence[Metrics], bands: Sequence[Band]) -> Iterator[tuple[str, bool, list[Curve]]]:
     for title, share, keys in PLOTS:
-        found = [key for key in keys if any(key in row for rows in metrics for row in rows)]
-        if not found:
-            continue
-        curves = [
-            Curve(
-                keys[key],
-                list(keys).index(key) if len(found) > 1 else None,
-                tuple(
-                    tuple((band.start + row["step"], float(row[key])) for row in rows if key in row)
-                    for band, rows in zip(bands, metrics, strict=True)
-                ),
-            )
-            for key in found
-        ]
-        yield title, share, curves
+        lines = {
+            key: tuple(_points(rows, key, band.start) for band, rows in zip(bands, metrics, strict=True))
+            for key in keys
+        }
+        found = {key: points for key, points in lines.items() if any(points)}
+        if found:
+            colors = {key: series if len(found) > 1 else None for series, key in enumerate(keys)}
+            yield title, share, [Curve(keys[key], colors[key], points) for key, points in found.items()]
 
 
 def _values(curves: Sequence[Curve], *, share: bool) -> list[dict[str, Any]]:
@@ -194,71 +196,102 @@ def _values(curves: Sequence[Curve], *, share: bool) -> list[dict[str, Any]]:
     ]
 
 
-def _ends(rows: Metrics, key: str) -> tuple[float, float] | None:
-    """Where a metric begins and ends: the running mean at the first and the last step."""
-    points = [(row["step"], float(row[key])) for row in rows if key in row]
-    if not points:
-        return None
-    smooth = running_mean(points)
-    return smooth[0][1], smooth[-1][1]
-
-
-def _lead(run: TrainingRun, states: Sequence[PhaseState]) -> str:
-    planned = run.recipe.plan()
+def _facts(run: TrainingRun, states: Sequence[PhaseState]) -> Iterator[str]:
+    yield run.recipe.model
+    if stopped := [state for state in states if state.status == "stopped"]:
+        yield f"stopped in {stopped[-1].role} {stopped[-1].round}: {stopped[-1].error}"
     done = sum(state.status == "done" for state in states)
-    steps = sum(state.step for state in states)
-    hours = sum(state.seconds for state in states) / 3600
-    facts = [
-        f"{run.recipe.model}",
-        f"{done} of {len(planned)} phases done",
-        f"{steps} steps in {_clock(hours)}",
-        f"{run.data['samples']} samples" if "samples" in run.data else "",
-        f"page made {datetime.now(UTC).strftime('%Y-%m-%d')}",
-    ]
-    stopped = [state for state in states if state.status == "stopped"]
-    if stopped:
-        facts.insert(1, f"stopped in {_name(stopped[-1])}: {stopped[-1].error}")
-    return " · ".join(escape(fact) for fact in facts if fact)
+    yield f"{done} of {len(run.recipe.plan())} phases done"
+    yield f"{sum(state.step for state in states)} steps in {_clock(sum(state.seconds for state in states))}"
+    if run.data:
+        yield f"{run.data.samples} samples"
 
 
-def _clock(hours: float) -> str:
-    if hours >= 1:
-        return f"{hours:.1f} hours"
-    return f"{60 * hours:.0f} minutes" if hours >= 1 / 60 else f"{3600 * hours:.0f} seconds"
+def _clock(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
 
 
 def _card(state: PhaseState, rows: Metrics, band: Band) -> str:
-    reward, recall = _ends(rows, "reward"), _ends(rows, "recall")
-    big = f"{100 * reward[1]:.1f}<span> %</span>" if reward else "–"
-    said = [f"reward, from {100 * reward[0]:.1f} %" if reward else "no step yet"]
-    if recall:
-        said.append(f"recall {ends_of(*recall, share=True)}")
+    said, percent = ["no step yet"], ""
+    if reward := _points(rows, "reward"):
+        first, last = ends_of(reward, share=True).removesuffix(" %").split(" → ")
+        said, percent = [f"reward, from {first} %"], last
+    if recall := _points(rows, "recall"):
+        said.append(f"recall {ends_of(recall, share=True)}")
     status = "" if state.status == "done" else f" ({state.status})"
-    lines = "".join(f'<p class="interval">{escape(line)}</p>' for line in said)
-    return (
-        f'<article class="card series-{band.series}"><h3>{escape(_name(state))}</h3><p class="big">{big}</p>'
-        f"{lines}<p>{state.step} of {state.steps} steps{escape(status)}</p></article>"
-    )
+    return card(band.series, band.label, percent, said, f"{state.step} of {state.steps} steps{status}")
 
 
 def _phases_grid(states: Sequence[PhaseState], metrics: Sequence[Metrics]) -> Grid:
-    shown_keys = [key for key in _COLUMNS if any(key in row for rows in metrics for row in rows)]
+    shown = [key for key in _COLUMNS if any(_points(rows, key) for rows in metrics)]
     lines = []
     for state, rows in zip(states, metrics, strict=True):
-        cells = [_name(state), state.status, f"{state.step} of {state.steps}", _clock(state.seconds / 3600)]
-        for key in shown_keys:
-            ends = _ends(rows, key)
-            share = _COLUMNS[key][1]
-            cells.append(ends_of(*ends, share=share) if ends else "–")
-        lines.append(tuple(cells))
-    headings = ("phase", "status", "steps", "time", *(_COLUMNS[key][0] for key in shown_keys))
+        cells = [f"{state.role} {state.round}", state.status, f"{state.step} of {state.steps}"]
+        for key in shown:
+            points = _points(rows, key)
+            cells.append(ends_of(points, share=_COLUMNS[key][1]) if points else "–")
+        lines.append((*cells[:3], _clock(state.seconds), *cells[3:]))
+    headings = ("phase", "status", "steps", "time", *(_COLUMNS[key][0] for key in shown))
     note = "From the first to the last step, each as the running mean of the curves."
     return Grid("Phases", headings, tuple(lines), note)
 
 
-def _provenance(run: TrainingRun) -> Iterator[str]:
-    recipe = run.folder / "recipe.yaml"
-    yield shown(str(recipe), recipe.read_text(encoding="utf-8"))
-    yield shown("run.json", json.dumps(run.run, indent=2, ensure_ascii=False))
-    if run.data:
-        yield shown("data.json", json.dumps(run.data, indent=2, ensure_ascii=False))
+# Rollouts.
+
+
+def chosen_groups(phase: PhaseFolder, most: int) -> list[list[Rollout]]:
+    """At most `most` groups of a phase, each the rollouts of one prompt, in the order of their steps."""
+    rewards: dict[int, dict[int, set[float | None]]] = {}
+    for row in phase.rollouts():
+        rewards.setdefault(row.step, {}).setdefault(row.group, set()).add(row.reward)
+    steps = evenly(sorted(rewards), most)
+    wanted: set[tuple[int, int]] = set()
+    for place, step in enumerate(steps):
+        count = most * (place + 1) // len(steps) - most * place // len(steps)
+        # Stable: among groups alike, the first of the step.
+        order = sorted(rewards[step], key=lambda group, step=step: len(rewards[step][group] - {None}) < 2)  # type: ignore[misc]
+        wanted |= {(step, group) for group in order[:count]}
+    found: dict[tuple[int, int], list[Rollout]] = {}
+    for row in phase.rollouts():
+        if (row.step, row.group) in wanted:
+            found.setdefault((row.step, row.group), []).append(row)
+    return [found[key] for key in sorted(found)]
+
+
+def _embedded_groups(phases: Sequence[PhaseFolder], samples: Mapping[str, Sample]) -> list[dict[str, Any]]:
+    """Groups of all phases as data for the page."""
+    share = max(LEAST_OF_A_PHASE, MOST_GROUPS // max(1, len(phases)))
+    groups = [(phase, rows) for phase, folder in enumerate(phases) for rows in chosen_groups(folder, share)]
+    return fitted(lambda cut: [_group(phase, rows, samples, cut) for phase, rows in groups])
+
+
+def _group(phase: int, rows: Sequence[Rollout], samples: Mapping[str, Sample], cut: Cut) -> dict[str, Any]:
+    first = rows[0]
+    sample = samples.get(first.id)
+    return {
+        "phase": phase,
+        "step": first.step,
+        "id": first.id,
+        "question": sample.question.text if sample else "",
+        "choices": sample.question.choices if sample else (),
+        "category": sample.category if sample else "",
+        "gold": first.gold,
+        "goldBoxes": [box.as_tuple() for box in sample.boxes or ()] if sample else (),
+        "rollouts": [
+            {
+                "reward": row.reward,
+                "advantage": row.advantage,
+                "gate": row.gate,
+                "outcome": row.outcome,
+                "boxes": [[*box.as_tuple(), cut(box.label)] for box in row.boxes],
+                "recall": row.recall,
+                "answer": cut(row.answer),
+                "text": cut(row.text),
+                "reasoner": cut(row.reasoner_text),
+                "error": cut(row.error) or "",
+            }
+            for row in rows
+        ],
+    }

@@ -1,6 +1,7 @@
 """Synthetic high-resolution scenes with known answers and known evidence."""
 
-from p2r.scenes.dataset import (
+from p2r.scenes.drawing import render
+from p2r.scenes.files import (
     ASPECTS,
     SIZES,
     SPLITS,
@@ -10,9 +11,8 @@ from p2r.scenes.dataset import (
     parse_size,
     write_scenes,
 )
-from p2r.scenes.families import FAMILIES, Family, Task, draw_task
 from p2r.scenes.layout import COLORS, GROUNDS, Scene, SceneObject
-from p2r.scenes.render import render
+from p2r.scenes.questions import FAMILIES, Family, Task, draw_task
 
 __all__ = [
     "ASPECTS",

@@ -1,39 +1,40 @@
-"""Model folders that are complete: weights, processor, `p2r.json`; and the final model of a run."""
+"""Complete model folders: weights, processor, `p2r.json`; the final model of a run, and its card."""
 
 from __future__ import annotations
 
-import json
 import shutil
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from p2r.models.source import trusts_code
-from p2r.runs.files import replacing, write_file, write_json
+from p2r.models.checkpoint import trusts_code
+from p2r.models.options import split_spec
+from p2r.runs.files import read_json, replacing, write_file, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from p2r.settings import Settings
+    from p2r.training.recipe import Recipe
+    from p2r.training.run_folder import DataRecord, PhaseFolder, RunRecord
 
 _LEFTOVERS = ("training_args.bin", "README.md")
+_EDGE = 10  # steps at each end of a phase whose mean reward the card shows
 
 
 def finish_folder(folder: Path, processor: Any, settings: Settings) -> None:
     """Put processor and settings beside the weights, so that the folder can be used as a model."""
-    processor.image_processor.do_resize = True  # as it was loaded from, for users who hand in other sizes
+    processor.image_processor.do_resize = True  # as in the base model, for users with images of other sizes
     processor.save_pretrained(folder)
     settings.save(folder)
     if not trusts_code():
-        _forget_code(folder)
+        # The code that the first checkpoint names was not run, and is not here.
+        for path in folder.glob("*config.json"):
+            config = read_json(path)
+            if config.pop("auto_map", None):
+                write_json(path, config)
     for name in _LEFTOVERS:
         (folder / name).unlink(missing_ok=True)
-
-
-def _forget_code(folder: Path) -> None:
-    """The code that the first checkpoint named was not run, and is not here."""
-    for path in folder.glob("*config.json"):
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if config.pop("auto_map", None):
-            write_json(path, config)
 
 
 def write_final(trained: Path, out: Path, dtype: str, card: str) -> None:
@@ -58,26 +59,84 @@ def write_final(trained: Path, out: Path, dtype: str, card: str) -> None:
             tensors = load_file(path)
             cast = {name: one.to(wanted) if one.is_floating_point() else one for name, one in tensors.items()}
             save_file(cast, partial / path.name, metadata={"format": "pt"})
-        _name_dtype(partial / "config.json", dtype)
+        config = read_json(partial / "config.json")
+        _name_dtype(config, dtype)
+        write_json(partial / "config.json", config)
         write_file(partial / "README.md", card)
 
 
-def _name_dtype(path: Path, dtype: str) -> None:
-    config = json.loads(path.read_text(encoding="utf-8"))
-
-    def rename(part: Any) -> None:
-        if isinstance(part, dict):
-            for key, value in part.items():
-                if key in ("dtype", "torch_dtype"):
-                    part[key] = dtype
-                else:
-                    rename(value)
-
-    rename(config)
-    write_json(path, config)
-
-
 def stored_dtype(folder: Path) -> str:
-    """The precision that a checkpoint says its weights are stored in."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    """The precision in which a checkpoint says its weights are stored."""
+    config = read_json(folder / "config.json")
     return str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
+
+
+def _name_dtype(config: dict[str, Any], dtype: str) -> None:
+    for key, value in config.items():
+        if key in ("dtype", "torch_dtype"):
+            config[key] = dtype
+        elif isinstance(value, dict):
+            _name_dtype(value, dtype)
+
+
+_CARD = """\
+---
+{base}library_name: transformers
+pipeline_tag: image-text-to-text
+tags: [perceive-to-reason, grpo, trl]
+---
+
+# {name}
+
+`{model}` after PRA-GRPO (Perceive-to-Reason, arXiv 2607.01191), trained with `p2r train`: the roles \
+perceiver and reasoner were updated in turn, rewarded for right final answers alone.
+
+```sh
+p2r answer IMAGE QUESTION --model THIS_FOLDER
+```
+
+`p2r.json` holds prompts, geometry and budgets; use the model with them (digest `{digest}`).
+
+## Training
+
+{samples} samples (fingerprint `{fingerprint}`), seed {seed}. Rewards are means over the first and the last \
+{edge} steps of a phase, on training samples; they are no evaluation.
+
+| phase | role | steps | reward, first | reward, last |
+| --- | --- | --- | --- | --- |
+{phases}
+Code: perceive-to-reason {version}, commit `{commit}`; {packages}.
+"""
+
+
+def model_card(recipe: Recipe, run: RunRecord, data: DataRecord, phases: Sequence[PhaseFolder]) -> str:
+    """The README.md of a final model, as markdown."""
+    base, _ = split_spec(recipe.model)
+    rows = []
+    for folder in phases:
+        state = folder.state()
+        rewards = [row.values["reward"] for row in folder.metrics() if "reward" in row.values]
+        first, last = _mean(rewards[:_EDGE]), _mean(rewards[-_EDGE:])
+        rows.append(f"| {state.number} | {state.role} | {state.steps} | {first} | {last} |\n")
+    session = run.sessions[-1]
+    card = _CARD.format(
+        base=f"base_model: {base}\n" if "/" in base and not base.startswith("/") else "",
+        name=recipe.name,
+        model=recipe.model,
+        digest=run.identity["digest"],
+        samples=data.samples,
+        fingerprint=data.fingerprint,
+        seed=recipe.seed,
+        edge=_EDGE,
+        phases="".join(rows),
+        version=session["p2r"],
+        commit=session["commit"],
+        packages=", ".join(f"{name} {version}" for name, version in session["packages"].items()),
+    )
+    if recipe.model.startswith("nano"):
+        card += "\nIt knows synthetic scenes only and does not understand photographs.\n"
+    return card
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{fmean(values):.3f}" if values else "–"

@@ -1,7 +1,7 @@
-"""The role that is not trained: many conversations at once, in this process or on a server.
+"""The role that is not trained: completes many conversations, in this process or on a server.
 
-In the process it is the KL reference, or the base under a disabled adapter: at the start of a phase they are
-the same weights, so it costs no copy.
+In the process it has the weights of the KL reference, or of the base under the adapters: at the start of a
+phase they are the same, so that no copy is needed.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from p2r.errors import ModelError
+from p2r.errors import InputError, ModelError
 from p2r.models.batching import Request
-from p2r.models.encoding import Preparer, forbidden_tokens, stop_tokens
 from p2r.models.loading import open_model
 from p2r.models.options import ModelOptions
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from p2r.models.base import Completion, Message, Model, Sampling
-    from p2r.models.encoding import Prompt
+    from p2r.models.encoding import EncodedPrompt
     from p2r.settings import Settings
     from p2r.training.recipe import Recipe
 
@@ -30,13 +28,7 @@ _PART = 1 << 24  # bytes of weights that are summed at a time
 
 
 class FrozenRole(Protocol):
-    """Completes many conversations; a call that failed gives its error in place of a completion.
-
-    Attributes:
-        seconds: how long it worked so far.
-    """
-
-    seconds: float
+    """Completes many conversations; a failed call gives its error in place of a completion."""
 
     async def complete_all(
         self, conversations: Sequence[Sequence[Message]], sampling: Sampling
@@ -46,111 +38,69 @@ class FrozenRole(Protocol):
 
 
 class FrozenModel:
-    """A frozen role behind the `Model` protocol: an endpoint, a vLLM, a scripted model.
+    """A frozen role behind the `Model` protocol, such as a server; the model bounds the calls in flight."""
 
-    Args:
-        model: is asked.
-        concurrency: the most requests in flight.
-    """
-
-    def __init__(self, model: Model, concurrency: int = 64) -> None:
+    def __init__(self, model: Model) -> None:
         self.model = model
-        self.seconds = 0.0
-        self._concurrency = concurrency
 
     async def complete_all(
         self, conversations: Sequence[Sequence[Message]], sampling: Sampling
     ) -> list[Completion | ModelError]:
         """Complete them, in order."""
-        began = time.perf_counter()
-        gate = asyncio.Semaphore(self._concurrency)
 
-        async def ask(messages: Sequence[Message]) -> Completion | ModelError:
-            async with gate:
-                try:
-                    return await self.model.complete(messages, sampling)
-                except ModelError as error:
-                    return error
+        async def complete(messages: Sequence[Message]) -> Completion | ModelError:
+            try:
+                return await self.model.complete(messages, sampling)
+            except ModelError as error:
+                return error
 
-        try:
-            return await asyncio.gather(*(ask(messages) for messages in conversations))
-        finally:
-            self.seconds += time.perf_counter() - began
+        return await asyncio.gather(*map(complete, conversations))
 
 
 class FrozenWeights:
-    """A frozen role in this process, generated in large batches, in the thread that asks.
+    """A frozen role in this process: generates in large batches, in the thread that calls it.
 
-    That should be the thread that trains: for every thread that calculates torch holds a pool of threads,
-    and two pools on one processor make both about half as fast.
+    That should be the training thread: torch keeps a pool of threads for every thread that computes, and two
+    pools on one processor make both about half as fast.
 
     Args:
-        model: a transformers model on its device; with an adapter, the base under it is meant.
+        model: a transformers model on its device; with adapters, the base under them answers.
         processor: of its checkpoint.
         batch: the most conversations that are generated together.
-        options: how it is asked.
+        options: of its template and replies.
     """
 
     def __init__(
         self, model: Any, processor: Any, *, batch: int, options: ModelOptions | None = None
     ) -> None:
-        self.seconds = 0.0
+        from p2r.models.generation import Generator
+
         self._model = model
-        self._tokenizer = processor.tokenizer
         self._batch = batch
         self._options = options or ModelOptions()
-        self._preparer = Preparer(processor, model.config, "frozen role", self._options)
-        self._forbidden = forbidden_tokens(model.config)
-        self._stops = stop_tokens(model)
+        self._generator = Generator(model, processor, "frozen role", self._options)
 
     async def complete_all(
         self, conversations: Sequence[Sequence[Message]], sampling: Sampling
     ) -> list[Completion | ModelError]:
         """Complete them, in order."""
-        began = time.perf_counter()
-        try:
-            return self._complete_all(conversations, sampling)
-        finally:
-            self.seconds += time.perf_counter() - began
-
-    def _complete_all(
-        self, conversations: Sequence[Sequence[Message]], sampling: Sampling
-    ) -> list[Completion | ModelError]:
         replies: dict[int, Completion | ModelError] = {}
         sampling = self._options.widened(sampling)
-        # Of similar lengths together: less padding.
+        # Similar lengths together: less padding.
         order = sorted(range(len(conversations)), key=lambda position: _extent(conversations[position]))
-        with base_weights(self._model):
+        with _base_weights(self._model):
             for start in range(0, len(order), self._batch):
-                # Prepared a batch at a time: the pixels of all at once would fill the memory.
-                requests: dict[int, Request[Prompt]] = {}
+                # Encoded a batch at a time: the pixels of all at once would fill the memory.
+                requests: dict[int, Request[EncodedPrompt]] = {}
                 for position in order[start : start + self._batch]:
                     try:
-                        prompt = self._preparer.prepare(conversations[position], sampling)
+                        prompt = self._generator.encoder.encode(conversations[position], sampling)
                         requests[position] = Request(prompt, sampling)
                     except ModelError as error:
                         replies[position] = error
-                if requests:
-                    replies.update(zip(requests, self._generate(list(requests.values())), strict=True))
+                done = self._generator.complete(list(requests.values())) if requests else []
+                replies.update(zip(requests, done, strict=True))
         return [replies[position] for position in range(len(conversations))]
-
-    def _generate(self, requests: list[Request[Prompt]]) -> list[Completion | ModelError]:
-        import torch
-
-        from p2r.models.generation import generate
-
-        try:
-            return list(
-                generate(self._model, self._tokenizer, requests, stops=self._stops, forbidden=self._forbidden)
-            )
-        except torch.OutOfMemoryError:
-            if len(requests) == 1:
-                text = "out of memory; lower frozen.batch or the pixel budgets"
-                return [ModelError(text, kind="internal", model="frozen role")]
-        # After the handler, so that nothing holds the tensors of the failed try.
-        torch.cuda.empty_cache()
-        half = len(requests) // 2
-        return self._generate(requests[:half]) + self._generate(requests[half:])
 
 
 def open_endpoint(recipe: Recipe, settings: Settings) -> Model:
@@ -163,28 +113,26 @@ def open_endpoint(recipe: Recipe, settings: Settings) -> Model:
     return open_model(wanted.url or "", options=settings.options, max_concurrency=wanted.concurrency)
 
 
-def _extent(conversation: Sequence[Message]) -> tuple[int, int]:
-    # Pixels and characters: tells which prompts are about equally long.
-    parts = [part for message in conversation for part in message.content]
-    pixels = sum(part.width * part.height for part in parts if not isinstance(part, str))
-    return pixels, sum(len(part) for part in parts if isinstance(part, str))
+def check_shared_weights(*, sharded: bool, reference: bool) -> None:
+    """Can the frozen role share the weights of the training process (`frozen.where: process`)?
 
+    Args:
+        sharded: no process holds whole weights.
+        reference: there is a KL reference, or a base under adapters.
 
-@contextlib.contextmanager
-def base_weights(model: Any) -> Iterator[None]:
-    """Within it a model is in evaluation mode, and one with an adapter is its base."""
-    if not hasattr(model, "disable_adapter"):
-        yield
-        return
-    from trl.models.utils import disable_gradient_checkpointing
-
-    training = model.training
-    model.eval()
-    try:
-        with model.disable_adapter(), disable_gradient_checkpointing(model):
-            yield
-    finally:
-        model.train(training)
+    Raises:
+        InputError: it cannot.
+    """
+    if sharded:
+        raise InputError(
+            "frozen.where: process needs whole weights in every process, and here they are sharded: "
+            "set frozen.where to vllm or endpoint"
+        )
+    if not reference:
+        raise InputError(
+            "frozen.where: process shares the weights of the KL reference, and kl 0 has none: set "
+            "training.kl, or frozen.where to vllm or endpoint"
+        )
 
 
 def weights_digest(model: Any) -> str:
@@ -201,3 +149,27 @@ def weights_digest(model: Any) -> str:
             places = torch.arange(1, part.numel() + 1, device=bits.device)
             digest.update(f"{name}\0{int((part * (places % 65_521)).sum())}\n".encode())
     return digest.hexdigest()[:12]
+
+
+def _extent(conversation: Sequence[Message]) -> tuple[int, int]:
+    """Pixels and characters: prompts with about the same are about equally long."""
+    parts = [part for message in conversation for part in message.content]
+    pixels = sum(part.width * part.height for part in parts if not isinstance(part, str))
+    return pixels, sum(len(part) for part in parts if isinstance(part, str))
+
+
+@contextlib.contextmanager
+def _base_weights(model: Any) -> Iterator[None]:
+    """Within it a model with adapters is its base, in evaluation mode; others are that already."""
+    if not hasattr(model, "disable_adapter"):
+        yield
+        return
+    from trl.models.utils import disable_gradient_checkpointing
+
+    training = model.training
+    model.eval()
+    try:
+        with model.disable_adapter(), disable_gradient_checkpointing(model):
+            yield
+    finally:
+        model.train(training)

@@ -1,11 +1,11 @@
 """One phase, in processes of its own: `python -m p2r.training.phase RUN/phases/01-perceiver`.
 
-Everything it needs is in the run folder, everything it does goes there. It is started by `launch`; what ends
-it is in `error.json`, which `rounds` reads.
+It reads everything from the run folder and writes everything there. `launch` starts it; `run` reads why it
+ended from `error.json`.
 
-It is asked to stop by SIGTERM or SIGHUP, as batch systems send them, or by the end of its stdin, when whoever
-started it is gone. From then on it has `GRACE_S` to end: the step that runs may end by itself, then it is
-interrupted, and a checkpoint is kept where that is possible.
+SIGTERM or SIGHUP, which batch systems send, or the end of its stdin, when the command that started it is
+gone, ask it to stop. It then has `GRACE_S`: the current step may end by itself, then it is interrupted, and a
+checkpoint is saved where that is possible.
 """
 
 from __future__ import annotations
@@ -23,14 +23,11 @@ from typing import Any
 
 from p2r.errors import InputError, ModelError, P2RError
 from p2r.runs.files import write_json
-from p2r.training.crash import exception_line
-from p2r.training.run_folder import ERROR, LOG
+from p2r.training.launch import END_WITH_STDIN, GRACE_S, STOPPED, exception_line
+from p2r.training.run_folder import ERROR, LOG, PhaseError
 
-END_WITH_STDIN = "P2R_END_WITH_STDIN"
-STOPPED = 130  # the exit code of a phase that was asked to stop
-GRACE_S = 20.0  # batch systems give 30, of which a frozen vLLM takes its share
 _STEP_S = 5.0
-# How libraries say that a file could not be written whole: none of them raises an OSError for it.
+# How libraries say that a file could not be written: none of them raises an OSError for it.
 _FULL = (
     *("no space left", "os error 28", "file too large", "os error 27", "quota exceeded"),
     *("failed writing", "unexpected pos"),  # torch.save
@@ -52,23 +49,23 @@ def main() -> None:
         sys.exit(_report(path, error))
     except Exception as error:  # noqa: BLE001 - the end of the process; all of it goes into the log
         traceback.print_exc()
-        sys.exit(_report(path, full_disk(error, path) or _crash(error, path)))
+        sys.exit(_report(path, _full_disk(error, path) or _crash(error, path)))
 
 
-def full_disk(error: BaseException, path: Path) -> InputError | None:
+def _full_disk(error: BaseException, path: Path) -> InputError | None:
     """What libraries raise when a checkpoint does not fit, as one readable error; None for anything else."""
-    told: list[str] = []
+    causes: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
-        told.append(" ".join(str(cause).split()))
+        causes.append(" ".join(str(cause).split()))
         cause = cause.__cause__ or cause.__context__
-    text = "; ".join(told)
+    text = "; ".join(causes)
     if not any(sign in text.lower() for sign in _FULL):
         return None
     free = shutil.disk_usage(path).free / 1e9
     return InputError(
         f"cannot write a checkpoint below {path}: {text[:200]} ({free:.1f} GB are free); free some space and "
-        "run the same command again: it goes on from the last whole checkpoint"
+        "run the same command again: it continues from the last complete checkpoint"
     )
 
 
@@ -86,8 +83,8 @@ def _end_when_asked(stop: threading.Event) -> None:
         stop.wait()
         time.sleep(_STEP_S)
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            # Of several processes one cannot leave a step alone. Twice, because asyncio keeps the first one
-            # until its task lets go.
+            # Of several processes one cannot leave a step alone. Twice, because asyncio holds the first
+            # one back until its task ends.
             for _ in range(2):
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 time.sleep(0.5)
@@ -106,7 +103,7 @@ def _end_when_asked(stop: threading.Event) -> None:
 def _crash(error: Exception, path: Path) -> ModelError:
     text = (
         f"phase {path.name}: {exception_line(error)}; the whole trace is in {path / LOG}; the same command "
-        "goes on at the last checkpoint"
+        "continues from the last checkpoint"
     )
     return ModelError(text, kind="internal")
 
@@ -117,7 +114,7 @@ def _report(path: Path, error: P2RError) -> int:
     kind = error.kind if isinstance(error, ModelError) else ""
     if not (path / ERROR).exists():
         with contextlib.suppress(InputError):
-            write_json(path / ERROR, {"message": str(error), "model_error": kind})
+            write_json(path / ERROR, PhaseError(str(error), kind).to_json())
     return 3 if kind else 2
 
 

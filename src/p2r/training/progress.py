@@ -1,25 +1,26 @@
-"""What a person sees while a run trains: round, phase, step, reward, what fails, the time that is left."""
+"""The progress of a training for people: round, phase, step, reward, failures, remaining time."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Self
+from datetime import timedelta
+from statistics import fmean
+from typing import TYPE_CHECKING, Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from p2r.training.run_folder import PhaseState
+    from p2r.training.run_folder import PhaseState, StepMetrics
 
 LINE_EVERY_S = 30.0
 _SMOOTHING = 20  # steps
 
 
-class Progress:
-    """A bar on a terminal, and a line now and then everywhere else.
+class TrainingProgress:
+    """A bar on a terminal, and a line every `LINE_EVERY_S` everywhere else.
 
     Args:
         console: where to draw.
@@ -30,9 +31,9 @@ class Progress:
         self._console = console
         self._rounds = rounds
         self._phases = phases
-        self._rows: deque[dict[str, Any]] = deque(maxlen=_SMOOTHING)
+        self._rows: deque[StepMetrics] = deque(maxlen=_SMOOTHING)
         self._last_line = 0.0
-        self._bar = Bar(
+        self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -44,42 +45,43 @@ class Progress:
         self._task = self._bar.add_task("", total=None, state="")
 
     def say(self, text: str) -> None:
-        """Something that happens once."""
+        """Print a message."""
         self._console.print(text, markup=False)
 
     def doing(self, text: str) -> None:
-        """What is being done before the first step."""
+        """Show the current work before the first step."""
         self._bar.update(self._task, description=text)
 
     def on_phase(self, state: PhaseState) -> None:
-        """A phase begins or goes on."""
+        """A phase starts or continues."""
         self._rows.clear()
         self._last_line = time.monotonic()
-        going_on = f", from step {state.step}" if state.step else ""
-        self.say(f"{self._name(state)}: starting{going_on}")
+        continued = f", from step {state.step}" if state.step else ""
+        self.say(f"{self._name(state)}: starting{continued}")
         self._bar.reset(self._task, description=self._name(state), total=state.steps or None, state="loading")
 
-    def on_row(self, state: PhaseState, row: dict[str, Any]) -> None:
+    def on_step(self, state: PhaseState, row: StepMetrics) -> None:
         """A step is done."""
         self._rows.append(row)
-        text = self._state(state, row["step"])
-        self._bar.update(self._task, completed=row["step"], total=state.steps, state=text)
+        seconds = self._mean("seconds/step")
+        left = timedelta(seconds=round(seconds * (state.steps - row.step)))
+        text = (
+            f"reward {self._mean('reward'):.3f} · failed {100 * self._mean('failed'):.1f} % · "
+            f"{seconds:.1f} s a step · {left} left"
+        )
+        self._bar.update(self._task, completed=row.step, total=state.steps, state=text)
         now = time.monotonic()
-        last = row["step"] == state.steps
-        if not self._console.is_terminal and (now - self._last_line >= LINE_EVERY_S or last):
+        due = now - self._last_line >= LINE_EVERY_S or row.step == state.steps
+        if due and not self._console.is_terminal:
             self._last_line = now
-            self.say(f"{self._name(state)}: step {row['step']}/{state.steps} · {text}")
+            self.say(f"{self._name(state)}: step {row.step}/{state.steps} · {text}")
 
     def _name(self, state: PhaseState) -> str:
         number = f"phase {state.number}/{self._phases}"
         return f"round {state.round}/{self._rounds} · {number} {state.role}"
 
-    def _state(self, state: PhaseState, step: int) -> str:
-        reward = _mean([row["reward"] for row in self._rows if "reward" in row])
-        failed = _mean([row.get("failed", 0.0) for row in self._rows])
-        seconds = _mean([row.get("seconds/step", 0.0) for row in self._rows])
-        left = _clock(seconds * (state.steps - step))
-        return f"reward {reward:.3f} · failed {100 * failed:.1f} % · {seconds:.1f} s a step · {left} left"
+    def _mean(self, key: str) -> float:
+        return fmean(row.values.get(key, 0.0) for row in self._rows)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -87,13 +89,3 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / max(1, len(values))
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"

@@ -1,116 +1,98 @@
-"""A training run as data: every key checked at birth, unknown ones refused.
+"""A training run as data, and its YAML file: every key is checked, and an unknown one is refused.
 
-The defaults are the paper's settings (docs/paper.md). `recipefile` reads and writes it as YAML.
+The defaults are the paper's settings (docs/paper.md). The resolved recipe, with every default written out, is
+kept in the run folder and is a recipe itself.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+import difflib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from p2r.errors import InputError, MissingExtraError, file_problem
+from p2r.models.options import split_spec
+from p2r.nano import NAMES
 from p2r.text import secret_field, without_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 Role = Literal["perceiver", "reasoner", "think", "direct"]
 
 Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+AboveZero = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+_PATHS = ("data.samples", "data.scenes.folder", "launch.config")
+_MODELS = ("model", "judge")  # may name a folder, or something else
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
-class Scenes(_Part):
-    """Synthetic scenes of the train split.
-
-    Attributes:
-        count, seed: scenes 0 to `count` − 1 of a series.
-        size: `2k`, `4k`, `8k` or `WIDTHxHEIGHT`: what the scene would measure.
-        scale: images are drawn at this share of that size; crops are shrunk anyway, and drawing takes most
-            of the time that preparing a small run takes.
-        folder: where they are drawn, to share them between runs; None for the run folder.
-    """
+class SceneSeries(_Part):
+    """Synthetic scenes 0 to `count` − 1 of the train split."""
 
     count: Positive
-    seed: Annotated[int, Field(ge=0)] = 0
-    size: str = "4k"
+    seed: Natural = 0
+    size: str = "4k"  # `2k`, `4k`, `8k` or `WIDTHxHEIGHT`: what the scene would measure
+    # Images are drawn at this share of that size: crops are reduced anyway, and drawing takes most of the
+    # time that preparing a small run takes.
     scale: Annotated[float, Field(gt=0, le=1)] = 1.0
-    folder: str | None = None
+    folder: str | None = None  # where they are drawn, to share them between runs; None for the run folder
 
 
 class Data(_Part):
-    """What is trained on: exactly one of `samples` and `scenes`.
+    """The training data: exactly one of `samples` and `scenes`."""
 
-    Attributes:
-        samples: a sample file (docs/scoring.md; what `p2r data` and `p2r scenes` write); relative to
-            the recipe.
-        scenes: synthetic scenes instead.
-        limit: take so many samples, drawn by the recipe's seed.
-        max_prompt_tokens: longer prompts (after resizing, images included) are left out; None for the
-            model's context less the completion.
-        max_dropped: more than this share left out is an error.
-    """
-
-    samples: str | None = None
-    scenes: Scenes | None = None
-    limit: Positive | None = None
+    samples: str | None = None  # a sample file (docs/data.md), relative to the recipe
+    scenes: SceneSeries | None = None
+    limit: Positive | None = None  # number of samples, drawn by the recipe's seed
+    # Longer prompts (after resizing, images included) are left out; None for the model's context less the
+    # completion.
     max_prompt_tokens: Positive | None = None
-    max_dropped: Share = 0.01
+    max_dropped: Share = 0.01  # it is an error when a larger share is left out
 
     @model_validator(mode="after")
-    def _one_source(self) -> Data:
+    def _one_source(self) -> Self:
         if (self.samples is None) == (self.scenes is None):
             raise ValueError("give one of samples and scenes")
         return self
 
 
 class Training(_Part):
-    """How a phase is trained.
+    """How a phase is trained."""
 
-    Attributes:
-        steps: optimizer steps; None for `epochs`.
-        epochs: passes over the data when `steps` is None.
-        prompts: prompts of one step.
-        group: G, the completions of each prompt.
-        micro_batch: completions of one forward and backward on each device.
-        learning_rate, warmup_steps, weight_decay, max_grad_norm, betas: of AdamW.
-        schedule: of the learning rate: `constant`, `linear` or `cosine`.
-        kl: the coefficient of the KL divergence to the phase's first weights; 0 for none.
-        clip: ε of the clipped surrogate.
-        updates: µ, how often each batch of rollouts is used.
-        temperature, top_p: of the rollouts.
-        max_tokens: of a completion, without `settings.options.thinking_tokens`; None for the model's own
-            limit of this stage.
-        freeze_vision: train the language model only.
-        gradient_checkpointing: less memory, a third more time.
-        save_every: steps between checkpoints that a stopped run continues from.
-        rollouts_every: steps between those whose rollouts are kept.
-        trainer: more fields of TRL's GRPOConfig, as they are.
-    """
-
-    steps: Positive | None = None
-    epochs: Positive = 1
-    prompts: Positive = 64
-    group: Annotated[int, Field(ge=2)] = 8
-    micro_batch: Positive = 8
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    steps: Positive | None = None  # optimizer steps; None for `epochs`
+    epochs: Positive = 1  # passes over the data when `steps` is None
+    prompts: Positive = 64  # of one step
+    group: Annotated[int, Field(ge=2)] = 8  # G, the completions of each prompt
+    micro_batch: Positive = 8  # completions of one forward and backward pass on each device
+    learning_rate: AboveZero = 1e-6  # of AdamW, as the next five
+    warmup_steps: Natural = 0
+    weight_decay: NotNegative = 0.01
+    max_grad_norm: AboveZero = 1.0
     betas: tuple[Share, Share] = (0.9, 0.999)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    kl: Annotated[float, Field(ge=0)] = 0.01
-    clip: Annotated[float, Field(gt=0)] = 0.2
-    updates: Positive = 1
-    temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
+    kl: NotNegative = 0.01  # coefficient of the KL divergence to the phase's first weights; 0 for none
+    clip: AboveZero = 0.2  # ε of the clipped surrogate
+    updates: Positive = 1  # µ, how often each batch of rollouts is used
+    temperature: Annotated[float, Field(gt=0, le=2)] = 1.0  # of the rollouts
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    # Of a completion, without `settings.options.thinking_tokens`; None for the model's limit of this stage.
     max_tokens: Positive | None = None
-    freeze_vision: bool = False
-    gradient_checkpointing: bool = True
-    save_every: Positive = 10
-    rollouts_every: Positive = 1
-    trainer: dict[str, Any] = Field(default_factory=dict)
+    freeze_vision: bool = False  # train the language model only
+    gradient_checkpointing: bool = True  # less memory, a third more time
+    save_every: Positive = 10  # steps between the checkpoints that a stopped run continues from
+    rollouts_every: Positive = 1  # steps between those whose rollouts are written
+    trainer: dict[str, Any] = Field(default_factory=dict)  # more fields of TRL's GRPOConfig
 
     @model_validator(mode="after")
     def _updates_go_over_whole_steps(self) -> Self:
@@ -122,69 +104,46 @@ class Training(_Part):
 
 
 class Phase(Training):
-    """One phase of a round: who acts, and what differs from `training`.
+    """One phase of a round: the role that is trained, and what differs from `training`."""
 
-    Attributes:
-        role: `perceiver` or `reasoner`; or a one-pass baseline, `think` or `direct`.
-    """
-
-    role: Role
+    role: Role  # `perceiver` or `reasoner`; or a one-pass baseline, `think` or `direct`
 
 
 class Gates(_Part):
-    """What sets the reward of a box list to 0 (paper, perception reward), and ours for malformed text.
+    """What sets the reward of a box list to 0 (paper, perception reward); `malformed` is ours."""
 
-    Attributes:
-        overlap: two boxes with a larger IoU; None for no gate.
-        label: a box without a label, or with the placeholder of the prompt.
-        malformed: nothing usable was written. Without this gate the plain image is answered about.
-    """
-
-    overlap: Share | None = 0.5
-    label: bool = True
-    malformed: bool = True
+    overlap: Share | None = 0.5  # two boxes with a larger IoU; None for no gate
+    label: bool = True  # a box without a label, or with the placeholder of the prompt
+    malformed: bool = True  # nothing usable was written; without this gate the plain image is answered about
 
 
 class Failures(_Part):
-    """When a phase stops because calls fail.
-
-    Attributes:
-        window: the last so many rewards are looked at.
-        most: so many of them may fail at most.
-    """
+    """A phase stops when `most` of the last `window` rewards failed."""
 
     window: Positive = 200
     most: Positive = 50
 
     @model_validator(mode="after")
-    def _within(self) -> Failures:
+    def _within(self) -> Self:
         if self.most > self.window:
             raise ValueError(f"most is {self.most}, more than the window of {self.window}")
         return self
 
 
 class Frozen(_Part):
-    """Who plays the role that is not trained.
+    """The model of the role that is not trained."""
 
-    Attributes:
-        where: `process`: in the training process, with the weights of the KL reference; `vllm`: a server that
-            is started for each phase; `endpoint`: one that runs already.
-        url: of the endpoint, as `http://host:port/v1#name`.
-        batch: completions generated together in the process.
-        concurrency: requests in flight to a server.
-        gpus: the GPUs of a vLLM, as CUDA_VISIBLE_DEVICES takes them; None for all.
-        vllm_arguments: more arguments of `vllm serve`.
-    """
-
+    # `process`: in the training process, with the weights of the KL reference; `vllm`: a server that is
+    # started for each phase; `endpoint`: a server that already runs.
     where: Literal["process", "vllm", "endpoint"] = "process"
-    url: str | None = None
-    batch: Positive = 32
-    concurrency: Positive = 64
-    gpus: str | None = None
-    vllm_arguments: tuple[str, ...] = ()
+    url: str | None = None  # of the endpoint, as `http://host:port/v1#name`
+    batch: Positive = 32  # completions generated together in the process
+    concurrency: Positive = 64  # requests in flight to a server
+    gpus: str | None = None  # of a vLLM, in the form of CUDA_VISIBLE_DEVICES; None for all
+    vllm_arguments: tuple[str, ...] = ()  # more arguments of `vllm serve`
 
     @model_validator(mode="after")
-    def _has_url(self) -> Frozen:
+    def _has_url(self) -> Self:
         if (self.where == "endpoint") != (self.url is not None):
             raise ValueError("url goes with where: endpoint, and is needed there")
         return self
@@ -200,82 +159,57 @@ class Lora(_Part):
 
 
 class Rollouts(_Part):
-    """Who writes the rollouts.
+    """The engine that generates rollouts."""
 
-    Attributes:
-        engine: `transformers`; `vllm-colocate`: vLLM in the training processes; `vllm-server`: a server
-            started with `vllm serve` as TRL's documentation of its vLLM integration says.
-        url: of the server.
-        memory: share of the GPU for a colocated vLLM.
-        tensor_parallel: GPUs of one copy of a colocated vLLM.
-    """
-
+    # `transformers`; `vllm-colocate`: vLLM in the training processes; `vllm-server`: a server started with
+    # `vllm serve` as TRL's documentation of its vLLM integration says.
     engine: Literal["transformers", "vllm-colocate", "vllm-server"] = "transformers"
-    url: str | None = None
-    memory: Annotated[float, Field(gt=0, lt=1)] = 0.35
-    tensor_parallel: Positive = 1
+    url: str | None = None  # of the server
+    memory: Annotated[float, Field(gt=0, lt=1)] = 0.35  # share of the GPU for a colocated vLLM
+    tensor_parallel: Positive = 1  # GPUs of one copy of a colocated vLLM
 
     @model_validator(mode="after")
-    def _has_url(self) -> Rollouts:
+    def _has_url(self) -> Self:
         if (self.engine == "vllm-server") != (self.url is not None):
             raise ValueError("url goes with engine: vllm-server, and is needed there")
         return self
 
 
 class Launch(_Part):
-    """How the processes of a phase are started.
+    """How the processes of a phase are started."""
 
-    Attributes:
-        config: a configuration of accelerate (recipes/accelerate/), for `accelerate launch`; relative to the
-            recipe. None for plain processes on this machine.
-        processes: how many in all; with a config, None for its own number.
-        main_address, main_port: where machine 0 is.
-        threads: OMP_NUM_THREADS of each process; None leaves it, and makes it 1 for several processes.
-    """
-
+    # A configuration of accelerate (recipes/accelerate/), for `accelerate launch`, relative to the recipe;
+    # None for plain processes on this machine.
     config: str | None = None
-    processes: Positive | None = None
-    main_address: str | None = None
+    processes: Positive | None = None  # in all; with a config, None for its own number
+    main_address: str | None = None  # of machine 0
     main_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    threads: Positive | None = None
+    threads: Positive | None = None  # OMP_NUM_THREADS of each process; by default 1 for several processes
 
 
 class Recipe(_Part):
-    """A whole run.
+    """A whole run."""
 
-    Attributes:
-        name: shown to people, and the name of the final model.
-        model: what is trained: `nano-base`, a folder or a hub id; options may follow (`NAME,thinking=off`).
-        seed: of the order of the data and of the rollouts.
-        rounds: how often the phases are gone through.
-        phases: of one round, in order; either may be left out.
-        training: defaults of every phase; a phase may set any of its keys itself.
-        data, rewards (gates), failures, frozen, rollouts, lora, launch: see each.
-        judge: a model spec that judges free-form answers; None for matching texts only.
-        settings: changes to the model's settings (prompts, geometry, budgets, options), as in `p2r.json`.
-        precision: of weights and computation.
-        attention: attention of the language model, as transformers names it; None for its default.
-        report_to: what else gets the metrics: `tensorboard`, `trackio`, `wandb`.
-    """
-
-    name: str
-    model: str
+    name: str  # of the run and of the final model
+    model: str  # what is trained: `nano-base`, a folder or a hub id; options may follow (`NAME,thinking=off`)
     data: Data
-    seed: Annotated[int, Field(ge=0)] = 0
-    rounds: Positive = 1
-    training: Training = Training()
-    phases: Annotated[list[Phase], Field(min_length=1)]
+    seed: Natural = 0  # of the order of the data and of the rollouts
+    rounds: Positive = 1  # passes through the phases
+    training: Training = Training()  # defaults of every phase; a phase may set any of its keys itself
+    phases: Annotated[list[Phase], Field(min_length=1)]  # of one round, in order
     gates: Gates = Gates()
     failures: Failures = Failures()
     frozen: Frozen = Frozen()
     rollouts: Rollouts = Rollouts()
     lora: Lora | None = None
     launch: Launch = Launch()
-    judge: str | None = None
-    settings: dict[str, Any] = Field(default_factory=dict)
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    attention: str | None = None
-    report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
+    judge: str | None = None  # a model spec that judges free-form answers; `exact` for matching texts only
+    settings: dict[str, Any] = Field(
+        default_factory=dict
+    )  # changes to the model's settings, as in `p2r.json`
+    precision: Literal["float32", "bfloat16"] = "bfloat16"  # of weights and computation
+    attention: str | None = None  # of the language model, as transformers names it; None for its default
+    report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()  # what else gets the metrics
 
     @model_validator(mode="before")
     @classmethod
@@ -289,7 +223,7 @@ class Recipe(_Part):
         return data
 
     @model_validator(mode="after")
-    def _holds_no_secret(self) -> Recipe:
+    def _holds_no_secret(self) -> Self:
         named = secret_field({"training": self.training.trainer, "settings": self.settings})
         named = named or secret_field([phase.trainer for phase in self.phases])
         if self.rollouts.url and without_secrets(self.rollouts.url) != self.rollouts.url:
@@ -304,14 +238,155 @@ class Recipe(_Part):
         return self
 
     def without_logins(self) -> tuple[Recipe, dict[str, str]]:
-        """The recipe as it may be written down, and what its model specs were: as written → with logins."""
+        """The recipe without passwords, and its model specs: as written down → with their logins."""
         specs = [spec for spec in (self.judge, self.frozen.url) if spec]
         logins = {without_secrets(spec): spec for spec in specs if without_secrets(spec) != spec}
-        url = self.frozen.url and without_secrets(self.frozen.url)
-        changes = {"frozen": self.frozen.model_copy(update={"url": url})}
-        judge = self.judge and without_secrets(self.judge)
-        return self.model_copy(update={"judge": judge, **changes}), logins
+        frozen = self.frozen.model_copy(update={"url": self.frozen.url and without_secrets(self.frozen.url)})
+        changes = {"judge": self.judge and without_secrets(self.judge), "frozen": frozen}
+        return self.model_copy(update=changes), logins
 
     def plan(self) -> list[tuple[int, Phase]]:
         """Every phase in order, with the number of its round from 1."""
         return [(number, phase) for number in range(1, self.rounds + 1) for phase in self.phases]
+
+
+# The file.
+
+
+def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply changes such as `training.steps=20` or `phases.0.kl=0.02`.
+
+    Paths (`data.samples`, `data.scenes.folder`, `launch.config`, and `model` and `judge` where they name a
+    folder) are made absolute: those in the file are relative to its folder, those in `changes` to the current
+    one.
+
+    Raises:
+        InputError: the file cannot be read, a key is unknown or a value wrong; the text names the key.
+        MissingExtraError: PyYAML is not installed.
+    """
+    data = _read(path)
+    _make_absolute(data, path.parent.resolve())
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set {change}: write KEY=VALUE, for example training.steps=20")
+        try:
+            changed = {key: _parse(value)}
+            _make_absolute(changed, Path.cwd())
+            _put(data, key.split("."), changed[key])
+        except (ValueError, IndexError, TypeError) as error:
+            raise InputError(f"--set {change}: {' '.join(str(error).split())}") from error
+    return _validated(data, path)
+
+
+def read_resolved(path: Path) -> tuple[Recipe, list[str]]:
+    """The recipe of a finished or running run, and its keys that recipes no longer have.
+
+    Raises:
+        InputError: the file cannot be read, or a value is wrong.
+        MissingExtraError: PyYAML is not installed.
+    """
+    data = _read(path)
+    unknown: list[tuple[int | str, ...]] = []
+    try:
+        Recipe.model_validate(data)
+    except ValidationError as error:
+        unknown = [one["loc"] for one in error.errors() if one["type"] == "extra_forbidden"]
+    for *above, last in unknown:
+        part: Any = data
+        for key in above:
+            part = part[key]
+        part.pop(last, None)  # a phase may have inherited it from `training`
+    return _validated(data, path), [".".join(map(str, place)) for place in unknown]
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe with every default written out, as YAML that `load_recipe` takes."""
+    import yaml
+
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = _parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "the project's recipes are in its folder recipes/, and docs/training.md explains them"
+        raise InputError(f"recipe {path}: {file_problem(error, hint)}") from error
+    except ValueError as error:
+        raise InputError(f"recipe {path}: {error}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"recipe {path}: a mapping of keys is needed")
+    return data
+
+
+def _parse(text: str) -> Any:
+    """YAML as data; ValueError when it is none."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("train", "pyyaml") from error
+
+    class Loader(yaml.SafeLoader):
+        """YAML 1.1 reads 1e-6, without a dot, as a text; here it is a number."""
+
+    number = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
+    try:
+        return yaml.load(text, Loader=Loader)  # noqa: S506 - a safe loader
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _put(data: Any, keys: list[str], value: Any) -> None:
+    *above, last = keys
+    for key in above:
+        if isinstance(data, list):
+            data = data[int(key)]
+            continue
+        if not isinstance(data.get(key), dict | list):
+            data[key] = {}
+        data = data[key]
+    data[int(last) if isinstance(data, list) else last] = value
+
+
+def _validated(data: Mapping[str, Any], path: Path) -> Recipe:
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = [part for part in first["loc"] if part != "function-before"]
+        key = ".".join(str(part) for part in place)
+        if first["type"] == "extra_forbidden":
+            known = _known_keys(place[:-1])
+            close = difflib.get_close_matches(str(place[-1]), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+            raise InputError(f"recipe {path}: unknown key {key}; {hint}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"recipe {path}: {key or 'top level'}: {message}") from error
+
+
+def _known_keys(place: Sequence[Any]) -> list[str]:
+    parts: dict[Any, type[_Part]] = {
+        "data": Data, "scenes": SceneSeries, "training": Training, "phases": Phase, "gates": Gates,
+        "failures": Failures, "frozen": Frozen, "rollouts": Rollouts, "lora": Lora, "launch": Launch,
+    }  # fmt: skip
+    kinds = [parts[part] for part in place if part in parts]
+    return list((kinds or [Recipe])[-1].model_fields)
+
+
+def _make_absolute(data: Any, folder: Path, place: str = "") -> None:
+    """Make the paths in `data`, the part of a recipe at the key `place`, absolute in place."""
+    if not isinstance(data, dict):
+        return
+    for key, value in data.items():
+        where = f"{place}.{key}".lstrip(".")
+        if not isinstance(value, str):
+            _make_absolute(value, folder, where)
+        elif where in _PATHS:
+            data[key] = str(folder / Path(value).expanduser())
+        elif where in _MODELS:
+            name = split_spec(value)[0].removeprefix("vllm:")
+            path = folder / Path(name).expanduser()
+            if name not in NAMES and path.is_dir():
+                data[key] = value.replace(name, str(path), 1)

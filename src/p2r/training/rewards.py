@@ -1,258 +1,301 @@
-"""The reward of a completion: is the final answer right? Built from the parts that every other door uses.
+"""Rewards of PRA-GRPO: is the final answer right?
 
-Perceiver: its boxes become evidence, the frozen reasoner answers once, and that answer is scored; gates may
-set the reward to 0 before. Reasoner, `think` and `direct`: their own answer is scored. A call that failed,
-and a score that could not be decided, give no reward at all (None), and leave the group.
+Perceiver: its boxes become evidence, the frozen reasoner answers once, and that answer is scored; a failed
+gate sets the reward to 0 before. Reasoner, `think` and `direct`: their own answer is scored. A call that
+failed, or a score that could not be decided, gives no reward (None): the completion leaves the statistics of
+its group.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import re
+import time
+from collections import Counter
+from dataclasses import replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Literal
 
-from p2r.errors import InputError, ModelError
+from p2r.errors import InputError, ModelError, P2RError
 from p2r.evidence import build_evidences, crop_region
 from p2r.models.base import Sampling
 from p2r.parsing.answers import read_answer
 from p2r.prompts import reason_messages
-from p2r.record import box_record
+from p2r.runs.failures import FailureMonitor
 from p2r.scoring import score
 from p2r.scoring.localization import localize
-from p2r.training.gates import closed_gate, placeholder_labels
+from p2r.training.run_folder import Rollout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from p2r.models.base import Message
     from p2r.scoring.judge import Judge
+    from p2r.settings import Settings
+    from p2r.training.data import RolloutDataset
     from p2r.training.frozen import FrozenRole
-    from p2r.training.gates import Gate
     from p2r.training.recipe import Gates
-    from p2r.training.rows import Rows
     from p2r.types import Answer, Box, Perception, Sample
 
+    Evidence = tuple[int, tuple[tuple[float, ...], ...]]  # index of a sample, coordinates of its boxes
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of one completion.
+Gate = Literal["", "malformed", "overlap", "label"]
 
-    Attributes:
-        reward: 0 or 1; None when a call failed or the answer could not be scored.
-        gate: the gate that set it to 0; "" when none did.
-        perception: what was read from a perceiver's text; None for the other roles.
-        boxes: the evidence.
-        answer: what was read from the text that answers; None when nothing was answered.
-        correct: whether it is right; None when unknown.
-        reasoner_text: what the frozen reasoner wrote (perceiver phase).
-        recall: the share of gold boxes whose center lies in a crop; None without gold boxes.
-        error: why there is no reward.
-    """
-
-    reward: float | None
-    gate: Gate = ""
-    perception: Perception | None = None
-    boxes: tuple[Box, ...] = ()
-    answer: str | None = None
-    correct: bool | None = None
-    reasoner_text: str | None = None
-    recall: float | None = None
-    error: str = ""
+_EXAMPLE_LABEL = re.compile(r'"label"\s*:\s*"([^"]*)"')
 
 
-class Rewarder:
-    """Rewards completions of one role.
+class RewardFunction:
+    """Reward function of one role, as TRL calls it.
+
+    Async inside. TRL would run an async function in a thread of its own, where a frozen role in this process
+    must not compute (see `FrozenWeights`); therefore it has its own loop, in the training thread.
 
     Args:
-        rows: role, samples, settings, images, and the evidence of a reasoner.
+        dataset: role, samples, settings, images, and the evidence of a reasoner.
         gates: of a perceiver's reward.
-        frozen: the reasoner that answers for a perceiver; None for the other roles.
         judge: of free-form answers.
+        monitor: stops the phase when too much fails.
+        frozen: the reasoner that answers for a perceiver. Settable later: it may be the trainer's reference.
     """
 
     def __init__(
-        self, rows: Rows, gates: Gates, frozen: FrozenRole | None = None, judge: Judge | None = None
+        self,
+        dataset: RolloutDataset,
+        gates: Gates,
+        *,
+        judge: Judge | None = None,
+        monitor: FailureMonitor | None = None,
+        frozen: FrozenRole | None = None,
     ) -> None:
-        if (rows.role == "perceiver") != (frozen is not None):
-            raise InputError("a frozen reasoner goes with the role perceiver, and is needed there")
-        self.rows = rows
-        self._gates = gates
+        self.dataset = dataset
         self.frozen = frozen
+        self._frozen_seconds = 0.0
+        self._gates = gates
+        self._placeholders = placeholder_labels(dataset.settings)
         self._judge = judge
-        self._placeholders = placeholder_labels(rows.settings)
-        # More threads than cores wait for the interpreter's lock: with 6 on 2 cores all take twice as long.
-        self._cutting = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="p2r-cut")
+        self._monitor = monitor or FailureMonitor()
+        self._loop = asyncio.Runner()  # one for all steps: a client of a server belongs to its loop
 
-    async def reward(self, indices: Sequence[int], texts: Sequence[str]) -> list[Verdict]:
-        """Reward completions: `texts[i]` is about sample `indices[i]`."""
-        if self.frozen is not None:
-            return await self._reward_boxes(self.frozen, indices, texts)
-        return list(
-            await asyncio.gather(
-                *(self._reward_answer(index, text) for index, text in zip(indices, texts, strict=True))
+    # What TRL calls. The name of the method is the name of the reward in the metrics.
+
+    def answer(
+        self,
+        completions: list[Any],
+        index: list[int],
+        log_extra: Callable[[str, list[Any]], None],
+        log_metric: Callable[[str, float], None],
+        **_: Any,
+    ) -> list[float | None]:
+        """Reward the completions of a step on this process.
+
+        Args:
+            completions: each a conversation of one assistant message.
+            index: of their samples.
+            log_extra, log_metric: TRL's loggers.
+
+        Raises:
+            ModelError: too many of the last calls failed, or no completion of any process has a reward.
+        """
+        from p2r.training.callback import RECORD, any_process
+
+        began, self._frozen_seconds = time.perf_counter(), 0.0
+        texts = [completion[0]["content"] for completion in completions]
+        rollouts = self._loop.run(self.rollouts(index, texts))
+        for rollout in rollouts:
+            if rollout.reward is None:
+                self._monitor.note_failure(rollout.error)
+            else:
+                self._monitor.note_success()
+        if not any_process(any(rollout.reward is not None for rollout in rollouts)):
+            cause, times = Counter(rollout.error for rollout in rollouts).most_common(1)[0]
+            raise ModelError(
+                f"none of the {len(rollouts)} completions of a step has a reward, {times} of them because: "
+                f"{cause}; fix this and run the same command again: it repeats this step",
+                kind="overloaded",
             )
-        )
+        log_extra(RECORD, [json.dumps(rollout.to_json(), ensure_ascii=False) for rollout in rollouts])
+        for name, value in reward_metrics(rollouts).items():
+            log_metric(name, value)
+        log_metric("seconds/reward", time.perf_counter() - began)
+        if self.frozen:
+            log_metric("seconds/frozen", self._frozen_seconds)
+        return [rollout.reward for rollout in rollouts]
 
-    async def _reward_answer(self, index: int, text: str) -> Verdict:
-        rows = self.rows
-        sample = rows.samples[index]
-        answer = read_answer(text, sample.question, bare=rows.role == "direct")
-        boxes = tuple(rows.boxes.get(index, ()))
-        recall = await asyncio.to_thread(self._recall, index, boxes) if rows.role == "reasoner" else None
-        return await self._scored(sample, answer, boxes=boxes, recall=recall)
+    def close(self) -> None:
+        """End the loop. Safe to call twice."""
+        self._loop.close()
 
-    async def _reward_boxes(
-        self, frozen: FrozenRole, indices: Sequence[int], texts: Sequence[str]
-    ) -> list[Verdict]:
-        """One batch of calls for the whole step; completions with the same boxes share one."""
-        perceptions = [self.rows.perception(index, text) for index, text in zip(indices, texts, strict=True)]
-        gates = [closed_gate(perception, self._gates, self._placeholders) for perception in perceptions]
-        # A frozen role without sampling gives the same answer to the same evidence.
-        keys = [
+    # The computation.
+
+    async def rollouts(self, indices: Sequence[int], texts: Sequence[str]) -> list[Rollout]:
+        """Reward completions: `texts[i]` is about sample `indices[i]`.
+
+        Raises:
+            InputError: the role is the perceiver and there is no frozen reasoner.
+        """
+        dataset = self.dataset
+        if dataset.role != "perceiver":
+            return await asyncio.gather(*map(self._reward_answer, indices, texts))
+        perceptions = [*map(dataset.perception, indices, texts)]
+        gates = [failed_gate(perception, self._gates, self._placeholders) for perception in perceptions]
+        # A frozen role without sampling gives the same answer to the same evidence: one call for each.
+        keys: list[Evidence] = [
             (index, tuple(box.as_tuple() for box in perception.boxes))
             for index, perception in zip(indices, perceptions, strict=True)
         ]
-        asked = {
-            key: perception.boxes
-            for key, perception, gate in zip(keys, perceptions, gates, strict=True)
-            if not gate
-        }
-        replies = await self._ask(frozen, [(index, boxes) for (index, _), boxes in asked.items()])
-        answered = dict(zip(asked, replies, strict=True))
-        return list(
-            await asyncio.gather(
-                *(
-                    self._verdict(key[0], perception, gate, answered.get(key))
-                    for key, perception, gate in zip(keys, perceptions, gates, strict=True)
-                )
-            )
+        replies = await self._ask_reasoner(
+            {key: one.boxes for key, one, gate in zip(keys, perceptions, gates, strict=True) if not gate}
         )
+        found = [replies.get(key, "") for key in keys]
+        return await asyncio.gather(*map(self._reward_boxes, indices, texts, perceptions, gates, found))
 
-    async def _ask(
-        self, frozen: FrozenRole, asked: Sequence[tuple[int, Sequence[Box]]]
-    ) -> list[str | InputError | ModelError]:
-        built = await self._conversations(asked)
-        conversations = [one for one in built if not isinstance(one, InputError)]
-        sampling = Sampling(self.rows.settings.max_tokens.reason)
-        replies = iter(await frozen.complete_all(conversations, sampling))
-        results: list[str | InputError | ModelError] = []
-        for one in built:
-            if isinstance(one, InputError):
-                results.append(one)
-                continue
-            reply = next(replies)
-            results.append(reply if isinstance(reply, ModelError) else reply.text)
+    async def _reward_answer(self, index: int, text: str) -> Rollout:
+        role, sample = self.dataset.role, self.dataset.samples[index]
+        boxes = tuple(self.dataset.boxes.get(index, ()))
+        recall = await asyncio.to_thread(self._recall, index, boxes) if role == "reasoner" else None
+        rollout = Rollout(role, sample.question.id, text, boxes=boxes, gold=sample.answer, recall=recall)
+        return await self._scored(rollout, sample, read_answer(text, sample.question, bare=role == "direct"))
+
+    async def _reward_boxes(
+        self, index: int, text: str, perception: Perception, gate: Gate, reply: str | P2RError
+    ) -> Rollout:
+        sample, boxes = self.dataset.samples[index], perception.boxes
+        rollout = Rollout(
+            self.dataset.role,
+            sample.question.id,
+            text,
+            gate=gate,
+            outcome=perception.outcome,
+            boxes=boxes,
+            repeats=perception.repeats,
+            gold=sample.answer,
+            recall=await asyncio.to_thread(self._recall, index, boxes),
+        )
+        if gate:
+            return replace(rollout, reward=0.0)
+        if isinstance(reply, P2RError):
+            return replace(rollout, error=str(reply))
+        answer = read_answer(reply, sample.question)
+        return await self._scored(replace(rollout, reasoner_text=reply), sample, answer)
+
+    async def _scored(self, rollout: Rollout, sample: Sample, answer: Answer) -> Rollout:
+        scored = await score(answer, sample, self._judge)
+        if scored.correct is None:
+            return replace(rollout, answer=answer.value, error=scored.reason)
+        reward = float(scored.correct)
+        return replace(rollout, answer=answer.value, correct=scored.correct, reward=reward)
+
+    async def _ask_reasoner(
+        self, asked: Mapping[Evidence, tuple[Box, ...]]
+    ) -> dict[Evidence, str | P2RError]:
+        """The frozen reasoner's reply to each distinct evidence, in one batch; or why there is none."""
+        if self.frozen is None:
+            raise InputError("the reward of a perceiver needs a frozen reasoner")
+        of_image: dict[int, list[Evidence]] = {}
+        for key in asked:
+            of_image.setdefault(key[0], []).append(key)
+        # More threads than cores wait for the interpreter's lock: with 6 on 2 cores all take twice as long.
+        free = asyncio.Semaphore(os.cpu_count() or 1)
+
+        async def cut(keys: list[Evidence]) -> list[tuple[Message, ...] | InputError]:
+            async with free:
+                return await asyncio.to_thread(self._conversations, keys[0][0], [asked[key] for key in keys])
+
+        built = await asyncio.gather(*map(cut, of_image.values()))
+        results: dict[Evidence, str | P2RError] = {}
+        conversations: dict[Evidence, tuple[Message, ...]] = {}
+        for keys, made in zip(of_image.values(), built, strict=True):
+            for key, one in zip(keys, made, strict=True):
+                if isinstance(one, InputError):
+                    results[key] = one
+                else:
+                    conversations[key] = one
+        began = time.perf_counter()
+        replies = await self.frozen.complete_all(
+            list(conversations.values()), Sampling(self.dataset.settings.max_tokens.reason)
+        )
+        self._frozen_seconds += time.perf_counter() - began
+        for key, reply in zip(conversations, replies, strict=True):
+            results[key] = reply if isinstance(reply, ModelError) else reply.text
         return results
 
-    async def _conversations(
-        self, asked: Sequence[tuple[int, Sequence[Box]]]
-    ) -> list[tuple[Message, ...] | InputError]:
-        """What the frozen reasoner is shown; an image is read once for all completions about it."""
-        loop = asyncio.get_running_loop()
-        groups: dict[int, list[Sequence[Box]]] = {}
-        for index, boxes in asked:
-            groups.setdefault(index, []).append(boxes)
-        built = await asyncio.gather(
-            *(loop.run_in_executor(self._cutting, self._group, *group) for group in groups.items())
-        )
-        of_image = dict(zip(groups, map(iter, built), strict=True))
-        return [next(of_image[index]) for index, _ in asked]
-
-    def _group(
+    def _conversations(
         self, index: int, lists: Sequence[Sequence[Box]]
-    ) -> Sequence[tuple[Message, ...] | InputError]:
-        rows = self.rows
+    ) -> list[tuple[Message, ...] | InputError]:
+        """The prompts of the frozen reasoner about one image, which is read once for all of them."""
+        settings, question = self.dataset.settings, self.dataset.samples[index].question
         try:
-            look = rows.looks(index)
-            evidences = build_evidences(look.source, lists, rows.settings, look.overview)
+            look = self.dataset.images(index)
+            evidences = build_evidences(look.source, lists, settings, look.overview)
         except InputError as error:
-            # Each by itself, so that one list of boxes that does not fit fails alone.
-            return [error] if len(lists) == 1 else [self._group(index, [boxes])[0] for boxes in lists]
-        question = rows.samples[index].question
-        return [reason_messages(rows.settings.prompts, question, evidence) for evidence in evidences]
-
-    async def _verdict(
-        self,
-        index: int,
-        perception: Perception,
-        gate: Gate,
-        reply: str | InputError | ModelError | None,
-    ) -> Verdict:
-        sample = self.rows.samples[index]
-        recall = await asyncio.to_thread(self._recall, index, perception.boxes)
-        if gate or reply is None:
-            return Verdict(0.0, gate, perception, perception.boxes, recall=recall)
-        if isinstance(reply, InputError | ModelError):
-            return Verdict(
-                None, perception=perception, boxes=perception.boxes, recall=recall, error=str(reply)
-            )
-        return await self._scored(
-            sample,
-            read_answer(reply, sample.question),
-            perception=perception,
-            boxes=perception.boxes,
-            recall=recall,
-            reasoner_text=reply,
-        )
-
-    async def _scored(self, sample: Sample, answer: Answer, **known: Any) -> Verdict:
-        scored = await score(answer, sample, self._judge)
-        reward = None if scored.correct is None else float(scored.correct)
-        error = scored.reason if scored.correct is None else ""
-        return Verdict(reward, answer=answer.value, correct=scored.correct, error=error, **known)
+            # Each on its own, so that a list of boxes that does not fit fails alone.
+            return [error] if len(lists) == 1 else [self._conversations(index, [one])[0] for one in lists]
+        return [reason_messages(settings.prompts, question, evidence) for evidence in evidences]
 
     def _recall(self, index: int, boxes: Sequence[Box]) -> float | None:
-        gold = self.rows.samples[index].boxes
+        gold = self.dataset.samples[index].boxes
         if not gold:
             return None
-        size = self.rows.looks(index).source.size
-        geometry = self.rows.settings.geometry
+        size, geometry = self.dataset.images(index).source.size, self.dataset.settings.geometry
         crops = [crop_region(box, size, geometry) for box in boxes[: geometry.max_crops]]
         found = localize(gold, boxes, crops, size).found
         return sum(found) / len(found)
 
 
-def rollout_record(sample: Sample, text: str, verdict: Verdict) -> dict[str, Any]:
-    """A completion as a line of `rollouts.jsonl`; step, group and advantage are added when they are known."""
-    return {
-        "id": sample.question.id,
-        "text": text,
-        "reward": verdict.reward,
-        "gate": verdict.gate,
-        "outcome": verdict.perception.outcome if verdict.perception else None,
-        "boxes": [box_record(box) for box in verdict.boxes],
-        "answer": verdict.answer,
-        "correct": verdict.correct,
-        "gold": sample.answer,
-        "recall": verdict.recall,
-        "reasoner_text": verdict.reasoner_text,
-        "error": verdict.error,
-    }
+# Gates of the perception reward.
 
 
-def reward_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
+def failed_gate(perception: Perception, gates: Gates, placeholders: frozenset[str] = frozenset()) -> Gate:
+    """The gate that sets the reward to 0, or "" when none does.
+
+    Args:
+        perception: what was read from the perceiver's text.
+        gates: which gates there are.
+        placeholders: labels that only repeat the prompt's example, as `placeholder_labels` finds them.
+    """
+    if gates.malformed and perception.outcome == "malformed":
+        return "malformed"
+    # Repeated boxes count once as evidence, but a perceiver earns nothing by repeating them.
+    written = (*perception.boxes, *perception.repeats)
+    if gates.overlap is not None and overlaps(written, gates.overlap):
+        return "overlap"
+    if gates.label and any(not _plain(box.label) or _plain(box.label) in placeholders for box in written):
+        return "label"
+    return ""
+
+
+def overlaps(boxes: Sequence[Box], most: float) -> bool:
+    """Whether two boxes have an IoU above `most`."""
+    return any(one.iou(other) > most for one, other in combinations(boxes, 2))
+
+
+def placeholder_labels(settings: Settings) -> frozenset[str]:
+    """The labels in the examples of the perceiver's prompt."""
+    prompt = settings.prompts.for_boxes(settings.box_format).perceive
+    return frozenset(_plain(label) for label in _EXAMPLE_LABEL.findall(prompt))
+
+
+def _plain(label: str) -> str:
+    return " ".join(label.casefold().split())
+
+
+def reward_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """Means over the completions of a step; what does not apply is left out."""
-    metrics = {"failed": _mean([verdict.reward is None for verdict in verdicts])}
-    answered = [verdict for verdict in verdicts if verdict.correct is not None]
-    if answered:
-        metrics["correct"] = _mean([verdict.correct is True for verdict in answered])
-        metrics["no_answer"] = _mean([verdict.answer is None for verdict in answered])
-    if recalls := [verdict.recall for verdict in verdicts if verdict.recall is not None]:
-        metrics["recall"] = _mean(recalls)
-    perceptions = [verdict.perception for verdict in verdicts if verdict.perception]
-    if perceptions:
-        for outcome in ("boxes", "whole", "malformed"):
-            metrics[f"outcome/{outcome}"] = _mean([one.outcome == outcome for one in perceptions])
-        for gate in ("overlap", "label", "malformed"):
-            metrics[f"gated/{gate}"] = _mean([verdict.gate == gate for verdict in verdicts])
-        lists = [(*one.boxes, *one.repeats) for one in perceptions if one.boxes]
-        if lists:
-            metrics["boxes/count"] = _mean([len(boxes) for boxes in lists])
-            metrics["boxes/area"] = _mean([sum(box.area for box in boxes) for boxes in lists])
-    return metrics
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    answered = [rollout for rollout in rollouts if rollout.correct is not None]
+    perceived = [rollout for rollout in rollouts if rollout.outcome]
+    lists = [(*one.boxes, *one.repeats) for one in perceived if one.boxes]
+    values: dict[str, list[float]] = {
+        "failed": [rollout.reward is None for rollout in rollouts],
+        "correct": [rollout.correct is True for rollout in answered],
+        "no_answer": [rollout.answer is None for rollout in answered],
+        "recall": [rollout.recall for rollout in rollouts if rollout.recall is not None],
+        "boxes/count": [len(boxes) for boxes in lists],
+        "boxes/area": [sum(box.area for box in boxes) for boxes in lists],
+    }
+    for outcome in ("boxes", "whole", "malformed"):
+        values[f"outcome/{outcome}"] = [rollout.outcome == outcome for rollout in perceived]
+    for gate in ("overlap", "label", "malformed"):
+        values[f"gated/{gate}"] = [rollout.gate == gate for rollout in perceived]
+    return {name: sum(found) / len(found) for name, found in values.items() if found}

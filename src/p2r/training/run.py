@@ -1,36 +1,36 @@
-"""PRA-GRPO whole: rounds of phases, each in processes of its own, handed on by checkpoint folders.
+"""PRA-GRPO: rounds of phases, each in processes of its own, connected by checkpoint folders.
 
-The state of everything is in the run folder, so the same command goes on wherever a run was stopped: in a
-phase at its last whole checkpoint, between phases at the next one.
+The state of everything is in the run folder, so the same command continues wherever a run was stopped: in a
+phase from its last complete checkpoint, between phases at the next one.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, cast
 
 from p2r.errors import InputError, ModelError
+from p2r.models.checkpoint import locate
 from p2r.models.loading import LOGINS
 from p2r.models.options import split_spec
-from p2r.models.source import locate
 from p2r.runs.files import folder_lock, write_file, write_json
-from p2r.runs.identity import claim
-from p2r.runs.journal import read_lines
-from p2r.runs.provenance import environment as installed
-from p2r.runs.provenance import revision
-from p2r.text import without_secrets
-from p2r.training.card import model_card
-from p2r.training.checksums import checksums, damage
-from p2r.training.crash import exit_line, signal_name
-from p2r.training.dataset import prepare_data, settings_of
-from p2r.training.launch import FROZEN_KEY, FROZEN_URL, Processes
-from p2r.training.phase import GRACE_S, STOPPED
-from p2r.training.progress import Progress
-from p2r.training.recipefile import dump_recipe
+from p2r.runs.identity import check_same_run, claim, read_run_file
+from p2r.runs.provenance import revision, session
+from p2r.training.data import prepare_data, settings_of
+from p2r.training.launch import (
+    FROZEN_KEY,
+    FROZEN_URL,
+    GRACE_S,
+    STOPPED,
+    exit_line,
+    phase_processes,
+    signal_name,
+)
+from p2r.training.progress import TrainingProgress
+from p2r.training.recipe import dump_recipe
 from p2r.training.run_folder import (
     DATA,
     ERROR,
@@ -39,68 +39,65 @@ from p2r.training.run_folder import (
     MODEL,
     RECIPE,
     RUN,
-    STATE,
+    Checksums,
+    DataRecord,
+    PhaseError,
     PhaseFolder,
     PhaseState,
-    read_json,
+    RunRecord,
+    checksums,
+    damage,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from rich.console import Console
 
     from p2r.errors import ModelErrorKind
-    from p2r.training.checksums import Checksums
-    from p2r.training.dataset import TrainingData
+    from p2r.training.data import TrainingData
     from p2r.training.recipe import Launch, Recipe
 
-    StartPhase = Callable[[Launch, Path, Mapping[str, str]], AbstractContextManager["Running"]]
+    # Starts the processes of a phase; their exit code is None while they run.
+    StartPhase = Callable[[Launch, Path, Mapping[str, str]], AbstractContextManager[Callable[[], int | None]]]
 
 _POLL_S = 0.3
-# What may differ when a run goes on: how it is run, not what is computed.
+# What may differ when a run continues: how it is run, not what is computed.
 _FREE = ("launch", "report_to", "failures", "frozen")
 
 
-class Running(Protocol):
-    """The processes of a phase."""
-
-    def poll(self) -> int | None:
-        """Their exit code, or None while they run."""
-        ...
-
-
 def train(
-    recipe: Recipe, out: Path, console: Console, *, command: str = "", start_phase: StartPhase = Processes
+    recipe: Recipe,
+    out: Path,
+    console: Console,
+    *,
+    command: str = "",
+    start_phase: StartPhase = phase_processes,
 ) -> Path:
-    """Train a recipe, or go on with it; returns the folder of the final model.
+    """Train a recipe, or continue; returns the folder of the final model.
 
-    Args:
-        recipe: as loaded.
-        out: the run folder.
-        console: for progress.
-        command: as the user gave it, for `run.json`.
-        start_phase: starts the processes of a phase.
+    `command`, as the user gave it, is for `run.json`; `start_phase` starts the processes of a phase.
 
     Raises:
         InputError: the recipe, the data or the folder cannot be used, or the disk is full.
         ModelError: too many calls failed, or a server could not be started.
     """
     recipe, logins = recipe.without_logins()
+    states = _states(recipe)
     make_folder(out)
-    with folder_lock(out), Progress(console, rounds=recipe.rounds, phases=len(recipe.plan())) as progress:
+    with folder_lock(out), TrainingProgress(console, rounds=recipe.rounds, phases=len(states)) as progress:
         start, data = open_run(recipe, out, command=command, on_progress=progress.doing)
         for note in data.notes:
             progress.say(f"data: {note}")
-        folders = [PhaseFolder(out / "phases" / state.name) for state in _states(recipe)]
+        folders = [PhaseFolder(out / "phases" / state.name) for state in states]
         if _is_finished(out, folders):
             return out / MODEL
         for number in range(1, len(folders) + 1):
             folder = open_phase(recipe, out, number, start, progress.say)
             if folder.state().status != "done":
-                # Until the run has ended, its model would be one of other weights.
+                # Until the run has ended, a final model would be one of other weights.
                 shutil.rmtree(out / MODEL, ignore_errors=True)
                 _run_phase(recipe, folder, progress, start_phase, logins)
             start = folder.model
@@ -108,7 +105,7 @@ def train(
 
 
 def _states(recipe: Recipe) -> list[PhaseState]:
-    """The states of all phases before they begin."""
+    """The states of all phases before they start."""
     return [
         PhaseState(number, round_, phase.role)
         for number, (round_, phase) in enumerate(recipe.plan(), start=1)
@@ -119,17 +116,18 @@ def _is_finished(out: Path, folders: Sequence[PhaseFolder]) -> bool:
     """Whether every phase is done, from the weights of the one before, and the model is the last one's."""
     weights: Checksums = {}
     for folder in folders:
-        state = folder.state() if (folder.path / STATE).exists() else None
+        state = folder.state() if folder.is_begun() else None
         if state is None or state.status != "done" or state.start_weights not in ({}, weights):
             return False
         weights = state.weights
-    final = read_json(out / RUN).get("model", {"of": weights, "files": {}})  # older runs do not say it
-    whole = final["of"] == weights and not damage(out / MODEL, final["files"])
-    return whole and (out / MODEL / "config.json").is_file()
+    # Runs of older versions have no checksums of the final model.
+    final = RunRecord.read(out / RUN).model or {"of": weights, "files": {}}
+    complete = final["of"] == weights and not damage(out / MODEL, final["files"])
+    return complete and (out / MODEL / "config.json").is_file()
 
 
 def find_start(spec: str) -> Path:
-    """The folder of the weights that a run starts from; options in the spec do not matter here.
+    """The folder of the weights that a run starts from; options in the spec are ignored.
 
     Raises:
         InputError: there are none.
@@ -140,20 +138,16 @@ def find_start(spec: str) -> Path:
 
 
 def make_folder(out: Path) -> None:
-    """Make a run folder.
-
-    Raises:
-        InputError: it cannot be made.
-    """
+    """Make a run folder; InputError when it cannot be made."""
     claim(out, RUN, (RECIPE, DATA, "phases", "scenes", MODEL))
-    if (out / RUN).exists() and not {"identity", "sessions"} <= read_json(out / RUN).keys():
-        raise InputError(f"{out / RUN} was not written by p2r train; give --out another folder")
+    if (out / RUN).exists():
+        read_run_file(out / RUN, "p2r train")
     try:
         (out / "phases").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out}: {error.strerror}") from error
     if not (out / RUN).exists():
-        write_json(out / RUN, {"identity": {}, "sessions": []})
+        write_json(out / RUN, RunRecord().to_json())
 
 
 def open_run(
@@ -166,45 +160,22 @@ def open_run(
     """
     start = find_start(recipe.model)
     data = prepare_data(recipe, out, on_progress)
-    _begin(recipe, out, str(start), data.fingerprint, command)
-    write_json(out / DATA, data.report())
-    return start, data
-
-
-def _begin(recipe: Recipe, out: Path, start: str, fingerprint: str, command: str) -> None:
     identity = {
         "recipe": recipe.model_dump(mode="json", exclude=set(_FREE)),
         "frozen": recipe.frozen.where,
-        "model_revision": revision(start),
-        "data": fingerprint,
+        "model_revision": revision(str(start)),
+        "data": data.fingerprint,
         "digest": settings_of(recipe).digest,
     }
-    path = out / RUN
-    run = read_json(path)
-    if run["identity"] and (differences := _differences(run["identity"], identity)):
-        raise InputError(
-            f"{out} was begun with another recipe: {'; '.join(differences)}; give --out another folder"
-        )
-    run["identity"] = identity
-    run["sessions"].append({"started": time.time(), "command": without_secrets(command), **installed()})
-    write_json(path, run)
+    run = RunRecord.read(out / RUN)
+    if run.identity:
+        check_same_run(out, run.identity, identity, what="settings or data")
+    run.identity = identity
+    run.sessions.append(session(command))
+    write_json(out / RUN, run.to_json())
     write_file(out / RECIPE, dump_recipe(recipe))
-
-
-def _differences(before: Any, now: Any, where: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted(before.keys() | now.keys())
-        return [
-            text for key in keys for text in _differences(before.get(key), now.get(key), f"{where}{key}.")
-        ]
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        pairs = enumerate(zip(before, now, strict=True))
-        return [text for index, pair in pairs for text in _differences(*pair, f"{where}{index}.")]
-    return (
-        []
-        if before == now
-        else [f"{where.removesuffix('.').removeprefix('recipe.')} was {before!r}, is {now!r}"]
-    )
+    write_json(out / DATA, data.record().to_json())
+    return start, data
 
 
 def open_phase(
@@ -212,28 +183,28 @@ def open_phase(
 ) -> PhaseFolder:
     """The folder of phase `number` (from 1), made if it is not there.
 
-    A phase that was trained from other weights than those that are at `start` now is trained anew. One whose
-    model was damaged goes on from its last checkpoint.
+    A phase that was trained from other weights than those that are at `start` now is trained again. One whose
+    model was damaged continues from its last checkpoint.
 
     Raises:
         InputError: it cannot be written.
     """
     state = _states(recipe)[number - 1]
     state.start = str(start)
-    if (start.parent / STATE).exists():  # the model of another phase
-        state.start_weights = PhaseFolder(start.parent).state().weights
+    if (before := PhaseFolder(start.parent)).is_begun():  # the start is the model of another phase
+        state.start_weights = before.state().weights
     folder = PhaseFolder(out / "phases" / state.name)
-    if (folder.path / STATE).exists():
+    if folder.is_begun():
         known = folder.state()
         if known.start_weights and known.start_weights != state.start_weights:
-            say(f"phase {state.name} is trained anew: {start} holds other weights than it began with")
+            say(f"phase {state.name} is trained again: {start} holds other weights than it started with")
             shutil.rmtree(folder.path)
         elif known.status == "done" and (found := damage(folder.model, known.weights)):
             say(f"{folder.model} is damaged ({found}): it is made again from the phase's last checkpoint")
             known.status = "stopped"
             folder.write_state(known)
     folder.path.mkdir(exist_ok=True)
-    if not (folder.path / STATE).exists():
+    if not folder.is_begun():
         folder.write_state(state)
     return folder
 
@@ -241,7 +212,7 @@ def open_phase(
 def _run_phase(
     recipe: Recipe,
     folder: PhaseFolder,
-    progress: Progress,
+    progress: TrainingProgress,
     start_phase: StartPhase,
     logins: Mapping[str, str],
 ) -> None:
@@ -255,13 +226,14 @@ def _run_phase(
         log = folder.path / LOG
         before = log.stat().st_size if log.exists() else 0
         with ExitStack() as stack:
-            served = _serve_frozen(recipe, state, stack)
-            environment = {**served, LOGINS: json.dumps(logins)} if logins else served
-            processes = stack.enter_context(start_phase(recipe.launch, folder.path, environment))
+            environment = _serve_frozen(recipe, state, stack)
+            if logins:
+                environment[LOGINS] = json.dumps(logins)
+            exit_code = stack.enter_context(start_phase(recipe.launch, folder.path, environment))
             try:
-                code = _watch(processes, folder, progress)
+                code = _watch(exit_code, folder, progress)
             except KeyboardInterrupt:
-                progress.say(f"a checkpoint is kept if that takes less than {GRACE_S:.0f} s")
+                progress.say(f"a checkpoint is saved if that takes less than {GRACE_S:.0f} s")
                 raise
         if code == STOPPED:
             raise KeyboardInterrupt
@@ -275,7 +247,7 @@ def _run_phase(
         raise
 
 
-def _serve_frozen(recipe: Recipe, state: PhaseState, stack: ExitStack) -> Mapping[str, str]:
+def _serve_frozen(recipe: Recipe, state: PhaseState, stack: ExitStack) -> dict[str, str]:
     """Start a vLLM with the weights that the phase starts from, when the recipe wants one."""
     if recipe.frozen.where != "vllm" or state.role not in ("perceiver", "reasoner"):
         return {}
@@ -284,45 +256,31 @@ def _serve_frozen(recipe: Recipe, state: PhaseState, stack: ExitStack) -> Mappin
     server = VLLMServer(
         state.start,
         arguments=recipe.frozen.vllm_arguments,
+        gpus=recipe.frozen.gpus,
         grace_s=5.0,  # of the 30 s that batch systems give, the processes of the phase have had most
     )
     stack.callback(server.stop)
-    with _visible_gpus(recipe.frozen.gpus):
-        server.start()
+    server.start()
     return {FROZEN_URL: f"{server.base_url}#{server.name}", FROZEN_KEY: server.api_key}
 
 
-@contextmanager
-def _visible_gpus(gpus: str | None) -> Iterator[None]:
-    """What is started within sees these GPUs only."""
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if gpus is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
-    try:
-        yield
-    finally:
-        if gpus is not None:
-            os.environ.pop("CUDA_VISIBLE_DEVICES")
-            if before is not None:
-                os.environ["CUDA_VISIBLE_DEVICES"] = before
-
-
-def _watch(processes: Running, folder: PhaseFolder, progress: Progress) -> int:
+def _watch(exit_code: Callable[[], int | None], folder: PhaseFolder, progress: TrainingProgress) -> int:
+    """Show what the processes write until they end; returns their exit code."""
     shown, seen, note = folder.state().step, -1, ""
     path = folder.path / METRICS
     while True:
-        code = processes.poll()
-        if (told := folder.state().note) != note:
-            progress.say(told)
-            note = told
+        code = exit_code()
+        state = folder.state()
+        if state.note != note:
+            note = state.note
+            progress.say(note)
         size = path.stat().st_size if path.exists() else 0
         if size != seen:
             seen = size
-            state = folder.state()
-            for row in read_lines(path):
-                if row["step"] > shown:
-                    shown = row["step"]
-                    progress.on_row(state, row)
+            for row in folder.metrics():
+                if row.step > shown:
+                    shown = row.step
+                    progress.on_step(state, row)
         if code is not None:
             return code
         time.sleep(_POLL_S)
@@ -331,29 +289,29 @@ def _watch(processes: Running, folder: PhaseFolder, progress: Progress) -> int:
 def _failure(folder: PhaseFolder, code: int, before: int) -> InputError | ModelError:
     """Why the processes of a phase ended; the first `before` bytes of their log are of earlier ones."""
     path, log = folder.path / ERROR, folder.path / LOG
-    said = log.read_bytes()[before:].decode(errors="replace") if log.exists() else ""
-    # Processes whose peer was killed fail too, and say so.
-    if path.exists() and not signal_name(code, said):
-        error = read_json(path)
-        if error["model_error"]:
-            return ModelError(error["message"], kind=cast("ModelErrorKind", error["model_error"]))
-        return InputError(error["message"])
+    output = log.read_bytes()[before:].decode(errors="replace") if log.exists() else ""
+    # Processes whose peer was killed fail too, and write an error.
+    if path.exists() and not signal_name(code, output):
+        error = PhaseError.read(path)
+        if error.model_error:
+            return ModelError(error.message, kind=cast("ModelErrorKind", error.model_error))
+        return InputError(error.message)
     return ModelError(
-        f"phase {folder.path.name}: {exit_line(code, said)}; what was printed is in {log}; the same command "
-        "goes on at the last checkpoint",
+        f"phase {folder.path.name}: {exit_line(code, output)}; what was printed is in {log}; the same "
+        "command continues from the last checkpoint",
         kind="internal",
     )
 
 
-def _finish(recipe: Recipe, out: Path, folders: Sequence[PhaseFolder], progress: Progress) -> Path:
-    from p2r.training.export import stored_dtype, write_final
+def _finish(recipe: Recipe, out: Path, folders: Sequence[PhaseFolder], progress: TrainingProgress) -> Path:
+    from p2r.training.export import model_card, stored_dtype, write_final
 
-    model, run = out / MODEL, read_json(out / RUN)
+    model, run = out / MODEL, RunRecord.read(out / RUN)
     progress.doing("writing the final model")
-    card = model_card(recipe, run, read_json(out / DATA), folders)
+    card = model_card(recipe, run, DataRecord.read(out / DATA), folders)
     write_final(folders[-1].model, model, stored_dtype(find_start(recipe.model)), card)
     # Of its weights: a person may edit the card.
     weights = {name: sum_ for name, sum_ in checksums(model).items() if name.endswith(".safetensors")}
-    run["model"] = {"of": folders[-1].state().weights, "files": weights}
-    write_json(out / RUN, run)
+    run.model = {"of": folders[-1].state().weights, "files": weights}
+    write_json(out / RUN, run.to_json())
     return model

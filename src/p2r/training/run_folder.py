@@ -1,38 +1,43 @@
-"""The run folder of a training: where everything is, and reading it back. Plain data; no torch.
+"""The run folder of a training: its files, and the records in them. Plain data; no torch.
 
 RUN/recipe.yaml                     the resolved recipe
 RUN/run.json                        identity (data, model and settings digests), versions, sessions
-RUN/data.json                       what the data are: rows, answer types, what was inferred and left out
+RUN/data.json                       the data: rows, answer types, what was inferred and left out
 RUN/scenes/                         images of scenes, when the recipe draws some
 RUN/phases/01-perceiver/            one folder for each phase, numbered through all rounds
     state.json                      the state of the phase
     metrics.jsonl                   one line for each step
     rollouts.jsonl                  one line for each completion
-    boxes.jsonl                     reasoner: the frozen perceiver's boxes, one line for each sample
-    log.txt                         what the processes printed
-    trainer/checkpoint-STEP/        checkpoints; whole when they hold complete.json
+    boxes-0.jsonl                   reasoner: the frozen perceiver's boxes, one line for each sample
+    log.txt                         the output of the processes
+    error.json                      why they ended
+    trainer/checkpoint-STEP/        checkpoints; complete when they hold complete.json
     model/                          the weights after the phase, in Hugging Face format
 RUN/model/                          the final model: weights, processor, p2r.json, README.md
 """
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from p2r.errors import InputError
-from p2r.runs.files import write_json
-from p2r.runs.journal import read_lines
-from p2r.training.checksums import Checksums, damage
+from p2r.runs.files import encode_json, read_json, write_file, write_json
+from p2r.runs.journal import each_line, read_lines
+from p2r.types import Box
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from p2r.training.recipe import Recipe, Role
 
 PhaseStatus = Literal["pending", "running", "stopped", "done"]
+Checksums = dict[str, str]  # relative path → size and CRC-32
 
 RECIPE = "recipe.yaml"
 RUN = "run.json"
@@ -41,54 +46,163 @@ STATE = "state.json"
 MODEL = "model"
 METRICS = "metrics.jsonl"
 ROLLOUTS = "rollouts.jsonl"
-BOXES = "boxes.jsonl"
 LOG = "log.txt"
 ERROR = "error.json"
 COMPLETE = "complete.json"
 
+_CHUNK = 1 << 24  # bytes of a file that are read at a time
+
+
+class _Record:
+    """What a file of JSON holds. Keys of other versions are ignored."""
+
+    __slots__ = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As data that `json.dumps` takes."""
+        return asdict(self)  # type: ignore[call-overload,no-any-return]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Raises TypeError when a key is missing."""
+        known = {entry.name for entry in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{key: value for key, value in data.items() if key in known})
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        try:
+            return cls.from_json(read_json(path))
+        except TypeError as error:
+            raise InputError(f"{path} holds no {cls.__name__}: {error}") from error
+
 
 @dataclass(slots=True)
-class PhaseState:
-    """Where a phase is (`state.json`).
+class RunRecord(_Record):
+    """What a run computes, and how it was run (`run.json`)."""
 
-    Attributes:
-        number: of the phase, through all rounds, from 1.
-        round, role: which phase of which round.
-        status: `pending`, `running`, `stopped` (it can be continued), `done`.
-        steps: optimizer steps in all.
-        step: how many of them are done and logged.
-        start: the folder or hub id of the weights that the phase starts from.
-        seconds: in which it ran, over all sessions.
-        sessions: how often it was started.
-        error: why it stopped.
-        digest: of the settings.
-        frozen_before, frozen_after: digests of the frozen role's weights at the two ends of the phase.
-        weights: checksums of its model folder, when it is done.
-        start_weights: those of the model folder that it starts from, where that is another phase's.
-        note: what was found when it went on, such as a damaged checkpoint.
-    """
+    identity: dict[str, Any] = field(default_factory=dict)  # what may not differ when the run continues
+    sessions: list[dict[str, Any]] = field(default_factory=list)  # start, command and versions of each
+    # Checksums: `of` the last phase's model, and `files` of the final model's weights.
+    model: dict[str, Checksums] = field(default_factory=dict)
 
-    number: int
+
+@dataclass(frozen=True, slots=True)
+class DataRecord(_Record):
+    """The training data (`data.json`)."""
+
+    source: str
+    samples: int
+    fingerprint: str = ""
+    answer_types: dict[str, int] = field(default_factory=dict)
+    categories: dict[str, int] = field(default_factory=dict)
+    gold_boxes: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseError(_Record):
+    """Why the processes of a phase ended (`error.json`); `model_error` is the kind of a ModelError."""
+
+    message: str
+    model_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointMark(_Record):
+    """A complete checkpoint (`complete.json`)."""
+
+    step: int
+    files: Checksums = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class PhaseState(_Record):
+    """The state of a phase (`state.json`)."""
+
+    number: int  # through all rounds, from 1
     round: int
     role: Role
-    status: PhaseStatus = "pending"
-    steps: int = 0
-    step: int = 0
-    start: str = ""
-    seconds: float = 0.0
-    sessions: int = 0
-    error: str = ""
-    digest: str = ""
-    frozen_before: str = ""
+    status: PhaseStatus = "pending"  # a stopped phase can be continued
+    steps: int = 0  # optimizer steps in all
+    step: int = 0  # how many of them are done and logged
+    start: str = ""  # the folder of the weights that the phase starts from
+    seconds: float = 0.0  # running time, over all sessions
+    sessions: int = 0  # number of starts
+    error: str = ""  # why it stopped
+    digest: str = ""  # of the settings
+    frozen_before: str = ""  # digests of the frozen role's weights at the two ends of the phase
     frozen_after: str = ""
-    weights: Checksums = field(default_factory=dict)
-    start_weights: Checksums = field(default_factory=dict)
-    note: str = ""
+    weights: Checksums = field(default_factory=dict)  # of its model folder, when it is done
+    start_weights: Checksums = field(default_factory=dict)  # where it starts from another phase's model
+    note: str = ""  # what was found when it continued, such as a damaged checkpoint
 
     @property
     def name(self) -> str:
         """The name of its folder, such as `01-perceiver`."""
         return f"{self.number:02d}-{self.role}"
+
+
+@dataclass(frozen=True, slots=True)
+class StepMetrics(_Record):
+    """A line of `metrics.jsonl`: a step, and what was measured in it (see docs/training.md)."""
+
+    step: int
+    round: int
+    phase: int
+    role: Role
+    time: float = 0.0
+    values: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Values are keys of the line."""
+        row = asdict(self)
+        values: dict[str, Any] = row.pop("values")
+        return row | values
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """What is no other key is a value."""
+        named = {key: data[key] for key in ("step", "round", "phase", "role", "time") if key in data}
+        return cls(**named, values={key: value for key, value in data.items() if key not in named})
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout(_Record):
+    """A line of `rollouts.jsonl`: a completion and its reward."""
+
+    role: Role  # that is trained
+    id: str  # of the sample
+    text: str | None = None  # the completion
+    step: int = 0
+    group: int = 0  # the prompt within the step
+    reward: float | None = None  # None when a call failed or the answer could not be scored
+    gate: str = ""  # the gate that set the reward to 0
+    outcome: str | None = None  # of a perceiver's text: `boxes`, `whole` or `malformed`
+    boxes: tuple[Box, ...] = ()  # the evidence
+    repeats: tuple[Box, ...] = ()  # that a perceiver wrote again
+    answer: str | None = None  # what was read from the text that answers
+    correct: bool | None = None  # None when unknown
+    gold: str | None = None  # the right answer
+    recall: float | None = None  # share of gold boxes whose center lies in a crop
+    reasoner_text: str | None = None  # what the frozen reasoner wrote (perceiver phase)
+    error: str = ""  # why there is no reward
+    advantage: float | None = None  # as TRL computed it; None without a reward
+
+    def to_json(self) -> dict[str, Any]:
+        """Boxes are objects with `box` and `label`."""
+        record = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return record | {key: [box.to_json() for box in record[key]] for key in ("boxes", "repeats")}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Only `role` and `id` are needed."""
+        boxes = {key: tuple(map(Box.from_json, data.get(key) or ())) for key in ("boxes", "repeats")}
+        return super(Rollout, cls).from_json({**data, **boxes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,82 +221,131 @@ class PhaseFolder:
         """The weights after the phase."""
         return self.path / "model"
 
+    def is_begun(self) -> bool:
+        """Whether it has a state."""
+        return (self.path / STATE).is_file()
+
     def state(self) -> PhaseState:
         """Read `state.json`.
 
         Raises:
             InputError: it is missing or damaged.
         """
-        data = read_json(self.path / STATE)
-        known = {entry.name for entry in fields(PhaseState)}
-        try:
-            return PhaseState(**{key: value for key, value in data.items() if key in known})
-        except TypeError as error:
-            raise InputError(f"{self.path / STATE} is no state of a phase: {error}") from error
+        return PhaseState.read(self.path / STATE)
 
     def write_state(self, state: PhaseState) -> None:
         """Replace `state.json` in one step."""
-        write_json(self.path / STATE, asdict(state))
+        write_json(self.path / STATE, state.to_json())
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """One row for each step; see docs/training.md for the keys."""
-        return read_lines(self.path / METRICS)
+    def metrics(self) -> list[StepMetrics]:
+        """One record for each step."""
+        return [StepMetrics.from_json(row) for row in each_line(self.path / METRICS)]
 
-    def rollouts(self) -> list[dict[str, Any]]:
-        """One row for each completion; see docs/training.md for the keys."""
-        return read_lines(self.path / ROLLOUTS)
+    def rollouts(self) -> Iterator[Rollout]:
+        """One record for each completion, read one by one: the file may be large beside the memory."""
+        return (Rollout.from_json(row) for row in each_line(self.path / ROLLOUTS))
+
+    def drop_after(self, step: int) -> None:
+        """Remove the lines of later steps from `metrics.jsonl` and `rollouts.jsonl`.
+
+        Raises:
+            InputError: one of them cannot be written.
+        """
+        for path in (self.path / METRICS, self.path / ROLLOUTS):
+            rows = read_lines(path)
+            kept = [row for row in rows if row.get("step", 0) <= step]
+            if len(kept) < len(rows):
+                write_file(path, b"".join(encode_json(row) + b"\n" for row in kept))
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of a step is."""
+        return self.trainer / f"checkpoint-{step}"
 
     def checkpoints(self) -> list[Path]:
-        """The whole checkpoints, oldest first. A kill leaves others, which are none."""
+        """The complete checkpoints, oldest first. A kill leaves others, which do not count."""
         found = [path for path in self.trainer.glob("checkpoint-*") if (path / COMPLETE).is_file()]
         return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
+    def mark_complete(self, step: int) -> None:
+        """Sync the files of a checkpoint, then write `complete.json` with their checksums beside them.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        checkpoint = self.checkpoint(step)
+        for path in _files(checkpoint):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        write_json(checkpoint / COMPLETE, CheckpointMark(step, checksums(checkpoint)).to_json())
+
     def clear_damaged(self) -> str:
-        """Remove checkpoints that are half written or were damaged since; says which were damaged."""
-        said = []
-        whole = self.checkpoints()
+        """Remove checkpoints that are half written or were damaged since; names those that were damaged."""
+        complete = self.checkpoints()
         for path in self.trainer.glob("checkpoint-*"):
-            if path not in whole:
+            if path not in complete:
                 shutil.rmtree(path)
-        for path in reversed(whole):
-            found = _damage(path)
-            if not found:
-                break  # this one is gone on from
-            said.append(f"{path.name} is damaged ({found}) and removed")
+        notes = []
+        while complete and (found := _checkpoint_damage(complete[-1])):
+            path = complete.pop()
+            notes.append(f"{path.name} is damaged ({found}) and removed")
             shutil.rmtree(path)
-        if not said:
-            return ""
-        left = self.checkpoints()
-        return f"{'; '.join(said)}; it goes on from {left[-1].name if left else 'the beginning of the phase'}"
+        start = complete[-1].name if complete else "the beginning of the phase"
+        return f"{'; '.join(notes)}; it continues from {start}" if notes else ""
 
 
-def _damage(checkpoint: Path) -> str:
+def _checkpoint_damage(checkpoint: Path) -> str:
     try:
-        complete = read_json(checkpoint / COMPLETE)
+        return damage(checkpoint, CheckpointMark.read(checkpoint / COMPLETE).files)
     except InputError:
         return f"{COMPLETE} cannot be read"
-    return damage(checkpoint, complete.get("files", {}))
+
+
+def checksums(folder: Path) -> Checksums:
+    """Relative path → size and CRC-32 of every file below a folder; a few seconds for 10 GB.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    files = _files(folder)
+    names = [path.relative_to(folder).as_posix() for path in files]
+    with ThreadPoolExecutor(4) as pool:  # reading and summing release the interpreter's lock
+        return dict(zip(names, pool.map(_checksum, files), strict=True))
+
+
+def damage(folder: Path, known: Mapping[str, str]) -> str:
+    """What is wrong with a folder whose checksums were `known`; empty when its files are unchanged."""
+    try:
+        now = checksums(folder)
+    except OSError as error:
+        return f"{error.filename} cannot be read ({error.strerror})"
+    for name, checksum in known.items():
+        if now.get(name) != checksum:
+            return f"{name} is not as it was written" if name in now else f"{name} is missing"
+    return ""
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _checksum(path: Path) -> str:
+    size = total = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            size += len(chunk)
+            total = zlib.crc32(chunk, total)
+    return f"{size}-{total:08x}"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """A run folder, read for figures, also while it is being written.
-
-    Attributes:
-        folder: where it is.
-        recipe: as resolved.
-        run: what `run.json` holds.
-        data: what `data.json` holds; empty while the data are being prepared.
-        phases: the folders of the phases that exist, in order.
-        notes: what of it cannot be read any more.
-    """
+    """A run folder, read for a report, also while it is being written."""
 
     folder: Path
     recipe: Recipe
-    run: dict[str, Any]
-    data: dict[str, Any] = field(default_factory=dict)
-    phases: tuple[PhaseFolder, ...] = ()
-    notes: tuple[str, ...] = ()
+    data: DataRecord | None = None  # None while the data are being prepared
+    phases: tuple[PhaseFolder, ...] = ()  # that exist, in order
+    notes: tuple[str, ...] = ()  # what of it can no longer be read
 
     @classmethod
     def read(cls, folder: Path) -> TrainingRun:
@@ -191,41 +354,21 @@ class TrainingRun:
         Raises:
             InputError: it is not that of a training.
         """
-        from p2r.training.recipefile import read_resolved
+        from p2r.training.recipe import read_resolved
 
         if not is_training_run(folder):
             raise InputError(f"{folder} is not a run folder of p2r train: it has no {RECIPE}")
-        data = folder / DATA
         recipe, unknown = read_resolved(folder / RECIPE)
+        phases = [PhaseFolder(path) for path in sorted((folder / "phases").glob("[0-9]*-*"))]
         return cls(
             folder,
             recipe,
-            read_json(folder / RUN),
-            read_json(data) if data.exists() else {},
-            tuple(
-                PhaseFolder(path)
-                for path in sorted((folder / "phases").glob("[0-9]*-*"))
-                if (path / STATE).is_file()
-            ),
-            tuple(f"{RECIPE}: {key} is no key any more, and is left out" for key in unknown),
+            DataRecord.read(folder / DATA) if (folder / DATA).exists() else None,
+            tuple(phase for phase in phases if phase.is_begun()),
+            tuple(f"{RECIPE}: {key} is no longer a key, and is left out" for key in unknown),
         )
 
 
 def is_training_run(folder: Path) -> bool:
     """Whether a folder is that of a training (and not of an evaluation)."""
     return (folder / RECIPE).is_file()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """An object from a file of JSON.
-
-    Raises:
-        InputError: it cannot be read or holds something else.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: an object is needed")
-    return data

@@ -1,34 +1,79 @@
-"""One session of a phase on one process: build the trainer, perceive, train, write the model."""
+"""One session of a phase on one process: build the trainer, precompute boxes, train, write the model."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import threading
-from typing import TYPE_CHECKING
+from collections import defaultdict, deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import PartialState
+from transformers import PrinterCallback, set_seed
+from trl import GRPOTrainer
 
 from p2r.errors import ModelError, P2RError
+from p2r.models.encoding import PromptEncoder
 from p2r.runs.failures import FailureMonitor
 from p2r.runs.files import folder_lock
 from p2r.runs.provenance import revision
-from p2r.training.checksums import checksums
-from p2r.training.components import build
-from p2r.training.dataset import settings_of
+from p2r.training import trl as building
+from p2r.training.callback import Recorder, put_random_state
+from p2r.training.data import (
+    EXACT,
+    ImageCache,
+    RolloutDataset,
+    draw_order,
+    keep_short,
+    read_data,
+    settings_of,
+)
 from p2r.training.export import finish_folder
-from p2r.training.frozen import FrozenWeights, weights_digest
-from p2r.training.metrics import mark_complete, put_random_state
-from p2r.training.phase import GRACE_S
+from p2r.training.frozen import (
+    FrozenModel,
+    FrozenWeights,
+    check_shared_weights,
+    open_endpoint,
+    weights_digest,
+)
+from p2r.training.launch import FROZEN_KEY, FROZEN_URL, GRACE_S
 from p2r.training.precomputed_boxes import perceive_samples, read_boxes
-from p2r.training.recipefile import load_recipe
-from p2r.training.run_folder import RECIPE, PhaseFolder
+from p2r.training.recipe import load_recipe
+from p2r.training.rewards import RewardFunction
+from p2r.training.run_folder import RECIPE, PhaseFolder, checksums
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from p2r.scoring.judge import Judge
+    from p2r.settings import Settings
+    from p2r.training.frozen import FrozenRole
+    from p2r.training.recipe import Recipe
+    from p2r.types import Box
 
-    from p2r.training.components import Built
-    from p2r.types import Sample
+
+@dataclass(slots=True)
+class Components:
+    """What a session trains with."""
+
+    trainer: Any  # TRL's
+    processor: Any  # of the checkpoint
+    dataset: RolloutDataset  # the conversations of the role that is trained
+    order: list[int]  # the samples of the phase, by index, in their order
+    boxes: dict[int, tuple[Box, ...]]  # the frozen perceiver's boxes, filled in before a reasoner trains
+    frozen: FrozenRole | None  # the role that is not trained; None for one-pass roles
+    rewards: RewardFunction  # the reward function
+    recorder: Recorder  # writes metrics and rollouts
+
+    @property
+    def frozen_weights(self) -> Any:
+        """The model with the weights of the phase's start: the KL reference, or the base of adapters."""
+        model = self.trainer.model if self.trainer.ref_model is None else self.trainer.ref_model
+        return self.trainer.accelerator.unwrap_model(model)
 
 
 class Session:
@@ -36,7 +81,7 @@ class Session:
 
     Args:
         path: `RUN/phases/01-perceiver`.
-        stop: when it is set, the session ends after the step that runs, and keeps a checkpoint.
+        stop: when it is set, the session ends after the current step, and saves a checkpoint.
 
     Raises:
         InputError: the run folder cannot be read.
@@ -55,11 +100,8 @@ class Session:
         """Train from where the phase stopped, and write its model.
 
         Raises:
-            P2RError: the phase cannot go on; what it did is kept.
+            P2RError: the phase cannot continue; what it did is kept.
         """
-        import torch
-        from accelerate import PartialState
-
         torch.set_flush_denormal(True)
         place = PartialState(cpu=not torch.cuda.is_available())
         with contextlib.ExitStack() as stack:
@@ -67,120 +109,159 @@ class Session:
                 # The processes of a run that was killed end by themselves.
                 stack.enter_context(folder_lock(self.folder.path, wait_s=GRACE_S + 2))
                 self.state.note = self.folder.clear_damaged()
-                print(self.state.note or "all checkpoints are whole", flush=True)  # noqa: T201 - for log.txt
+                _log(self.state.note or "all checkpoints are complete")
             place.wait_for_everyone()
-            built = self.build()
-            state = self.state
-            in_process = isinstance(built.frozen, FrozenWeights)
-            weights = (
-                weights_digest(built.frozen_weights) if in_process else revision(state.start) or state.start
-            )
+            components, state = self.build(), self.state
+            in_process = isinstance(components.frozen, FrozenWeights)
+            weights = revision(state.start) or state.start
             if in_process:
+                weights = weights_digest(components.frozen_weights)
                 state.frozen_before = state.frozen_before or weights
-            if self.phase.role == "reasoner":
-                self.perceive(built, weights)
+            self.perceive(components, weights)
             if place.is_main_process:
                 self.folder.write_state(state)
-            self._train(built)
+            self._train(components)
             if in_process:
-                state.frozen_after = weights_digest(built.frozen_weights)
-            self._write_model(built)
+                state.frozen_after = weights_digest(components.frozen_weights)
+            self._write_model(components)
 
-    def build(self) -> Built:
-        """Load the weights and make a stock trainer of them.
+    def try_step(self) -> None:
+        """Build, perceive and train without checkpoints or a model, as a check before a run.
+
+        Raises:
+            P2RError: the phase could not be trained.
+        """
+        components = self.build()
+        self.perceive(components, "check")
+        try:
+            components.trainer.train()
+        finally:
+            components.recorder.close()
+            components.rewards.close()
+        lost = [row.error for row in self.folder.rollouts() if row.reward is None]
+        if lost:
+            raise ModelError(f"{len(lost)} rollouts got no reward: {lost[0]}", kind="internal")
+
+    def build(self) -> Components:
+        """Load the weights and make a stock trainer of them; steps and digest are put into the state.
 
         Raises:
             InputError: the recipe does not fit the model, the data or TRL.
         """
-        return build(self.recipe, self.run_folder, self.folder, self.state, self._stop)
+        recipe, phase, settings, state = self.recipe, self.phase, self.settings, self.state
+        data = read_data(recipe, self.run_folder)
+        seed = recipe.seed * 1_000 + state.number
+        set_seed(seed)
+        start = Path(state.start)
+        processor = building.load_processor(start, settings)
+        # Before the model: under ZeRO-3 it decides how weights are loaded.
+        config = building.configure(recipe, phase, settings, start, output=self.folder.trainer, seed=seed)
+        model = building.load_policy(start, recipe)
+        encoder = PromptEncoder(processor, model.config, str(start), settings.options)
+        samples = keep_short(data.samples, recipe, phase, settings, encoder, processor)
+        state.steps = config.max_steps = building.phase_steps(phase, len(samples))
+        state.digest = settings.digest
+        wanted = building.prompts_needed(phase, state.steps)
+        order = draw_order(len(samples), wanted, f"{recipe.seed}-{state.number}")
+        boxes: dict[int, tuple[Box, ...]] = {}
+        images = ImageCache(samples, settings, keep=2 * phase.prompts + 8)
+        dataset = RolloutDataset(phase.role, samples, settings, images, boxes)
+        if phase.freeze_vision:
+            building.freeze_vision(model)
+        first = config.process_index == 0
+        recorder = Recorder(self.folder, phase, state, writes=first, stop=self._stop)
+        rewards = RewardFunction(dataset, recipe.gates, judge=_judge(recipe), monitor=self._monitor())
+        trainer = GRPOTrainer(
+            model=model,
+            reward_funcs=rewards.answer,
+            args=config,
+            train_dataset=dataset.for_trl(order, encoder),
+            processing_class=processor,
+            callbacks=[recorder],
+            peft_config=building.adapter(recipe),
+        )
+        trainer.remove_callback(PrinterCallback)
+        _log_whole_steps(trainer, phase.prompts * phase.group)
+        recorder.logs = lambda: trainer._logs  # noqa: SLF001 - gathered from all processes, and nowhere else
+        if trainer.ref_model is not None:
+            building.speed_up(trainer.ref_model, recipe.attention)
+        if phase.freeze_vision and recipe.lora is None:
+            building.cache_vision_features(trainer)
+        components = Components(trainer, processor, dataset, order, boxes, None, rewards, recorder)
+        if phase.role in ("perceiver", "reasoner"):
+            components.frozen = _frozen(recipe, components, settings)
+        if phase.role == "perceiver":
+            rewards.frozen = components.frozen
+        return components
 
-    def perceive(self, built: Built, weights: str) -> None:
-        """Let the frozen perceiver look at every sample of the phase, each process at its share.
+    def perceive(self, components: Components, weights: str) -> None:
+        """For a reasoner: precompute the boxes of every sample of the phase, a share in each process.
 
         Raises:
             ModelError: too many calls fail.
         """
-        if built.frozen is None:
+        if self.phase.role != "reasoner" or components.frozen is None:
             return
-        rows, accelerator = built.rows, built.trainer.accelerator
-        samples: list[Sample] = list(rows.samples)
-        wanted = sorted(set(built.order))
+        dataset, accelerator = components.dataset, components.trainer.accelerator
+        wanted = sorted(set(components.order))
         mine = wanted[accelerator.process_index :: accelerator.num_processes]
 
         def on_done(done: int) -> None:
-            print(f"boxes of {done} of {len(mine)} samples", flush=True)  # noqa: T201
+            _log(f"boxes of {done} of {len(mine)} samples")
             if self._stop.is_set():
                 raise KeyboardInterrupt
 
         asyncio.run(
             perceive_samples(
-                built.frozen,
-                samples,
+                components.frozen,
+                dataset,
                 mine,
-                settings=self.settings,
-                looks=rows.looks,
                 weights=weights,
                 path=self.folder.path / f"boxes-{accelerator.process_index}.jsonl",
                 batch=self.recipe.frozen.batch,
-                health=FailureMonitor(self.recipe.failures.most, self.recipe.failures.window),
+                monitor=self._monitor(),
                 on_done=on_done,
             )
         )
         accelerator.wait_for_everyone()
-        built.boxes.update(read_boxes(self.folder.path, samples, wanted, self.settings, weights))
+        components.boxes.update(read_boxes(self.folder.path, dataset, wanted, weights))
 
-    def try_step(self) -> None:
-        """Build, perceive and train, and write neither checkpoints nor a model: for a check before a run.
+    def _monitor(self) -> FailureMonitor:
+        return FailureMonitor(self.recipe.failures.most, self.recipe.failures.window)
 
-        Raises:
-            P2RError: the phase could not be trained.
-        """
-        built = self.build()
-        if self.phase.role == "reasoner":
-            self.perceive(built, "check")
-        try:
-            built.trainer.train()
-        finally:
-            built.recorder.close()
-            built.rewards.close()
-        lost = [row["error"] for row in self.folder.rollouts() if row["reward"] is None]
-        if lost:
-            raise ModelError(f"{len(lost)} rollouts got no reward: {lost[0]}", kind="internal")
-
-    def _train(self, built: Built) -> None:
+    def _train(self, components: Components) -> None:
         checkpoints = self.folder.checkpoints()
         last = str(checkpoints[-1]) if checkpoints else None
         try:
-            built.trainer.train(resume_from_checkpoint=last)
+            components.trainer.train(resume_from_checkpoint=last)
         except (P2RError, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends anyway, and has this left to do
-            self._keep_where_it_stopped(built)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending, and has this left to do
+            self._save_interrupted(components)
             raise
         finally:
-            built.recorder.close()
-            built.rewards.close()
-        if built.trainer.state.global_step < self.state.steps:
+            components.recorder.close()
+            components.rewards.close()
+        if components.trainer.state.global_step < self.state.steps:
             raise KeyboardInterrupt
 
-    def _keep_where_it_stopped(self, built: Built) -> None:
-        """A checkpoint in the middle of a step, so that not even the steps since the last one are lost.
+    def _save_interrupted(self, components: Components) -> None:
+        """Save a checkpoint in the middle of a step, so that the steps since the last one are not lost.
 
         Weights change at the end of a step, so until then they are those of the step before. Several
         processes cannot agree on one when one of them has failed; there the last regular one counts.
         """
-        trainer = built.trainer
+        trainer = components.trainer
         step = trainer.state.global_step
-        done = [path.name for path in self.folder.checkpoints()]
-        if trainer.accelerator.num_processes > 1 or step == 0 or f"checkpoint-{step}" in done:
+        if trainer.accelerator.num_processes > 1 or step == 0 or components.recorder.updating:
             return
-        if built.recorder.updating:
+        if self.folder.checkpoint(step) in self.folder.checkpoints():
             return
-        put_random_state(built.recorder.random_state)
+        put_random_state(components.recorder.random_state)
         trainer._save_checkpoint(trainer.model, trial=None)  # noqa: SLF001 - nothing public saves between steps
-        mark_complete(self.folder.trainer / f"checkpoint-{step}", step)
+        self.folder.mark_complete(step)
 
-    def _write_model(self, built: Built) -> None:
-        trainer = built.trainer
+    def _write_model(self, components: Components) -> None:
+        trainer = components.trainer
         accelerator = trainer.accelerator
         partial = self.folder.path / "model.part"
         if accelerator.is_main_process:
@@ -193,10 +274,56 @@ class Session:
         else:
             trainer.save_model(str(partial))
         if accelerator.is_main_process:
-            finish_folder(partial, built.processor, self.settings)
+            finish_folder(partial, components.processor, self.settings)
             shutil.rmtree(self.folder.model, ignore_errors=True)
             partial.replace(self.folder.model)
             self.state.weights = checksums(self.folder.model)
             self.state.status = "done"
             self.folder.write_state(self.state)
         accelerator.wait_for_everyone()
+
+
+def _log_whole_steps(trainer: Any, rows: int) -> None:
+    """TRL logs the completions that were generated last: of a step written in parts, its last part only."""
+    if trainer.args.generation_batch_size < rows:
+        trainer._logs["advantages"] = deque(maxlen=rows)  # noqa: SLF001
+        trainer._logs["extra"] = defaultdict(lambda: deque(maxlen=rows))  # noqa: SLF001
+
+
+def _frozen(recipe: Recipe, components: Components, settings: Settings) -> FrozenRole:
+    wanted, trainer = recipe.frozen, components.trainer
+    # Connections to a server belong to the loops of TRL; they end with this process.
+    if wanted.where == "endpoint":
+        return FrozenModel(open_endpoint(recipe, settings))
+    if wanted.where == "vllm":
+        from p2r.models.endpoint import EndpointModel
+
+        address, _, name = os.environ[FROZEN_URL].partition("#")
+        model = EndpointModel(
+            address,
+            name,
+            api_key=os.environ[FROZEN_KEY],
+            max_concurrency=wanted.concurrency,
+            options=settings.options,
+        )
+        return FrozenModel(model)
+    check_shared_weights(
+        sharded=trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled,
+        reference=trainer.ref_model is not None or recipe.lora is not None,
+    )
+    return FrozenWeights(
+        components.frozen_weights, components.processor, batch=wanted.batch, options=settings.options
+    )
+
+
+def _judge(recipe: Recipe) -> Judge | None:
+    if recipe.judge is None or recipe.judge == EXACT:
+        return None
+    from p2r.models.loading import open_model
+    from p2r.scoring.judge import Judge
+
+    return Judge(open_model(recipe.judge, max_concurrency=recipe.frozen.concurrency))
+
+
+def _log(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - into the log of the phase

@@ -6,16 +6,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional
 
 from p2r.errors import InputError
 from p2r.models.base import Sampling
-from p2r.models.checkpoint import read_part, read_weights
+from p2r.models.checkpoint import linearize_patch_embedding, read_part, read_weights, trusts_code
 from p2r.models.encoding import forbidden_tokens
-from p2r.models.source import trusts_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from p2r.settings import Settings
@@ -99,18 +96,7 @@ def speed_up(model: Any, attention: str | None) -> None:
     """
     if attention is not None:
         model.set_attn_implementation({"text_config": attention})
-    for module in model.modules():
-        convolution = getattr(module, "proj", None)
-        if isinstance(convolution, torch.nn.Conv3d) and convolution.stride == convolution.kernel_size:
-            # A method of this one module; its weights keep their names and shapes.
-            convolution.forward = _as_product(convolution)  # type: ignore[method-assign,assignment]
-
-
-def _as_product(convolution: torch.nn.Conv3d) -> Callable[[torch.Tensor], torch.Tensor]:
-    def forward(patches: torch.Tensor) -> torch.Tensor:
-        return functional.linear(patches.flatten(1), convolution.weight.flatten(1), convolution.bias)
-
-    return forward
+    linearize_patch_embedding(model)
 
 
 def configure(
@@ -132,19 +118,27 @@ def configure(
         # By default vLLM wants room for the model's whole context, more than its share of the GPU holds.
         longest = recipe.data.max_prompt_tokens + completion_tokens(phase, settings)
         defaults["vllm_max_model_length"] = longest
-    rows = phase.prompts * phase.group
-    per_pass = phase.micro_batch * process_count()
-    if rows % per_pass:
-        raise InputError(
-            f"a step has {phase.prompts} × {phase.group} = {rows} completions, which {process_count()} "
-            f"processes × micro_batch {phase.micro_batch} = {per_pass} do not divide: change micro_batch"
-        )
+    check_batch(phase, process_count())
     try:
         return GRPOConfig(**{**defaults, **fields, **phase.trainer})
     except TypeError as error:
         raise InputError(f"training.trainer: {error}") from error
     except ValueError as error:
         raise InputError(f"the recipe does not fit TRL: {' '.join(str(error).split())}") from error
+
+
+def check_batch(phase: Phase, processes: int) -> None:
+    """Do micro-batches divide a step?
+
+    Raises:
+        InputError: they do not.
+    """
+    rows, per_pass = phase.prompts * phase.group, phase.micro_batch * processes
+    if rows % per_pass:
+        raise InputError(
+            f"a step has {phase.prompts} × {phase.group} = {rows} completions, which {processes} processes × "
+            f"micro_batch {phase.micro_batch} = {per_pass} do not divide: change micro_batch"
+        )
 
 
 def process_count() -> int:
@@ -244,14 +238,14 @@ def freeze_vision(model: Any) -> None:
     tower.requires_grad_(requires_grad=False)
 
 
-def know_images(trainer: Any) -> None:
+def cache_vision_features(trainer: Any) -> None:
     """Encode each distinct image once, where the frozen towers of policy and reference are the same."""
-    from p2r.training.vision_cache import KnownImages
+    from p2r.models.vision_cache import VisionFeatureCache
 
     models = [trainer.model, *([trainer.ref_model] if trainer.ref_model is not None else [])]
     if any(one.dtype != torch.float32 or one.device.type != "cpu" for one in models):
         return
-    known = KnownImages()
+    cache = VisionFeatureCache()
     for tower in map(vision_tower, models):
-        if not known.attach(tower):
-            print("vision features are not kept: this tower's cannot be told apart by image", flush=True)  # noqa: T201
+        if not cache.attach(tower):
+            print("vision features are not cached: images in this tower are not independent", flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""The builder on small sets in the true schemas: what it writes, leaves out, finds twice, goes on with."""
+"""The builder on small sets in the published schemas: samples, rows left out, duplicates, continuing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 from p2r.cli import app
-from p2r.datasets.p2r10k.build import MIXTURE, Plan, build, scaled
-from p2r.datasets.p2r10k.images import distance, look_at, look_of
+from p2r.datasets.p2r10k.build import MIXTURE, BuildPlan, build, scaled
+from p2r.datasets.p2r10k.images import HashedImage, distance, perceptual_hash
 from p2r.datasets.p2r10k.overlap import read_reference
 from p2r.datasets.p2r10k.report import report_of
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
+from p2r.evaluation.benchmarks import open_benchmark
+from p2r.evaluation.benchmarks.base import Entry
 from p2r.images import ImageSource
 from tests.datasets.p2r10k.sets import deepeyes, jpeg, pixels, released, visualprobe, zwz
 from tests.image_files import encoded
@@ -29,7 +31,7 @@ def sources(tmp_path):
 
 
 def mixed(sources, out, **changes):
-    return Plan(**{"counts": scaled(10), "out": out, "data": sources, "seed": 1, **changes})
+    return BuildPlan(**{"counts": scaled(10), "out": out, "data": sources, "seed": 1, **changes})
 
 
 def lines_of(out):
@@ -56,6 +58,7 @@ def test_what_is_written_is_read_as_samples(sources, tmp_path):
     assert zoomed[0].question.text.startswith("How many lamps does pole")
     assert "box" not in zoomed[0].question.text
     assert zoomed[0].question.choices == ("1", "2", "3", "4")
+    assert zoomed[0].boxes
     assert zoomed[0].boxes[0].as_tuple() == (250, 250, 500, 500)
     report = report_of(mixed(sources, out), drawn)
     assert report["samples"] == report["inferred"] == 10
@@ -76,14 +79,14 @@ def test_answer_types_are_inferred_from_question_and_answer(sources, tmp_path):
 
 def test_the_released_set_says_its_answer_types(tmp_path):
     data = {"p2r-10k": str(released(tmp_path / "set"))}
-    drawn = build(Plan({"p2r-10k": None}, tmp_path / "out", data))
+    drawn = build(BuildPlan({"p2r-10k": None}, tmp_path / "out", data))
     samples = {sample.answer: sample for sample in read_samples(tmp_path / "out" / "samples.jsonl")}
     assert {answer: sample.question.answer_type for answer, sample in samples.items()} == {
         "A": "choice",
         "7": "number",
         "7 UP": "free",
     }
-    assert report_of(Plan({"p2r-10k": None}, tmp_path / "out"), drawn)["inferred"] == 0
+    assert report_of(BuildPlan({"p2r-10k": None}, tmp_path / "out"), drawn)["inferred"] == 0
 
 
 def test_the_seed_decides_which_rows(sources, tmp_path):
@@ -116,7 +119,7 @@ def test_rows_that_cannot_be_used_are_replaced_and_named(sources, tmp_path):
     assert "deepeyes: 1 samples instead of 3" in report["notes"][0]
 
 
-def test_a_question_about_a_box_that_nobody_drew_is_left_out(sources, tmp_path):
+def test_a_question_about_a_box_that_is_not_drawn_is_left_out(sources, tmp_path):
     path = tmp_path / "sources" / "zwz" / "train_crop_clean.csv"
     path.write_text(
         path.read_text().replace("How many lamps does pole 3", "In the red bounding box, how many")
@@ -199,12 +202,12 @@ def test_files_of_others_are_left_alone(sources, tmp_path, name):
 def test_a_image_looks_the_same_at_another_size_and_quality():
     made = pixels(5)
     larger = made.repeat(5, axis=0).repeat(5, axis=1)
-    look = look_at(jpeg(5)).look
+    look = HashedImage.open(jpeg(5)).hash
     same = [
-        look_of(ImageSource.open(encoded(larger, "JPEG", quality=60))),
-        look_at(encoded(made, "PNG")).look,
+        perceptual_hash(ImageSource.open(encoded(larger, "JPEG", quality=60))),
+        HashedImage.open(encoded(made, "PNG")).hash,
     ]
-    others = np.array([look_at(jpeg(seed)).look for seed in range(30) if seed != 5], np.uint64)
+    others = np.array([HashedImage.open(jpeg(seed)).hash for seed in range(30) if seed != 5], np.uint64)
     assert distance(look, np.array(same, np.uint64)).max() <= 3
     assert distance(look, others).min() > 12
 
@@ -225,17 +228,25 @@ def benchmark(tmp_path):
     return folder
 
 
+def read_listed(folder, cache):
+    found = open_benchmark("jsonl", str(folder))
+    entries = [entry.sample.question for entry in found.entries() if isinstance(entry, Entry)]
+    return read_reference(found.source, zip(entries, found.loaders(), strict=True), cache)
+
+
 def test_overlap_is_reported(sources, benchmark, tmp_path):
-    reference = read_reference("jsonl", str(benchmark), tmp_path / "out" / "against" / "jsonl.json")
-    plan = mixed(sources, tmp_path / "out", counts=dict.fromkeys(sources), references=[reference])
+    reference = read_listed(benchmark, tmp_path / "out" / "against" / "jsonl.json")
+    plan = mixed(sources, tmp_path / "out", counts=dict.fromkeys(sources), references={"jsonl": reference})
     found = report_of(plan, build(plan))["overlap"]["jsonl"]
     assert (found["images"], found["questions"], found["both"]) == (1, 1, 0)
     assert found["same_images"] == {"zwz-3": "a"}
 
 
 def test_overlap_is_left_out_when_asked(sources, benchmark, tmp_path):
-    reference = read_reference("jsonl", str(benchmark), tmp_path / "cache.json")
-    plan = mixed(sources, tmp_path / "out", counts={"zwz": None}, references=[reference], drop_overlap=True)
+    reference = read_listed(benchmark, tmp_path / "cache.json")
+    plan = mixed(
+        sources, tmp_path / "out", counts={"zwz": None}, references={"jsonl": reference}, drop_overlap=True
+    )
     report = report_of(plan, build(plan))
     assert report["sources"]["zwz"]["dropped"] == [{"row": 3, "reason": "shows an image of jsonl"}]
     assert report["samples"] == 7

@@ -1,8 +1,7 @@
-"""Which rows ask what a benchmark asks, or show what it shows: its figures would be worth less."""
+"""What the samples share with a benchmark: its questions, and images that look like its images."""
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -10,46 +9,35 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2r.datasets.p2r10k.images import distance, look_of
-from p2r.errors import InputError, file_problem
-from p2r.evaluation.benchmarks import Unreadable, open_benchmark
+from p2r.datasets.p2r10k.images import distance, perceptual_hash
+from p2r.errors import InputError
 from p2r.images import ImageSource
-from p2r.runs.files import write_json
+from p2r.runs.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from p2r.evaluation.benchmarks import Benchmark
+    from p2r.types import Question, Sample
 
 SAME_LOOK = 6  # of 64 bits; unrelated images differ in 32 on average, with a standard deviation of 4
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a benchmark asks and shows.
+    """The questions and images of a benchmark."""
 
-    Attributes:
-        name: of the benchmark.
-        source: where it was read.
-        questions: its questions, as `plain` writes them.
-        looks: perceptual hashes of its images, uint64; those that cannot be read are missing.
-        ids: of the questions that the images belong to.
-        unreadable: how many images could not be read.
-    """
+    source: str  # where it was read
+    questions: frozenset[str]  # its questions, as `plain` writes them
+    looks: np.ndarray  # perceptual hashes of its images, uint64; those that cannot be read are missing
+    ids: tuple[str, ...]  # of the questions that the images belong to
+    unreadable: int  # how many images could not be read
 
-    name: str
-    source: str
-    questions: frozenset[str]
-    looks: np.ndarray
-    ids: tuple[str, ...]
-    unreadable: int
-
-    def shows(self, look: int) -> str | None:
-        """The question whose image looks the same; None for none."""
+    def shows(self, look: str) -> str | None:
+        """The question whose image looks the same as that of a hash (16 hex digits); None for none."""
         if not len(self.looks):
             return None
-        distances = distance(look, self.looks)
+        distances = distance(int(look, 16), self.looks)
         nearest = int(distances.argmin())
         return self.ids[nearest] if distances[nearest] <= SAME_LOOK else None
 
@@ -64,60 +52,50 @@ def plain(text: str) -> str:
 
 
 def read_reference(
-    name: str, data: str | None, cache: Path, on_question: Callable[[], None] | None = None
+    source: str,
+    questions: Iterable[tuple[Question, Callable[[], Sample]]],
+    cache: Path,
+    on_question: Callable[[], None] | None = None,
 ) -> Reference:
-    """Read a benchmark and hash its images, or take what was hashed before.
+    """Hash the images of a benchmark, or take what was hashed before.
 
     Args:
-        name: of the benchmark, as `p2r eval` knows it.
-        data: a file, a folder or a hub id; None for where it is published.
-        cache: a file that keeps the hashes, so that a build that was stopped goes on.
-        on_question: is told of each question.
+        source: of the benchmark.
+        questions: each with a function that loads its image.
+        cache: a file that keeps the hashes, so that a build that was stopped can continue.
+        on_question: called after each question.
 
     Raises:
-        InputError: an unknown benchmark, or data that cannot be read.
+        InputError: the benchmark or the cache cannot be read.
     """
-    benchmark = open_benchmark(name, data)
-    kept = _read(cache) if cache.is_file() else {}
-    if kept.get("source") != benchmark.source:
-        kept = _hashed(benchmark, on_question)
+    hashed = read_json(cache, hint="delete it to read the benchmark again") if cache.is_file() else {}
+    if hashed.get("source") != source:
+        hashed = {"source": source, **_hashed(questions, on_question)}
         cache.parent.mkdir(parents=True, exist_ok=True)
-        write_json(cache, kept)
+        write_json(cache, hashed)
     return Reference(
-        name,
-        kept["source"],
-        frozenset(kept["questions"]),
-        np.array(kept["looks"], dtype=np.uint64),
-        tuple(kept["ids"]),
-        kept["unreadable"],
+        source,
+        frozenset(hashed["questions"]),
+        np.array(hashed["looks"], dtype=np.uint64),
+        tuple(hashed["ids"]),
+        hashed["unreadable"],
     )
 
 
-def _hashed(benchmark: Benchmark, on_question: Callable[[], None] | None) -> dict[str, Any]:
-    questions: set[str] = set()
+def _hashed(
+    questions: Iterable[tuple[Question, Callable[[], Sample]]], on_question: Callable[[], None] | None
+) -> dict[str, Any]:
+    texts: set[str] = set()
     looks: list[int] = []
     ids: list[str] = []
     unreadable = 0
-    for entry, load in zip(benchmark.entries(), benchmark.loaders(), strict=True):
-        if isinstance(entry, Unreadable):
-            continue
-        questions.add(plain(entry.sample.question.text))
+    for question, load in questions:
+        texts.add(plain(question.text))
         try:
-            looks.append(look_of(ImageSource.open(load().question.image)))
-            ids.append(entry.sample.question.id)
+            looks.append(perceptual_hash(ImageSource.open(load().question.image)))
+            ids.append(question.id)
         except InputError:
             unreadable += 1
         if on_question:
             on_question()
-    found = {"questions": sorted(questions), "looks": looks, "ids": ids, "unreadable": unreadable}
-    return {"source": benchmark.source, **found}
-
-
-def _read(cache: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(cache.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{cache}: {file_problem(error)}; delete it to read the benchmark again") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{cache}: an object is needed; delete it to read the benchmark again")
-    return data
+    return {"questions": sorted(texts), "looks": looks, "ids": ids, "unreadable": unreadable}

@@ -1,4 +1,4 @@
-"""What a built set holds, what was left out and why, and what it shares with benchmarks."""
+"""The report of a build: what it holds, what was left out and why, and what it shares with benchmarks."""
 
 from __future__ import annotations
 
@@ -6,76 +6,61 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from p2r.datasets.p2r10k.build import Drawn, Plan, Record
+    from p2r.datasets.p2r10k.build import BuildPlan, Drawn, Row
     from p2r.datasets.p2r10k.overlap import Reference
 
 LISTED = 100  # ids that a report names of each kind
 
 
-def report_of(plan: Plan, drawn: Sequence[Drawn]) -> dict[str, Any]:
-    """The report of a build (`report.json`); its keys are explained in docs/data.md."""
-    kept = [record for one in drawn for record in one.records if record["kept"]]
-    return {
-        "samples": len(kept),
+def report_of(plan: BuildPlan, drawn: Sequence[Drawn]) -> dict[str, Any]:
+    """The content of `report.json`; its keys are explained in docs/data.md."""
+    kept = [row for one in drawn for row in one.kept]
+    report = {
+        **_counts(kept),
         "seed": plan.seed,
-        "answer_types": _types(kept),
-        "inferred": _inferred(kept),
-        "gold_boxes": _boxed(kept),
         "sources": {one.source: _source(one) for one in drawn},
         "images": _images(kept),
-        "overlap": {reference.name: _overlap(reference, kept) for reference in plan.references},
-        "notes": _notes(plan, drawn, kept),
+        "overlap": {name: _overlap(reference, kept) for name, reference in plan.references.items()},
+    }
+    return report | {"notes": list(_notes(plan, drawn, report))}
+
+
+def _counts(kept: Sequence[Row]) -> dict[str, Any]:
+    lines = [row.line for row in kept]
+    return {
+        "samples": len(lines),
+        "answer_types": dict(Counter(line["answer_type"] for line in lines).most_common()),
+        "inferred": sum(line["source"]["inferred"] for line in lines),
+        "gold_boxes": sum(line["boxes"] is not None for line in lines),
     }
 
 
-def _types(records: Sequence[Record]) -> dict[str, int]:
-    return dict(Counter(record["line"]["answer_type"] for record in records).most_common())
-
-
-def _inferred(records: Sequence[Record]) -> int:
-    return sum(record["line"]["source"]["inferred"] for record in records)
-
-
-def _boxed(records: Sequence[Record]) -> int:
-    return sum(record["line"]["boxes"] is not None for record in records)
-
-
 def _source(one: Drawn) -> dict[str, Any]:
-    kept = [record for record in one.records if record["kept"]]
-    dropped = [record for record in one.records if not record["kept"]]
     return {
         "place": one.place,
         "rows": one.rows,
         "wanted": one.wanted,
-        "samples": len(kept),
-        "answer_types": _types(kept),
-        "inferred": _inferred(kept),
-        "gold_boxes": _boxed(kept),
+        **_counts(one.kept),
         "unusable": dict(one.unusable.most_common(LISTED)),
-        "dropped": [{"row": record["row"], "reason": record["reason"]} for record in dropped],
+        "dropped": [{"row": row.row, "reason": row.reason} for row in one.read if not row.kept],
     }
 
 
-def _images(records: Sequence[Record]) -> dict[str, int]:
-    """How many different images there are; `alike` counts those that look like another one's copy."""
-    digests = {record["digest"]: record["look"] for record in records}
-    looks = Counter(digests.values())
+def _images(kept: Sequence[Row]) -> dict[str, int]:
+    """The number of different images; `alike` counts those that look like a copy of another one."""
+    looks = Counter({row.digest: row.look for row in kept}.values())
     return {
-        "different": len(digests),
-        "shared": len(records) - len(digests),
+        "different": looks.total(),
+        "shared": len(kept) - looks.total(),
         "alike": sum(count for count in looks.values() if count > 1),
     }
 
 
-def _overlap(reference: Reference, records: Sequence[Record]) -> dict[str, Any]:
-    shown = {
-        record["line"]["id"]: found
-        for record in records
-        if (found := reference.shows(int(record["look"], 16))) is not None
-    }
-    asked = {record["line"]["id"] for record in records if reference.asks(record["line"]["question"])}
+def _overlap(reference: Reference, kept: Sequence[Row]) -> dict[str, Any]:
+    shown = {row.line["id"]: found for row in kept if (found := reference.shows(row.look)) is not None}
+    asked = {row.line["id"] for row in kept if reference.asks(row.line["question"])}
     both = sorted(asked & shown.keys())
     return {
         "source": reference.source,
@@ -88,25 +73,17 @@ def _overlap(reference: Reference, records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _notes(plan: Plan, drawn: Sequence[Drawn], kept: Sequence[Record]) -> list[str]:
-    notes = []
+def _notes(plan: BuildPlan, drawn: Sequence[Drawn], report: dict[str, Any]) -> Iterator[str]:
     for one in drawn:
-        count = sum(record["kept"] for record in one.records)
+        count = len(one.kept)
         if one.wanted is not None and count < one.wanted:
-            notes.append(
-                f"{one.source}: {count} samples instead of {one.wanted}; no more of its rows are usable"
-            )
+            yield f"{one.source}: {count} samples instead of {one.wanted}; no more of its rows are usable"
         if unusable := one.unusable.total():
             reason, times = one.unusable.most_common(1)[0]
-            notes.append(
-                f"{one.source}: {unusable} of {one.rows} rows are unusable, {times} of them: {reason}"
-            )
-    if inferred := _inferred(kept):
-        notes.append(
-            f"{inferred} answer types were inferred from questions and answers, because none was given"
-        )
-    if free := _types(kept).get("free"):
-        notes.append(f"{free} answers are free-form: training on them needs a judge")
+            yield f"{one.source}: {unusable} of {one.rows} rows are unusable, {times} of them: {reason}"
+    if inferred := report["inferred"]:
+        yield f"{inferred} answer types were inferred from questions and answers, because none was given"
+    if free := report["answer_types"].get("free"):
+        yield f"{free} answers are free-form: training on them needs a judge"
     if not plan.references:
-        notes.append("compared with no benchmark; --against NAME does that")
-    return notes
+        yield "compared with no benchmark; --against NAME does that"

@@ -1,4 +1,4 @@
-"""The released data sets, each in its own schema: a row → question, gold answer, and where its image is.
+"""The released data sets, each in its own schema: a row → question, gold answer, and its image.
 
 deepeyes, visualprobe   a JSON list: `images` [path], `doc_id`, `problem` (starts with `<image>`), `solution`,
                         `data_source`
@@ -12,12 +12,11 @@ Only the last says of which form an answer is; for the others it is inferred (`i
 
 from __future__ import annotations
 
-import ast
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2r.datasets.cells import optional_text, text
+from p2r.datasets.cells import literal, optional_text, text
 from p2r.datasets.samples import infer_type
 from p2r.errors import InputError
 from p2r.parsing.answers import read_option
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
 
 _FORMS: dict[str, AnswerType] = {"mca": "choice", "na": "number", "free_form": "free"}
-# The questions of ZwZ were asked about an image with a box drawn on it; the image that is kept has none.
+# The questions of ZwZ were asked about an image with a box drawn on it; the released image has none.
 _ABOUT_THE_BOX = re.compile(
     r"(?:only\s+)?focus\s+on\s+[^.\n]*\bred\s+bounding\s+box\b[^.\n]*\.?", re.IGNORECASE
 )
@@ -41,96 +40,69 @@ _DRAWN_BOX = re.compile(r"\bred\s+bounding\s+box\b", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row before its image is looked at.
+    """A row before its image is read."""
 
-    Attributes:
-        id: the source's own name of the row; empty when it has none.
-        question, choices, answer, answer_type: as in sample files; with choices, the answer is a letter.
-        inferred: the source does not say of which type the answer is.
-        category: what the source calls this kind of question.
-    """
-
-    id: str
-    question: str
+    id: str  # the source's own name of the row; empty when it has none
+    question: str  # as in sample files, like the next three; with choices, the answer is a letter
     choices: tuple[str, ...]
     answer: str
     answer_type: AnswerType
-    inferred: bool
-    category: str
+    inferred: bool  # the source does not say of which type the answer is
+    category: str  # the source's name for this kind of question
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A released data set.
+    """A released data set."""
 
-    Attributes:
-        name: in options, ids and reports.
-        hub: where it is published.
-        patterns: its table, among the files of a folder or repository.
-        columns: which a row must have.
-        image: the column with the image, or with a list of one.
-        embedded: images are in the table, so rows are first read without them.
-        boxes: the column with gold boxes in pixels; empty for none.
-        read: a row → an item; InputError says why the row cannot be used.
-    """
-
-    name: str
-    hub: str
-    patterns: tuple[str, ...]
-    columns: tuple[str, ...]
-    image: str
-    read: Callable[[Row], Item]
-    embedded: bool = False
-    boxes: str = ""
+    hub: str  # where it is published
+    patterns: tuple[str, ...]  # its table, among the files of a folder or repository
+    columns: tuple[str, ...]  # that a row must have
+    image: str  # the column with the image, or with a list of one
+    read: Callable[[Row], Item]  # a row → an item; InputError says why the row cannot be used
+    embedded: bool = False  # images are in the table, so rows are first read without them
+    boxes: str = ""  # the column with gold boxes in pixels; empty for none
 
 
-def _listed(row: Row) -> Item:
+def _read_listed(row: Row) -> Item:
     return _item(row, text(row, "problem"), text(row, "solution"), optional_text(row, "doc_id"))
 
 
-def _zoomed(row: Row) -> Item:
+def _read_zwz(row: Row) -> Item:
     problem = _ABOUT_THE_BOX.sub("", text(row, "problem"))
     return _item(row, problem, text(row, "answer"), "", category=optional_text(row, "ability"))
 
 
-def _released(row: Row) -> Item:
+def _read_released(row: Row) -> Item:
     prompt, reward, extra = row["prompt"], row["reward_model"] or {}, row.get("extra_info") or {}
-    asked = [turn for turn in prompt or () if turn.get("role") == "user"]
-    if not asked:
+    turns = [turn for turn in prompt or () if turn.get("role") == "user"]
+    if not turns:
         raise InputError("column 'prompt': no turn of the user")
     form = extra.get("answer_form")
     if form is not None and form not in _FORMS:
         raise InputError(f"column 'extra_info': answer_form {form!r} is none of {', '.join(_FORMS)}")
-    return _item(
-        row,
-        text(asked[-1], "content"),
-        text(reward, "ground_truth"),
-        optional_text(extra, "index"),
-        form=_FORMS[form] if form else None,
-    )
+    problem, answer = text(turns[-1], "content"), text(reward, "ground_truth")
+    return _item(row, problem, answer, optional_text(extra, "index"), form=_FORMS[form] if form else None)
 
 
 def _item(
     row: Row, problem: str, answer: str, name: str, *, form: AnswerType | None = None, category: str = ""
 ) -> Item:
-    problem = problem.replace("<image>", " ").strip()
-    if _DRAWN_BOX.search(problem):
-        raise InputError("the question speaks of a box that is drawn on the image, and none is")
-    question, found = split_options(problem)
+    question = problem.replace("<image>", " ").strip()
     choices: tuple[str, ...] = ()
+    if _DRAWN_BOX.search(question):
+        raise InputError("the question is about a box that is drawn on the image, and none is")
+    body, found = split_options(question)
     if found and form in (None, "choice"):
-        choices = found
+        question, choices = body, found
         letter, reason = read_option(answer, Question(b"", question, choices))
         if letter is None:
             raise InputError(f"the answer {answer[:60]!r} is none of the options: {reason}")
         answer = letter
     elif form == "choice":
         raise InputError("a question of form mca without options in its text")
-    else:
-        question = problem
     kind = form or infer_type(answer, choices)
-    # Born here, so that what no Question can hold is left out with its reason.
-    Question(b"", question, choices, kind)
+    Question(b"", question, choices, kind)  # what no Question can hold is left out with its reason
     category = category or optional_text(row, "data_source")
     return Item(name, question, choices, answer, kind, form is None, category)
 
@@ -139,51 +111,42 @@ _LIST_COLUMNS = ("images", "problem", "solution")
 _LIST_FILES = ("train.json", "**/train.json", "*.json", "*.jsonl", "**/*.parquet")
 
 SOURCES: dict[str, Source] = {
-    source.name: source
-    for source in (
-        Source("deepeyes", "Mini-o3/DeepEyes_train_4K", _LIST_FILES, _LIST_COLUMNS, "images", _listed),
-        Source("visualprobe", "Mini-o3/VisualProbe_train", _LIST_FILES, _LIST_COLUMNS, "images", _listed),
-        Source(
-            "zwz",
-            "muyuho/ZwZ-RL-VQA-mini",
-            ("train*.csv", "*.csv", "**/*.csv", "**/*.parquet"),
-            ("problem", "original_images", "answer"),
-            "original_images",
-            _zoomed,
-            boxes="bbox",
-        ),
-        Source(
-            "p2r-10k",
-            "hongxingli/P2R-10k",
-            ("**/train*.parquet", "**/*.parquet"),
-            ("prompt", "images", "reward_model"),
-            "images",
-            _released,
-            embedded=True,
-        ),
-    )
+    "deepeyes": Source("Mini-o3/DeepEyes_train_4K", _LIST_FILES, _LIST_COLUMNS, "images", _read_listed),
+    "visualprobe": Source("Mini-o3/VisualProbe_train", _LIST_FILES, _LIST_COLUMNS, "images", _read_listed),
+    "zwz": Source(
+        "muyuho/ZwZ-RL-VQA-mini",
+        ("train*.csv", "*.csv", "**/*.csv", "**/*.parquet"),
+        ("problem", "original_images", "answer"),
+        "original_images",
+        _read_zwz,
+        boxes="bbox",
+    ),
+    "p2r-10k": Source(
+        "hongxingli/P2R-10k",
+        ("**/train*.parquet", "**/*.parquet"),
+        ("prompt", "images", "reward_model"),
+        "images",
+        _read_released,
+        embedded=True,
+    ),
 }
 
 
-def only_image(cell: Any) -> Any:
-    """The image of a row: a path, bytes, or `{"bytes", "path"}`.
+def only_image(row: Row, column: str) -> str | bytes:
+    """The image of a row, a path or bytes: the cell holds it, a list of one, or `{"bytes", "path"}`.
 
     Raises:
         InputError: there is none, or more than one.
     """
+    cell = row.get(column)
     if isinstance(cell, str) and cell.strip().startswith("["):
-        try:
-            cell = ast.literal_eval(cell.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise InputError(f"the images are no list: {cell[:60]!r}") from None
+        cell = literal(cell, column)
     if isinstance(cell, list | tuple):
         if len(cell) != 1:
             raise InputError(f"{len(cell)} images; one is needed")
         cell = cell[0]
     if isinstance(cell, dict):
-        if "image" in cell and "bytes" not in cell:
-            return only_image(cell["image"])
-        cell = cell.get("bytes") or cell.get("path")
+        cell = cell.get("bytes") or cell.get("path") or cell.get("image")
     if not cell or not isinstance(cell, str | bytes):
         raise InputError("no image")
     return cell

@@ -1,54 +1,25 @@
-"""The benchmarks of the paper, the project's own scenes, and the user's own questions."""
+"""The benchmarks of the paper, the project's own scenes, and the user's own questions.
+
+base           what a benchmark is, and the choice of the questions of a run
+tabular        benchmarks that are released as tables; hrbench has more than a table of columns
+vstar_folder   V* with gold boxes
+own            scenes and JSON lines
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks.base import (
-    Benchmark,
-    Chosen,
-    Entry,
-    Layout,
-    Selection,
-    Unreadable,
-    named,
-    select,
-)
 from p2r.evaluation.benchmarks.hrbench import open_hrbench
-from p2r.evaluation.benchmarks.mme_realworld import open_mme_realworld
-from p2r.evaluation.benchmarks.own import Scenes, open_listed
-from p2r.evaluation.benchmarks.treebench import open_treebench
-from p2r.evaluation.benchmarks.visualprobe import open_visualprobe
-from p2r.evaluation.benchmarks.vstar import open_vstar, open_vstar_folder
-from p2r.evaluation.benchmarks.zoombench import open_zoombench
+from p2r.evaluation.benchmarks.own import open_samples, open_scenes
+from p2r.evaluation.benchmarks.tabular import RELEASES, open_table
+from p2r.evaluation.benchmarks.vstar_folder import open_vstar_folder
 
-__all__ = [
-    "BENCHMARKS",
-    "Benchmark",
-    "Chosen",
-    "Entry",
-    "Layout",
-    "Selection",
-    "Unreadable",
-    "named",
-    "open_benchmark",
-    "select",
-]
+if TYPE_CHECKING:
+    from p2r.evaluation.benchmarks.base import Benchmark
 
-BENCHMARKS: tuple[str, ...] = (
-    "scenes",
-    "vstar",
-    "vstar-boxes",
-    "hrbench-4k",
-    "hrbench-8k",
-    "mme-realworld",
-    "mme-realworld-lite",
-    "treebench",
-    "visualprobe-easy",
-    "visualprobe-medium",
-    "visualprobe-hard",
-    "zoombench",
-    "jsonl",
-)
+BENCHMARKS = ("scenes", "vstar-boxes", "hrbench-4k", "hrbench-8k", *RELEASES, "jsonl")
 SCENE_COUNT = 500
 
 
@@ -73,24 +44,14 @@ def open_benchmark(
         InputError: an unknown name, or data that is not there.
         MissingExtraError: `datasets` is needed and not installed.
     """
-    variant = name.rpartition("-")[2]
-    match name:
-        case "scenes" if data is None:
-            return Scenes(count, seed, size)
-        case "scenes" | "jsonl":
-            return open_listed(data, name)
-        case "vstar":
-            return open_vstar(data)
-        case "vstar-boxes":
-            return open_vstar_folder(data, seed)
-        case "hrbench-4k" | "hrbench-8k":
-            return open_hrbench(data, variant)
-        case "mme-realworld" | "mme-realworld-lite":
-            return open_mme_realworld(data, name)
-        case "treebench":
-            return open_treebench(data)
-        case "visualprobe-easy" | "visualprobe-medium" | "visualprobe-hard":
-            return open_visualprobe(data, variant)
-        case "zoombench":
-            return open_zoombench(data)
+    if name == "scenes" and data is None:
+        return open_scenes(count, seed, size)
+    if name in ("scenes", "jsonl"):
+        return open_samples(data, name)
+    if name in RELEASES:
+        return open_table(name, data, RELEASES[name])
+    if name == "vstar-boxes":
+        return open_vstar_folder(data, seed)
+    if name.startswith("hrbench-") and name in BENCHMARKS:
+        return open_hrbench(data, name.removeprefix("hrbench-"))
     raise InputError(f"unknown benchmark {name!r}: one of {', '.join(BENCHMARKS)}")

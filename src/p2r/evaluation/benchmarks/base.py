@@ -1,8 +1,8 @@
-"""What a benchmark is: questions that are known before any image is read, and images that are read late.
+"""What a benchmark is: questions that are read first, without images, and images that are read late.
 
-A run first goes over all entries (text only: ids, questions, gold answers), which sorts out the rows that
-cannot be read, fingerprints the data and chooses the questions. Images are read and decoded one by one
-afterwards, in the worker that asks the question, so that memory does not grow with the benchmark.
+A run first reads all rows as texts (ids, questions, gold answers). This finds the rows that cannot be read,
+gives the data a fingerprint and chooses the questions. Each image is read by the worker that asks its
+question, so that memory does not grow with the benchmark.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from p2r.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from p2r.images import ImageInput
     from p2r.types import Sample
 
 
@@ -29,29 +30,29 @@ class Entry:
         sample: the question and its gold answer; the question's image is empty (`b""`). Gold boxes that are
             given in pixels are missing too, because they need the size of the image.
         tags: what else tables are broken down by, for example `{"rotation": "2"}`. The tag `cluster` names
-            questions whose answers go together.
+            questions whose answers are not independent.
     """
 
     sample: Sample
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def id(self) -> str:
+        """The id of the question."""
+        return self.sample.question.id
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A row that no question can be made of: its options or its answer make no sense. It is not asked.
+    """A row that holds no valid question: its options or its answer cannot be read. It is not asked."""
 
-    Attributes:
-        row: which one, for people: `row 12`, or a file.
-        reason: what is wrong with it.
-    """
-
-    row: str
+    row: str  # `row 12`, or a file
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the table of a benchmark is laid out, as far as the paper or the benchmark's authors say.
+    """The layout of a benchmark's table of results.
 
     Attributes:
         headings: category → heading, in the order of the columns; other categories follow under their name.
@@ -59,61 +60,30 @@ class Layout:
         breakdowns: tags that get a table of their own.
     """
 
-    headings: Mapping[str, str] = field(default_factory=dict)
+    headings: dict[str, str] = field(default_factory=dict)
     sections: str = ""
     breakdowns: tuple[str, ...] = ()
 
 
-class Benchmark(Protocol):
-    """A source of questions. Its two iterators run over the same rows in the same order."""
-
-    @property
-    def name(self) -> str:
-        """The name on the command line."""
-        ...
-
-    @property
-    def source(self) -> str:
-        """Where the rows come from: a path, a hub id with its revision, or how they are generated."""
-        ...
-
-    @property
-    def layout(self) -> Layout:
-        """How its table is laid out."""
-        ...
-
-    @property
-    def has_boxes(self) -> bool:
-        """Whether gold boxes are known."""
-        ...
-
-    def entries(self) -> Iterator[Entry | Unreadable]:
-        """All rows without their images.
-
-        Raises:
-            InputError: the data cannot be read, or a column is missing; names it.
-        """
-        ...
-
-    def loaders(self) -> Iterator[Callable[[], Sample]]:
-        """For each row, a function that reads its image and gives the whole sample.
-
-        Calling one raises InputError when its image cannot be used.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """A question that takes part in a run.
+class Benchmark:
+    """A source of questions. Its two iterators run over the same rows in the same order.
 
     Attributes:
-        id: unique in the benchmark; a name that occurs again gets `#2`, `#3`, …
-        entry: what is known before the image is read.
+        name: on the command line.
+        source: where the rows come from: a path, a hub id with its revision, or how they are generated.
+        layout: of its table.
+        has_boxes: whether gold boxes are known.
+        entries: all rows without their images; raises InputError when the data cannot be read.
+        loaders: for each row a function that returns the whole sample, or raises InputError.
     """
 
-    id: str
-    entry: Entry
+    name: str
+    source: str
+    layout: Layout
+    has_boxes: bool
+    entries: Callable[[], Iterator[Entry | Unreadable]]
+    loaders: Callable[[], Iterator[Callable[[], Sample]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,20 +92,21 @@ class Selection:
 
     Attributes:
         benchmark: where they come from.
-        chosen: row number → question, in the order of the rows.
-        fingerprints: for each number of rows, twelve hex digits over so many first rows (texts, options, gold
-            answers), whether chosen or not: equal fingerprints mean equal questions.
+        entries: row number → question, in the order of the rows. Ids are unique: a name that occurs again
+            gets `#2`, `#3`, …
+        fingerprints: for each row, twelve hex digits over all rows up to it (texts, options, gold answers),
+            chosen or not: equal fingerprints mean equal questions.
         unreadable: the rows that cannot be asked.
     """
 
     benchmark: Benchmark
-    chosen: Mapping[int, Chosen]
+    entries: Mapping[int, Entry]
     fingerprints: tuple[str, ...]
     unreadable: tuple[Unreadable, ...] = ()
 
     @property
     def total(self) -> int:
-        """How many rows the benchmark has, with those that cannot be asked."""
+        """The number of rows, with those that cannot be asked."""
         return len(self.fingerprints)
 
     @property
@@ -143,14 +114,12 @@ class Selection:
         """The fingerprint of all rows."""
         return self.fingerprints[-1]
 
-    def tasks(self, skip: Callable[[str], bool]) -> Iterator[tuple[Chosen, Callable[[], Sample]]]:
-        """The chosen questions that `skip` does not refuse, each with its loader."""
-        left = {row for row, chosen in self.chosen.items() if not skip(chosen.id)}
-        if not left:
-            return
-        for row, load in enumerate(self.benchmark.loaders()):
+    def tasks(self, skip: Callable[[str], bool]) -> Iterator[tuple[Entry, Callable[[], Sample]]]:
+        """The chosen questions whose ids `skip` does not refuse, each with the loader of its sample."""
+        left = {row for row, entry in self.entries.items() if not skip(entry.id)}
+        for row, load in enumerate(self.benchmark.loaders() if left else ()):
             if row in left:
-                yield self.chosen[row], load
+                yield self.entries[row], load
                 left.discard(row)
                 if not left:
                     return
@@ -168,7 +137,7 @@ def select(benchmark: Benchmark, *, limit: int | None = None, seed: int = 0) -> 
     Raises:
         InputError: the data cannot be read, or no row of it.
     """
-    entries: dict[int, Chosen] = {}
+    entries: dict[int, Entry] = {}
     unreadable: list[Unreadable] = []
     fingerprints: list[str] = []
     seen: Counter[str] = Counter()
@@ -178,18 +147,20 @@ def select(benchmark: Benchmark, *, limit: int | None = None, seed: int = 0) -> 
             unreadable.append(entry)
             digest.update(entry.reason.encode())
         else:
-            name = entry.sample.question.id or str(row)
+            digest.update(_canonical(entry).encode())
+            name = entry.id or str(row)
             seen[name] += 1
             unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
-            entries[row] = Chosen(unique, entry)
-            digest.update(_canonical(entry).encode())
+            entries[row] = replace(entry, sample=named(entry.sample, unique))
         fingerprints.append(digest.hexdigest()[:12])
     if not entries:
-        cause = f": none of the {len(unreadable)} rows can be read" if unreadable else ""
-        first = f", for example {unreadable[0].row}: {unreadable[0].reason}" if unreadable else ""
-        raise InputError(f"{benchmark.name}: {benchmark.source} holds no questions{cause}{first}")
-    rows = sorted(sorted(entries, key=lambda row: _lot(entries[row].id, seed))[:limit])
-    chosen = {row: entries[row] for row in rows}
+        cause = ""
+        if unreadable:
+            first = f"{unreadable[0].row}: {unreadable[0].reason}"
+            cause = f": none of the {len(unreadable)} rows can be read, for example {first}"
+        raise InputError(f"{benchmark.name}: {benchmark.source} holds no questions{cause}")
+    rows = sorted(entries, key=lambda row: hashlib.sha256(f"{seed}:{entries[row].id}".encode()).digest())
+    chosen = {row: entries[row] for row in sorted(rows[:limit])}
     return Selection(benchmark, chosen, tuple(fingerprints), tuple(unreadable))
 
 
@@ -198,8 +169,9 @@ def named(sample: Sample, name: str) -> Sample:
     return replace(sample, question=replace(sample.question, id=name))
 
 
-def _lot(name: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+def with_image(sample: Sample, image: ImageInput) -> Sample:
+    """The same sample with another image."""
+    return replace(sample, question=replace(sample.question, image=image))
 
 
 def _canonical(entry: Entry) -> str:

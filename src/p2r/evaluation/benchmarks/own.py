@@ -6,115 +6,59 @@ family`, with images relative to the file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks.base import Entry, Layout
+from p2r.evaluation.benchmarks.base import Benchmark, Entry, Layout, with_image
 from p2r.scenes import FAMILIES, make_sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
+    from p2r.scenes import SceneSample
     from p2r.types import Sample
 
-# What `p2r scenes` writes its images with: generated and written scenes are the same bytes.
+# The quality that `p2r scenes` writes its images with: generated and written scenes are the same bytes.
 _JPEG_QUALITY = 92
 SCENE_LAYOUT = Layout(headings={name: name.capitalize() for name in FAMILIES})
 
 
-@dataclass(frozen=True, slots=True)
-class Scenes:
-    """Generated test scenes, drawn when their turn comes.
+def open_scenes(count: int, seed: int, size: str) -> Benchmark:
+    """Generated test scenes, each drawn when its question is asked.
 
-    Attributes:
+    Args:
         count: how many.
         seed: picks another series of test scenes.
         size: `2k`, `4k`, `8k` or `WIDTHxHEIGHT`.
     """
 
-    count: int
-    seed: int
-    size: str
-    name: str = "scenes"
-    layout: Layout = SCENE_LAYOUT
-    has_boxes: bool = True
+    def make(index: int) -> SceneSample:
+        return make_sample("test", index, seed=seed, size=size)
 
-    @property
-    def source(self) -> str:
-        """How they are generated."""
-        return f"generated, split test, seed {self.seed}, size {self.size}"
+    def draw(index: int) -> Sample:
+        import pyvips
 
-    def entries(self) -> Iterator[Entry]:
-        """All questions; nothing is drawn."""
-        for index in range(self.count):
-            made = make_sample("test", index, seed=self.seed, size=self.size)
-            yield Entry(_with_image(made.sample(""), b""))
+        made = make(index)
+        jpeg = pyvips.Image.new_from_array(made.render()).jpegsave_buffer(Q=_JPEG_QUALITY)
+        return with_image(made.sample(""), jpeg)
 
-    def loaders(self) -> Iterator[Callable[[], Sample]]:
-        """For each question, a function that draws its image, as the JPEG that `p2r scenes` would write."""
-        for index in range(self.count):
-            yield partial(_draw, index, self.seed, self.size)
+    return Benchmark(
+        name="scenes",
+        source=f"generated, split test, seed {seed}, size {size}",
+        layout=SCENE_LAYOUT,
+        has_boxes=True,
+        entries=lambda: (Entry(with_image(make(index).sample(""), b"")) for index in range(count)),
+        loaders=lambda: (partial(draw, index) for index in range(count)),
+    )
 
 
-def _draw(index: int, seed: int, size: str) -> Sample:
-    import pyvips
+def open_samples(data: str | None, name: str) -> Benchmark:
+    """The questions of a JSON-lines file, or of a folder that holds `samples.jsonl`.
 
-    made = make_sample("test", index, seed=seed, size=size)
-    jpeg = pyvips.Image.new_from_array(made.render()).jpegsave_buffer(Q=_JPEG_QUALITY)
-    return _with_image(made.sample(""), jpeg)
-
-
-def _with_image(sample: Sample, image: bytes) -> Sample:
-    return replace(sample, question=replace(sample.question, image=image))
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """The questions of a JSON-lines file.
-
-    Attributes:
+    Args:
+        data: the file or folder.
         name: `jsonl`, or `scenes` for a folder of `p2r scenes`.
-        path: the file.
-        samples: what it holds; images are paths.
-        layout: how the table is laid out.
-    """
-
-    name: str
-    path: Path
-    samples: tuple[Sample, ...]
-    layout: Layout
-
-    @property
-    def source(self) -> str:
-        """The file."""
-        return str(self.path)
-
-    @property
-    def has_boxes(self) -> bool:
-        """Whether any question comes with gold boxes."""
-        return any(sample.boxes is not None for sample in self.samples)
-
-    def entries(self) -> Iterator[Entry]:
-        """All questions."""
-        for sample in self.samples:
-            yield Entry(_with_image(sample, b""))
-
-    def loaders(self) -> Iterator[Callable[[], Sample]]:
-        """For each question, a function that gives it; the image stays a path."""
-        for sample in self.samples:
-            yield partial(_itself, sample)
-
-
-def _itself(sample: Sample) -> Sample:
-    return sample
-
-
-def open_listed(data: str | None, name: str) -> Listed:
-    """A JSON-lines file, or a folder that holds `samples.jsonl`.
 
     Raises:
         InputError: no file was given, or it cannot be read.
@@ -124,5 +68,16 @@ def open_listed(data: str | None, name: str) -> Listed:
     path = Path(data).expanduser()
     if path.is_dir():
         path /= "samples.jsonl"
-    layout = SCENE_LAYOUT if name == "scenes" else Layout()
-    return Listed(name, path, tuple(read_samples(path)), layout)
+    samples = read_samples(path)
+    return Benchmark(
+        name=name,
+        source=str(path),
+        layout=SCENE_LAYOUT if name == "scenes" else Layout(),
+        has_boxes=any(sample.boxes is not None for sample in samples),
+        entries=lambda: (Entry(with_image(sample, b"")) for sample in samples),
+        loaders=lambda: (partial(_itself, sample) for sample in samples),
+    )
+
+
+def _itself(sample: Sample) -> Sample:
+    return sample

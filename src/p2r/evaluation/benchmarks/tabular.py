@@ -1,86 +1,214 @@
-"""A benchmark whose questions are the rows of a table: what vstar, hrbench and the others have in common."""
+"""Benchmarks that are released as tables, and how a row of each is read.
+
+V*: `image`, `text` (question, options and an instruction to strip), `label`, `question_id`, `category`.
+MME-RealWorld: `index`, `question`, `multi-choice options` (a list from "(A) …" to "(E) …"), `answer`,
+`category` such as `Perception/OCR with Complex Context`, `l2-category`, `bytes` (base64).
+TreeBench: the same with `image`, options as one text up to F, and `target_instances` (x1, y1, x2, y2 in
+pixels).
+VisualProbe: `val.json`, a list: `images` (one path, which may start with the name of the data set), `doc_id`,
+`problem` (starts with `<image>`), `solution`, `data_source`.
+ZoomBench: `image`, `query` (question, options and often an instruction to strip), `response` (a letter, a
+text or a number), `question_type` (`mcq` or `blank`), `bbox` (x1, y1, x2, y2 in pixels), `id`; the gold crop
+`crop_image` is never read. Its dataset card calls `query` and `response` `prompt` and `answer`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2r.datasets.tables import require
+from p2r.datasets.cells import image, letter, optional_text, options, pixel_boxes, text
+from p2r.datasets.tables import Table, local_or_fetched, require
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks.base import Entry, Layout, Unreadable
+from p2r.evaluation.benchmarks.base import Benchmark, Entry, Layout, Unreadable, with_image
 from p2r.images import ImageSource
+from p2r.parsing.options import split_options
+from p2r.types import Question, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from p2r.datasets.tables import Table
-    from p2r.types import Box, Sample
+    from p2r.images import ImageInput
 
-    Row = dict[str, Any]
+Row = dict[str, Any]
+ReadRow = Callable[[Row, Path | None], Entry]
 
 
 @dataclass(frozen=True, slots=True)
-class Tabular:
-    """Questions from the rows of a table.
+class Release:
+    """How a benchmark is released.
 
     Attributes:
-        name: the name on the command line.
-        table: where the rows come from.
+        hub: where it is published.
+        patterns: the files of the table, as globs; the first that matches decides.
         columns: the columns that a row must have.
-        images: the columns that hold images.
         read: a row and the folder of relative paths → the question; called with and without images.
-        locate: a row and the size of its image → gold boxes, where they are given in pixels.
-        layout: how the table of results is laid out.
+        images: the columns that hold images.
+        boxes: the column with gold boxes in pixels; empty for none.
+        layout: of the table of results.
+        files_beside: images are files beside the table, so that the whole repository is needed.
     """
 
-    name: str
-    table: Table
+    hub: str
+    patterns: tuple[str, ...]
     columns: tuple[str, ...]
-    images: tuple[str, ...]
-    read: Callable[[Row, Path | None], Entry]
-    locate: Callable[[Row, tuple[int, int]], tuple[Box, ...]] | None = None
-    layout: Layout = field(default_factory=Layout)
+    read: ReadRow
+    images: tuple[str, ...] = ("image",)
+    boxes: str = ""
+    layout: Layout = Layout()  # noqa: RUF009  (it is frozen)
+    files_beside: bool = False
 
-    @property
-    def source(self) -> str:
-        """The files or the hub id."""
-        return self.table.source
 
-    @property
-    def has_boxes(self) -> bool:
-        """Whether gold boxes are known."""
-        return self.locate is not None
+def open_table(name: str, data: str | None, release: Release) -> Benchmark:
+    """A benchmark whose questions are the rows of a table.
 
-    def entries(self) -> Iterator[Entry | Unreadable]:
-        """All rows without their images; see `Benchmark`."""
-        needed = [column for column in self.columns if column not in self.images]
-        for number, row in enumerate(self.table.rows(without=self.images), start=1):
-            require(row, needed, f"{self.name}: row {number}")
+    Args:
+        name: on the command line.
+        data: a file, a folder or a hub id; None for where the benchmark is published.
+        release: how it is released.
+
+    Raises:
+        InputError: there is no such data.
+    """
+    place = data or release.hub
+    table = Table(local_or_fetched(place) if release.files_beside else place, patterns=release.patterns)
+    needed = [column for column in release.columns if column not in release.images]
+
+    def entries() -> Iterator[Entry | Unreadable]:
+        for number, row in enumerate(table.rows(without=release.images), start=1):
+            require(row, needed, f"{name}: row {number}")
             try:
-                yield self.read(row, self.table.root)
+                yield release.read(row, table.root)
             except InputError as error:
                 yield Unreadable(f"row {number}", str(error))
 
-    def loaders(self) -> Iterator[Callable[[], Sample]]:
-        """All rows with their images, still undecoded; see `Benchmark`."""
-        for number, row in enumerate(self.table.rows(), start=1):
-            require(row, self.images[:1], self.name)
-            yield partial(self.load, number, row)
+    def loaders() -> Iterator[Callable[[], Sample]]:
+        for number, row in enumerate(table.rows(), start=1):
+            require(row, release.images[:1], name)
+            yield partial(load, number, row)
 
-    def load(self, number: int, row: Row) -> Sample:
-        """One row as a sample with its image and gold boxes.
-
-        Raises:
-            InputError: names the row and what is wrong with it.
-        """
+    def load(number: int, row: Row) -> Sample:
         try:
-            sample = self.read(row, self.table.root).sample
-            if self.locate is None:
+            sample = release.read(row, table.root).sample
+            if not release.boxes:
                 return sample
             source = ImageSource.open(sample.question.image)
-            boxes = self.locate(row, (source.width, source.height))
+            boxes = pixel_boxes(row, release.boxes, source.size)
         except InputError as error:
-            raise InputError(f"{self.name}: row {number}: {error}") from error
-        return replace(sample, question=replace(sample.question, image=source), boxes=boxes)
+            raise InputError(f"{name}: row {number}: {error}") from error
+        return replace(with_image(sample, source), boxes=boxes)
+
+    return Benchmark(name, table.source, release.layout, bool(release.boxes), entries, loaders)
+
+
+VSTAR_HEADINGS = {"direct_attributes": "Attribute", "relative_position": "Spatial"}
+
+
+def _vstar(row: Row, root: Path | None) -> Entry:
+    body, found = split_options(text(row, "text"))
+    if not found:
+        raise InputError("column 'text': found no lettered options in it")
+    question = Question(image(row, "image", root), body, found, id=text(row, "question_id"))
+    return Entry(Sample(question, letter(row, "label", found), category=text(row, "category")))
+
+
+def _by_task(row: Row, root: Path | None, *, shown: str = "image") -> Entry:
+    choices = options(row, "multi-choice options")
+    category = text(row, "category")
+    question = Question(image(row, shown, root), text(row, "question"), choices, id=text(row, "index"))
+    tags = {"task": category.partition("/")[0], "subtask": optional_text(row, "l2-category")}
+    sample = Sample(question, letter(row, "answer", choices), category=category)
+    return Entry(sample, {name: value for name, value in tags.items() if value})
+
+
+def _visualprobe(row: Row, root: Path | None) -> Entry:
+    body = text(row, "problem").replace("<image>", "").strip()
+    question = Question(_image_file(row, root), body, id=str(row.get("doc_id", "")))
+    return Entry(Sample(question, text(row, "solution"), category=str(row.get("data_source") or "")))
+
+
+def _image_file(row: Row, root: Path | None) -> ImageInput:
+    if "images" not in row:
+        return b""
+    paths = [row["images"]] if isinstance(row["images"], str) else row["images"]
+    if not isinstance(paths, list) or len(paths) != 1:
+        raise InputError(f"column 'images': expected one path, found {paths!r}")
+    path, root = Path(str(paths[0])), root or Path()
+    for candidate in (root / path, root.joinpath(*path.parts[1:]), root.parent / path):
+        if candidate.is_file():
+            return candidate
+    raise InputError(f"column 'images': no image {path} in {root}")
+
+
+def _zoombench(row: Row, root: Path | None) -> Entry:
+    asked = "prompt" if "prompt" in row and "query" not in row else "query"
+    answered = "answer" if "answer" in row and "response" not in row else "response"
+    body, found = split_options(text(row, asked).replace("<image>", ""))
+    kind = optional_text(row, "question_type") or ("mcq" if found else "blank")
+    shown, name = image(row, "image", root), optional_text(row, "id")
+    category = optional_text(row, "category") or kind
+    if kind == "mcq" and found:
+        question = Question(shown, body, found, id=name)
+        return Entry(Sample(question, letter(row, answered, found), category=category))
+    gold = text(row, answered)
+    numeric = gold.replace(",", "").lstrip("+-").replace(".", "", 1).isdigit()
+    question = Question(shown, body, answer_type="number" if numeric else "free", id=name)
+    return Entry(Sample(question, gold, category=category))
+
+
+def _mme_realworld(hub: str) -> Release:
+    return Release(
+        hub,
+        ("**/train-*.parquet", "**/*.parquet", "**/*.tsv"),
+        ("index", "question", "multi-choice options", "answer", "category", "bytes"),
+        partial(_by_task, shown="bytes"),
+        images=("bytes",),
+        layout=Layout(sections="task", breakdowns=("subtask",)),
+    )
+
+
+def _visualprobe_level(level: str) -> Release:
+    name = f"VisualProbe_{level}"
+    return Release(
+        f"Mini-o3/{name}",
+        ("val.json", f"{name}/val.json", "**/val.json", "*.json"),
+        ("images", "problem", "solution"),
+        _visualprobe,
+        images=("images",),
+        files_beside=True,
+    )
+
+
+RELEASES: dict[str, Release] = {
+    "vstar": Release(
+        "lmms-lab/vstar-bench",
+        ("**/test-*.parquet", "**/*.parquet", "**/*.tsv"),
+        ("image", "text", "label", "question_id", "category"),
+        _vstar,
+        layout=Layout(headings=VSTAR_HEADINGS),
+    ),
+    "mme-realworld": _mme_realworld("yifanzhang114/MME-RealWorld-Lmms-eval"),
+    "mme-realworld-lite": _mme_realworld("yifanzhang114/MME-RealWorld-lite-lmms-eval"),
+    "treebench": Release(
+        "HaochenWang/TreeBench",
+        ("**/TreeBench.tsv", "**/*.tsv", "**/*.parquet"),
+        ("index", "image", "question", "multi-choice options", "answer", "category", "target_instances"),
+        _by_task,
+        boxes="target_instances",
+        layout=Layout(sections="task"),
+    ),
+    "visualprobe-easy": _visualprobe_level("Easy"),
+    "visualprobe-medium": _visualprobe_level("Medium"),
+    "visualprobe-hard": _visualprobe_level("Hard"),
+    "zoombench": Release(
+        "inclusionAI/ZoomBench",
+        ("**/test*.parquet", "**/*.parquet", "**/*.tsv"),
+        ("image", "bbox"),
+        _zoombench,
+        images=("image", "crop_image"),
+        boxes="bbox",
+    ),
+}

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
 from p2r.images import ImageSource
-from p2r.images.memory import MemoryBudget, Reservation
-from p2r.record import prediction_record
+from p2r.images.limits import MemoryBudget, Reservation
 
 if TYPE_CHECKING:
     from p2r.images.limits import Limits
@@ -47,7 +46,7 @@ class HeldImage:
         name = f"{self.id}~{secrets.token_urlsafe(18)}"
         record = {"id": name, "created": round(time.time()), "image": self.record(), "model": model}
         record |= {"question": question.text, "choices": question.choices}
-        record["prediction"] = prediction_record(prediction)
+        record["prediction"] = prediction.to_json()
         self.results[name] = Result(question, prediction, record)
         if len(self.results) > MAX_RESULTS:
             del self.results[next(iter(self.results))]

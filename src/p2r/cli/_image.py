@@ -1,0 +1,123 @@
+"""The image argument of `p2r answer`: a path, a URL, a data: URI, or standard input."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import logging
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p2r import __version__
+from p2r.errors import InputError, file_problem
+from p2r.text import without_secrets
+
+if TYPE_CHECKING:
+    from p2r.images import ImageSource, Limits
+
+_LOG = logging.getLogger("p2r.cli")
+
+TIMEOUT_S = 30.0  # without a byte from the server
+
+MANY = (
+    "for many images: P2R.answer_many in Python, or with gold answers p2r eval --benchmark jsonl --data FILE"
+)
+
+
+def open_image(text: str, limits: Limits | None = None) -> ImageSource:
+    """Open an image and decode it once at a small size, to find damage before a model is loaded.
+
+    Args:
+        text: a path (`~` is the home folder), `-` for standard input, `http://…`, `https://…`, `file://…`, or
+            a `data:` URI.
+        limits: None for the defaults.
+
+    Raises:
+        InputError: it cannot be fetched or read.
+    """
+    from p2r.images import ImageSource, Limits
+
+    limits = limits or Limits()
+    if not text:
+        raise InputError("the image is empty: give a file, a URL, a data: URI, or - for standard input")
+    scheme = text.partition(":")[0].lower()
+    if text == "-":
+        source = ImageSource.open(_standard_input(limits), limits, name="standard input")
+    elif scheme in ("http", "https"):
+        name, data = _fetched(text, limits)
+        source = ImageSource.open(data, limits, name=name)
+    elif scheme == "data":
+        source = ImageSource.open(text, limits)
+    else:
+        source = ImageSource.open(_path(text), limits)
+    source.overview((64, 64))
+    _LOG.info("image: %s, %d×%d pixels", source.name, *source.size)
+    return source
+
+
+def _path(text: str) -> Path:
+    if text[:7].lower() == "file://":
+        parts = urllib.parse.urlsplit(text)
+        if parts.netloc not in ("", "localhost"):
+            raise InputError(f"{text}: a file of another machine; file:///PATH is one of this machine")
+        return Path(urllib.request.url2pathname(parts.path))
+    if "://" in text:
+        raise InputError(
+            f"{text}: an image is a path, an http:// or https:// URL, a data: URI, or - for stdin"
+        )
+    path = Path(text).expanduser()
+    if path.is_dir():
+        raise InputError(f"{text}: a folder, and p2r answer takes one image; {MANY}")
+    if path.suffix.lower() in (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt") and path.is_file():
+        raise InputError(f"{text}: not an image; {MANY}")
+    return path
+
+
+def _standard_input(limits: Limits) -> bytes:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError("-: standard input is a terminal; p2r answer - QUESTION < image.jpg")
+    data = sys.stdin.buffer.read(limits.max_bytes + 1)
+    if not data:
+        raise InputError("standard input: it is empty (0 bytes)")
+    return data
+
+
+def _fetched(url: str, limits: Limits) -> tuple[str, bytes]:
+    """Fetch an image: its name for errors, and its bytes. The user may name any host."""
+    try:
+        name, request = _request(url)
+        _LOG.info("fetching %s", name)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310 (http or https)
+            data = reply.read(limits.max_bytes + 1)
+            kind = reply.headers.get("Content-Type", "")
+    except urllib.error.HTTPError as error:
+        with error:
+            reason = "redirects without end" if 300 <= error.code < 400 else error.reason
+            raise InputError(f"{name}: the server replied {error.code} ({reason})") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        cause = getattr(error, "reason", None) or error  # of a URLError
+        problem = file_problem(cause) if isinstance(cause, OSError) else str(cause) or type(cause).__name__
+        raise InputError(f"{url}: cannot be fetched: {problem}") from error
+    if len(data) > limits.max_bytes:
+        raise InputError(f"{name}: more than the limit of {limits.max_bytes:,} bytes")
+    return f"{name} ({kind})" if kind else name, data
+
+
+def _request(url: str) -> tuple[str, urllib.request.Request]:
+    """The address without a password, and the request for it with the password in a header."""
+    parts = urllib.parse.urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not parts.hostname:
+        raise ValueError("it names no host")
+    where = parts._replace(netloc=host.encode("idna").decode()).geturl()
+    # As a browser escapes it; existing escapes stay.
+    escaped = urllib.parse.quote(where, safe="%/:?#[]@!$&'()*+,;=~")
+    request = urllib.request.Request(escaped, headers={"User-Agent": f"perceive-to-reason/{__version__}"})  # noqa: S310
+    if at:
+        key = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {key}")
+    return without_secrets(url), request

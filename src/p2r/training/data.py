@@ -1,0 +1,368 @@
+"""The samples of a run, checked before anything is loaded, and the rows of TRL's dataset made of them.
+
+Rows hold different numbers of images: one in a perceiver phase, overview and crops in a reasoner phase. The
+messages are those of every other entry point; images are cut when a batch is read, once for all completions
+of a prompt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import cycle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from p2r.datasets.samples import read_samples
+from p2r.errors import InputError
+from p2r.evidence import OUTLINE_COLORS, build_evidence, plain_overview, plan_sizes
+from p2r.images import ImageSource
+from p2r.models.base import Message
+from p2r.models.options import split_spec
+from p2r.parsing.perception import parse_perception
+from p2r.pipeline import OpenedImage
+from p2r.prompts import direct_messages, perceive_messages, reason_messages
+from p2r.runs.files import NO_LIMIT, encode_json, folder_lock, read_json, write_file, write_json
+from p2r.runs.identity import claim
+from p2r.scenes import make_sample
+from p2r.scenes.files import draw_files
+from p2r.settings import Settings
+from p2r.training.run_folder import DATA, DataRecord
+from p2r.types import Box, Crop, Evidence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from p2r.models.encoding import PromptEncoder
+    from p2r.training.recipe import Phase, Recipe, Role
+    from p2r.types import Perception, Question, Sample
+
+EXACT = "exact"  # recipe.judge: free-form answers are right when their texts match
+SERIES = "scenes.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """The samples of a run."""
+
+    samples: list[Sample]  # in the order of their file, after `limit`
+    source: Path  # the file
+    fingerprint: str  # twelve hex digits over questions, answers and images
+    notes: tuple[str, ...] = ()  # what a person should know: inferred answer types, for example
+
+    def record(self) -> DataRecord:
+        """The content of `data.json`."""
+        samples = self.samples
+        return DataRecord(
+            source=str(self.source),
+            samples=len(samples),
+            fingerprint=self.fingerprint,
+            answer_types=dict(Counter(sample.question.answer_type for sample in samples)),
+            categories=dict(Counter(sample.category for sample in samples)),
+            gold_boxes=sum(sample.boxes is not None for sample in samples),
+            notes=list(self.notes),
+        )
+
+
+def prepare_data(recipe: Recipe, out: Path, on_progress: Callable[[str], None] | None = None) -> TrainingData:
+    """Draw or read the samples of a recipe, and check them.
+
+    Args:
+        recipe: the run.
+        out: the run folder; scenes are drawn there unless the recipe names another folder.
+        on_progress: called with a description of the current work.
+
+    Raises:
+        InputError: the file is wrong, an image cannot be opened, or a free-form answer has no judge.
+    """
+    tell = on_progress or (lambda _text: None)
+    source = find_samples(recipe, out, tell)
+    tell("reading samples")
+    data = load_data(recipe, source)
+    _, broken = unreadable_images(data.samples, tell)
+    if broken:
+        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        raise InputError(f"{broken[0]}{more}; correct it, or take the sample out of the data")
+    free = sum(sample.question.answer_type == "free" for sample in data.samples)
+    if free and recipe.judge is None:
+        raise InputError(
+            f"{free} of {len(data.samples)} samples have free-form answers and there is no judge: set judge "
+            f"to a model, or to {EXACT!r} if only matching texts count"
+        )
+    return data
+
+
+def find_samples(recipe: Recipe, out: Path, tell: Callable[[str], None]) -> Path:
+    """The file of samples of a recipe; its scenes are drawn on all cores, below `out` or elsewhere.
+
+    That folder may hold scenes of the same series from another run; they are kept.
+
+    Raises:
+        InputError: the folder cannot be written, or holds another series.
+    """
+    scenes = recipe.data.scenes
+    if scenes is None:
+        return Path(recipe.data.samples or "")
+    folder = Path(scenes.folder) if scenes.folder else out / "scenes"
+    series = {"split": "train", **scenes.model_dump(exclude={"count", "folder"})}
+    try:
+        claim(folder, SERIES, ("images", "samples-*.jsonl"))
+        # Runs that share a folder and start together wait for each other here.
+        with folder_lock(folder, wait_s=NO_LIMIT):
+            path = folder / SERIES
+            if path.exists() and (there := read_json(path)) != series:
+                raise InputError(
+                    f"{folder} holds other scenes ({there}): set data.scenes.folder to another folder"
+                )
+            write_json(path, series)
+            (folder / "images").mkdir(exist_ok=True)
+            made = []
+            for index in range(scenes.count):
+                scene = make_sample("train", index, seed=scenes.seed, size=scenes.size)
+                width, height = (round(scenes.scale * side) for side in scene.size)
+                made.append(replace(scene, size=(width, height)))
+            jobs = [(scene, folder / scene.file) for scene in made]
+            for done, _ in enumerate(draw_files(jobs, workers=os.cpu_count() or 1), 1):
+                tell(f"drawing scenes: {done} of {scenes.count}")
+            samples = folder / f"samples-{scenes.count}.jsonl"
+            if not samples.exists():
+                write_file(samples, b"".join(encode_json(scene.row()) + b"\n" for scene in made))
+    except OSError as error:
+        raise InputError(f"cannot write scenes to {folder}: {error.strerror or error}") from error
+    return samples
+
+
+def load_data(recipe: Recipe, source: Path) -> TrainingData:
+    """Read the samples without checking their images."""
+    samples = read_samples(source)
+    notes = []
+    with source.open(encoding="utf-8-sig") as lines:
+        inferred = sum("answer_type" not in json.loads(line) for line in lines if line.strip())
+    if inferred:
+        notes.append(f"{inferred} samples name no answer type: it was inferred from their answers")
+    if recipe.data.limit is not None and recipe.data.limit < len(samples):
+        chosen = sorted(random.Random(f"limit-{recipe.seed}").sample(range(len(samples)), recipe.data.limit))
+        notes.append(f"{len(chosen)} of {len(samples)} samples were drawn by the seed")
+        samples = [samples[index] for index in chosen]
+    return TrainingData(samples, source, _fingerprint(samples, source.parent), tuple(notes))
+
+
+def read_data(recipe: Recipe, out: Path) -> TrainingData:
+    """The samples of a run that was prepared.
+
+    Raises:
+        InputError: the run has no data yet, or they have changed.
+    """
+    known = DataRecord.read(out / DATA)
+    data = load_data(recipe, Path(known.source))
+    if data.fingerprint != known.fingerprint:
+        raise InputError(
+            f"{data.source} has changed since {out} was started: restore it, or use another --out"
+        )
+    return data
+
+
+def settings_of(recipe: Recipe) -> Settings:
+    """The settings of a run: those of its model, the recipe's changes, and the options in the model's spec.
+
+    Raises:
+        InputError: names the key that is wrong.
+    """
+    from p2r.models.loading import settings_for
+
+    spec, changes = split_spec(recipe.model)
+    settings = (settings_for(spec) or Settings()).updated(recipe.settings, where="recipe: settings")
+    options = settings.options.updated(changes, where=f"recipe: model {recipe.model}")
+    return replace(settings, options=options)
+
+
+def unreadable_images(
+    samples: Sequence[Sample], tell: Callable[[str], None], *, decode: bool = False
+) -> tuple[int, list[str]]:
+    """Open every image once; `decode` reads all of its bytes. Their number, and what is wrong with which."""
+    images = {str(sample.question.image)[:500]: sample for sample in samples}
+    broken: list[str] = []
+
+    def check(sample: Sample) -> None:
+        try:
+            image = ImageSource.open(sample.question.image)
+            if decode:
+                image.overview((32, 32))
+        except InputError as error:
+            broken.append(f"sample {sample.question.id}: {error}")
+
+    with ThreadPoolExecutor(8) as pool:
+        for done, _ in enumerate(pool.map(check, images.values()), start=1):
+            if done % 100 == 0:
+                tell(f"opening images: {done} of {len(images)}")
+    return len(images), sorted(broken)
+
+
+def _fingerprint(samples: Sequence[Sample], root: Path) -> str:
+    digest = hashlib.sha256()
+    for sample in samples:
+        question = sample.question
+        image = str(question.image)
+        if not image.startswith("data:"):
+            # The folder may move.
+            image = f"{Path(image).relative_to(root) if Path(image).is_relative_to(root) else image}"
+        parts = [question.id, question.text, *question.choices, sample.answer, *sample.aliases, image]
+        digest.update("\0".join(parts).encode(errors="surrogateescape") + b"\n")
+    return digest.hexdigest()[:12]
+
+
+# The rows.
+
+
+class ImageCache:
+    """Opened images and their overviews, by the index of their sample; the last `keep` are kept."""
+
+    def __init__(self, samples: Sequence[Sample], settings: Settings, keep: int) -> None:
+        self._samples = samples
+        self._settings = settings
+        self._open = lru_cache(keep)(self._open_image)
+
+    def __call__(self, index: int) -> OpenedImage:
+        """The image of sample `index`.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        return self._open(index)
+
+    def _open_image(self, index: int) -> OpenedImage:
+        source = ImageSource.open(self._samples[index].question.image)
+        return OpenedImage(source, plain_overview(source, self._settings))
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutDataset:
+    """The conversations of one role."""
+
+    role: Role  # that acts
+    samples: Sequence[Sample]  # of the run
+    settings: Settings
+    images: ImageCache
+    # The frozen perceiver's boxes of each sample, by index (role `reasoner`).
+    boxes: Mapping[int, Sequence[Box]] = field(default_factory=dict)
+
+    def messages(self, index: int) -> tuple[Message, ...]:
+        """The conversation about sample `index`.
+
+        Raises:
+            InputError: its image cannot be read.
+        """
+        image = self.images(index)
+        evidence = Evidence(image.overview)
+        if self.role == "reasoner":
+            evidence = build_evidence(image.source, self.boxes[index], self.settings, image.overview)
+        return _role_messages(self.role, self.samples[index].question, self.settings, evidence)
+
+    def perception(self, index: int, text: str) -> Perception:
+        """A perceiver's text about sample `index`, parsed."""
+        box_format = self.settings.box_format
+        size = self.images(index).overview.size if box_format == "pixels" else None
+        return parse_perception(text, box_format, size)
+
+    def for_trl(self, order: Sequence[int], encoder: PromptEncoder) -> Any:
+        """A `datasets.Dataset` of the samples in this order: columns `prompt`, `images`, `index`."""
+        from datasets import Dataset
+
+        def row(index: int) -> tuple[list[dict[str, Any]], list[Any]]:
+            messages = self.messages(index)
+            parts = [part for message in messages for part in message.content]
+            images = [part.to_pil() for part in parts if not isinstance(part, str)]
+            return encoder.conversation(messages), images
+
+        def transform(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+            indices = batch["index"]
+            unique = list(dict.fromkeys(indices))
+            with ThreadPoolExecutor(4) as pool:
+                rows = dict(zip(unique, pool.map(row, unique), strict=True))
+            return {
+                "prompt": [rows[index][0] for index in indices],
+                "images": [rows[index][1] for index in indices],
+                "index": indices,
+            }
+
+        return Dataset.from_dict({"index": list(order)}).with_transform(transform)
+
+
+def _role_messages(
+    role: Role, question: Question, settings: Settings, evidence: Evidence
+) -> tuple[Message, ...]:
+    if role == "perceiver":
+        return perceive_messages(settings.prompts, question, evidence.overview, settings.box_format)
+    if role == "direct":
+        return direct_messages(settings.prompts, question, evidence.overview)
+    return reason_messages(settings.prompts, question, evidence)
+
+
+def draw_order(count: int, wanted: int, seed: str) -> list[int]:
+    """The samples of a phase: shuffled passes over `count` samples, `wanted` in all."""
+    rng = random.Random(seed)
+    order: list[int] = []
+    while len(order) < wanted:
+        order += rng.sample(range(count), count)
+    return order[:wanted]
+
+
+def prompt_tokens(
+    sample: Sample, phase: Phase, settings: Settings, encoder: PromptEncoder, processor: Any
+) -> int:
+    """The tokens of a prompt: of the text as rendered, and one for each `factor`² pixels of the images.
+
+    The crops of a reasoner are not known before its perceiver has run: the longest evidence is counted.
+    """
+    size = ImageSource.open(sample.question.image).size
+    regions = [(0, 0, *size)] * settings.geometry.max_crops if phase.role == "reasoner" else []
+    # The text alone: images are counted, not cut.
+    width, height = plan_sizes(size, (), settings.budget).overview
+    blank: Any = SimpleNamespace(width=width, height=height)
+    crops = [
+        Crop(blank, Box(0, 0, 1000, 1000, ""), region, color)
+        for region, (color, _) in zip(regions, cycle(OUTLINE_COLORS), strict=False)
+    ]
+    messages = _role_messages(phase.role, sample.question, settings, Evidence(blank, tuple(crops)))
+    text = [
+        Message(one.role, tuple(part for part in one.content if isinstance(part, str))) for one in messages
+    ]
+    words = len(processor.tokenizer(encoder.render(text))["input_ids"])
+    return words + plan_sizes(size, regions, settings.budget).tokens + 2 * (1 + len(regions))
+
+
+def keep_short(
+    samples: Sequence[Sample],
+    recipe: Recipe,
+    phase: Phase,
+    settings: Settings,
+    encoder: PromptEncoder,
+    processor: Any,
+) -> list[Sample]:
+    """The samples whose prompts fit; prints how many do not.
+
+    Raises:
+        InputError: more than `data.max_dropped` of them do not.
+    """
+    most = recipe.data.max_prompt_tokens
+    if most is None:
+        return list(samples)
+    lengths = [prompt_tokens(sample, phase, settings, encoder, processor) for sample in samples]
+    kept = [sample for sample, length in zip(samples, lengths, strict=True) if length <= most]
+    dropped = len(samples) - len(kept)
+    found = f"{dropped} of {len(samples)} prompts are longer than {most} tokens"
+    if dropped:
+        print(found, flush=True)  # noqa: T201 - into the log of the phase
+    if dropped > recipe.data.max_dropped * len(samples):
+        raise InputError(
+            f"{found} (the longest has {max(lengths)}), more than data.max_dropped allows: raise "
+            "data.max_prompt_tokens or lower the pixel budgets"
+        )
+    return kept
