@@ -1,4 +1,4 @@
-"""Boxes outside JSON, in the forms that grounding models write, each worked by hand."""
+"""Boxes outside JSON, in the forms that grounding models write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Perceiver texts, each worked by hand: what is read, and why the rest is not."""
+"""Perceiver texts: what is read, and why the rest is not."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_cut_number_is_never_taken_for_a_whole_one() -> None:
     assert parse_perception("[100, 200, 300, 400").outcome == "malformed"
 
 
-def test_a_box_outlives_its_cut_label() -> None:
+def test_a_box_is_kept_when_its_label_is_cut_off() -> None:
     read = parse_perception('[{"bbox_2d": [1, 2, 30, 40], "label": "si')
     assert [(box.as_tuple(), box.label) for box in read.boxes] == [((1, 2, 30, 40), "")]
     assert read.warnings == ("the text ends inside a list or an object",)

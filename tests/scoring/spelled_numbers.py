@@ -225,14 +225,14 @@ def _decorated(gold: str, text: str, n: int) -> tuple[str, str]:
         return gold, f"{text} {THINGS[more % len(THINGS)]}" if "/" not in text else text
     if kind == 2:
         unit = list(UNITS)[more % len(UNITS)]
-        spelt = UNITS[unit][n % len(UNITS[unit])]
+        spelled = UNITS[unit][n % len(UNITS[unit])]
         return (f"{gold} {unit}" if n % 2 else gold), text + (
-            spelt if text[-1].isdigit() else f" {spelt.strip()}"
+            spelled if text[-1].isdigit() else f" {spelled.strip()}"
         )
     if kind == 3 and text[0].isdigit():
         currency = list(CURRENCIES)[more % len(CURRENCIES)]
-        spelt = CURRENCIES[currency][n % len(CURRENCIES[currency])]
-        return (f"{currency}{gold}" if n % 2 else gold), spelt + text
+        spelled = CURRENCIES[currency][n % len(CURRENCIES[currency])]
+        return (f"{currency}{gold}" if n % 2 else gold), spelled + text
     return (f"{gold}%" if n % 2 else gold), text + ("%", " %", " percent", "\\%")[more % 4]
 
 

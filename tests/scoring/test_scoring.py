@@ -1,4 +1,4 @@
-"""What counts as right, worked by hand; and that what cannot be decided is no score."""
+"""Right and wrong answers of each type; what cannot be decided has no score."""
 
 from __future__ import annotations
 
