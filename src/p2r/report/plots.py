@@ -24,29 +24,17 @@ LEGIBLE_SHARE = 0.06  # a part of a bar shows its number from this share on
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """An accuracy with its interval.
+    """An accuracy with its interval."""
 
-    Attributes:
-        series: which color it takes: the position of its column in the report.
-        share, low, high: 0–1.
-        n: the number of questions.
-    """
-
-    series: int
-    share: float
+    series: int  # its color: the position of its column in the report
+    share: float  # 0–1
     low: float
     high: float
-    n: int
+    n: int  # the number of questions
 
 
 def accuracy_plot(title: str, groups: Sequence[tuple[str, Sequence[Point]]], names: Sequence[str]) -> str:
-    """Dots with their 95 % intervals: for each group a label, and below it a row for each series.
-
-    Args:
-        title: what is shown.
-        groups: label → points, from top to bottom.
-        names: of the series.
-    """
+    """Dots with their 95 % intervals: for each group its label, and below it a row for each series."""
     top, parts, said = 0, [], []
     for label, points in groups:
         asked = " and ".join(f"{n}" for n in dict.fromkeys(point.n for point in points))
@@ -70,13 +58,7 @@ def accuracy_plot(title: str, groups: Sequence[tuple[str, Sequence[Point]]], nam
 
 
 def split_plot(title: str, rows: Sequence[tuple[str, Mapping[str, int]]], meaning: Mapping[str, str]) -> str:
-    """Stacked bars of outcomes, one bar for each column of the report.
-
-    Args:
-        title: what is shown.
-        rows: label → outcome → the number of questions.
-        meaning: outcome → what it means, in the order of the bars.
-    """
+    """Stacked bars of outcomes, in the order of `meaning`: one bar for each column of the report."""
     top, parts, said = 0, [], []
     for label, counts in rows:
         parts.append(_text(0, top + 15, label, "label"))
@@ -139,45 +121,26 @@ LONG_PHASE = 24  # a phase with fewer steps is drawn as it is
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A phase on the axis of steps.
-
-    Attributes:
-        label, short: its name, where there is room and where there is little.
-        start, end: its steps, counted through all phases: from `start + 1` to `end`.
-        series: the color of its role.
-    """
+    """A phase on the axis of steps, which counts through all phases."""
 
     label: str
-    short: str
-    start: int
+    short: str  # the label where there is little room
+    start: int  # the step before the first
     end: int
-    series: int
+    series: int  # the color of its role
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One line of a plot.
-
-    Attributes:
-        label: what it shows.
-        series: its color; None for that of the phase's role.
-        points: for each band its `(step, value)`, counted through all phases.
-    """
+    """One line of a plot."""
 
     label: str
-    series: int | None
-    points: tuple[tuple[tuple[int, float], ...], ...]
+    series: int | None  # its color; None for that of the phase's role
+    points: tuple[tuple[tuple[int, float], ...], ...]  # for each band its `(step, value)`
 
 
 def curve_plot(title: str, curves: Sequence[Curve], bands: Sequence[Band], *, share: bool) -> str:
-    """A plot of one or more curves over all phases.
-
-    Args:
-        title: what is shown.
-        curves: with the same number of bands each.
-        bands: the phases in order.
-        share: values are shares: 0 to 1, shown as percent.
-    """
+    """A plot of one or more curves over all phases; `share` for values of 0 to 1, shown as percent."""
     values = [value for curve in curves for points in curve.points for _, value in points]
     low, high = _range(values, share=share)
     total = max(1, bands[-1].end)
