@@ -225,7 +225,7 @@ def test_no_layer_names_what_it_must_not_know() -> None:
         ("models/local.py", "import accelerate"),
         ("pipeline.py", "if TYPE_CHECKING:\n    from p2r.types import Sample"),
         ("evaluation/runner.py", "from trl import GRPOTrainer"),
-        ("images/source.py", "from p2r.cli.console import say"),
+        ("images/source.py", "from p2r.cli._console import say"),
         ("report/page.py", "from p2r.training.phase import run_phase"),
         ("report/page.py", "from p2r.training import folder, phase"),
         ("datasets/p2r10k/build.py", "from p2r.training.recipe import Recipe"),
@@ -241,7 +241,7 @@ def test_that_test_can_fail_too(tmp_path: Path, file: str, line: str) -> None:
     ("file", "line"),
     [
         ("training/phase.py", "from trl import GRPOTrainer"),
-        ("cli/answer.py", "from p2r.cli.console import say"),
+        ("cli/answer.py", "from p2r.cli._console import say"),
         ("models/local.py", "from p2r.images import EncodedImage"),
         ("evaluation/runner.py", "from p2r.scoring import score"),
         ("report/training_page.py", "from p2r.training.run_folder import TrainingRun"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
+Order = Literal["<", ">"]
 Values: TypeAlias = tuple[int, Sequence[float] | bytes]  # type, values
 
 _LETTERS = {1: "B", 3: "H", 4: "I", 12: "d", 13: "I", 16: "Q"}
@@ -27,7 +28,7 @@ class Directory:
     children: Sequence[Directory] = ()
 
 
-def tiff(*pages: Directory, order: str = "<", big: bool = False, last: int = 0) -> bytes:
+def tiff(*pages: Directory, order: Order = "<", big: bool = False, last: int = 0) -> bytes:
     """A file with these pages; `last` is where the last one says that the next one is."""
     head = (b"II" if order == "<" else b"MM") + (
         struct.pack(order + "HHHQ", 43, 8, 0, 16) if big else struct.pack(order + "HI", 42, 8)
@@ -41,7 +42,7 @@ def tiff(*pages: Directory, order: str = "<", big: bool = False, last: int = 0) 
     return bytes(file)
 
 
-def _write(file: bytearray, page: Directory, order: str, big: bool) -> int:
+def _write(file: bytearray, page: Directory, order: Order, big: bool) -> int:
     # Appends a directory and then what belongs to it; returns where its pointer to the next is.
     height, width, samples = page.pixels.shape
     kind = page.pixels.dtype
@@ -99,7 +100,7 @@ def _write(file: bytearray, page: Directory, order: str, big: bool) -> int:
     return next_at
 
 
-def _pieces(page: Directory, order: str) -> list[bytes]:
+def _pieces(page: Directory, order: Order) -> list[bytes]:
     pixels = page.pixels.astype(page.pixels.dtype.newbyteorder(order))
     height, width, samples = pixels.shape
     planes = [pixels[:, :, [index]] for index in range(samples)] if page.planes else [pixels]

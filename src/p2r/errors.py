@@ -1,6 +1,6 @@
 """Every error that perceive-to-reason raises on purpose.
 
-`InputError`: what the user gave cannot be used (exit code 2 on the command line).
+`InputError`: the user's input cannot be used (exit code 2 on the command line).
 `ModelError`: a model call failed; it is the only error that a model call raises (exit code 3).
 A failed call is never a wrong answer: callers turn a `ModelError` into *no score*, not into zero.
 """
@@ -29,11 +29,11 @@ class InputError(P2RError, ValueError):
 
 
 def file_problem(error: OSError | ValueError, missing: str = "") -> str:
-    """What is wrong with a file that could not be read or written, for people, without a path and a number.
+    """One phrase for an error of reading or writing a file, without its path and number.
 
     Args:
-        error: what reading or writing it raised.
-        missing: what to do when there is no such file.
+        error: the error.
+        missing: a hint for the case that there is no such file.
     """
     if isinstance(error, FileNotFoundError):
         return f"there is no such file; {missing}" if missing else "there is no such file"

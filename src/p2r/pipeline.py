@@ -82,12 +82,12 @@ class P2R:
     Args:
         model: the perceiver, and the reasoner too unless one is given: a spec for
             `p2r.models.open_model`, or a model. What is opened here is closed here; a model that was
-            passed in is its owner's to close.
+            passed in is closed by its owner.
         reasoner: another model for the second stage.
         settings: prompts, geometry, budgets and the options of the models that are opened here; None for
             those that come with `model`, or the defaults.
         limits: what an image may have at most; None for the defaults.
-        concurrency: how many questions `answer_many` keeps on their way.
+        concurrency: how many questions `answer_many` works on at once.
 
     Raises:
         InputError: a spec or a setting that cannot be used.
@@ -155,9 +155,8 @@ class P2R:
         """
         builder = self._builder(question, mode, boxes, settings)
         try:
-            async for event in self._run(builder, boxes, stream=False):
-                if isinstance(event, Finished):
-                    return event.prediction
+            async for _ in self._run(builder, boxes, stream=False):
+                pass
         except (InputError, ModelError) as error:
             if errors == "raise":
                 raise

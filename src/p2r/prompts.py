@@ -1,8 +1,8 @@
-"""Question → the messages of each role. The only place where a prompt is worded or assembled.
+"""Question → the messages of each role. No other module words or assembles a prompt.
 
-Command line, Python API, server, evaluation and training all call the three functions at the end, so that
-one question is asked in one way. A user can load another wording from a TOML file, because published
-checkpoints answer best to the prompts that they were trained with; the format is in docs/prompts.md.
+All entry points call the three functions at the end, so that a question always gives the same messages. Other
+wordings can be loaded from a TOML file (docs/prompts.md), because published checkpoints answer best to the
+prompts of their training.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PLACEHOLDERS: dict[str, tuple[set[str], set[str]]] = {
     "free_hint": (set(), set()),
 }
 
-# What `$box_format` says: an example of a reply, and what its coordinates are. Templates themselves.
+# The text of `$box_format`, itself a template: an example of a reply, and what its coordinates are.
 BOX_FORMAT_WORDING: dict[BoxFormat, str] = {
     "qwen3": (
         '[{"bbox_2d": [x1, y1, x2, y2], "label": "what is there"}]. '
@@ -62,14 +62,14 @@ class PromptPack:
     """The wording of every role, as `string.Template` texts (`$name`, and `$$` for a dollar sign).
 
     Attributes:
-        name: shown to people.
+        name: for error messages.
         system: the system message; none when empty.
         perceive: image → boxes. `$question`, `$choices`, `$box_format` (an example of a reply and what its
             coordinates are, for `Settings.box_format`), `$width` and `$height` (of the image as it is sent).
         reason: annotated overview and crops → answer. Also `$hint`, `$count` (of crops), `$colours`.
         think: plain image → thinking and answer; also used when there is no usable box.
         direct: plain image → bare answer.
-        choice_hint, number_hint, free_hint: what `$hint` says for each answer type.
+        choice_hint, number_hint, free_hint: the text of `$hint` for each answer type.
     """
 
     name: str = "default"
@@ -111,7 +111,7 @@ class PromptPack:
                 raise InputError(f"{where}: ${missing[0]} is missing")
 
     def for_boxes(self, box_format: BoxFormat) -> PromptPack:
-        """The same pack with `$box_format` written out."""
+        """The same pack with `$box_format` filled in."""
         wording = BOX_FORMAT_WORDING[box_format]
         written = _BOX_FORMAT.sub(lambda found: "$$" if found[0] == "$$" else wording, self.perceive)
         return replace(self, perceive=written)
@@ -139,13 +139,13 @@ class PromptPack:
 
 
 def render_choices(question: Question) -> str:
-    """The options, each on a line of its own, as `\\nA. text`; empty without choices."""
+    """The options as lines `\\nA. text`; empty without choices."""
     return "".join(f"\n{question.option(letter)}" for letter in question.letters)
 
 
 def _fill(pack: PromptPack, template: str, question: Question, **more: str) -> str:
     hints = {"choice": pack.choice_hint, "number": pack.number_hint, "free": pack.free_hint}
-    # One pass: a '$' in the user's own text is never expanded.
+    # A single substitution: a '$' in the user's own text is never expanded.
     return string.Template(template).substitute(
         question=question.text.strip(),
         choices=render_choices(question),
@@ -155,7 +155,7 @@ def _fill(pack: PromptPack, template: str, question: Question, **more: str) -> s
 
 
 def _plain(template: str) -> str:
-    # A template without placeholders: only `$$` is undone.
+    # A template without placeholders: `$$` becomes `$`.
     return string.Template(template).substitute()
 
 
@@ -167,7 +167,7 @@ def _messages(pack: PromptPack, *content: str | EncodedImage) -> tuple[Message, 
 def perceive_messages(
     pack: PromptPack, question: Question, overview: EncodedImage, box_format: BoxFormat = "qwen3"
 ) -> tuple[Message, ...]:
-    """What the perceiver is shown: the plain overview and the question."""
+    """The perceiver's input: the plain overview and the question."""
     template = pack.for_boxes(box_format).perceive
     used = string.Template(template).get_identifiers()
     size = {side: str(getattr(overview, side)) for side in ("width", "height") if side in used}
@@ -175,9 +175,9 @@ def perceive_messages(
 
 
 def reason_messages(pack: PromptPack, question: Question, evidence: Evidence) -> tuple[Message, ...]:
-    """What the reasoner is shown: overview, crops in box order, question.
+    """The reasoner's input: overview, crops in box order, question.
 
-    Without crops it is the prompt of mode `think`, which does not speak of crops.
+    Without crops it is the prompt of mode `think`, which does not mention them.
     """
     if not evidence.crops:
         return _messages(pack, evidence.overview, _fill(pack, pack.think, question))
@@ -192,5 +192,5 @@ def reason_messages(pack: PromptPack, question: Question, evidence: Evidence) ->
 
 
 def direct_messages(pack: PromptPack, question: Question, overview: EncodedImage) -> tuple[Message, ...]:
-    """What one pass without thinking is shown."""
+    """The input of one pass without thinking: the plain overview and the question."""
     return _messages(pack, overview, _fill(pack, pack.direct, question))

@@ -1,8 +1,7 @@
-"""The settings that every door shares: geometry, pixel budgets, token limits and prompts, and their digest.
+"""The settings of all entry points: geometry, pixel budgets, token limits, prompts, and their digest.
 
-A checkpoint folder may carry them as `p2r.json` (ours does, and so does every checkpoint that training
-writes), so that a model is always asked in the way in which it was trained. Constants: paper, method section
-and release, gathered in docs/paper.md.
+A checkpoint folder may hold them as `p2r.json`, so that a model is used as it was trained; every checkpoint
+of our training does. The constants are those of the paper and its release (docs/paper.md).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS_FILE = "p2r.json"
-# Younger than old results: at their defaults they are left out, so that those keep their digests.
+# Newer than some results: left out at their defaults, so that old digests stay valid.
 _YOUNGER = ("options", "box_format", "stretch_depth")
 
 _STRICT = ConfigDict(extra="forbid")
@@ -36,7 +35,7 @@ class Geometry:
     """How boxes become evidence (paper, evidence construction).
 
     Attributes:
-        max_crops: K, how many boxes are cropped; all usable boxes are drawn.
+        max_crops: K, the most boxes that are cropped; all usable boxes are drawn.
         context_fraction: context on each side, as a share of the image's width or height.
         context_max_px: the most context on each side, in pixels of the original.
         outline_fraction: outline width as a share of the overview's width.
@@ -54,7 +53,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class PixelBudget:
-    """How many pixels a model is shown. All budgets of the system live here.
+    """The sizes of the images sent to a model.
 
     Attributes:
         overview_max_pixels: the most pixels of the whole image.
@@ -63,7 +62,7 @@ class PixelBudget:
         factor: both sides are multiples of this; one language-model token covers factor² pixels.
         context_tokens: the model's context window; None for no limit. The planner shrinks the images of a
             request until they fit beside `text_tokens`.
-        text_tokens: what the planner keeps free for prompt and answer.
+        text_tokens: reserved for prompt and answer.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -89,7 +88,7 @@ class TokenLimits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that decides what a model is shown and how it is asked, apart from the question itself.
+    """Everything besides the question that decides the requests sent to a model.
 
     Attributes:
         geometry, budget, max_tokens, prompts, options: see their classes.
@@ -116,14 +115,11 @@ class Settings:
         return hashlib.sha256(canonical.encode(errors="backslashreplace")).hexdigest()[:12]
 
     def canonical(self) -> dict[str, Any]:
-        """What the digest is over: plain data with the prompt as it is worded for the box format.
-
-        As it was in results that are older than the box formats.
-        """
+        """The plain data of the digest. The prompt has its box format filled in, as in the oldest results."""
         return replace(self, prompts=self.prompts.for_boxes(self.box_format)).to_dict()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that `from_dict` takes."""
+        """Plain data for `from_dict`."""
         data, defaults = asdict(self), Settings()
         return {
             name: data[name]
@@ -146,7 +142,7 @@ class Settings:
         return cls().overlaid(path)
 
     def overlaid(self, path: Path) -> Settings:
-        """These settings with what a file names; see `load` and `updated`."""
+        """These settings with the changes in a file; see `load` and `updated`."""
         file = path / SETTINGS_FILE if path.is_dir() else path
         try:
             data = json.loads(file.read_text(encoding="utf-8-sig"))
@@ -156,18 +152,18 @@ class Settings:
         return self.updated(data, where=str(file))
 
     def updated(self, changes: dict[str, Any], *, where: str = "settings") -> Settings:
-        """These settings with the values that `changes` names, at any depth; the others stay.
+        """These settings with some values changed, at any depth.
 
         Raises:
             InputError: names the key and what is wrong with it.
         """
-        # What is no mapping is refused by `from_dict`, in its words.
+        # `from_dict` refuses what is not a mapping.
         data = merged(asdict(self), changes) if isinstance(changes, dict) else changes
         return Settings.from_dict(data, where=where)
 
     @classmethod
     def from_dict(cls, data: object, *, where: str = "settings") -> Settings:
-        """Build settings from plain data, refusing unknown keys; what is left out keeps its default.
+        """Build settings from plain data, refusing unknown keys; missing ones keep their defaults.
 
         Raises:
             InputError: names the key and what is wrong with it.

@@ -1,4 +1,4 @@
-"""Text from users, models and files, made fit to be written down: whole characters, and no passwords."""
+"""Text from users, models and files: made encodable, and without passwords."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SECRET_FIELD = re.compile(
 
 
 def encodable(text: str) -> str:
-    r"""The text with halves of characters joined; one that is alone becomes its escape, such as `\ud83d`.
+    r"""The text with surrogate pairs joined; a lone surrogate becomes its escape, such as `\ud83d`.
 
-    Python reads such halves from JSON and from file names. No file, request or tokenizer takes them.
+    JSON and file names may hold lone surrogates, which no file, request or tokenizer accepts.
     """
     if text.isascii():
         return text
@@ -35,14 +35,14 @@ def encodable(text: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """The text with its URLs as they may be shown and kept: without user, password and values of a query."""
+    """The text with user, password and query values removed from its URLs."""
     if "://" not in text:
         return text
     return _URL.sub(lambda url: url[1] + url[2] + _VALUE.sub("=…", url[3] or ""), text)
 
 
 def secret_field(data: object) -> str:
-    """The name of a field that seems to hold a password or a key, at any depth; empty when there is none."""
+    """The path of a field that seems to hold a password or a key, at any depth; else empty."""
     if isinstance(data, dict):
         for name, value in data.items():
             if value and _SECRET_FIELD.search(str(name)):

@@ -1,8 +1,8 @@
-"""The nouns of the system, as plain frozen dataclasses.
+"""The data types of the method, as frozen dataclasses.
 
 Boxes are `(x0, y0, x1, y1)` in 0–1000, origin top left, relative to the image's width and height.
 Rectangles in pixels carry `_px` in their name and are half-open: `x1` and `y1` are outside.
-Texts of questions, samples and boxes can be written anywhere (`p2r.text.encodable`).
+Texts of questions, samples and boxes can be encoded as UTF-8 (`p2r.text.encodable`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from p2r.images import EncodedImage, ImageInput
-    from p2r.images.sizing import RectPx as RectPx
+    from p2r.images import RectPx as RectPx
 
 AnswerType = Literal["choice", "number", "free"]
 BoxFormat = Literal["qwen3", "pixels", "gemini", "unit"]
@@ -26,7 +26,7 @@ PerceptionOutcome = Literal["boxes", "whole", "malformed"]
 Status = Literal["answered", "no_answer", "failed"]
 
 MODES: tuple[Mode, ...] = ("p2r", "think", "direct")
-# How a model writes a box; docs/prompts.md says which models use which.
+# How a model writes a box (docs/prompts.md).
 BOX_FORMATS: tuple[BoxFormat, ...] = ("qwen3", "pixels", "gemini", "unit")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -37,7 +37,7 @@ class Box:
 
     Attributes:
         x0, y0, x1, y1: corners in 0–1000, `x0 < x1` and `y0 < y1`.
-        label: what the perceiver says is inside; empty when it said nothing.
+        label: the perceiver's name for what is inside; may be empty.
     """
 
     x0: float
@@ -88,13 +88,13 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked about an image. It never holds the answer, so that none can leak.
+    """A question about an image. It never holds the answer, so that none can leak.
 
     Attributes:
         image: a path, bytes, data URI, PIL image, numpy array (H, W, 3) or an open `ImageSource`.
         text: the question, without its options.
-        choices: the options in order (A, B, …), two or more, or none. Options may have equal texts, as in
-            some rows of benchmarks: only the letter tells them apart.
+        choices: the options in order (A, B, …), at least two, or none. Options may have equal texts, as in
+            some rows of benchmarks; the letter tells them apart.
         answer_type: `choice` when there are choices; otherwise `number` or `free`.
         id: a name for logs and result files.
 
@@ -140,7 +140,7 @@ class Question:
         return LETTERS[: len(self.choices)]
 
     def option(self, letter: str) -> str:
-        """One of the options as people and models read it: `B. blue`."""
+        """An option with its letter: `B. blue`."""
         return f"{letter}. {self.choices[self.letters.index(letter)]}"
 
 
@@ -149,11 +149,11 @@ class Sample:
     """A question with its gold answer, for training and evaluation.
 
     Attributes:
-        question: what the pipeline is given.
+        question: the input of the pipeline.
         answer: the option letter for `choice`; otherwise the number or text.
         boxes: the gold evidence; `()` when the whole image is needed, None when unknown.
         category: the benchmark's category or the scene's family.
-        aliases: other texts that are right too (free form).
+        aliases: other right answers (free form).
     """
 
     question: Question
@@ -170,7 +170,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Perception:
-    """What was read from the perceiver's text.
+    """The result of reading the perceiver's text.
 
     Attributes:
         outcome: `boxes`; `whole` (an empty list, on purpose); `malformed` (nothing usable).
@@ -200,9 +200,9 @@ class Crop:
 
     Attributes:
         image: the pixels handed to the reasoner.
-        box: the box that asked for it, 0–1000.
-        region_px: what was cut from the original, box plus context, half-open pixels.
-        color: the name of the color that the box is drawn in on the overview.
+        box: the perceiver's box, 0–1000.
+        region_px: the rectangle of the original, box plus context, half-open pixels.
+        color: the color of the box's outline on the overview, by name.
     """
 
     image: EncodedImage
@@ -213,12 +213,12 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the reasoner sees: the (annotated) overview, then the crops in box order.
+    """The images that the reasoner sees: the (annotated) overview, then the crops in box order.
 
     Attributes:
         overview: the whole image at its budget; boxes drawn on it when there are crops.
         crops: at most `Geometry.max_crops`; empty when there is no usable box.
-        notes: what the pixel planner had to do to fit the request, one sentence each.
+        notes: remarks on the file and on its sizes, one sentence each.
     """
 
     overview: EncodedImage
@@ -228,7 +228,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was read from the reasoner's text.
+    """The result of reading the reasoner's text.
 
     Attributes:
         value: the option letter for a choice question, otherwise the answer text; None for no answer.
@@ -267,7 +267,7 @@ class Prediction:
         id: the question's id.
         mode: `p2r`, `think` or `direct`.
         status: `answered`, `no_answer` (the text names none), `failed` (a model call failed).
-        reply: what was read from the text of the answering stage; without value and text when it failed.
+        reply: the answer, with the text of the stage that answered; empty when it failed.
         perception: the perceiver's reply; None outside mode `p2r` and with given boxes.
         boxes: the boxes used as evidence, 0–1000.
         crops_px: the rectangles cut from the original, in pixels, one for each crop.
@@ -370,9 +370,9 @@ class Score:
     """Whether an answer is right.
 
     Attributes:
-        correct: None when it could not be decided (no judge, a judge that failed): *no score*, never zero.
+        correct: None when it could not be decided (no judge, or the judge failed): *no score*, never zero.
         method: `choice`, `number`, `exact` or `judge`.
-        reason: one line for people.
+        reason: one line.
     """
 
     correct: bool | None

@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from p2r import __version__
-from p2r.box_probe import PROBES
 from p2r.checks import EXTRAS
 from p2r.cli import app
 from p2r.cli.answer import nano_note
+from p2r.model_checks import PROBES
 from p2r.types import Prediction
 from tests.servers import Behavior, Exchange, Server, reply, status
 
@@ -347,6 +347,7 @@ def test_version() -> None:
 # p2r demo
 
 
+@pytest.mark.long  # eight questions and figures
 def test_demo_answers_the_bundled_questions_and_draws_them(server: Server, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "figures"
     result = run("demo", "--model", f"{server.url}#served", "--out", out)

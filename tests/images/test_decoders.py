@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2r.errors import InputError
-from p2r.images import ImageSource, Limits
+from p2r.images import ImageInput, ImageSource, Limits
 from tests.image_files import difference, encoded, smooth
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def read(data: bytes) -> np.ndarray:
     return source.overview(source.size).pixels
 
 
-def refusal(image: object, limits: Limits = Limits()) -> str:
+def refusal(image: ImageInput, limits: Limits = Limits()) -> str:
     """The one line with which an image is refused, by header or by its pixels."""
     with pytest.raises(InputError) as caught:
         ImageSource.open(image, limits).overview((32, 32))

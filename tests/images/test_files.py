@@ -175,7 +175,7 @@ def test_files_that_libvips_shows_wrongly(blob: str, side: int) -> None:
     ],
 )
 def test_a_profile_of_gray_is_applied(kind: str, mode: str) -> None:
-    gray = PIL.Image.fromarray(np.tile(np.arange(0, 256, 16, np.uint8).repeat(16), (16, 1)))
+    gray = PIL.Image.fromarray(np.tile(np.arange(0, 256, 16, dtype=np.uint8).repeat(16), (16, 1)))
     profile = PIL.ImageCms.ImageCmsProfile(io.BytesIO(gray_profile()))
     srgb = PIL.ImageCms.createProfile("sRGB")
     expected = np.asarray(PIL.ImageCms.profileToProfile(gray, profile, srgb, outputMode="RGB"))

@@ -117,7 +117,7 @@ def test_the_guide_names_what_is_read_and_what_is_not() -> None:
         if kind.decoder:
             assert kind.name in next(row[1] for row in rows if row[0].startswith("| path"))
         else:
-            assert kind.name in next(row[0] for row in rows if row[1].removesuffix(" |") == kind.instead)
+            assert kind.name in next(row[0] for row in rows if row[1].removesuffix(" |") == kind.hint)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_tiff_with_small_later_pages_is_no_camera_raw() -> None:
 def test_no_bytes_take_long_to_recognize(data: bytes) -> None:
     begin = time.process_time()
     for kind in FORMATS:
-        kind.signature.match(data[:HEAD_BYTES])
+        kind.matches(data[:HEAD_BYTES])
     assert time.process_time() - begin < 0.5
 
 

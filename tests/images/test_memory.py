@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from p2r.images.limits import MemoryBudget
 from p2r.images.threads import in_image_thread
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def until(condition, seconds: float = 5.0) -> None:
+
+def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -51,7 +55,7 @@ def test_bytes_are_given_back_when_the_work_fails() -> None:
 
 
 def test_reservations_wait_their_turn_in_the_order_of_arrival() -> None:
-    budget, done, release = MemoryBudget(100), [], threading.Event()
+    budget, done, release = MemoryBudget(100), list[int](), threading.Event()
     first = budget.reserve(50)
     reserve_in_thread(budget, 80, done, release)
     reserve_in_thread(budget, 20, done, release)  # would fit now, and must not overtake
@@ -64,7 +68,7 @@ def test_reservations_wait_their_turn_in_the_order_of_arrival() -> None:
 
 
 def test_more_than_the_bound_is_given_only_alone() -> None:
-    budget, done, release = MemoryBudget(100), [], threading.Event()
+    budget, done, release = MemoryBudget(100), list[int](), threading.Event()
     first = budget.reserve(1)
     reserve_in_thread(budget, 500, done, release)
     reserve_in_thread(budget, 1, done, release)
@@ -78,7 +82,7 @@ def test_more_than_the_bound_is_given_only_alone() -> None:
 
 
 def test_trying_never_waits_and_never_overtakes() -> None:
-    budget, done, release = MemoryBudget(100), [], threading.Event()
+    budget, done, release = MemoryBudget(100), list[int](), threading.Event()
     first = budget.try_reserve(60)
     assert first is not None
     assert budget.try_reserve(41) is None

@@ -16,7 +16,7 @@ import pyvips
 from p2r.errors import InputError
 from p2r.images import ImageSource
 from tests.image_files import difference, encoded, smooth
-from tests.tiff_files import Directory, tiff
+from tests.tiff_files import Directory, Order, tiff
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,7 @@ TILED = Directory(smooth(640, 480), tile=64)
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("tile", [0, 64])
-def test_a_level_is_what_the_file_calls_so(order: str, big: bool, tile: int) -> None:
+def test_a_level_is_what_the_file_calls_so(order: Order, big: bool, tile: int) -> None:
     level = Directory(plain(GREEN, 320, 240), REDUCED, tile=tile)
     source = opened(tiff(Directory(smooth(640, 480), tile=tile), level, order=order, big=big))
     assert is_green(source.overview((320, 240)).pixels)
@@ -190,7 +190,7 @@ def test_a_damaged_level_is_said() -> None:
     source = opened(tiff(PAGE, Directory(plain(GREEN, 320, 240), {**REDUCED, 259: (3, [8])})))
     assert source.notes == ()
     source.overview((320, 240))
-    assert source.notes == ("a smaller level in the file is damaged: the image itself was read",)
+    assert list(source.notes) == ["a smaller level in the file is damaged: the image itself was read"]
 
 
 def test_directories_that_lead_in_a_circle_come_to_an_end() -> None:
@@ -320,7 +320,7 @@ def test_extra_samples_of_inks() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("size", [(640, 480), (64, 64), (100, 70)])
-def test_a_file_with_tiles_for_each_sample(dtype: type, order: str, size: tuple[int, int]) -> None:
+def test_a_file_with_tiles_for_each_sample(dtype: type, order: Order, size: tuple[int, int]) -> None:
     pixels = smooth(*size).astype(dtype) * dtype(257 if dtype is np.uint16 else 1)
     source = ImageSource.open(tiff(Directory(pixels, tile=64, planes=True), order=order))
     assert difference(source.overview(size).pixels, smooth(*size)) <= 1
@@ -329,7 +329,7 @@ def test_a_file_with_tiles_for_each_sample(dtype: type, order: str, size: tuple[
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("width", [96, 97])
 @pytest.mark.parametrize("samples", [1, 3])
-def test_samples_of_twelve_bits(order: str, width: int, samples: int) -> None:
+def test_samples_of_twelve_bits(order: Order, width: int, samples: int) -> None:
     values = (smooth(width, 64)[:, :, :samples].astype(np.uint16) * 16 + 5).reshape(64, -1)
     bits = np.unpackbits(values.astype(">u2").view(np.uint8).reshape(64, -1, 2), axis=2)[:, :, 4:]
     row = np.packbits(bits.reshape(64, -1), axis=1).tobytes()
@@ -442,7 +442,7 @@ SENSOR = Directory(plain((7,), 640, 480), {262: (3, [32803])})
     ids=["first", "behind its preview", "linear", "the page after its preview", "DNG"],
 )
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_a_camera_raw_file_is_named(pages: list[Directory], order: str) -> None:
+def test_a_camera_raw_file_is_named(pages: list[Directory], order: Order) -> None:
     with pytest.raises(InputError, match="this is a camera raw file: develop it"):
         ImageSource.open(tiff(*pages, order=order))
 

@@ -1,16 +1,17 @@
 """Images from files, bytes, PIL images and arrays, at the size that a model is shown.
 
 - `source`: `ImageSource`, an opened image: the whole of it or a rectangle of it, at a size.
-- `formats`: what a file is, by its first bytes, and which decoder reads it.
-- `decoders`, `files`, `tiff`: files through libvips; `depth` stretches samples of more than 8 bits.
-- `whole`, `heif`, `pillow`: files that are decoded whole, HEIC, PIL images and numpy arrays.
-- `limits`, `memory`, `abandoning`: what an image may have at most, what is decoded at a time, when that ends.
-- `sizing`: the sizes at which models are shown images.
-- `encoding`: `EncodedImage`, final pixels, and how they travel.
+- `formats`: the format of a file, by its first bytes; `metadata`: what libvips does not say of one.
+- `decoders`, `tiff`, `tiff_pages`: files through libvips (`_vips`); `depth` stretches deep samples.
+- `pillow`, `heif`: numpy arrays, PIL images, and files that are decoded whole.
+- `sizing`: the size at which a model is shown an image, and resizing.
+- `encoding`: `EncodedImage`, final pixels, and their encoding for transport.
+- `limits`, `threads`: limits of an image, the memory budget, and threads with cancellation.
 
 Every failure to read an image is an `InputError`.
 """
 
+from p2r.images._vips import RectPx
 from p2r.images.encoding import PNG_MAX_PIXELS, EncodedImage, encode_all
 from p2r.images.limits import Limits
 from p2r.images.sizing import smart_resize
@@ -22,6 +23,7 @@ __all__ = [
     "ImageInput",
     "ImageSource",
     "Limits",
+    "RectPx",
     "encode_all",
     "smart_resize",
 ]

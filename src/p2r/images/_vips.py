@@ -1,15 +1,14 @@
-"""libvips for images from strangers: set up once for the process, and the helpers that readers share."""
+"""libvips, set up once for the process for images from strangers, and helpers on its images."""
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import re
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyvips
@@ -18,39 +17,39 @@ from p2r.images.threads import raise_if_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from p2r.images.sizing import RectPx
 
 VipsImage = Any  # pyvips ships no types
-Size = tuple[int, int]
+Size = tuple[int, int]  # (width, height)
+RectPx = tuple[int, int, int, int]  # (x0, y0, x1, y1), half-open: x1 and y1 are outside
 
 STRIP_ROWS = 32  # small enough that the memory of one strip is used again for the next
 
+# The types of samples that are read: libvips' name and numpy's.
+SampleType = type[np.uint8] | type[np.uint16] | type[np.float32]
+_SAMPLE_TYPES: dict[str, SampleType] = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 
-class _Ear(logging.Handler):
-    """Keeps what libvips warns of in the thread that listens."""
+_captured = threading.local()
+
+
+class _WarningHandler(logging.Handler):
+    """Keeps the warnings of libvips in a thread that captures them, and drops all other records."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        heard = getattr(_listening, "heard", None)
-        if heard is not None and record.levelno >= logging.WARNING:
+        warnings = getattr(_captured, "warnings", None)
+        if warnings is not None and record.levelno >= logging.WARNING:
             text = record.getMessage().removeprefix("VIPS: ")
-            heard.append("".join(letter if letter.isprintable() else " " for letter in text)[:200])
-
-
-_listening = threading.local()
+            warnings.append("".join(letter if letter.isprintable() else " " for letter in text)[:200])
 
 
 @contextmanager
-def heard_warnings() -> Iterator[list[str]]:
-    """What libvips warns of in this thread while it opens a file, each once, one line each."""
-    heard: list[str] = []
-    _listening.heard = heard
+def captured_warnings() -> Iterator[list[str]]:
+    """The warnings of libvips in this thread, each once and on one line; complete after the block."""
+    _captured.warnings = warnings = list[str]()
     try:
-        yield heard
+        yield warnings
     finally:
-        _listening.heard = None
-        heard[:] = dict.fromkeys(heard)
+        _captured.warnings = None
+        warnings[:] = dict.fromkeys(warnings)
 
 
 def _set_up() -> None:
@@ -63,8 +62,8 @@ def _set_up() -> None:
     if "VIPS_CONCURRENCY" not in os.environ:
         # Each pipeline holds buffers for each thread, and many pipelines run at a time.
         pyvips.concurrency_set(min(os.cpu_count() or 1, 4))
-    # What libvips warns of is raised here or harmless; without a handler Python would print it.
-    logging.getLogger("pyvips").addHandler(_Ear())
+    # What matters is raised or noted; without a handler Python would print the rest.
+    logging.getLogger("pyvips").addHandler(_WarningHandler())
 
 
 _set_up()
@@ -72,18 +71,21 @@ _set_up()
 
 def vips_problem(error: Exception) -> str:
     """What went wrong in a decoder, on one line."""
-    # libvips' log is one for the process and keeps warnings too: the last line that says something is ours.
+    # libvips has one log for the process, with warnings in it: the last line of words is the error.
     lines = [line.strip() for line in str(error).splitlines()]
     lines = [line for line in lines if re.search("[a-z]", line) and "unable to " not in line]
-    said = f" ({lines[-1][:200]})" if lines else ""
-    return f"cannot be decoded: it is truncated, damaged, or of a kind that is not supported{said}"
+    reason = f" ({lines[-1][:200]})" if lines else ""
+    return f"cannot be decoded: it is truncated, damaged, or of a kind that is not supported{reason}"
 
 
 @dataclass(frozen=True)
 class Level:
-    """A size in which a file offers its image, and how to open it (with `random` or `sequential` access).
+    """A size at which a file offers its image.
 
-    `margin`: how many times as large as what is wanted it must be.
+    Attributes:
+        width, height: in pixels.
+        open: opens it with `random` or `sequential` access.
+        margin: it is used for what is at least this many times smaller.
     """
 
     width: int
@@ -92,27 +94,20 @@ class Level:
     margin: int = 1
 
 
-def opened(origin: Path | bytes) -> BinaryIO:
-    """A file, or bytes as one."""
-    return (
-        io.BytesIO(origin) if isinstance(origin, bytes) else cast("BinaryIO", origin.open("rb", buffering=0))
-    )
-
-
 def crop(image: VipsImage, rect: RectPx) -> VipsImage:
-    """A rectangle of an image, in its own pixels."""
+    """A rectangle of an image."""
     x0, y0, x1, y1 = rect
     return image.crop(x0, y0, x1 - x0, y1 - y0)
 
 
-# libvips' name for a type of samples → numpy's: the types that readers let through.
-SampleType = type[np.uint8] | type[np.uint16] | type[np.float32]
-_SAMPLE_TYPES: dict[str, SampleType] = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
-
-
 def sample_type(image: VipsImage) -> SampleType:
-    """The numpy type of an image's samples."""
+    """The numpy type of the samples."""
     return _SAMPLE_TYPES[image.format]
+
+
+def pixel_bytes(image: VipsImage) -> int:
+    """Bytes of a pixel."""
+    return int(image.bands * np.dtype(sample_type(image)).itemsize)
 
 
 def strips(image: VipsImage, rect: RectPx) -> Iterator[tuple[int, np.ndarray]]:
@@ -120,46 +115,56 @@ def strips(image: VipsImage, rect: RectPx) -> Iterator[tuple[int, np.ndarray]]:
 
     Raises:
         pyvips.Error: the image is damaged there.
-        Cancelled: nobody waits for the pixels any more.
+        Cancelled: the work was cancelled.
     """
     left, top, right, bottom = rect
     region = pyvips.Region.new(image)
     for y in range(top, bottom, STRIP_ROWS):
         raise_if_cancelled()
         rows = min(STRIP_ROWS, bottom - y)
-        fetched = np.frombuffer(region.fetch(left, y, right - left, rows), sample_type(image))
-        yield y, fetched.reshape(rows, right - left, image.bands)
+        pixels = np.frombuffer(region.fetch(left, y, right - left, rows), sample_type(image))
+        yield y, pixels.reshape(rows, right - left, image.bands)
 
 
 def as_array(image: VipsImage) -> np.ndarray:
-    """All pixels of an image, shape (height, width, bands)."""
+    """All pixels, shape (height, width, bands)."""
     pixels = np.frombuffer(image.write_to_memory(), sample_type(image))
     return pixels.reshape(image.height, image.width, image.bands)
 
 
-def resizing_bytes(width: int, height: int, pixel_bytes: int, shrink: float) -> int:
-    """What libvips holds of an image of this size while it is read from the top and shrunk by a factor.
-
-    Measured (docs/images.md): rows of the image, more with every thread, up to several copies of it. A
-    factor above five is taken in steps.
-    """
-    threads = pyvips.concurrency_get()
-    rows = min(height * (2 + threads / 2), 500 + min(shrink, 5) * (200 + 100 * threads))
-    return int(width * pixel_bytes * rows)
-
-
-def from_array(pixels: np.ndarray, interpretation: str, profile: bytes | None) -> VipsImage:
-    """Pixels of shape (height, width, bands), of a type in `_SAMPLE_TYPES`, for libvips; not copied."""
+def from_array(pixels: np.ndarray, interpretation: str, profile: bytes | None = None) -> VipsImage:
+    """An image that shares the memory of pixels of shape (height, width, bands)."""
     height, width, bands = pixels.shape
     kind = next(name for name, kind in _SAMPLE_TYPES.items() if kind == pixels.dtype)
     image = pyvips.Image.new_from_memory(pixels.data, width, height, bands, kind)
-    image = image.copy(interpretation=interpretation)
+    return with_profile(image.copy(interpretation=interpretation), profile)
+
+
+def icc_profile(image: VipsImage) -> bytes | None:
+    """The ICC profile of an image."""
+    return image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
+
+
+def with_profile(image: VipsImage, profile: bytes | None) -> VipsImage:
+    """Set or remove the ICC profile of an image that is not shared, such as a fresh copy."""
     if profile:
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    else:
+        image.remove("icc-profile-data")
     return image
 
 
-def like(image: VipsImage, pixels: np.ndarray) -> VipsImage:
-    """Pixels as an image with the colors (interpretation, ICC profile) of another."""
-    profile = image.get("icc-profile-data") if image.get_typeof("icc-profile-data") else None
-    return from_array(pixels, image.interpretation, profile)
+def resizing_bytes(width: int, height: int, pixel: int, shrink: float) -> int:
+    """Memory that libvips takes to read an image from the top and shrink it.
+
+    Measured (docs/images.md): rows of the image, more with every thread, up to several copies of the image.
+    A factor above five is taken in steps.
+
+    Args:
+        width, height: of the image, in pixels.
+        pixel: bytes of a pixel.
+        shrink: the factor.
+    """
+    threads = pyvips.concurrency_get()
+    rows = min(height * (2 + threads / 2), 500 + min(shrink, 5) * (200 + 100 * threads))
+    return int(width * pixel * rows)

@@ -1,4 +1,4 @@
-"""Deep images (more than 8 bits a sample) that use a small part of their range: stretched to all of it.
+"""Stretching of deep images (more than 8 bits a sample) that use a small part of their range.
 
 Microscopes, satellites and thermal cameras write 10 to 14 bits into 16, or floating-point samples without a
 known range. Shown as they are, such images are black. There is one linear stretch for an image: the same for
@@ -9,7 +9,7 @@ balance.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -20,19 +20,21 @@ from p2r.images._vips import strips
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from p2r.images._vips import Size, VipsImage
-    from p2r.images.decoders import Reader, Whole
-    from p2r.images.sizing import RectPx
+    from p2r.images._vips import RectPx, Size, VipsImage
+    from p2r.images.decoders import Reader
 
 FULL = 65535
-NARROW = 2**14  # what uses more of the range is shown as it is
+NARROW = 2**14  # an image that uses more of the range is shown as it is
 VIEW_PIXELS = 2048 * 2048  # of the level of a pyramid in which the range is looked for
-WINDOWS, WINDOW = 8, 512  # across and down, and their side in pixels, where an image is not read completely
+WINDOWS, WINDOW = (
+    8,
+    512,
+)  # in each direction, and their side in pixels, for an image that is not read whole
 
 
 @dataclass(frozen=True, slots=True)
 class UsedRange:
-    """The lowest and the highest sample of an image, leaving out single pixels (hot and dead ones)."""
+    """The lowest and the highest sample of an image, without single hot and dead pixels."""
 
     low: float
     high: float
@@ -40,12 +42,11 @@ class UsedRange:
 
     @property
     def note(self) -> str:
-        """What is done to the image, for those who read the answer."""
-        used = f"{self.low:,.7g}–{self.high:,.7g}"
-        if not self.is_float:
-            used = f"{self.low:,.0f}–{self.high:,.0f} of {FULL:,}"
-        bits = 32 if self.is_float else 16
-        return f"{bits}-bit samples use {used}: stretched to the full range"
+        """A note on the stretch."""
+        if self.is_float:
+            return f"32-bit samples use {self.low:,.7g}–{self.high:,.7g}: stretched to the full range"
+        used = f"{self.low:,.0f}–{self.high:,.0f} of {FULL:,}"
+        return f"16-bit samples use {used}: stretched to the full range"
 
     def stretch(self, image: VipsImage) -> VipsImage:
         """The image with 16 bits a sample: `low` is 0 and `high` 65,535. Transparency is unchanged."""
@@ -53,7 +54,7 @@ class UsedRange:
         others = image.bands - colors
         scale = FULL / (self.high - self.low)
         if self.is_float:
-            image = (image == image).ifthenelse(image, self.low)  # what is no number
+            image = (image == image).ifthenelse(image, self.low)  # NaN
         # The half rounds: libvips cuts the fraction off.
         offsets = [0.5 - self.low * scale] * colors + [0.5] * others
         stretched = image.linear([scale] * colors + [1.0] * others, offsets).cast("ushort")
@@ -61,67 +62,48 @@ class UsedRange:
 
 
 class StretchedReader:
-    """Reads a deep image as it is shown: stretched, unless it uses its range anyway.
+    """Reads a deep image stretched, or as it is if it uses its range.
 
     Args:
         reader: reads it as it is stored.
-
-    Attributes:
-        used: the range that is stretched, once pixels were read; None when the image is shown as it is.
     """
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self.name, self.orientation, self.bits = reader.name, reader.orientation, 16
         self.width, self.height = reader.width, reader.height
-        self.used: UsedRange | None = None
-        self._known = False
-        self._finding = threading.Lock()
+        self._used: UsedRange | None = None
+        self._searched = False
+        self._lock = threading.Lock()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """See `Reader.notes`."""
-        return (*self._reader.notes, *([self.used.note] if self.used else []))
+        return (*self._reader.notes, *([self._used.note] if self._used else []))
 
-    def whole(self, size: Size) -> Whole:
-        """See `Reader.whole`."""
-        self._find()
-        whole = self._reader.whole(size)
-        if self.used is None:
-            return whole
-        return replace(
-            whole,
-            image=self.used.stretch(whole.image),
-            copies=tuple(self.used.stretch(copy) for copy in whole.copies),
-        )
-
-    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> Iterator[VipsImage]:
-        """See `Reader.pieces`."""
-        self._find()
-        for piece in self._reader.pieces(wanted):
-            yield piece if self.used is None else self.used.stretch(piece)
+    def read(self, wanted: Sequence[tuple[RectPx, Size]]) -> Iterator[Sequence[VipsImage]]:
+        """See `Reader.read`."""
+        with self._lock:
+            if not self._searched:
+                self._used, self._searched = self._search(), True
+        for images in self._reader.read(wanted):
+            yield [self._used.stretch(image) for image in images] if self._used else images
 
     def cost(self, wanted: Sequence[tuple[RectPx, Size]]) -> int:
         """See `Reader.cost`."""
         return self._reader.cost(wanted)
 
-    def _find(self) -> None:
-        with self._finding:
-            if not self._known:
-                self.used = self._used_range()
-                self._known = True
-
-    def _used_range(self) -> UsedRange | None:
+    def _search(self) -> UsedRange | None:
         share = min(1.0, (VIEW_PIXELS / (self.width * self.height)) ** 0.5)
-        view = self._reader.whole((max(1, int(self.width * share)), max(1, int(self.height * share))))
-        if view.image.format not in ("ushort", "float") or view.image.interpretation == "cmyk":
+        size = max(1, int(self.width * share)), max(1, int(self.height * share))
+        image, *copies = next(iter(self._reader.read([((0, 0, self.width, self.height), size)])))
+        if image.format not in ("ushort", "float") or image.interpretation == "cmyk":
             return None
-        if view.copies:
+        if copies:
             # Large, and can be read at any place: parts of it, spread evenly, are enough.
-            image = view.copies[0]
             return used_range(image, list(_windows(image.width, image.height)), complete=False)
-        rect = (0, 0, view.image.width, view.image.height)
-        return used_range(view.image, [rect], complete=view.image.width == self.width)
+        rect = (0, 0, image.width, image.height)
+        return used_range(image, [rect], complete=image.width == self.width)
 
 
 def _windows(width: int, height: int) -> Iterator[RectPx]:
@@ -133,10 +115,10 @@ def _windows(width: int, height: int) -> Iterator[RectPx]:
 
 
 def used_range(image: VipsImage, rects: Sequence[RectPx], *, complete: bool) -> UsedRange | None:
-    """The range that an image uses, or None where it is not clearly narrower than what its samples can hold.
+    """The range that an image uses, or None if it is not clearly narrower than what its samples can hold.
 
     Args:
-        image: what is read: the image, or a smaller level of it.
+        image: the image, or a smaller level of it.
         rects: the parts that are read, until the range is found to be wide.
         complete: all pixels of the image are in them. Otherwise its extremes may be missing, or averaged
             away, and there is room left for them.
@@ -152,7 +134,7 @@ def used_range(image: VipsImage, rects: Sequence[RectPx], *, complete: bool) -> 
     for _, strip in chain.from_iterable(strips(image, rect) for rect in rects):
         dark = light = strip[:, :, :colors]
         if is_float or image.hasalpha():
-            # What cannot be seen does not count: samples that are no numbers, and transparent pixels.
+            # What cannot be seen does not count: NaN, infinity, and transparent pixels.
             seen = np.isfinite(dark) & (strip[:, :, -1:] > 0 if image.hasalpha() else np.True_)
             dark, light = np.where(seen, dark, most), np.where(seen, light, least)
         darkest, lightest = min(darkest, float(dark.min())), max(lightest, float(light.max()))
@@ -166,14 +148,14 @@ def used_range(image: VipsImage, rects: Sequence[RectPx], *, complete: bool) -> 
     near = (high - low) / 4
     if not complete:
         darkest, lightest = low - near, high + near
-    # Single pixels count after all where they are not far off, so that nothing is cut.
+    # Single pixels count after all if they are not far off, so that nothing is cut.
     low = darkest if low - darkest <= near else low
     high = lightest if lightest - high <= near else high
     return UsedRange(low, high, is_float) if is_float else UsedRange(max(0.0, low), min(FULL, high), is_float)
 
 
 def _pooled(ufunc: np.ufunc, samples: np.ndarray) -> np.ndarray:
-    # Over 2×2 pixels: an extreme that only a single pixel has (a hot or a dead one) goes, an object stays.
+    # Over 2×2 pixels: an extreme of a single pixel (a hot or a dead one) goes, an object stays.
     if samples.shape[0] > 1:
         samples = ufunc(samples[:-1], samples[1:])
     return ufunc(samples[:, :-1], samples[:, 1:]) if samples.shape[1] > 1 else samples

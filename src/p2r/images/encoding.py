@@ -1,4 +1,4 @@
-"""The final pixels of an image for a model, and how they travel."""
+"""The final pixels of an image for a model, and their encoding for transport."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class EncodedImage:
         return encoded
 
     def _encode(self) -> tuple[str, bytes]:
-        image = from_array(self.pixels, "srgb", None)
+        image = from_array(self.pixels, "srgb")
         if self.width * self.height <= PNG_MAX_PIXELS:
             return "image/png", image.pngsave_buffer(compression=3)
         # Colors at half the resolution, as cameras do: half the bytes and half the time.
@@ -82,7 +82,7 @@ class EncodedImage:
 
 
 def encode_all(images: Iterable[EncodedImage]) -> None:
-    """Encode images side by side on the machine's cores; `encode` of each returns at once afterwards."""
+    """Encode images in parallel on the machine's cores; `encode` of each returns at once afterwards."""
     large = [image for image in images if image.width * image.height > PNG_MAX_PIXELS]
     if len(large) > 1:
         with ThreadPoolExecutor(min(len(large), os.cpu_count() or 1)) as pool:

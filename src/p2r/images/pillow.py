@@ -1,42 +1,61 @@
-"""Images that are already decoded: numpy arrays and PIL images."""
+"""Images in memory: numpy arrays, PIL images, and files that Pillow or pillow-heif decodes whole."""
 
 from __future__ import annotations
 
+import io
 import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
 import PIL.ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ExifTags import Base as Tag
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from p2r.errors import InputError
-from p2r.images._vips import crop, from_array, resizing_bytes, sample_type
-from p2r.images.decoders import Whole
-from p2r.images.limits import check_size
+from p2r.images._vips import crop, from_array, pixel_bytes, resizing_bytes
+from p2r.images.heif import HeicImage
+from p2r.images.limits import Reservation, check_size, kept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2r.images._vips import Size, VipsImage
+    from p2r.images._vips import RectPx, Size, VipsImage
+    from p2r.images.formats import Format
     from p2r.images.limits import Limits
-    from p2r.images.sizing import RectPx
 
-PIXEL_BYTES = 10  # that Pillow takes to decode an image, with the copy that is read here
-_EXIF_ORIENTATION = 0x0112
+# Pillow's readers themselves: `PIL.Image.open` has a limit of its own, and plugins may change what it does.
+_PILLOW = {
+    "AVIF": AvifImageFile,
+    "BMP": BmpImageFile,
+    "JPEG2000": Jpeg2KImageFile,
+    "PPM": PpmImageFile,
+    "TIFF": TiffImageFile,
+}
+# Bytes of a pixel while it is decoded, with the copy that is read; those of other decoders.
+_PIXEL_BYTES, _MORE_PIXEL_BYTES = 10, {"AVIF": 20, "JPEG2000": 28, "pillow-heif": 20}
 
-# PIL modes whose samples are converted by Pillow, and to what. Modes P, I and F are in `_pil_samples`.
+# PIL modes that Pillow converts, and to what. Modes P, I and F are in `_pil_samples`.
 _CONVERTED = {
     "1": "L",
     "La": "LA",
     "PA": "RGBA",
     "RGBa": "RGBA",
-    "RGBX": "RGB",
-    "YCbCr": "RGB",
-    "HSV": "RGB",
-    "LAB": "RGB",
+    **dict.fromkeys(("RGBX", "YCbCr", "HSV", "LAB"), "RGB"),
 }
 # Pillow decodes a lazily opened image in place, from a file that all threads share.
 _decoding = threading.Lock()
+
+
+def _resizing_bytes(wanted: Sequence[tuple[RectPx, Size]], pixel: int) -> int:
+    return max(
+        resizing_bytes(x1 - x0, y1 - y0, pixel, max(1.0, (y1 - y0) / size[1]))
+        for (x0, y0, x1, y1), size in wanted
+    )
 
 
 class RasterReader:
@@ -52,39 +71,33 @@ class RasterReader:
         *,
         interpretation: str = "",
         profile: bytes | None = None,
+        orientation: int = 1,
     ) -> None:
-        self.name = name
+        self.name, self.orientation = name, orientation
         self.height, self.width, bands = pixels.shape
-        self.orientation = 1
-        self.bits = 8 * pixels.dtype.itemsize
+        self.bits, self.nbytes = 8 * pixels.dtype.itemsize, pixels.nbytes
         check_size(name, self.width, self.height, limits)
         gray, color = ("grey16", "rgb16") if pixels.dtype == np.uint16 else ("b-w", "srgb")
         interpretation = interpretation or (gray if bands < 3 else color)
-        self.nbytes = pixels.nbytes
         self._image = from_array(np.ascontiguousarray(pixels), interpretation, profile)
 
-    def whole(self, size: Size) -> Whole:  # noqa: ARG002 - all of it is at hand
-        """See `Reader.whole`."""
-        return Whole(self._image)
-
-    def pieces(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[VipsImage]:
-        """See `Reader.pieces`."""
-        return [crop(self._image, rect) for rect, _ in wanted]
+    def read(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[list[VipsImage]]:
+        """See `Reader.read`."""
+        return [[crop(self._image, rect)] for rect, _ in wanted]
 
     def cost(self, wanted: Sequence[tuple[RectPx, Size]]) -> int:
         """See `Reader.cost`."""
-        pixel_bytes = self._image.bands * sample_type(self._image)().itemsize
-        return max(
-            resizing_bytes(x1 - x0, y1 - y0, pixel_bytes, max(1.0, (y1 - y0) / size[1]))
-            for (x0, y0, x1, y1), size in wanted
-        )
+        return _resizing_bytes(wanted, pixel_bytes(self._image))
+
+
+# --- numpy arrays ----------------------------------------------------------------------------------------
 
 
 def read_array(array: np.ndarray, limits: Limits) -> RasterReader:
     """Open an array of uint8, uint16 or bool, shape (height, width) or (height, width, 1, 3 or 4).
 
-    One channel is gray, three are RGB, the fourth is alpha. The array is not copied where it is contiguous:
-    do not write to it afterwards.
+    One channel is gray, three are RGB, the fourth is alpha. A contiguous array is not copied: do not write to
+    it afterwards.
 
     Raises:
         InputError: another shape or type, or too many pixels; names the conversion that is missing.
@@ -93,12 +106,14 @@ def read_array(array: np.ndarray, limits: Limits) -> RasterReader:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-        raise InputError(f"{name}: {_shape_hint(array.shape)}")
+        raise InputError(
+            f"{name}: an image is (height, width) or (height, width, 1, 3 or 4){_shape_hint(array.shape)}"
+        )
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * np.uint8(255)
     array = _native(array)
     if array.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{name}: {_type_hint(array)}")
+        raise InputError(f"{name}: samples are uint8 (0–255), uint16 (0–65,535) or bool{_type_hint(array)}")
     return RasterReader(name, array, limits)
 
 
@@ -107,29 +122,27 @@ def _native(array: np.ndarray) -> np.ndarray:
 
 
 def _shape_hint(shape: tuple[int, ...]) -> str:
-    wanted = "an image is (height, width) or (height, width, 1, 3 or 4)"
     if len(shape) == 4:
-        return f"{wanted}: give one image of the batch, array[0]"
+        return ": give one image of the batch, array[0]"
     if len(shape) == 3 and shape[0] in (1, 3, 4) and shape[0] < shape[2]:
-        return f"{wanted}: move the channels last, array.transpose(1, 2, 0)"
-    if len(shape) == 3:
-        return f"{wanted}: choose the channels to show, array[:, :, 0]"
-    return wanted
+        return ": move the channels last, array.transpose(1, 2, 0)"
+    return ": choose the channels to show, array[:, :, 0]" if len(shape) == 3 else ""
 
 
 def _type_hint(array: np.ndarray) -> str:
-    wanted = "samples are uint8 (0–255), uint16 (0–65,535) or bool"
     values = array[np.isfinite(array)] if array.dtype.kind in "iuf" else array[:0]
     if not values.size:
-        return wanted
+        return ""
     low, high = float(values.min()), float(values.max())
-    found = f"{wanted}; these lie within {low:g} to {high:g}"
+    hint = "scale them to 0–255 and give them as uint8"
     if low >= 0 and high <= 1 and array.dtype.kind == "f":
-        return f"{found}: give (array * 255).round().astype('uint8')"
-    for kind, most in (("uint8", 255), ("uint16", 65535)):
-        if low >= 0 and high <= most:
-            return f"{found}: give array.astype('{kind}')"
-    return f"{found}: scale them to 0–255 and give them as uint8"
+        hint = "give (array * 255).round().astype('uint8')"
+    elif low >= 0 and high <= 65535:
+        hint = f"give array.astype('{'uint8' if high <= 255 else 'uint16'}')"
+    return f"; these lie within {low:g} to {high:g}: {hint}"
+
+
+# --- PIL images ------------------------------------------------------------------------------------------
 
 
 def read_pil(image: PIL.Image.Image, limits: Limits, name: str = "") -> RasterReader:
@@ -144,7 +157,7 @@ def read_pil(image: PIL.Image.Image, limits: Limits, name: str = "") -> RasterRe
         name or str(getattr(image, "filename", "")) or f"PIL image {image.mode} {image.width}×{image.height}"
     )
     lazy = isinstance(image, PIL.ImageFile.ImageFile)
-    whole_bytes = PIXEL_BYTES * image.width * image.height if lazy else 0
+    whole_bytes = _PIXEL_BYTES * image.width * image.height if lazy else 0
     check_size(name, image.width, image.height, limits, whole_bytes=whole_bytes)
     profile = image.info.get("icc_profile")
     if image.mode == "LAB" or not isinstance(profile, bytes):
@@ -152,17 +165,17 @@ def read_pil(image: PIL.Image.Image, limits: Limits, name: str = "") -> RasterRe
     try:
         with _decoding:
             pixels = _pil_samples(image)
-            orientation = exif_orientation(image)
+            orientation = _exif_orientation(image)
     except MemoryError:
         raise
     except Exception as error:  # plugins raise whatever their formats run into
-        said = " ".join(str(error).split()) or "its file is closed"
+        reason = " ".join(str(error).split()) or "its file is closed"
         hint = "a PIL image must be undamaged, and decoded (image.load()) before its file is closed"
-        raise InputError(f"{name}: {said}: {hint}") from error
+        raise InputError(f"{name}: {reason}: {hint}") from error
     interpretation = "cmyk" if image.mode == "CMYK" else ""
-    reader = RasterReader(name, pixels, limits, interpretation=interpretation, profile=profile)
-    reader.orientation = orientation
-    return reader
+    return RasterReader(
+        name, pixels, limits, interpretation=interpretation, profile=profile, orientation=orientation
+    )
 
 
 def _pil_samples(image: PIL.Image.Image) -> np.ndarray:
@@ -181,12 +194,11 @@ def _pil_samples(image: PIL.Image.Image) -> np.ndarray:
         kind = np.float32 if low < 0 or high > 65535 else np.uint16 if high > 255 else np.uint8
         samples = samples.astype(kind)
     samples = _native(samples)
-    bands = samples.shape[2]
-    if bands in (1, 3) and samples.dtype.kind == "u" and isinstance(transparent, (int, tuple)):
+    if samples.shape[2] in (1, 3) and samples.dtype.kind == "u" and isinstance(transparent, (int, tuple)):
         samples = _with_alpha(samples, np.atleast_1d(transparent))
     frame = getattr(image, "dispose_extent", None)
     if frame and image.format == "GIF" and image.tell() == 0:
-        # Nothing was drawn outside of the first frame, and Pillow fills with some color of the palette.
+        # Outside of its first frame a GIF is empty, and Pillow fills with some color of the palette.
         x0, y0, x1, y1 = frame
         white = np.full_like(samples, 255)
         white[y0:y1, x0:x1] = samples[y0:y1, x0:x1]
@@ -205,10 +217,75 @@ def _with_alpha(samples: np.ndarray, transparent: np.ndarray) -> np.ndarray:
     return np.concatenate([samples, alpha], axis=2)
 
 
-def exif_orientation(image: PIL.Image.Image) -> int:
-    """The EXIF orientation of a PIL image, 1 where it has none."""
+def _exif_orientation(image: PIL.Image.Image) -> int:
     # After decoding: Pillow turns TIFF files upright then, and removes the tag.
     try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+        return int(image.getexif().get(Tag.Orientation, 1))
     except Exception:  # noqa: BLE001 - EXIF data that cannot be read has no orientation
         return 1
+
+
+# --- files that are decoded whole ------------------------------------------------------------------------
+
+
+class _PillowFile:
+    """A file that Pillow decodes, of which only the header is read."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, decoder: str, data: bytes) -> None:
+        self.image = _PILLOW[decoder](io.BytesIO(data))
+        self.size = self.image.size
+        self.bits = {"I": 16, "F": 32}.get(self.image.mode[0], 8)
+        # Pillow turns TIFF files upright when it decodes them, and gives their upright size before.
+        self.orientation = 1 if decoder == "TIFF" else _exif_orientation(self.image)
+
+
+class WholeReader:
+    """A file that is decoded whole when pixels are wanted. They are kept if there is room for them.
+
+    Raises:
+        InputError: it is too large; pillow-heif is needed and not installed.
+    """
+
+    def __init__(self, name: str, kind: Format, data: bytes, limits: Limits) -> None:
+        self.name, self._decoder, self._data, self._limits = name, kind.decoder, data, limits
+        header = self._open()
+        self.width, self.height = header.size
+        self.bits, self.orientation, self.notes = header.bits, header.orientation, header.notes
+        pixel = _MORE_PIXEL_BYTES.get(kind.decoder, _PIXEL_BYTES)
+        self._whole_bytes = self.width * self.height * pixel
+        check_size(name, *header.size, limits, whole_bytes=self._whole_bytes)
+        self._kept: RasterReader | None = None
+        self._room: Reservation | None = None  # of the kept pixels
+        self._lock = threading.Lock()
+
+    def _open(self) -> HeicImage | _PillowFile:
+        # Both hold what they have decoded: a new one each time.
+        if self._decoder == "pillow-heif":
+            return HeicImage(self.name, self._data)
+        return _PillowFile(self._decoder, self._data)
+
+    def _decoded(self) -> RasterReader:
+        file = self._open()
+        if isinstance(file, HeicImage):
+            pixels, profile = file.decode()
+            return RasterReader(self.name, pixels, self._limits, profile=profile)
+        file.image.load()  # here, so that an error is one of the file
+        return read_pil(file.image, self._limits, self.name)
+
+    def read(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[list[VipsImage]]:
+        """See `Reader.read`."""
+        if not wanted:
+            return []
+        with self._lock:
+            raster = self._kept
+            if raster is None:
+                raster = self._decoded()
+                self._room = kept.try_reserve(raster.nbytes)
+                self._kept = raster if self._room else None
+        return raster.read(wanted)
+
+    def cost(self, wanted: Sequence[tuple[RectPx, Size]]) -> int:
+        """See `Reader.cost`."""
+        return self._whole_bytes + _resizing_bytes(wanted, self.bits // 2)

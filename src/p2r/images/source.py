@@ -1,8 +1,7 @@
-"""Images at a budget: the whole at a size, or a region at a size, reading and holding only what is needed.
+"""An opened image: the whole of it, or a rectangle of it, at a size.
 
-Built on libvips. An image is opened by its header alone; `overview` uses shrink-on-load (JPEG) and the
-levels of pyramidal TIFF files, `region` reads what it needs. What comes out is always 8-bit sRGB, upright
-(EXIF orientation applied), with transparency flattened on white.
+An image is opened by its header alone, and only what is needed is read and held. What comes out is always
+8-bit sRGB, upright (EXIF orientation applied), with transparency flattened on white.
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ import binascii
 import os
 import re
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, Union
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 import PIL.Image
@@ -24,58 +21,28 @@ import pybase64
 import pyvips
 
 from p2r.errors import InputError
-from p2r.images._vips import as_array, strips, vips_problem
-from p2r.images.decoders import EncodedReader, Whole
+from p2r.images._vips import vips_problem
+from p2r.images.decoders import EncodedReader
 from p2r.images.depth import StretchedReader
-from p2r.images.encoding import PNG_MAX_PIXELS, EncodedImage, encode_all
-from p2r.images.files import is_monochrome_avif
+from p2r.images.encoding import EncodedImage
 from p2r.images.formats import HEAD_BYTES, identify
 from p2r.images.limits import Limits, check_bytes, check_decoding, decoding
-from p2r.images.pillow import read_array, read_pil
-from p2r.images.sizing import smart_resize
-from p2r.images.threads import Cancelled, raise_if_cancelled, stopped_if_cancelled
+from p2r.images.metadata import is_monochrome_avif
+from p2r.images.pillow import WholeReader, read_array, read_pil
+from p2r.images.sizing import resized_rgb, stored_rect, turned_size, upright
+from p2r.images.threads import Cancelled, raise_if_cancelled
 from p2r.images.tiff import is_for_pillow
-from p2r.images.whole import WholeReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from p2r.images._vips import Size, VipsImage
+    from p2r.images._vips import RectPx, Size
     from p2r.images.decoders import Reader
-    from p2r.images.formats import Format
-    from p2r.images.sizing import RectPx
 
-__all__ = [
-    "PNG_MAX_PIXELS",
-    "EncodedImage",
-    "ImageInput",
-    "ImageSource",
-    "Limits",
-    "encode_all",
-    "smart_resize",
-]
-
-T = TypeVar("T")
 ImageInput: TypeAlias = Union[str, "os.PathLike[str]", bytes, PIL.Image.Image, np.ndarray, "ImageSource"]
 
-_MADE_BYTES = 9  # a pixel of what is made: resized, in other colors, turned
-GRAY_LEVELS = 2  # by which red, green and blue of a gray pixel may differ after compression
-_QUARTER_TURNS = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
-
+_MADE_BYTES = 9  # of a pixel that is made: resized, in other colors, turned
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*://|(?:file|https?|blob|ftp):)", re.IGNORECASE)
-
-
-@contextmanager
-def _boundary(name: str) -> Iterator[None]:
-    """Lets nothing out that a decoder may raise, but as `InputError`."""
-    try:
-        yield
-    except (InputError, Cancelled):
-        raise
-    except MemoryError as error:
-        raise InputError(f"{name}: there is not enough memory to decode it") from error
-    except Exception as error:
-        raise InputError(f"{name}: {vips_problem(error)}") from error
 
 
 class ImageSource:
@@ -93,7 +60,7 @@ class ImageSource:
         self._limits = limits
         self._stretched = StretchedReader(reader) if reader.bits > 8 else reader
         self.name = reader.name
-        self.width, self.height = _turned((reader.width, reader.height), reader.orientation)
+        self.width, self.height = turned_size((reader.width, reader.height), reader.orientation)
 
     @classmethod
     def open(cls, image: ImageInput, limits: Limits = Limits(), *, name: str = "") -> ImageSource:
@@ -101,7 +68,7 @@ class ImageSource:
 
         Args:
             image: a path, encoded bytes, a base64 `data:` URI, a PIL image, or an array (see `read_array`).
-            limits: what it may be at most.
+            limits: its limits.
             name: what errors call encoded bytes.
 
         Raises:
@@ -110,7 +77,7 @@ class ImageSource:
         if isinstance(image, ImageSource):
             return image
         name = name or _called(image)
-        with _boundary(name):
+        with _input_errors(name):
             return cls(_read(image, limits, name), limits)
 
     @property
@@ -120,31 +87,25 @@ class ImageSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of an answer should know about the image; complete once pixels were read."""
+        """What was left out or changed, a line each; complete once pixels were read."""
         return self._stretched.notes
-
-    def _reads(self, *, stretch: bool) -> Reader:
-        # Floating-point samples have no range of their own in which they could be shown.
-        return self._stretched if stretch or self._reader.bits > 16 else self._reader
 
     def overview(self, size: tuple[int, int], *, stretch: bool = True) -> EncodedImage:
         """The whole image, resized to exactly `size` = (width, height).
 
         Args:
-            size: `(width, height)` of what is returned.
+            size: `(width, height)` of the result.
             stretch: whether more than 8 bits that use a small part of their range are stretched to all of it.
 
         Raises:
-            InputError: the image turns out to be truncated or damaged.
+            InputError: the image is truncated or damaged.
         """
-        reader, stored = self._reads(stretch=stretch), _turned(size, self._reader.orientation)
-        wanted = [((0, 0, reader.width, reader.height), stored)]
-        return self._tried(lambda: self._finish(reader.whole(stored), size), reader, wanted)
+        return self.region((0, 0, self.width, self.height), size, stretch=stretch)
 
     def region(self, rect_px: RectPx, size: tuple[int, int], *, stretch: bool = True) -> EncodedImage:
         """A rectangle of the upright image (half-open pixels), resized to exactly `size` = (width, height).
 
-        `stretch` is that of `overview`.
+        `stretch` is as in `overview`.
 
         Raises:
             InputError: the rectangle is empty or not inside the image, or the image is damaged there.
@@ -159,45 +120,54 @@ class ImageSource:
         Raises:
             InputError: as `region`.
         """
-        reader = self._reads(stretch=stretch)
+        raise_if_cancelled()
         for x0, y0, x1, y1 in rects_px:
             if not (0 <= x0 < x1 <= self.width and 0 <= y0 < y1 <= self.height):
                 rect = (x0, y0, x1, y1)
                 raise InputError(f"{self.name}: {rect} is not a rectangle inside {self.width}×{self.height}")
-        stored = [_to_stored(rect, self.size, reader.orientation) for rect in rects_px]
-        wanted = [(rect, _turned(size, reader.orientation)) for rect, size in zip(stored, sizes, strict=True)]
-        if not wanted:
+        if not rects_px:
             return []
+        # Floating-point samples have no range of their own in which they could be shown.
+        reader = self._stretched if stretch or self._reader.bits > 16 else self._reader
+        wanted = [
+            (stored_rect(rect, self.size, reader.orientation), turned_size(size, reader.orientation))
+            for rect, size in zip(rects_px, sizes, strict=True)
+        ]
+        with _input_errors(self.name):
+            cost = reader.cost(wanted) + sum(_MADE_BYTES * width * height for width, height in sizes)
+            check_decoding(self.name, self.size, cost, self._limits)
+            with decoding.reserve(cost):
+                try:
+                    return _read_pixels(reader, wanted)
+                except pyvips.Error:
+                    # A smaller level of a TIFF file that is damaged must not cost the image.
+                    if not (isinstance(self._reader, EncodedReader) and self._reader.forget_levels()):
+                        raise
+                    raise_if_cancelled()
+                    return _read_pixels(reader, wanted)
 
-        def read() -> list[EncodedImage]:
-            pieces = reader.pieces(wanted)
-            return [self._finish(Whole(piece), size) for piece, size in zip(pieces, sizes, strict=True)]
 
-        return self._tried(read, reader, wanted)
+def _read_pixels(reader: Reader, wanted: Sequence[tuple[RectPx, Size]]) -> list[EncodedImage]:
+    return [
+        EncodedImage(upright(resized_rgb(images, size), reader.orientation))
+        for images, (_, size) in zip(reader.read(wanted), wanted, strict=True)
+    ]
 
-    def _tried(self, read: Callable[[], T], reader: Reader, wanted: Sequence[tuple[RectPx, Size]]) -> T:
-        # A smaller level of a TIFF file that is damaged must not cost the image.
-        raise_if_cancelled()
-        made = sum(_MADE_BYTES * width * height for _, (width, height) in wanted)
-        cost = reader.cost(wanted) + made
-        check_decoding(self.name, self.size, cost, self._limits)
-        with _boundary(self.name), decoding.reserve(cost):
-            try:
-                return read()
-            except pyvips.Error:
-                if not (isinstance(self._reader, EncodedReader) and self._reader.forget_levels()):
-                    raise
-                raise_if_cancelled()
-                return read()
 
-    def _finish(self, whole: Whole, size: Size) -> EncodedImage:
-        orientation = self._reader.orientation
-        stored = _turned(size, orientation)
-        if whole.copies:
-            pixels = _pixels_side_by_side([_resize_to_rgb(copy, stored) for copy in whole.copies])
-        else:
-            pixels = _pixels(_resize_to_rgb(whole.image, stored))
-        return EncodedImage(_to_upright(_enlarged(pixels, stored), orientation))
+@contextmanager
+def _input_errors(name: str) -> Iterator[None]:
+    """Turns whatever a decoder may raise into `InputError`."""
+    try:
+        yield
+    except (InputError, Cancelled):
+        raise
+    except MemoryError as error:
+        raise InputError(f"{name}: there is not enough memory to decode it") from error
+    except Exception as error:
+        raise InputError(f"{name}: {vips_problem(error)}") from error
+
+
+# --- inputs ----------------------------------------------------------------------------------------------
 
 
 def _called(image: object) -> str:
@@ -209,9 +179,15 @@ def _called(image: object) -> str:
 
 def _read(image: ImageInput, limits: Limits, name: str) -> Reader:
     if isinstance(image, str):
-        return _read_text(image, limits)
-    if isinstance(image, os.PathLike):
-        return _read_path(Path(image), limits)
+        if image[:5].lower() == "data:":
+            return _read_bytes(*decode_data_uri(image, limits), limits)
+        if match := _URL.match(image):
+            raise InputError(
+                f"{image[:80]}: {match[0]} is not read: give a path, or the bytes, or a data: URI"
+            )
+    if isinstance(image, (str, os.PathLike)):
+        path = Path(image)
+        return _read_encoded(name, _read_head(name, path, limits), path, limits)
     if isinstance(image, bytes):
         return _read_bytes(name, image, limits)
     if isinstance(image, PIL.Image.Image):
@@ -223,26 +199,7 @@ def _read(image: ImageInput, limits: Limits, name: str) -> Reader:
     )
 
 
-def _read_text(text: str, limits: Limits) -> Reader:
-    if text[:5].lower() == "data:":
-        return _read_bytes(*decode_data_uri(text, limits), limits)
-    if match := _URL.match(text):
-        raise InputError(f"{text[:80]}: {match[0]} is not read: give a path, or the bytes, or a data: URI")
-    return _read_path(Path(text), limits)
-
-
-def _read_path(path: Path, limits: Limits) -> Reader:
-    name, head = _read_file(path, limits)
-    return _read_encoded(name, identify(name, head), path, limits)
-
-
-def _read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
-    """Check a file and read its first bytes: `(name, head)`.
-
-    Raises:
-        InputError: no such file, not a regular file, empty or too large.
-    """
-    name = str(path) if len(str(path)) <= 200 else f"{str(path)[:100]}…"
+def _read_head(name: str, path: Path, limits: Limits) -> bytes:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -251,7 +208,7 @@ def _read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
             raise InputError(f"{name}: not a regular file")
         check_bytes(name, status.st_size, limits.max_file_bytes)
         with path.open("rb") as file:
-            return name, file.read(HEAD_BYTES)
+            return file.read(HEAD_BYTES)
     except FileNotFoundError:
         raise InputError(f"{name}: no such file") from None
     except InputError:
@@ -262,16 +219,17 @@ def _read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
 
 def _read_bytes(name: str, data: bytes, limits: Limits) -> Reader:
     check_bytes(name, len(data), limits.max_bytes)
-    return _read_encoded(name, identify(name, data[:HEAD_BYTES]), data, limits)
+    return _read_encoded(name, data[:HEAD_BYTES], data, limits)
 
 
-def _read_encoded(name: str, kind: Format, origin: Path | bytes, limits: Limits) -> Reader:
+def _read_encoded(name: str, head: bytes, origin: Path | bytes, limits: Limits) -> Reader:
+    kind = identify(name, head)
     if kind.decoder == "heifload" and is_monochrome_avif(origin):
         # libheif takes the limited range of gray (16–235) for the full one.
         kind = replace(kind, decoder="AVIF")
     if kind.decoder == "tiffload" and is_for_pillow(origin):
         kind = replace(kind, decoder="TIFF")
-    if kind.by_libvips:
+    if kind.decoder.endswith("load"):
         return EncodedReader(name, kind.decoder, origin, limits)
     if isinstance(origin, Path):
         check_bytes(name, origin.stat().st_size, limits.max_bytes)
@@ -294,126 +252,3 @@ def decode_data_uri(uri: str, limits: Limits) -> tuple[str, bytes]:
         return name, pybase64.b64decode(body, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InputError(f"{name}: {error}") from error
-
-
-def _resize_to_rgb(image: VipsImage, size: Size) -> VipsImage:
-    # A side that grows is left to `_enlarged`, which works on the few pixels that come out here.
-    width, height = min(size[0], image.width), min(size[1], image.height)
-    return _to_srgb(_shrunk(_opaque(image), (width, height)))
-
-
-def _opaque(image: VipsImage) -> VipsImage:
-    # Before resizing, so that hidden colors do not bleed.
-    interpretation = image.interpretation
-    colors = {"b-w": 1, "grey16": 1, "cmyk": 4}.get(interpretation, min(3, image.bands))
-    if image.bands > colors + 1:
-        # One more band is transparency; more are the channels of a satellite or a microscope.
-        image = image.extract_band(0, n=colors)
-    if image.hasalpha():
-        paper = 0 if interpretation == "cmyk" else 65535 if image.format == "ushort" else 255
-        image = image.flatten(background=[paper], max_alpha=65535 if image.format == "ushort" else 255)
-    if interpretation == "multiband":
-        image = image.copy(interpretation="srgb" if image.bands == 3 else "b-w")
-    return image
-
-
-def _shrunk(image: VipsImage, size: Size) -> VipsImage:
-    # Bicubic over the whole footprint of a pixel, as the processors of Qwen-VL resize. With its default gap,
-    # libvips averages whole pixels before that at every factor above 4.
-    width, height = size
-    if (image.width, image.height) != size:
-        image = image.resize(width / image.width, vscale=height / image.height, kernel="cubic", gap=4)
-    if (image.width, image.height) != size:
-        # libvips rounds the sides; a pixel may be missing or too much.
-        image = image.gravity("north-west", width, height, extend="copy")
-    return image
-
-
-def _enlarged(pixels: np.ndarray, size: Size) -> np.ndarray:
-    # libvips enlarges with a shift of half a pixel, and blurs. Pillow does what the processors of Qwen-VL do.
-    if pixels.shape[1::-1] == size:
-        return pixels
-    return np.asarray(PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.BICUBIC))
-
-
-def _pixels(image: VipsImage) -> np.ndarray:
-    with stopped_if_cancelled(image):
-        return as_array(image)
-
-
-def _pixels_side_by_side(copies: Sequence[VipsImage]) -> np.ndarray:
-    # The first rows by the first copy, and so on.
-    width, height = copies[0].width, copies[0].height
-    pixels = np.empty((height, width, 3), np.uint8)
-
-    def fill(part: int) -> None:
-        top, bottom = height * part // len(copies), height * (part + 1) // len(copies)
-        for y, strip in strips(copies[part], (0, top, width, bottom)):
-            pixels[y : y + len(strip)] = strip
-
-    with ThreadPoolExecutor(len(copies)) as pool:
-        # Each in a context of its own, in which it learns that the work is abandoned.
-        filled = [pool.submit(copy_context().run, fill, part) for part in range(len(copies))]
-    for part in filled:
-        part.result()
-    return pixels
-
-
-def _to_srgb(image: VipsImage) -> VipsImage:
-    if image.get_typeof("icc-profile-data"):
-        if image.bands == 3 and image.get("icc-profile-data")[16:20] == b"GRAY":
-            image = _gray_of(image)
-        try:
-            image = image.icc_transform(
-                "srgb", embedded=True, intent="relative", black_point_compensation=True
-            )
-        except pyvips.Error:
-            # A profile that does not fit its image is common, and the pixels are still there.
-            image.remove("icc-profile-data")
-    if image.interpretation != "srgb":
-        image = image.colourspace("srgb")
-    if image.bands != 3:
-        image = (
-            image.extract_band(0, n=3) if image.bands > 3 else image.extract_band(0).bandjoin([image[0]] * 2)
-        )
-    return image.cast("uchar")
-
-
-def _gray_of(image: VipsImage) -> VipsImage:
-    # WebP and palettes hold gray as RGB, which a profile of gray does not fit.
-    image = image.copy_memory()
-    red, green, blue = image.bandsplit()
-    is_gray = max((red - green).abs().max(), (blue - green).abs().max()) <= GRAY_LEVELS
-    return green.copy(interpretation="b-w") if is_gray and image.format == "uchar" else image
-
-
-def _turned(size: Size, orientation: int) -> Size:
-    return (size[1], size[0]) if orientation in _QUARTER_TURNS else size
-
-
-def _to_stored(rect: RectPx, size: tuple[int, int], orientation: int) -> RectPx:
-    # The inverse of `_to_upright` for rectangles; `size` is the upright one.
-    x0, y0, x1, y1 = rect
-    width, height = size
-    mirrored_x, mirrored_y = (width - x1, width - x0), (height - y1, height - y0)
-    stored_x, stored_y = {
-        2: (mirrored_x, (y0, y1)),
-        3: (mirrored_x, mirrored_y),
-        4: ((x0, x1), mirrored_y),
-        5: ((y0, y1), (x0, x1)),
-        6: ((y0, y1), mirrored_x),
-        7: (mirrored_y, mirrored_x),
-        8: (mirrored_y, (x0, x1)),
-    }.get(orientation, ((x0, x1), (y0, y1)))
-    return stored_x[0], stored_y[0], stored_x[1], stored_y[1]
-
-
-def _to_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    # The eight values of the EXIF tag Orientation.
-    if orientation in _QUARTER_TURNS:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return pixels

@@ -118,19 +118,27 @@ def configure(
         # By default vLLM wants room for the model's whole context, more than its share of the GPU holds.
         longest = recipe.data.max_prompt_tokens + completion_tokens(phase, settings)
         defaults["vllm_max_model_length"] = longest
-    rows = phase.prompts * phase.group
-    per_pass = phase.micro_batch * process_count()
-    if rows % per_pass:
-        raise InputError(
-            f"a step has {phase.prompts} × {phase.group} = {rows} completions, which {process_count()} "
-            f"processes × micro_batch {phase.micro_batch} = {per_pass} do not divide: change micro_batch"
-        )
+    check_batch(phase, process_count())
     try:
         return GRPOConfig(**{**defaults, **fields, **phase.trainer})
     except TypeError as error:
         raise InputError(f"training.trainer: {error}") from error
     except ValueError as error:
         raise InputError(f"the recipe does not fit TRL: {' '.join(str(error).split())}") from error
+
+
+def check_batch(phase: Phase, processes: int) -> None:
+    """Do micro-batches divide a step?
+
+    Raises:
+        InputError: they do not.
+    """
+    rows, per_pass = phase.prompts * phase.group, phase.micro_batch * processes
+    if rows % per_pass:
+        raise InputError(
+            f"a step has {phase.prompts} × {phase.group} = {rows} completions, which {processes} processes × "
+            f"micro_batch {phase.micro_batch} = {per_pass} do not divide: change micro_batch"
+        )
 
 
 def process_count() -> int:

@@ -1,130 +1,266 @@
-"""A rehearsal of a phase before it is paid for: do the frozen role and the judge answer, do rewards differ?
+"""Checks that call models: the frozen role, the judge, a few groups of rollouts, and one step of training.
 
-Groups whose rewards are all equal teach nothing. How many of them there are with the weights that a run
-starts from is known after a few groups, by the parts that the run itself is made of.
+Groups whose rewards are all equal teach nothing. A few groups show how frequent they are with the weights
+that a run starts from.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import statistics
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from p2r.evidence import build_evidence
+from p2r.checks import CheckResult
+from p2r.errors import InputError, ModelError, P2RError
 from p2r.models.base import Sampling
-from p2r.prompts import perceive_messages, reason_messages
-from p2r.training.data import ImageCache, RolloutDataset
-from p2r.training.frozen import FrozenModel
+from p2r.models.loading import open_model
+from p2r.scoring.judge import Judge
+from p2r.training.data import EXACT, ImageCache, RolloutDataset
+from p2r.training.frozen import FrozenModel, open_endpoint
+from p2r.training.launch import exception_line
+from p2r.training.preflight.construction import REPORT, quiet
+from p2r.training.recipe import Data, Frozen, Launch, Rollouts
 from p2r.training.rewards import RewardFunction
 from p2r.types import Box
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from pathlib import Path
 
-    from p2r.models.base import Completion, Model
-    from p2r.scoring.judge import Judge
+    from p2r.models.base import Model
     from p2r.settings import Settings
-    from p2r.training.recipe import Gates, Phase
-    from p2r.training.rewards import Verdict
+    from p2r.training.recipe import Phase, Recipe
+    from p2r.training.run_folder import Rollout
     from p2r.types import Sample
 
+_NO_GPU = "the model is too large for a machine without a GPU"
+_ELSEWHERE = "run this check where it will be trained"
+_STEP_SAMPLES = 8  # of which a step draws its prompt
 
-@dataclass(frozen=True, slots=True)
-class Rehearsal:
-    """What became of a few groups.
 
-    Attributes:
-        groups: the verdicts of each.
+def skipped(name: str, why: str, hint: str = "") -> CheckResult:
+    """A check that could not be made."""
+    return CheckResult(name, "warning", f"not checked: {why}", hint)
+
+
+def check_calls(
+    recipe: Recipe,
+    roles: Sequence[Phase],
+    samples: Sequence[Sample],
+    settings: Settings,
+    start: Path | None,
+    *,
+    groups: int,
+    tell: Callable[[str], None],
+) -> Iterator[CheckResult]:
+    """Call every model that takes part in a training.
+
+    Args:
+        recipe, samples, settings: of the run.
+        roles: one phase of each role.
+        start: the weights that it starts from; None when they are too large for this machine.
+        groups: number of groups of rollouts.
+        tell: called with a description of the current work.
     """
+    with asyncio.Runner() as runner, ExitStack() as opened:
 
-    groups: tuple[tuple[Verdict, ...], ...]
+        def closing(model: Model) -> Model:
+            opened.callback(lambda: runner.run(model.aclose()))
+            return model
 
-    @property
-    def rewards(self) -> list[float]:
-        """All rewards that there are."""
-        return [verdict.reward for group in self.groups for verdict in group if verdict.reward is not None]
+        policy = frozen = judge = None
+        try:
+            if start is not None:
+                tell("loading the model")
+                policy = closing(open_model(str(start), options=settings.options))
+            if recipe.frozen.where == "endpoint":
+                frozen = closing(open_endpoint(recipe, settings))
+        except P2RError as error:
+            yield CheckResult("models", "failure", str(error), "see `p2r doctor --model`", of_model=True)
+            return
+        if any(phase.role in ("perceiver", "reasoner") for phase in roles):
+            if recipe.frozen.where == "vllm":
+                yield _check_vllm()
+            tell("calling the frozen role")
+            yield runner.run(_check_frozen(recipe, frozen or policy, samples[0], settings))
+        result = CheckResult("judge", "ok", "none: texts have to match")
+        if recipe.judge is not None and recipe.judge != EXACT:
+            tell("calling the judge")
+            try:
+                scorer = closing(open_model(recipe.judge, max_concurrency=recipe.frozen.concurrency))
+                judge = Judge(scorer)
+                result = runner.run(_check_judge(judge, scorer.name))
+            except P2RError as error:
+                result = CheckResult(
+                    "judge", "failure", str(error), "start it, or correct judge", of_model=True
+                )
+        yield result
+        drawn = random.Random(f"rehearsal-{recipe.seed}").sample(samples, min(groups, len(samples)))
+        for phase in roles:
+            name = f"rewards, {phase.role}"
+            model = policy or frozen
+            if model is None:
+                yield skipped(name, _NO_GPU, _ELSEWHERE)
+            elif result.state == "failure":
+                yield skipped(name, "the judge does not answer")
+            else:
+                tell(f"dry run of the {phase.role}")
+                run = dry_run(recipe, phase, drawn, settings, model, frozen or model, judge)
+                note = " (generated by the endpoint of the frozen role)" if model is frozen else ""
+                yield runner.run(_check_rewards(name, phase, run, note))
 
-    @property
-    def errors(self) -> list[str]:
-        """Why there is no reward, for each rollout without one."""
-        return [verdict.error for group in self.groups for verdict in group if verdict.reward is None]
 
-    @property
-    def differing(self) -> int:
-        """In how many groups the rewards differ."""
-        found = [{v.reward for v in group if v.reward is not None} for group in self.groups]
-        return sum(len(rewards) > 1 for rewards in found)
+def _check_vllm() -> CheckResult:
+    from p2r.models.vllm import VLLMServer
+
+    try:
+        program = VLLMServer("any").command(port=0)[0]
+    except InputError as error:
+        what, _, hint = str(error).partition(": ")
+        return CheckResult("vllm", "failure", what, hint)
+    return CheckResult("vllm", "ok", f"{program} is started with each phase")
 
 
-async def rehearse(
+async def _check_frozen(
+    recipe: Recipe, model: Model | None, sample: Sample, settings: Settings
+) -> CheckResult:
+    """One call with a crop, as a frozen reasoner gets them."""
+    name = "frozen role"
+    if model is None:
+        return skipped(name, _NO_GPU, _ELSEWHERE)
+    boxes = sample.boxes or (Box(250, 250, 750, 750, "the middle"),)
+    prompts = RolloutDataset("reasoner", [sample], settings, ImageCache([sample], settings, 1), {0: boxes})
+    try:
+        reply = await model.complete(prompts.messages(0), Sampling(settings.max_tokens.reason))
+    except P2RError as error:
+        endpoint = recipe.frozen.where == "endpoint"
+        hint = "start it, or correct frozen.url" if endpoint else "see `p2r doctor --model`"
+        return CheckResult(name, "failure", str(error), hint, of_model=True)
+    detail = f"{model.name} answers: {reply.prompt_tokens} tokens in, {reply.completion_tokens} out"
+    if reply.finish_reason == "length":
+        hint = "raise settings.max_tokens.reason, or use a model that keeps to the answer's form"
+        return CheckResult(name, "warning", f"{detail}, cut off at the limit", hint, of_model=True)
+    return CheckResult(name, "ok", detail, of_model=True)
+
+
+async def _check_judge(judge: Judge, name: str) -> CheckResult:
+    question, gold = "What color is the door?", "dark green"
+    verdicts = [await judge.verdict(question, gold, f"It is {color}.") for color in ("dark green", "red")]
+    if verdicts == [True, False]:
+        return CheckResult("judge", "ok", f"{name} tells right from wrong", of_model=True)
+    right, wrong = ({True: "yes", False: "no", None: "neither yes nor no"}[one] for one in verdicts)
+    detail = f"{name} says {right} to a right answer and {wrong} to a wrong one"
+    return CheckResult("judge", "failure", detail, "use another judge", of_model=True)
+
+
+async def _check_rewards(
+    name: str, phase: Phase, run: Coroutine[Any, Any, list[Rollout]], note: str
+) -> CheckResult:
+    try:
+        rollouts = await run
+    except ModelError as error:
+        return CheckResult(name, "failure", str(error), "see `p2r doctor --model`", of_model=True)
+    except InputError as error:
+        return CheckResult(name, "failure", str(error), "correct the data")
+    if errors := [rollout.error for rollout in rollouts if rollout.reward is None]:
+        detail = f"{len(errors)} of {len(rollouts)} rollouts got no reward: {errors[0]}"
+        return CheckResult(name, "failure", detail, "correct this: failed calls teach nothing", of_model=True)
+    rewards = [rollout.reward or 0.0 for rollout in rollouts]
+    groups = [rewards[first : first + phase.group] for first in range(0, len(rewards), phase.group)]
+    differing = sum(len(set(group)) > 1 for group in groups)
+    detail = (
+        f"{len(groups)} groups of {phase.group}: reward {100 * statistics.mean(rewards):.0f} % "
+        f"on average, rewards differ in {differing} of them{note}"
+    )
+    if differing:
+        return CheckResult(name, "ok", detail, of_model=True)
+    hint = "groups without spread teach nothing: take harder or easier data, or a larger group"
+    return CheckResult(name, "warning", detail, hint, of_model=True)
+
+
+async def dry_run(
+    recipe: Recipe,
     phase: Phase,
     samples: Sequence[Sample],
     settings: Settings,
-    gates: Gates,
     model: Model,
-    *,
-    max_tokens: int,
-    groups: int,
-    seed: int,
-    frozen: Model | None = None,
-    judge: Judge | None = None,
-) -> Rehearsal:
-    """Let a model write a few groups of rollouts and reward them, as the phase would.
-
-    Args:
-        phase: which.
-        samples: of the run; a few are drawn by the seed.
-        settings, gates: of the run.
-        model: writes the rollouts.
-        max_tokens: of a rollout, without those for thinking, which the model adds itself.
-        groups: how many.
-        seed: draws the samples.
-        frozen: plays the other role; the model itself when None, as at the start of a phase.
-        judge: of free-form answers.
+    frozen: Model,
+    judge: Judge | None,
+) -> list[Rollout]:
+    """Let `model` write a group of rollouts for each sample, and reward them as the phase would.
 
     Raises:
-        ModelError: the model failed. What the frozen role and the judge do wrong is in the verdicts.
+        ModelError: the model failed. Failures of frozen role and judge are in the rollouts.
         InputError: an image cannot be read.
     """
-    frozen = frozen or model
-    drawn = random.Random(f"rehearsal-{seed}").sample(range(len(samples)), min(groups, len(samples)))
-    chosen = [samples[index] for index in drawn]
-    images = ImageCache(chosen, settings, keep=len(chosen))
+    from p2r.training.trl import reply_tokens
+
     boxes: dict[int, tuple[Box, ...]] = {}
-    rows = RolloutDataset(phase.role, chosen, settings, images, boxes)
+    images = ImageCache(samples, settings, keep=len(samples))
+    dataset = RolloutDataset(phase.role, samples, settings, images, boxes)
     if phase.role == "reasoner":
-        found = await asyncio.gather(*(_boxes(frozen, rows, index) for index in range(len(chosen))))
-        boxes.update(enumerate(found))
+        perceiver = replace(dataset, role="perceiver")
+        limit = Sampling(settings.max_tokens.perceive)
+        prompts = map(perceiver.messages, range(len(samples)))
+        found = await asyncio.gather(*(frozen.complete(messages, limit) for messages in prompts))
+        boxes.update((i, dataset.perception(i, reply.text).boxes) for i, reply in enumerate(found))
     answering = FrozenModel(frozen) if phase.role == "perceiver" else None
-    rewards = RewardFunction(rows, gates, judge=judge, frozen=answering)
-    sampling = [
-        Sampling(max_tokens, phase.temperature, phase.top_p, seed=seed * phase.group + number)
-        for number in range(phase.group)
+    rewards = RewardFunction(dataset, recipe.gates, judge=judge, frozen=answering)
+    limit = Sampling(reply_tokens(phase, settings), phase.temperature, phase.top_p)
+    calls = [
+        (index, replace(limit, seed=recipe.seed * phase.group + member))
+        for index in range(len(samples))
+        for member in range(phase.group)
     ]
-    asked = [(index, one) for index in range(len(chosen)) for one in sampling]
-    replies = await asyncio.gather(*(model.complete(rows.messages(index), one) for index, one in asked))
-    verdicts = await rewards.verdicts([index for index, _ in asked], [reply.text for reply in replies])
-    size = phase.group
-    return Rehearsal(tuple(tuple(verdicts[at : at + size]) for at in range(0, len(verdicts), size)))
+    replies = await asyncio.gather(*(model.complete(dataset.messages(index), one) for index, one in calls))
+    return await rewards.rollouts([index for index, _ in calls], [reply.text for reply in replies])
 
 
-async def _boxes(frozen: Model, rows: RolloutDataset, index: int) -> tuple[Box, ...]:
-    question, overview, settings = rows.samples[index].question, rows.images(index).overview, rows.settings
-    messages = perceive_messages(settings.prompts, question, overview, settings.box_format)
-    reply = await frozen.complete(messages, Sampling(settings.max_tokens.perceive))
-    return rows.perception(index, reply.text).boxes
+def check_step(recipe: Recipe, phase: Phase, samples: Path, scratch: Path) -> CheckResult:
+    """Generate, reward and train one prompt of a file of samples, in this process and below `scratch`."""
+    from p2r.training import run
+    from p2r.training.session import Session
+
+    name, out = f"step, {phase.role}", scratch / f"step-{phase.role}"
+    try:
+        with quiet():
+            small = _one_step(recipe, phase, samples)
+            run.make_folder(out)
+            start, _ = run.open_run(small, out)
+            Session(run.open_phase(small, out, 1, start).path).try_step()
+    except P2RError as error:
+        return CheckResult(name, "failure", str(error), "see what it names")
+    except Exception as error:  # noqa: BLE001 - whatever would end the first step of the run
+        return CheckResult(name, "failure", exception_line(error), REPORT)
+    return CheckResult(name, "ok", f"1 prompt × {phase.group} rollouts: generated, rewarded and trained")
 
 
-async def ask_reasoner(model: Model, sample: Sample, settings: Settings) -> Completion:
-    """One call as the frozen reasoner gets them: an image with a crop.
-
-    Raises:
-        ModelError: it failed.
-        InputError: the image cannot be read.
-    """
-    look = ImageCache([sample], settings, keep=1)(0)
-    boxes = sample.boxes or (Box(250, 250, 750, 750, "the middle"),)
-    evidence = build_evidence(look.source, boxes, settings, look.overview)
-    messages = reason_messages(settings.prompts, sample.question, evidence)
-    return await model.complete(messages, Sampling(settings.max_tokens.reason))
+def _one_step(recipe: Recipe, phase: Phase, samples: Path) -> Recipe:
+    """The recipe with one step of one prompt in one process, and nothing that is saved."""
+    parts = ("steps_per_generation", "generation_batch_size")
+    trainer = {key: value for key, value in phase.trainer.items() if key not in parts}
+    changes: dict[str, Any] = {
+        "steps": 1,
+        "prompts": 1,
+        "micro_batch": math.gcd(phase.micro_batch, phase.group),
+        "trainer": {**trainer, "save_strategy": "no"},
+    }
+    frozen = recipe.frozen
+    if frozen.where == "vllm":  # the same weights, here those of the reference
+        frozen = Frozen(batch=phase.group)
+        changes["kl"] = phase.kl or 0.01
+    return recipe.model_copy(
+        update={
+            "data": Data(samples=str(samples), limit=_STEP_SAMPLES),
+            "rounds": 1,
+            "phases": [phase.model_copy(update=changes)],
+            "frozen": frozen,
+            "rollouts": Rollouts(),
+            "launch": Launch(),
+            "report_to": (),
+        }
+    )
