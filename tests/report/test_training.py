@@ -154,7 +154,7 @@ def test_the_command(run, tmp_path):
     assert "nano-pra: training" in out.read_text()
     two = CliRunner().invoke(app, ["report", str(run), str(run)])
     assert two.exit_code == 2
-    assert "is a training: a report shows one" in two.stderr
+    assert "is a training run; only evaluation runs can be compared" in two.stderr
 
 
 @pytest.fixture(scope="module")

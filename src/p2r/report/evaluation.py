@@ -199,13 +199,13 @@ def _plots(columns: Sequence[Column]) -> Iterator[str]:
     counts: list[tuple[str, Counter[str]]] = [
         (column.label, Counter(map(outcome, column.records.values()))) for column in columns
     ]
-    yield split_plot("What became of the questions", counts, MEANING)
+    yield split_plot("Outcomes of the questions", counts, MEANING)
     sizes = _binned(columns, _evidence_side, SIZE_BINS, _size_label)
     if len(sizes) > 1:
         yield accuracy_plot("Accuracy by the side of the smallest evidence", sizes, names)
     fits = _binned(columns, _iou, IOU_BINS, lambda low, high: f"IoU {low:g}–{min(high, 1):g}")
     if len(fits) > 1:
-        yield accuracy_plot("Are good boxes worth it? Accuracy by IoU of the worst-fitting box", fits, names)
+        yield accuracy_plot("Accuracy by IoU of the worst-fitting box", fits, names)
 
 
 Groups = list[tuple[str, list[Point]]]
