@@ -60,41 +60,26 @@ _CODE = re.compile(r"[A-Z0-9][A-Z0-9./:-]*")
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """What to evaluate, and how.
+    """What to evaluate, and how; raises InputError for settings that contradict each other.
 
-    Attributes:
-        benchmark: where the questions come from.
-        out: the run folder.
-        model, reasoner, judge: specs for `p2r.models.open_model`, or models; no reasoner means the model
-            itself, no judge that free-form answers must match.
-        modes: one or more of `p2r`, `think`, `direct`.
-        limit: how many questions, chosen at random by `seed`; None for all.
-        seed: chooses the questions.
-        gold_boxes: in mode `p2r`, give the reasoner the gold boxes instead of asking the perceiver.
-        settings: prompts, geometry and budgets; None for those that come with the model.
-        concurrency: how many questions are in flight.
-        most_failures: stop when this many of the last 50 attempts failed.
-        command: how the run was started, for the record.
-        opening: the arguments of `open_benchmark`, for the record; the report finds the images with them.
-
-    Raises:
-        InputError: settings that contradict each other.
+    Models are specs for `p2r.models.open_model`, or models. Without a reasoner the model plays both roles;
+    without a judge, free-form answers must match the gold answer.
     """
 
     benchmark: Benchmark
-    out: Path
+    out: Path  # the run folder
     model: str | Model
     reasoner: str | Model | None = None
     judge: str | Model | None = None
     modes: Sequence[Mode] = ("p2r",)
-    limit: int | None = None
+    limit: int | None = None  # how many questions, chosen at random by `seed`
     seed: int = 0
-    gold_boxes: bool = False
-    settings: Settings | None = None
-    concurrency: int = 32
-    most_failures: int = MOST_FAILURES
-    command: str = ""
-    opening: dict[str, Any] | None = None
+    gold_boxes: bool = False  # in mode `p2r`, for a reasoner without a perceiver
+    settings: Settings | None = None  # None for those that come with the model
+    concurrency: int = 32  # questions in flight
+    most_failures: int = MOST_FAILURES  # stop when this many of the last 50 attempts failed
+    command: str = ""  # how the run was started, for the record
+    opening: dict[str, Any] | None = None  # the arguments of `open_benchmark`, for the report
 
     def __post_init__(self) -> None:
         if not self.modes or not set(self.modes) <= set(MODES):
