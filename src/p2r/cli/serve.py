@@ -49,8 +49,8 @@ def serve(
 
     with readable_errors(debug=debug, verbose=verbose):
         from p2r.pipeline import P2R
-        from p2r.serving.config import ServingConfig
         from p2r.serving.auth import read_keys
+        from p2r.serving.config import ServingConfig
         from p2r.serving.server import bind, log_to_stderr
         from p2r.serving.server import serve as run
 
