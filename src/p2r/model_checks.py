@@ -16,19 +16,21 @@ import numpy as np
 from p2r.checks import CheckResult
 from p2r.errors import ModelError, P2RError
 from p2r.evidence import crop_region, plan_sizes
+from p2r.images import EncodedImage
 from p2r.models.base import Sampling
 from p2r.parsing import parse_perception, split_thinking
 from p2r.pipeline import P2R
 from p2r.prompts import perceive_messages, reason_messages
 from p2r.scenes import make_sample
 from p2r.scoring.localization import localize
-from p2r.types import BOX_FORMATS, Box, Question
+from p2r.types import BOX_FORMATS, Box, Crop, Evidence, Question
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from p2r.checks import State
     from p2r.errors import ModelErrorKind
+    from p2r.evidence import PixelPlan
     from p2r.models.base import Model
     from p2r.scenes import SceneSample
     from p2r.settings import Settings
@@ -38,6 +40,7 @@ PROBES = 6
 _PROBE_SIZE = "1280x720"
 _PROBE_SEED = 11  # of scenes that no benchmark of ours uses
 _LARGE = (7680, 4320)
+_WHOLE = Box(0, 0, 1000, 1000)
 _PROMPT_TOKENS = 512  # of the longest prompt that is likely, without images
 _THINKING = "if it thinks, add ,thinking=off or ,thinking_tokens=4096 to the model's name"
 _HINTS: dict[ModelErrorKind, str] = {
@@ -148,30 +151,27 @@ class _ModelChecks:
 
     async def budgets(self) -> CheckResult:
         """The largest images with the most crops, and one token of the reply."""
-        p2r, settings = self.p2r, self.p2r.settings
-        crops = settings.geometry.max_crops
-        gray = np.full((_LARGE[1], _LARGE[0], 3), 128, np.uint8)
-        question = Question(gray, "What is the color of the image?", ("gray", "blue"))
-        boxes = [Box(0, 0, 1000, 1000 - index, "all of it") for index in range(crops)]
+        settings = self.p2r.settings
         try:
-            evidence = await p2r.cut_evidence(await p2r.open_image(question), boxes)
-            messages = reason_messages(settings.prompts, question, evidence)
-            counted = (await p2r.reasoner.complete(messages, Sampling(1))).prompt_tokens
+            plan = self._plan()
+            overview, *images = (_gray(size) for size in (plan.overview, *plan.crops))
+            crops = tuple(Crop(image, _WHOLE, (0, 0, *_LARGE), "red") for image in images)
+            question = Question(overview.pixels, "What is the color of the image?", ("gray", "blue"))
+            messages = reason_messages(settings.prompts, question, Evidence(overview, crops))
+            counted = (await self.p2r.reasoner.complete(messages, Sampling(1))).prompt_tokens
         except P2RError as error:
             failure = self.too_large(error) or _failed(f"{self.name} budgets", error)
             if self.context is None and isinstance(error, ModelError) and error.kind == "rejected":
                 hint = "if its context window is too small, set it: --set budget.context_tokens=TOKENS"
                 return replace(failure, hint=hint)
             return failure
-        sent = [evidence.overview, *(crop.image for crop in evidence.crops)]
-        images = sum(image.width * image.height for image in sent) // settings.budget.factor**2
-        detail, reply = f"an 8K image with {crops} crops is", self._longest_reply()
+        detail, reply = f"an 8K image with {len(crops)} crops is", self._longest_reply()
         if self.context is not None and counted + reply > self.context:
             detail += f" {counted} tokens, a reply up to {reply}"
             return self._exceeds(self.context, detail)
-        if 0 < counted < images:
+        if 0 < counted < plan.tokens:
             detail += (
-                f" sent as {images} tokens of {settings.budget.factor}² pixels, "
+                f" sent as {plan.tokens} tokens of {settings.budget.factor}² pixels, "
                 f"but the server counts {counted}: it shrinks images, or counts them in another way"
             )
             hint = (
@@ -180,8 +180,8 @@ class _ModelChecks:
             )
             return self._result("budgets", "warning", detail, hint)
         detail += (
-            f" {counted} tokens, {images} of them images; up to {settings.max_tokens.reason} more for the "
-            "answer"
+            f" {counted} tokens, {plan.tokens} of them images; "
+            f"up to {settings.max_tokens.reason} more for the answer"
         )
         return self._result("budgets", "ok", detail)
 
@@ -189,13 +189,12 @@ class _ModelChecks:
         """A failure if the context window explains why a request was refused."""
         if not isinstance(error, ModelError) or error.kind != "rejected" or self.context is None:
             return None
-        settings = self.p2r.settings
-        crops = settings.geometry.max_crops
-        images = plan_sizes(_LARGE, [(0, 0, *_LARGE)] * crops, settings.budget).tokens
-        text = _PROMPT_TOKENS + self._longest_reply()
-        if images + text <= self.context:
+        plan, text = self._plan(), _PROMPT_TOKENS + self._longest_reply()
+        if plan.tokens + text <= self.context:
             return None
-        detail = f"an 8K image with {crops} crops is {images} tokens, prompt and reply up to {text}"
+        detail = (
+            f"an 8K image with {len(plan.crops)} crops is {plan.tokens} tokens, prompt and reply up to {text}"
+        )
         return self._exceeds(self.context, detail)
 
     def _exceeds(self, context: int, detail: str) -> CheckResult:
@@ -210,10 +209,19 @@ class _ModelChecks:
         detail += f": more than the context window of {context}"
         return self._result("budgets", "failure", detail, hint)
 
+    def _plan(self) -> PixelPlan:
+        """The sizes of the images of the largest request."""
+        settings = self.p2r.settings
+        return plan_sizes(_LARGE, [(0, 0, *_LARGE)] * settings.geometry.max_crops, settings.budget)
+
     def _longest_reply(self) -> int:
         limits = self.p2r.settings.max_tokens
         longest = Sampling(max(limits.perceive, limits.reason))
         return self.p2r.settings.options.widened(longest).max_tokens
+
+
+def _gray(size: tuple[int, int]) -> EncodedImage:
+    return EncodedImage(np.full((size[1], size[0], 3), 128, np.uint8))
 
 
 # The probes of the box format.
