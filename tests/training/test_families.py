@@ -20,7 +20,7 @@ OFTEN = ("qwen2_5_vl", "qwen3_5")
 each_family = pytest.mark.parametrize(
     "family",
     [
-        pytest.param(family, marks=[] if family in OFTEN else [pytest.mark.slow])
+        pytest.param(family, marks=pytest.mark.long if family in OFTEN else pytest.mark.slow)
         for family in FAMILIES
         if family != "qwen3_vl"  # that of all other tests
     ],
