@@ -166,8 +166,8 @@ def test_the_image_that_is_asked_about_is_never_replaced(tmp_path: Path) -> None
     (tmp_path / "link.jpg").symlink_to(tmp_path / "street.jpg")
     PIL.Image.new("RGB", (20, 20)).save(tmp_path / "other.png")
     for name, says in [
-        ("street.jpg", "it is the image that is asked about"),
-        ("link.jpg", "it is the image that is asked about"),
+        ("street.jpg", "it is the image of the question"),
+        ("link.jpg", "it is the image of the question"),
         ("other.png", "it is there already and is not a figure of ours"),
     ]:
         arguments = [
@@ -307,6 +307,7 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.Com
         return dict(zip(FAILURES, pool.map(lambda name: ask_failing(image, name), FAILURES), strict=True))
 
 
+@pytest.mark.long  # each waits for its retries
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_server_that_fails(name: str, failed: dict[str, subprocess.CompletedProcess[str]]) -> None:
     run = failed[name]

@@ -58,7 +58,7 @@ WRITERS: dict[BoxFormat, Writer] = {"qwen3": qwen3, "pixels": pixels, "gemini": 
 
 
 def model_that_writes(perceive: Writer | Reply) -> FakeModel:
-    """Knows where the objects of the probes are, and writes it in one way, whatever the prompt asks for."""
+    """Knows where the objects of the probes are, and writes it in one way, whatever the prompt says."""
 
     def answer(messages: Sequence[Message]) -> Reply:
         text = said(messages)

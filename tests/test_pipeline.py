@@ -30,7 +30,7 @@ from tests.fake_model import FakeModel, StreamingFakeModel, failure, said
 from tests.image_files import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
     from p2r.models.base import Message, Sampling
     from p2r.pipeline import Event
@@ -329,7 +329,7 @@ def test_a_stream_yields_the_evidence_then_the_text_then_the_prediction(streams:
 class NoStream(StreamingFakeModel):
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling
-    ) -> AsyncIterator[str | Completion]:
+    ) -> AsyncGenerator[str | Completion]:
         assert not messages, "the text is wanted whole"
         yield ""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from p2r.cli.options import read_settings
+from p2r.cli._options import read_settings
 from p2r.errors import InputError
 from p2r.models.options import read_assignment
 from p2r.nano import WEIGHTS

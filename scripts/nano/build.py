@@ -33,7 +33,7 @@ SPECIAL_TOKENS = (
     "<|video_pad|>",
 )
 _ANSWER_WORDS = ("left", "right", "above", "below", "larger", "smaller", "yes", "no", "sum", "difference")
-# Line breaks stand inside expressions: the template language strips those that stand outside.
+# Line breaks are inside expressions: the template language strips those outside.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{{ '<|im_start|>' + message.role + '\n' }}"
@@ -75,7 +75,7 @@ def build_tokenizer(vocabulary: int) -> Any:
 
     names = "|".join((*COLORS, *GROUNDS, *_ANSWER_WORDS))
     tokenizer = Tokenizer(models.BPE())
-    # Numbers, single capitals and the words that answers turn on stand alone; all else may merge.
+    # Numbers, single capitals and the words that answers turn on are tokens of their own; all else may merge.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(rf"[0-9]+|\b(?:{names})\b|[A-Z](?![a-z])"), "isolated"),

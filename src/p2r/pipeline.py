@@ -155,9 +155,8 @@ class P2R:
         """
         builder = self._builder(question, mode, boxes, settings)
         try:
-            async for event in self._run(builder, boxes, stream=False):
-                if isinstance(event, Finished):
-                    return event.prediction
+            async for _ in self._run(builder, boxes, stream=False):
+                pass
         except (InputError, ModelError) as error:
             if errors == "raise":
                 raise

@@ -347,6 +347,7 @@ def test_version() -> None:
 # p2r demo
 
 
+@pytest.mark.long  # eight questions and figures
 def test_demo_answers_the_bundled_questions_and_draws_them(server: Server, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "figures"
     result = run("demo", "--model", f"{server.url}#served", "--out", out)

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from p2r.cli import app
-from p2r.cli.image import open_image
+from p2r.cli._image import open_image
 from p2r.errors import InputError
 from p2r.images.limits import Limits
 

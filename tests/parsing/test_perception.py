@@ -169,7 +169,7 @@ def test_an_empty_list_asks_for_the_whole_image(text: str) -> None:
         ("I see nothing.", "no JSON list of boxes"),
         ("null", "no JSON list of boxes"),
         ("[", "the text ends inside a list or an object"),
-        ('[{"bboxes": [}]', "a bracket closed by '}' was mended"),
+        ('[{"bboxes": [}]', "a bracket closed by '}' was repaired"),
         ("[)", "the text ends inside a list or an object"),
         ("{}", "no JSON list of boxes"),
         ("[null]", "item 1: null is not a number"),

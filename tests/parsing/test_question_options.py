@@ -10,7 +10,6 @@ from p2r.parsing.options import (
     legal_choices,
     reply_format,
     split_options,
-    without_instruction,
     without_mark,
     without_marks,
 )
@@ -361,7 +360,7 @@ def test_a_question_that_sounds_like_an_instruction_stays(question: str) -> None
     ],
 )
 def test_without_options_only_the_wish_for_a_letter_is_left_out(instruction: str) -> None:
-    assert without_instruction(f"What?\n{instruction}\n") == "What?"
+    assert split_options(f"What?\n{instruction}\n") == ("What?", ())
     assert split_options(f"What? {instruction}\n\n{instruction}\n") == ("What?", ())
     kept = "How many windows are lit? Answer with an Arabic numeral."
     assert split_options(kept) == (kept, ())

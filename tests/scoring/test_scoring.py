@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from p2r.scoring import score
+from p2r.parsing.numbers import Quantity, read_quantity
+from p2r.scoring import normalize, same_text, score
 from p2r.scoring.judge import MAX_ANSWER_CHARS, Judge, read_verdict
-from p2r.scoring.number import Quantity, read_quantity
-from p2r.scoring.text import normalize, same_text
 from p2r.types import Answer, AnswerType, Question, Sample, Score
 from tests.fake_model import FakeModel, failure, said
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import PIL.Image
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from rich.console import Console
 
 from p2r.evaluation.benchmarks import open_benchmark
@@ -79,10 +79,11 @@ def _scenes(count: int, options: int) -> Iterator[Scene]:
         image.save(file, "PNG")
         x0, y0, x1, y1 = made.boxes[0].as_tuple()
         width, height = image.size
-        box = tuple(
-            round(n * side / 1000) for n, side in zip((x0, y0, x1, y1), (width, height) * 2, strict=True)
+        scaled = zip((x0, y0, x1, y1), (width, height) * 2, strict=True)
+        left, top, right, bottom = (round(n * side / 1000) for n, side in scaled)
+        yield Scene(
+            file.getvalue(), made.task.text, made.task.choices, made.task.answer, (left, top, right, bottom)
         )
-        yield Scene(file.getvalue(), made.task.text, made.task.choices, made.task.answer, box)
 
 
 def vstar_rows(options: int = 2) -> list[dict[str, Any]]:
@@ -99,7 +100,7 @@ def vstar_rows(options: int = 2) -> list[dict[str, Any]]:
 
 
 def hrbench_rows() -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, scene in enumerate(scenes(ROWS // 4, options=4)):
         right = scene.options[LETTERS.index(scene.answer)]
         for rotation in range(4):

@@ -82,11 +82,11 @@ class LiveServer:
         fetcher: ImageFetcher | None = None,
         **config: Any,
     ) -> None:
-        self.model = model or both_roles()
+        self.model: Any = model or both_roles()
         self.config = ServingConfig(**{"port": 0, **config})
         self._p2r = P2R(self.model, reasoner=reasoner, settings=settings)
         self._fetcher = fetcher
-        self.server: DrainingServer | None = None
+        self.server: Any = None
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -127,7 +127,8 @@ class LiveServer:
     def ask(self, json: dict[str, Any] | None = None, **more: Any) -> httpx.Response:
         return self.http.post("/v1/chat/completions", json=body() if json is None else json, **more)
 
-    def openai(self, key: str = "none") -> OpenAI:
+    def openai(self, key: str = "none") -> Any:
+        # Its types know neither plain dictionaries nor our own fields.
         return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=30)
 
 

@@ -85,7 +85,7 @@ def reset(connection: socket.socket) -> None:
 
 
 def idle(server: LiveServer) -> bool:
-    admission, memory = server.app.state.admission, server.app.state.memory
+    admission, memory = server.app.state.limiter, server.app.state.memory
     return not (admission.accepted or admission.queued or admission.running or memory.held)
 
 
@@ -179,11 +179,11 @@ def test_a_client_that_leaves_while_it_waits_takes_no_slot(stream: bool) -> None
     ):
         read_until(first, b"a word")
         waiting = [connected(server, request(stream=stream)) for _ in range(3)]
-        wait_until(lambda: server.app.state.admission.queued == 3)
+        wait_until(lambda: server.app.state.limiter.queued == 3)
         waiting[0].close()
         reset(waiting[1])
         waiting[2].shutdown(socket.SHUT_WR)
-        wait_until(lambda: server.app.state.admission.queued == 0, 5)
+        wait_until(lambda: server.app.state.limiter.queued == 0, 5)
         waiting[2].close()
         assert len(model.calls) == 1  # nobody asked for the boxes of those who left
 
@@ -205,7 +205,7 @@ def test_a_client_that_does_not_read_holds_no_slot_and_is_cut_off(stream: bool) 
         LiveServer(model, settings=Settings(), concurrency=1, write_timeout_s=2) as server,
         closing(connected(server, unread(stream, url))),
     ):
-        memory, admission = server.app.state.memory, server.app.state.admission
+        memory, admission = server.app.state.memory, server.app.state.limiter
         # The image and the reply that is not read are held, and the slot is free meanwhile.
         wait_until(lambda: memory.held > len(url) + 3_000_000 and not admission.running, 20)
         wait_until(lambda: idle(server), 10)
@@ -228,7 +228,7 @@ def test_what_is_only_announced_holds_no_memory() -> None:
     with LiveServer(held_bytes=2_000_000) as server, ExitStack() as stack:
         for _ in range(10):
             stack.enter_context(closing(connected(server, head(CHAT, "Content-Length: 30000000") + b"{")))
-        wait_until(lambda: server.app.state.admission.accepted == 10)
+        wait_until(lambda: server.app.state.limiter.accepted == 10)
         assert server.ask().status_code == 200
 
 
@@ -242,7 +242,7 @@ def slow_bodies() -> Iterator[bytes]:
 def test_slow_bodies_keep_nobody_out_and_are_given_up() -> None:
     with LiveServer(concurrency=1, queue=1, body_timeout_s=2) as server, ExitStack() as stack:
         slow = [stack.enter_context(closing(connected(server, data))) for data in slow_bodies()]
-        wait_until(lambda: server.app.state.admission.accepted == 4)
+        wait_until(lambda: server.app.state.limiter.accepted == 4)
         assert server.ask().status_code == 200
         for connection in slow:
             read_until(connection, b"body_timeout")

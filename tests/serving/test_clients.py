@@ -1,6 +1,6 @@
 """The official OpenAI clients of Python and Node: they ask, stream, list models, and hit each error.
 
-They ask nano where its weights are, else the scripted model; the failures are scripted either way.
+The model is scripted; `test_page.py` asks nano.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import openai
 import pytest
 
 import p2r
-from p2r.nano import bundled
 from tests.fake_model import FakeModel, StreamingFakeModel, failure
 from tests.serving.live_server import BOXES, KEY, LiveServer, body, both_roles, data_uri, user, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from p2r.errors import ModelErrorKind
 
 NODE_CLIENT = "openai@7.57.0"
 SCENE = Path(p2r.__file__).parent / "demo" / "images" / "1-read.jpg"
@@ -83,9 +84,8 @@ CLASSES = {
 def cases() -> Iterator[list[dict[str, Any]]]:
     """All cases, with the servers that they ask running."""
     scripted = both_roles(THOUGHT, kind=StreamingFakeModel)
-    nano = next(iter(bundled()), None)
     servers = {
-        "open": LiveServer(nano or scripted, settings=None),
+        "open": LiveServer(scripted),
         "locked": LiveServer(api_keys=(KEY,)),
         "small": LiveServer(max_body_bytes=1_000),
         "busy": LiveServer(
@@ -94,15 +94,16 @@ def cases() -> Iterator[list[dict[str, Any]]]:
         "hurried": LiveServer(FakeModel(lambda _: BOXES, delay_s=600), timeout_s=0.5),
         "late": LiveServer(both_roles(failure("server"))),
     }
-    for kind in ("internal", "server", "unreachable", "timeout"):
-        servers[kind] = LiveServer(FakeModel(lambda _, kind=kind: failure(kind)))
+    kinds: tuple[ModelErrorKind, ...] = ("internal", "server", "unreachable", "timeout")
+    for kind in kinds:
+        servers[kind] = LiveServer(both_roles(failure(kind), failure(kind)))
     with ExitStack() as running:
         for server in servers.values():
             running.enter_context(server)
         busy = servers["busy"]
         holding = threading.Thread(target=hold, args=(busy,))
         holding.start()
-        wait_until(lambda: busy.app.state.admission.running == 1)
+        wait_until(lambda: busy.app.state.limiter.running == 1)
         named = ANSWERS | {name: error[0] for name, error in ERRORS.items()}
         yield [
             {"name": name, "url": f"{servers[each['server']].url}/v1", **each} for name, each in named.items()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from p2r.errors import InputError
-from p2r.serving.addresses import is_public, resolve
-from p2r.serving.fetching import ImageFetcher
+from p2r.serving.fetching import ImageFetcher, is_public, resolve
 from tests.serving.live_server import IMAGE
 
 if TYPE_CHECKING:
@@ -184,14 +184,18 @@ def test_a_redirect_to_a_file_and_a_circle_end() -> None:
         assert len(web.requests) <= 4
 
 
+def _always(answer: httpx.Response, _: httpx.Request) -> httpx.Response:
+    return answer
+
+
 def test_too_many_bytes_compressed_ones_and_errors_are_refused() -> None:
     answers = [
         (found(b"x" * 2000), "more than 1,000 bytes"),
         (httpx.Response(404), "status 404"),
-        (found(**{"Content-Encoding": "br"}), "compressed"),
+        (found(IMAGE, **{"Content-Encoding": "br"}), "compressed"),
     ]
     for answer, message in answers:
-        web = Web({"one.example": [PUBLIC]}, lambda _, answer=answer: answer)
+        web = Web({"one.example": [PUBLIC]}, partial(_always, answer))
         with pytest.raises(InputError, match=message):
             web.fetch("http://one.example/", "one.example", max_bytes=1000)
 

@@ -58,7 +58,7 @@ def test_beyond_the_queue_requests_are_sent_away_and_it_recovers_at_once() -> No
     model = Gate()
     with ThreadPoolExecutor(5) as pool, LiveServer(model, concurrency=2, queue=3) as server:
         waiting = asked(pool, server, 5)
-        wait_until(lambda: server.app.state.admission.queued == 3)
+        wait_until(lambda: server.app.state.limiter.queued == 3)
         wait_until(lambda: model.in_flight == 2)
         reply = server.ask(THINK)
         refused(reply, 429, code="queue_full")
@@ -85,7 +85,7 @@ def test_the_end_lets_accepted_requests_finish() -> None:
     model = Gate()
     with ThreadPoolExecutor(4) as pool, LiveServer(model, concurrency=2, queue=2) as server:
         waiting = asked(pool, server, 4)
-        wait_until(lambda: server.app.state.admission.accepted == 4)
+        wait_until(lambda: server.app.state.limiter.accepted == 4)
         server.end()
         wait_until(lambda: not accepts_connections(server))
         model.opened.set()
@@ -97,7 +97,7 @@ def test_what_is_not_done_in_time_gets_a_clear_503() -> None:
     model = Gate()
     with ThreadPoolExecutor(3) as pool, LiveServer(model, concurrency=1, queue=2, drain_s=0.2) as server:
         waiting = asked(pool, server, 3)
-        wait_until(lambda: server.app.state.admission.accepted == 3)
+        wait_until(lambda: server.app.state.limiter.accepted == 3)
         server.end()
         begin_s = time.monotonic()
         for future in waiting:

@@ -25,7 +25,7 @@ from tests.serving.harness_rows import (
 )
 from tests.serving.live_server import LiveServer
 
-PYTHON = os.environ.get("P2R_LMMS_EVAL_PYTHON")
+PYTHON = os.environ.get("P2R_LMMS_EVAL_PYTHON", "")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1_800),

@@ -44,7 +44,7 @@ def results(*command: str) -> dict[str, Any]:
 
 def wrong(found: dict[str, Any]) -> dict[str, Any]:
     """What is not as it should be: each check by name, those of a client's two protocols under it."""
-    bad = {}
+    bad: dict[str, Any] = {}
     for name, value in found.items():
         if isinstance(value, dict) and name != "json_mode":
             bad |= {f"{name}: {inner}": each for inner, each in wrong(value).items()}

@@ -23,6 +23,10 @@ from tests.serving.live_server import BOXES, KEY, LiveServer, both_roles, percei
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from playwright.sync_api import Browser, FilePayload, FloatRect, Locator, Page, Request
+
+    from tests.fake_model import Reply
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
 SHOTS = os.environ.get("P2R_SCREENSHOTS")  # where screenshots go, to be looked at
 THOUGHT = "<think>The tag says <b>2</b> & not 6.</think><answer>B</answer>"
@@ -33,7 +37,7 @@ expect = sync_api.expect
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
+def browser() -> Iterator[Browser]:
     with chromium() as running:
         expect.set_options(timeout=WAIT_MS)
         yield running
@@ -48,7 +52,7 @@ def server() -> Iterator[LiveServer]:
 class Visitor:
     """One who uses the page."""
 
-    def __init__(self, page: sync_api.Page, server: LiveServer) -> None:
+    def __init__(self, page: Page, server: LiveServer) -> None:
         self.page, self.server = page, server
         self.errors: list[str] = []
         self.regions: list[str] = []
@@ -58,7 +62,7 @@ class Visitor:
         page.on("request", self._requested)
         self.visit()
 
-    def _requested(self, request: sync_api.Request) -> None:
+    def _requested(self, request: Request) -> None:
         if not request.url.startswith((self.server.url, "blob:")):
             self.errors.append(f"asked elsewhere: {request.url}")
         if "/region" in request.url:
@@ -79,7 +83,7 @@ class Visitor:
 
     def give(self, *data: bytes, name: str = "street.jpg") -> None:
         names = [name if len(data) == 1 else f"{index}-{name}" for index in range(len(data))]
-        files = [
+        files: list[FilePayload] = [
             {"name": each, "mimeType": "image/jpeg", "buffer": content}
             for each, content in zip(names, data, strict=True)
         ]
@@ -98,14 +102,14 @@ class Visitor:
             self.write(text, options)
         self.click("Ask")
 
-    def answered(self, column: int = 0) -> sync_api.Locator:
+    def answered(self, column: int = 0) -> Locator:
         """The answer, once it is there with what it took."""
         article = self.page.locator("#columns article").nth(column)
         expect(article.locator(".small")).to_contain_text("tokens in")
         return article.locator(".answer")
 
-    def box(self, index: int) -> dict[str, float]:
-        return self.page.locator(".box").nth(index).bounding_box()
+    def box(self, index: int) -> FloatRect:
+        return bounds(self.page.locator(".box").nth(index))
 
     def settled(self) -> None:
         """Wait until the view does not move any more."""
@@ -139,7 +143,7 @@ class Visitor:
 
 
 @contextmanager
-def visiting(browser: sync_api.Browser, server: LiveServer, **context: Any) -> Iterator[Visitor]:
+def visiting(browser: Browser, server: LiveServer, **context: Any) -> Iterator[Visitor]:
     """The page, open. At the end the console must be empty, and nothing may have come from elsewhere."""
     with browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **context}) as session:
         visitor = Visitor(session.new_page(), server)
@@ -149,9 +153,17 @@ def visiting(browser: sync_api.Browser, server: LiveServer, **context: Any) -> I
         assert [error for error in visitor.errors if refused not in error] == []
 
 
-def in_view(page: sync_api.Page, locator: sync_api.Locator) -> bool:
+def bounds(locator: Locator) -> FloatRect:
+    """The rectangle of an element on the page."""
+    rectangle = locator.bounding_box()
+    assert rectangle
+    return rectangle
+
+
+def in_view(page: Page, locator: Locator) -> bool:
     """Whether all of an element is on the screen, and nothing lies over its middle."""
-    box, size = locator.bounding_box(), page.viewport_size
+    box, size = bounds(locator), page.viewport_size
+    assert size
     inside = box["x"] >= 0 and box["y"] >= 0
     inside &= box["x"] + box["width"] <= size["width"] and box["y"] + box["height"] <= size["height"]
     return inside and locator.evaluate(
@@ -165,7 +177,7 @@ def in_view(page: sync_api.Page, locator: sync_api.Locator) -> bool:
 # The way of a question.
 
 
-def test_an_example_from_question_to_figure(browser: sync_api.Browser, server: LiveServer) -> None:
+def test_an_example_from_question_to_figure(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server) as visitor:
         page = visitor.page
         visitor.shot("welcome")
@@ -186,8 +198,8 @@ def test_an_example_from_question_to_figure(browser: sync_api.Browser, server: L
         # A box and its crop have one color, and mark each other.
         for index in range(2):
             crop, box = page.locator("#crops button").nth(index), page.locator(".box").nth(index)
-            assert f"c{index}" in crop.get_attribute("class").split()
-            assert f"c{index}" in box.get_attribute("class").split()
+            assert f"c{index}" in str(crop.get_attribute("class")).split()
+            assert f"c{index}" in str(box.get_attribute("class")).split()
             crop.hover()
             expect(box).to_have_class(re.compile("hot"))
         visitor.settled()
@@ -204,7 +216,7 @@ def test_an_example_from_question_to_figure(browser: sync_api.Browser, server: L
         visitor.shot("answered")
 
 
-def test_boxes_are_seen_before_the_answer(browser: sync_api.Browser) -> None:
+def test_boxes_are_seen_before_the_answer(browser: Browser) -> None:
     slow = StreamingFakeModel(lambda messages: BOXES if perceiving(messages) else THOUGHT, delay_s=2.0)
     with LiveServer(slow, ui=True) as server, visiting(browser, server) as visitor:
         page = visitor.page
@@ -222,7 +234,7 @@ def test_boxes_are_seen_before_the_answer(browser: sync_api.Browser) -> None:
         expect(page.locator("#said")).to_have_text("Answer: B")
 
 
-def test_ask_is_stop_while_something_runs(browser: sync_api.Browser) -> None:
+def test_ask_is_stop_while_something_runs(browser: Browser) -> None:
     waiting = StreamingFakeModel(lambda _: BOXES, delay_s=600)
     with LiveServer(waiting, ui=True) as server, visiting(browser, server) as visitor:
         page = visitor.page
@@ -241,7 +253,7 @@ def test_ask_is_stop_while_something_runs(browser: sync_api.Browser) -> None:
         expect(page.get_by_role("textbox", name="Question")).to_have_value("Another one?")
 
 
-def test_a_slow_upload_belongs_to_its_own_question(browser: sync_api.Browser, server: LiveServer) -> None:
+def test_a_slow_upload_belongs_to_its_own_question(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server) as visitor:
         page = visitor.page
         line = page.context.new_cdp_session(page)
@@ -265,7 +277,7 @@ def test_a_slow_upload_belongs_to_its_own_question(browser: sync_api.Browser, se
         assert (record["image"]["name"], record["image"]["width"]) == ("slow.png", 400)
 
 
-def test_a_result_stays_with_its_image(browser: sync_api.Browser) -> None:
+def test_a_result_stays_with_its_image(browser: Browser) -> None:
     slow = StreamingFakeModel(lambda messages: BOXES if perceiving(messages) else THOUGHT, delay_s=1.5)
     with LiveServer(slow, ui=True) as server, visiting(browser, server) as visitor:
         page = visitor.page
@@ -283,7 +295,7 @@ def test_a_result_stays_with_its_image(browser: sync_api.Browser) -> None:
         assert page.locator(".box").count() == 2
 
 
-def test_comparing_steering_and_looking_again(browser: sync_api.Browser) -> None:
+def test_comparing_steering_and_looking_again(browser: Browser) -> None:
     model = both_roles(THOUGHT, kind=StreamingFakeModel)
     with LiveServer(model, ui=True) as server, visiting(browser, server) as visitor:
         page = visitor.page
@@ -296,7 +308,7 @@ def test_comparing_steering_and_looking_again(browser: sync_api.Browser) -> None
         titles = page.locator("article h3").all_inner_texts()
         assert titles == ["Look, then reason", "One pass over the plain image"]
         visitor.shot("compared")
-        first, second = (page.locator("article").nth(index).bounding_box() for index in (0, 1))
+        first, second = (bounds(page.locator("article").nth(index)) for index in (0, 1))
         assert first["y"] == second["y"]
         assert page.url.count(",") == 1
         # Move the first box, delete the second, draw a third.
@@ -332,9 +344,8 @@ def test_comparing_steering_and_looking_again(browser: sync_api.Browser) -> None
         assert page.locator(".tag").all_inner_texts() == ["1 bus", "2 sign"]
 
 
-def test_a_link_opens_the_same_view_and_history_survives(
-    browser: sync_api.Browser, server: LiveServer
-) -> None:
+@pytest.mark.long
+def test_a_link_opens_the_same_view_and_history_survives(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server) as visitor:
         visitor.give(encoded(smooth(640, 480), "PNG"), name="mine.png")
         visitor.ask("Which?", "red\nblue")
@@ -357,7 +368,8 @@ def test_a_link_opens_the_same_view_and_history_survives(
 # The image.
 
 
-def test_zoom_and_pan_by_wheel_drag_keys_and_buttons(browser: sync_api.Browser, server: LiveServer) -> None:
+@pytest.mark.long
+def test_zoom_and_pan_by_wheel_drag_keys_and_buttons(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server) as visitor:
         page, zoom = visitor.page, visitor.page.locator("#zoom")
 
@@ -406,9 +418,8 @@ def test_zoom_and_pan_by_wheel_drag_keys_and_buttons(browser: sync_api.Browser, 
         visitor.shot("zoomed")
 
 
-def test_what_is_in_view_comes_at_the_resolution_of_the_screen(
-    browser: sync_api.Browser, server: LiveServer
-) -> None:
+@pytest.mark.long
+def test_what_is_in_view_comes_at_the_resolution_of_the_screen(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server) as visitor:
         # A format that the browser does not read: of others it may have all pixels before the server has.
         visitor.give(encoded(smooth(3_326, 2_494), "TIFF"), name="scan.tif")
@@ -422,18 +433,25 @@ def test_what_is_in_view_comes_at_the_resolution_of_the_screen(
 
 
 def rectangle(url: str) -> list[int]:
-    return [int(each) for each in re.search(r"rect=([\d,]+)", url)[1].split(",")]
+    return numbers("rect", url)
+
+
+def numbers(name: str, url: str) -> list[int]:
+    found = re.search(rf"{name}=([\d,]+)", url)
+    assert found, url
+    return [int(each) for each in found[1].split(",")]
 
 
 def sharp(url: str) -> bool:
     if "/region" not in url:
         return False
-    size = [int(each) for each in re.search(r"size=([\d,]+)", url)[1].split(",")]
+    size = numbers("size", url)
     x0, y0, x1, y1 = rectangle(url)
     return size == [x1 - x0, y1 - y0] and size[0] > 1000
 
 
-def test_labels_never_cover_what_they_name(browser: sync_api.Browser) -> None:
+@pytest.mark.long
+def test_labels_never_cover_what_they_name(browser: Browser) -> None:
     small = [
         [300, 300, 304, 304],
         [305, 300, 309, 304],
@@ -455,7 +473,7 @@ def test_labels_never_cover_what_they_name(browser: sync_api.Browser) -> None:
             tags = page.locator(".tag:not(.off)").all()
             for tag in tags:
                 box = tag.evaluate("it => it.parentElement.getBoundingClientRect().toJSON()")
-                it = tag.bounding_box()
+                it = bounds(tag)
                 apart = it["x"] >= box["right"] or it["x"] + it["width"] <= box["left"]
                 assert apart or it["y"] >= box["bottom"] or it["y"] + it["height"] <= box["top"]
             assert len(tags) >= 2
@@ -467,10 +485,10 @@ def test_labels_never_cover_what_they_name(browser: sync_api.Browser) -> None:
             assert shape == pytest.approx(1, abs=0.06)
 
 
-@pytest.mark.parametrize("size", [(320, 568), (390, 844), (3840, 2160)])
-def test_screens_of_all_sizes_by_touch(
-    browser: sync_api.Browser, server: LiveServer, size: tuple[int, int]
-) -> None:
+@pytest.mark.parametrize(
+    "size", [(390, 844), *(pytest.param(size, marks=pytest.mark.long) for size in ((320, 568), (3840, 2160)))]
+)
+def test_screens_of_all_sizes_by_touch(browser: Browser, server: LiveServer, size: tuple[int, int]) -> None:
     context = {"viewport": dict(zip(("width", "height"), size, strict=True)), "has_touch": True}
     with visiting(browser, server, **context, color_scheme="dark") as visitor:
         page = visitor.page
@@ -498,7 +516,7 @@ def test_screens_of_all_sizes_by_touch(
 # Ways to give an image.
 
 
-def test_a_pasted_and_a_dropped_image(browser: sync_api.Browser, server: LiveServer) -> None:
+def test_a_pasted_and_a_dropped_image(browser: Browser, server: LiveServer) -> None:
     hand_over = """([kind, bytes, name]) => {
         const files = new DataTransfer();
         files.items.add(new File([new Uint8Array(bytes)], name, {type: "image/png"}));
@@ -512,7 +530,7 @@ def test_a_pasted_and_a_dropped_image(browser: sync_api.Browser, server: LiveSer
             visitor.page.locator(f"#images button[aria-label='{kind}.png'][aria-pressed=true]").wait_for()
 
 
-def test_a_tiff_that_the_browser_cannot_read(browser: sync_api.Browser, server: LiveServer) -> None:
+def test_a_tiff_that_the_browser_cannot_read(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server) as visitor:
         visitor.give(encoded(smooth(2000, 1000), "TIFF"), name="scan.tif")
         expect(visitor.page.locator("#welcome")).to_be_hidden()
@@ -520,7 +538,7 @@ def test_a_tiff_that_the_browser_cannot_read(browser: sync_api.Browser, server: 
         assert any("rect=0,0,2000,1000&size=2000,1000" in url for url in visitor.regions)
 
 
-def test_what_is_refused_says_why(browser: sync_api.Browser, server: LiveServer) -> None:
+def test_what_is_refused_says_why(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server) as visitor:
         alert = visitor.page.get_by_role("alert")
         visitor.ask("What is it?")
@@ -538,8 +556,8 @@ def test_what_is_refused_says_why(browser: sync_api.Browser, server: LiveServer)
         expect(alert).to_contain_text("What do you want to know")
 
 
-def test_a_dead_model_says_so_and_the_page_lives_on(browser: sync_api.Browser) -> None:
-    replies = iter([failure("unreachable", "no route to 10.0.0.7"), "[]", THOUGHT])
+def test_a_dead_model_says_so_and_the_page_lives_on(browser: Browser) -> None:
+    replies: Iterator[Reply] = iter([failure("unreachable", "no route to 10.0.0.7"), "[]", THOUGHT])
     model = StreamingFakeModel(lambda _: next(replies))
     with LiveServer(model, ui=True) as server, visiting(browser, server) as visitor:
         visitor.give(encoded(smooth(90, 90), "JPEG"))
@@ -552,7 +570,7 @@ def test_a_dead_model_says_so_and_the_page_lives_on(browser: sync_api.Browser) -
         expect(visitor.page.locator("#outcome")).to_contain_text("needs the whole image")
 
 
-def test_what_anybody_writes_is_never_markup(browser: sync_api.Browser) -> None:
+def test_what_anybody_writes_is_never_markup(browser: Browser) -> None:
     label = "<img src=x onerror=alert(1)>"
     boxes = json.dumps([{"bbox_2d": [100, 100, 300, 300], "label": label}])
     model = both_roles(f"<think>{label}</think><answer>{label}</answer>", boxes, StreamingFakeModel)
@@ -565,7 +583,7 @@ def test_what_anybody_writes_is_never_markup(browser: sync_api.Browser) -> None:
         assert visitor.page.locator("img[src=x]").count() == 0
 
 
-def test_settings_go_along_with_the_question(browser: sync_api.Browser, server: LiveServer) -> None:
+def test_settings_go_along_with_the_question(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server) as visitor:
         page = visitor.page
         visitor.example()
@@ -589,7 +607,7 @@ def test_settings_go_along_with_the_question(browser: sync_api.Browser, server: 
 # For everybody.
 
 
-def test_by_keyboard_alone(browser: sync_api.Browser, server: LiveServer) -> None:
+def test_by_keyboard_alone(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server) as visitor:
         page = visitor.page
         page.get_by_role("button", name=PINK).focus()
@@ -611,7 +629,7 @@ def test_by_keyboard_alone(browser: sync_api.Browser, server: LiveServer) -> Non
         assert page.locator(".box").count() == 2
 
 
-def test_less_motion_where_that_is_wished(browser: sync_api.Browser, server: LiveServer) -> None:
+def test_less_motion_where_that_is_wished(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server, reduced_motion="reduce") as visitor:
         visitor.example()
         before = visitor.page.locator("#zoom").inner_text()
@@ -619,8 +637,8 @@ def test_less_motion_where_that_is_wished(browser: sync_api.Browser, server: Liv
         assert visitor.page.locator("#zoom").inner_text() != before
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_violation(browser: sync_api.Browser, server: LiveServer, scheme: str, axe: str) -> None:
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
+def test_axe_finds_no_violation(browser: Browser, server: LiveServer, scheme: str, axe: str) -> None:
     context = {"color_scheme": scheme, "bypass_csp": True}
     with visiting(browser, server, **context) as visitor:
         page = visitor.page
@@ -660,7 +678,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 # Who may come in, and how fast it is there.
 
 
-def test_with_keys_the_browser_logs_in(browser: sync_api.Browser) -> None:
+def test_with_keys_the_browser_logs_in(browser: Browser) -> None:
     with LiveServer(both_roles(THOUGHT, kind=StreamingFakeModel), ui=True, api_keys=(KEY,)) as server:
         credentials = {"username": "me", "password": KEY}
         with visiting(browser, server, http_credentials=credentials) as visitor:
@@ -669,7 +687,7 @@ def test_with_keys_the_browser_logs_in(browser: sync_api.Browser) -> None:
             expect(visitor.answered()).to_have_text("B. blue")
 
 
-def test_the_first_paint_needs_three_files(browser: sync_api.Browser, server: LiveServer) -> None:
+def test_the_first_paint_needs_three_files(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server) as visitor:
         sizes = [len(server.http.get(path).content) for path in ("/", "/page/static/page.css")]
         assert sum(sizes) < 24_000
@@ -679,8 +697,9 @@ def test_the_first_paint_needs_three_files(browser: sync_api.Browser, server: Li
         assert paint is not None
 
 
+@pytest.mark.long
 @pytest.mark.skipif("nano" not in bundled(), reason="the bundled model is not here")
-def test_nano_answers_and_says_what_it_is(browser: sync_api.Browser) -> None:
+def test_nano_answers_and_says_what_it_is(browser: Browser) -> None:
     with LiveServer("nano", ui=True, settings=None) as server, visiting(browser, server) as visitor:
         expect(visitor.page.locator("#note")).to_contain_text("nano answers here")
         visitor.example()

@@ -48,7 +48,9 @@ def basic(password: str, name: str = "me") -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
 
 
-def give(server: LiveServer, data: bytes = IMAGE, name: str = "street.jpg", **more: Any) -> httpx.Response:
+def give(
+    server: LiveServer, data: bytes | Iterator[bytes] = IMAGE, name: str = "street.jpg", **more: Any
+) -> httpx.Response:
     return server.http.post("/page/images", params={"name": name}, content=data, **{"headers": BYTES, **more})
 
 
@@ -161,7 +163,9 @@ def test_the_store_is_bounded_and_forgets_the_oldest() -> None:
     assert store.image(first.id) is first
     third = store.add(data, "third")
     assert [store.image(each.id) for each in (first, second, third)] == [first, None, third]
-    with store.try_reserve(2 * RESULTS_BYTES) as reservation:
+    reservation = store.try_reserve(2 * RESULTS_BYTES)
+    assert reservation
+    with reservation:
         assert reservation.nbytes == 2 * RESULTS_BYTES
         assert store.image(first.id) is store.image(third.id) is None
         with pytest.raises(InputError, match="no memory for another image"):
@@ -213,7 +217,10 @@ def test_a_stream_ends_with_the_result(server: LiveServer) -> None:
 def test_given_boxes_take_the_place_of_the_perceiver() -> None:
     model = both_roles()
     with LiveServer(model, ui=True) as server:
-        boxes = [{"box": [500, 500, 600, 600], "label": "bus"}, {"box": [0, 0, 10.5, 10]}]
+        boxes: list[dict[str, Any]] = [
+            {"box": [500, 500, 600, 600], "label": "bus"},
+            {"box": [0, 0, 10.5, 10]},
+        ]
         told = server.ask(question("1-read", p2r={"boxes": boxes})).json()["choices"][0]["message"]["p2r"]
         assert told["boxes"] == [boxes[0], {**boxes[1], "label": ""}]
         assert len(told["crops_px"]) == 2
@@ -242,7 +249,12 @@ def test_boxes_that_cannot_be_given(server: LiveServer, options: dict[str, Any],
 
 @pytest.mark.parametrize("path", ["/", "/page/config", "/page/static/app.js", "/page/results/x.json"])
 def test_a_key_is_needed_for_the_page_too(locked: LiveServer, path: str) -> None:
-    wrong = ({}, basic("a-wrong-key-of-enough-length"), basic("", KEY), {"Authorization": f"Basic {KEY}"})
+    wrong: tuple[dict[str, str], ...] = (
+        {},
+        basic("a-wrong-key-of-enough-length"),
+        basic("", KEY),
+        {"Authorization": f"Basic {KEY}"},
+    )
     for headers in wrong:
         reply = locked.http.get(path, headers=headers)
         refused(reply, 401, code="invalid_api_key")

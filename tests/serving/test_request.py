@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from p2r.serving.config import ServingConfig
-from p2r.serving.errors import RequestFailed
-from p2r.serving.request import understand
+from p2r.serving.errors import APIError
+from p2r.serving.request import parse_request
 from p2r.serving.schema import ChatRequest
 from tests.serving.live_server import CHOICES, IMAGE_URI, SETTINGS, LiveServer, body, user
 
 if TYPE_CHECKING:
-    from p2r.serving.request import Asked
+    from p2r.serving.request import ParsedRequest
 
 OTHER_URI = "data:image/png;base64,OTHER"
 NEWER_URI = "data:image/png;base64,NEWER"
 
 
-def asked(*messages: dict[str, Any], **more: Any) -> Asked:
+def asked(*messages: dict[str, Any], **more: Any) -> ParsedRequest:
     data = body(**more) | ({"messages": list(messages)} if messages else {})
     request = ChatRequest.model_validate_json(json.dumps(data))
-    return understand(request, SETTINGS, ServingConfig())
+    return parse_request(request, SETTINGS, ServingConfig())
 
 
-def refusal(*messages: dict[str, Any], **more: Any) -> RequestFailed:
-    with pytest.raises(RequestFailed) as error:
+def refusal(*messages: dict[str, Any], **more: Any) -> APIError:
+    with pytest.raises(APIError) as error:
         asked(*messages, **more)
     return error.value
 
@@ -97,7 +97,7 @@ def test_unknown_fields_are_listed_wherever_they_are() -> None:
     found = asked(
         message, stream=True, stream_options={"include_usage": True, "continuous_usage_stats": True}
     )
-    assert found.include_usage
+    assert found.fields.include_usage
     assert set(found.ignored) == {
         "messages.0.name",
         "messages.0.content.0.image_url.detail",
@@ -130,7 +130,7 @@ def test_an_image_may_be_given_without_an_object() -> None:
     message = user()
     message["content"][0]["image_url"] = OTHER_URI
     found = asked(message)
-    assert (found.image, found.image_param) == (OTHER_URI, "messages.0.content.0.image_url")
+    assert (found.image, found.image_path) == (OTHER_URI, "messages.0.content.0.image_url")
 
 
 def test_parts_that_are_nothing_or_plain_texts() -> None:
@@ -174,7 +174,7 @@ def test_a_second_turn_is_about_the_newest_image() -> None:
     answer = text("B. red", "assistant")
     found = asked(user("First?", OTHER_URI), answer, user("Then?", NEWER_URI), answer, text("How many?"))
     assert found.image == NEWER_URI
-    assert found.image_param == "messages.2.content.0.image_url.url"
+    assert found.image_path == "messages.2.content.0.image_url.url"
     assert (found.text, found.choices) == ("How many?", ())
     assert found.ignored == ("messages.0", "messages.1", "messages.2.content.1", "messages.3")
 

@@ -97,7 +97,13 @@ def test_earlier_items_may_be_anything(server: LiveServer) -> None:
 
 
 def test_what_has_no_effect_is_said(server: LiveServer) -> None:
-    nothing = {"text": None, "tools": [], "store": False, "truncation": "auto", "previous_response_id": None}
+    nothing: dict[str, Any] = {
+        "text": None,
+        "tools": [],
+        "store": False,
+        "truncation": "auto",
+        "previous_response_id": None,
+    }
     assert ask(server, **nothing).json()["p2r"]["ignored"] == []
     more = {"store": True, "include": ["x"], "reasoning": {"effort": "low"}, "text": {"verbosity": "low"}}
     assert ask(server, **more).json()["p2r"]["ignored"] == ["store", "include", "reasoning", "text.verbosity"]

@@ -48,6 +48,8 @@ def test_the_schema_holds_under_generated_requests(tmp_path: Path) -> None:
             command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
         )
         assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
-        asked = int(re.search(r"([\d,]+) generated", run.stdout)[1].replace(",", ""))
+        found = re.search(r"([\d,]+) generated", run.stdout)
+        assert found, run.stdout[-2000:]
+        asked = int(found[1].replace(",", ""))
         assert asked >= CASES, run.stdout[-2000:]
         assert server.ask().status_code == 200

@@ -24,10 +24,19 @@ from tests.serving.live_server import BOXES, KEY, THOUGHT, body, wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
+
+def port_of(log: Path) -> str:
+    """The port of a server that starts, from its log."""
+    wait_until(lambda: "listening on " in log.read_text(), 200)
+    found = re.search(r"listening on \S+:(\d+)", log.read_text())
+    assert found
+    return found[1]
+
+
 COMMAND = [sys.executable, "-m", "p2r", "serve", "--port", "0", "--no-ui"]
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.long)])
 def test_it_serves_and_on_a_signal_says_so_and_finishes_what_it_accepted(
     tmp_path: Path, sent: signal.Signals
 ) -> None:
@@ -38,8 +47,7 @@ def test_it_serves_and_on_a_signal_says_so_and_finishes_what_it_accepted(
         command = [*COMMAND, "--model", f"{behind.url}#served", "--api-key-file", str(keys)]
         process = subprocess.Popen(command, stderr=out)
         try:
-            wait_until(lambda: re.search(r"listening on \S+:(\d+)", log.read_text()), 200)
-            port = re.search(r"listening on \S+:(\d+)", log.read_text())[1]
+            port = port_of(log)
 
             def ask() -> httpx.Response:
                 url = f"http://127.0.0.1:{port}/v1/chat/completions"
@@ -93,15 +101,14 @@ def test_any_port_is_one_port_and_is_said(host: str) -> None:
 
 
 def test_sigterm_under_load_answers_or_refuses_everybody(tmp_path: Path) -> None:
-    # Both roles can read it. Four at once and a second for each of two calls: not all are done in time.
+    # Both roles can read it. Four at once, two calls each: not all are done in time.
     both = f"{BOXES} {THOUGHT}"
     log = tmp_path / "log"
-    with Server([slow(1.0, reply(both))]) as behind, log.open("wb") as out:
-        options = ["--concurrency", "4", "--queue", "60", "--drain", "5"]
+    with Server([slow(0.5, reply(both))]) as behind, log.open("wb") as out:
+        options = ["--concurrency", "4", "--queue", "60", "--drain", "3"]
         process = subprocess.Popen([*COMMAND, *options, "--model", f"{behind.url}#served"], stderr=out)
         try:
-            wait_until(lambda: re.search(r"listening on \S+:(\d+)", log.read_text()), 200)
-            port = re.search(r"listening on \S+:(\d+)", log.read_text())[1]
+            port = port_of(log)
 
             def ask(_: int) -> tuple[int, str]:
                 url = f"http://127.0.0.1:{port}/v1/chat/completions"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2r.parsing.thinking import split_thinking
-from p2r.serving.events import Thinking
+from p2r.serving.response import ThinkingFilter
 from tests.fake_model import FakeModel, StreamingFakeModel, failure
 from tests.serving.live_server import LiveServer, body, both_roles, perceiving, refused, user, wait_until
 
@@ -125,7 +125,7 @@ def test_a_client_that_hangs_up_ends_the_work(stream: bool) -> None:
         ):
             reply.read()
         wait_until(lambda: model.cancelled == 1)
-        wait_until(lambda: server.app.state.admission.accepted == 0)
+        wait_until(lambda: server.app.state.limiter.accepted == 0)
         assert 'p2r_requests_total{status="499"} 1.0' in server.http.get("/metrics").text
 
 
@@ -139,9 +139,9 @@ PIECES = st.lists(
 
 @given(PIECES)
 def test_what_is_shown_of_the_thinking_is_its_beginning_at_every_moment(pieces: list[str]) -> None:
-    thinking, shown, text = Thinking(), "", ""
+    thinking, shown, text = ThinkingFilter(), "", ""
     for piece in pieces:
-        shown += thinking.more(piece)
+        shown += thinking.push(piece)
         text += piece
         found = split_thinking(text)
         if found.after is None:
@@ -156,10 +156,10 @@ def thinking_s(count: int) -> float:
     """CPU seconds of so many pieces; the best of three."""
     seconds = []
     for _ in range(3):
-        thinking, begin_s = Thinking(), time.thread_time()
-        thinking.more("<think>")
+        thinking, begin_s = ThinkingFilter(), time.thread_time()
+        thinking.push("<think>")
         for _ in range(count):
-            thinking.more("a word or two ")
+            thinking.push("a word or two ")
         seconds.append(time.thread_time() - begin_s)
     return min(seconds)
 

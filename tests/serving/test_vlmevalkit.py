@@ -32,7 +32,7 @@ from tests.serving.live_server import LiveServer
 
 # All rows have as many: VLMEvalKit reads a column of numbers with gaps as floats, and asks about "6.0".
 OPTIONS = 4
-PYTHON = os.environ.get("P2R_VLMEVALKIT_PYTHON")
+PYTHON = os.environ.get("P2R_VLMEVALKIT_PYTHON", "")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1_800),

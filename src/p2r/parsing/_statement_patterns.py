@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 
-from p2r.parsing.markup import BOX_CLOSE, BOX_OPEN, CJK
+from p2r.parsing.thinking import BOX_CLOSE, BOX_OPEN, CJK
 
 # How strongly a mention asserts its option.
-LOOSE, NAMED, CLAIM, CORRECT, ANSWER = range(5)
+BARE, NAMED, CLAIM, CORRECT, ANSWER = range(5)
 
 # "Object replacement": neither a letter nor a sign that an answer holds; `markup.plain` leaves none.
 MASK = "\ufffc"
@@ -139,7 +139,7 @@ PATTERNS: dict[int, tuple[re.Pattern[str], ...]] = {
         re.compile(rf"(?i:\bwith)\s([A-Z]){_END}"),
         re.compile(r"(?<![\w'.&-])([A-Z])[.!)\]}\"']{0,3}$"),
     ),
-    LOOSE: (STANDALONE,),
+    BARE: (STANDALONE,),
 }
 BOX = re.compile(f"{BOX_OPEN}[^{BOX_OPEN}{BOX_CLOSE}]*{BOX_CLOSE}")
 

@@ -1,26 +1,35 @@
-"""What every request passes before anything else looks at it: whose it is, and whether it may come in."""
+"""Access control: bearer keys, the `Host` and `Origin` of browsers, and the headers that protect the page."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
+import hmac
 import re
 import uuid
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 
+from p2r.errors import InputError, file_problem
 from p2r.serving.config import is_loopback
-from p2r.serving.errors import RequestFailed
-from p2r.serving.keys import Keys
+from p2r.serving.errors import APIError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from p2r.serving.config import ServingConfig
 
-# Says nothing about anybody's questions. Orchestrators have no keys.
-_OPEN_PATHS = ("/healthz", "/readyz", "/openapi.json")
+MIN_CHARS = 16
+_KEY = re.compile(r"[!-~]+")
+_OPEN_PATHS = ("/healthz", "/readyz", "/openapi.json")  # orchestrators have no keys
 _PIECE_BYTES = 64 * 1024
-# Of the page and of all that it loads: nothing from elsewhere or within other pages, no text run as code.
+# The page loads nothing from elsewhere, is not framed, and runs no text as code.
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -33,15 +42,71 @@ _PAGE_HEADERS = {
 }
 
 
-class Guards:
-    """Checks the bearer key; without keys, that the request was meant for this machine.
+def read_keys(file: Path) -> tuple[str, ...]:
+    """Read keys, one a line, without empty lines and lines that begin with `#`.
 
-    Browsers send no bearer keys. For the page, and for what the page itself asks, a key is also taken as the
-    password of HTTP's basic authentication, whatever the user's name. A browser sends the password unasked:
-    requests that the page of another site made it send are refused by their `Origin`.
+    Raises:
+        InputError: the file cannot be read, has no key, or one that is too short or has blanks in it.
+    """
+    hint = "make one with: openssl rand -hex 32"
+    try:
+        lines = map(str.strip, file.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"key file {file}: {file_problem(error, hint)}") from error
+    keys = {number: line for number, line in enumerate(lines, 1) if line and not line.startswith("#")}
+    for number, key in keys.items():
+        if len(key) < MIN_CHARS or not _KEY.fullmatch(key):
+            raise InputError(
+                f"key file {file}: line {number}: a key is {MIN_CHARS} or more visible ASCII characters; "
+                + hint
+            )
+    if not keys:
+        raise InputError(f"key file {file}: there is no key in it; {hint}")
+    return tuple(keys.values())
 
-    A page of another site can make a browser send requests to a loopback address under the site's own name
-    (DNS rebinding). Its `Host` header tells.
+
+class Keys:
+    """The valid keys. Only their hashes are kept."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._hashes = [_hashed(key.encode()) for key in keys]
+
+    def __bool__(self) -> bool:
+        return bool(self._hashes)
+
+    def __contains__(self, key: bytes) -> bool:
+        """Compares all hashes, each in constant time, so the time tells nothing about a key."""
+        hashed = _hashed(key)
+        found = False
+        for known in self._hashes:
+            found |= hmac.compare_digest(known, hashed)
+        return found
+
+    def authorize(self, authorization: bytes, *, password: bool) -> bool:
+        """Whether an `Authorization` header has a valid key: `Bearer`, or `Basic` with `password`."""
+        scheme, _, given = authorization.partition(b" ")
+        kind = scheme.lower()
+        if kind == b"basic" and password:
+            try:
+                given = base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+            except binascii.Error:
+                return False
+        elif kind != b"bearer":
+            return False
+        return given.strip() in self
+
+
+def _hashed(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
+class AuthMiddleware:
+    """Checks the key of a request; without keys, that its `Host` is this machine.
+
+    The `Host` check is against DNS rebinding: a page of another site can make a browser send requests to a
+    loopback address under the name of that site. Browsers send no bearer keys, so for the page and its own
+    requests a key is also accepted as the password of basic authentication. Browsers send that password with
+    requests of other sites' pages too; these are refused by their `Origin`.
     """
 
     def __init__(self, app: ASGIApp, config: ServingConfig) -> None:
@@ -54,78 +119,87 @@ class Guards:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope = _tidied(scope)
-        # Ours, never the client's: it goes into headers and logs.
-        scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex
+        # Doubled and trailing slashes come from base URLs. uvicorn drops the body of the reply to HEAD.
+        path = re.sub("/{2,}", "/", scope["path"]).rstrip("/") or "/"
+        scope = {**scope, "path": path, "method": scope["method"].replace("HEAD", "GET")}
+        page = self._ui and (path == "/" or path.startswith("/page/"))
+        # Never the client's: it goes into headers and logs.
+        request_id = scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex
 
-        async def send_named(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = scope["state"]["request_id"]
+                headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
-                if self._is_page(scope):
+                if page:
                     headers.update(_PAGE_HEADERS)
                     headers.setdefault("Cache-Control", "no-cache")
-            if message["type"] == "http.response.body":
-                # In pieces, each of which waits until the client has read most of the one before: so a reply
-                # is held once, and a client that does not read is noticed.
-                body = message.get("body", b"")
-                last = max(0, len(body) - 1) // _PIECE_BYTES * _PIECE_BYTES
-                for start in range(0, last, _PIECE_BYTES):
-                    piece = body[start : start + _PIECE_BYTES]
-                    await send({**message, "body": piece, "more_body": True})
-                message = {**message, "body": body[last:]}
-            await send(message)
+            # In pieces, each sent when most of the one before was read: so a client that does not read is
+            # noticed, and no copy of the whole body is buffered.
+            body = message.get("body", b"")
+            last = max(0, len(body) - 1) // _PIECE_BYTES * _PIECE_BYTES
+            for start in range(0, last, _PIECE_BYTES):
+                await send({**message, "body": body[start : start + _PIECE_BYTES], "more_body": True})
+            await send({**message, "body": body[last:]} if last else message)
 
-        refusal = self._refusal(scope)
-        if refusal:
-            await refusal.response()(scope, receive, send_named)
-        else:
-            await self._app(scope, receive, send_named)
+        refusal = self._refusal(scope, page=page)
+        await (refusal.response() if refusal else self._app)(scope, receive, send_with_headers)
 
-    def _is_page(self, scope: Scope) -> bool:
-        return self._ui and (scope["path"] == "/" or scope["path"].startswith("/page/"))
-
-    def _refusal(self, scope: Scope) -> RequestFailed | None:
+    def _refusal(self, scope: Scope, *, page: bool) -> APIError | None:
         headers = dict(scope["headers"])
         if b"content-length" in headers and b"transfer-encoding" in headers:
-            # Another server on the way may have read the other one, and taken the rest for a request.
-            why = "give a Content-Length or a Transfer-Encoding, not both"
-            return RequestFailed(400, why, code="ambiguous_length", headers={"Connection": "close"})
-        page = self._is_page(scope)
+            # A proxy may use one of them and this server the other (request smuggling).
+            message = "give a Content-Length or a Transfer-Encoding, not both"
+            return APIError(400, message, code="ambiguous_length", headers={"Connection": "close"})
         origin, host = headers.get(b"origin"), headers.get(b"host", b"")
         own = origin is not None and origin.partition(b"://")[2] == host
         if page and scope["method"] != "GET" and origin is not None and not own:
-            return RequestFailed(403, "the page of another site asked", code="cross_site")
+            return APIError(403, "the request is from the page of another site", code="cross_site")
         if self._keys:
             page = page or (self._ui and own)
-            given = headers.get(b"authorization", b"")
-            if scope["path"] in _OPEN_PATHS or self._keys.admit(given, password=page):
+            authorization = headers.get(b"authorization", b"")
+            if scope["path"] in _OPEN_PATHS or self._keys.authorize(authorization, password=page):
                 return None
-            return RequestFailed(
+            return APIError(
                 401,
                 "a valid key is needed: Authorization: Bearer KEY",
                 code="invalid_api_key",
-                # A browser asks for a name and a password then.
+                # With Basic, a browser shows a form for name and password.
                 headers={"WWW-Authenticate": 'Basic realm="p2r", charset="UTF-8"' if page else "Bearer"},
             )
-        if is_loopback(_host(host.decode("latin-1"))):
+        name = host.decode("latin-1")
+        if is_loopback(name.partition("]")[0] if name.startswith("[") else name.partition(":")[0]):
             return None
-        return RequestFailed(
+        return APIError(
             403,
             "a server without keys answers to localhost only: --api-key-file lets it serve other names",
             code="unknown_host",
         )
 
 
-def _tidied(scope: Scope) -> Scope:
-    # A base URL may end in a slash, and so may a path. HEAD is a GET whose body uvicorn leaves out.
-    path = re.sub("/{2,}", "/", scope["path"])
-    method = "GET" if scope["method"] == "HEAD" else scope["method"]
-    return {**scope, "path": path.rstrip("/") or "/", "method": method}
+class CrossOrigin:
+    """Lets pages of the given origins use `/v1` (CORS), and read its refusals.
 
+    Without credentials: a page has to send a key itself. The other paths stay closed to other pages.
 
-def _host(header: str) -> str:
-    if header.startswith("["):
-        return header.partition("]")[0] + "]"
-    return header.partition(":")[0]
+    Args:
+        app: the application with its access control; a preflight comes without a key.
+        origins: as browsers send them; `*` for all.
+    """
+
+    def __init__(self, app: ASGIApp, origins: tuple[str, ...]) -> None:
+        self._app = app
+        self._cors = CORSMiddleware(
+            app,
+            allow_origins=origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("*",),
+            # Browsers require it for pages of the internet that access a server in the visitor's network.
+            allow_private_network=True,
+            expose_headers=("X-Request-Id", "Retry-After"),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        api = scope["type"] == "http" and scope["path"].startswith("/v1/")
+        await (self._cors if api else self._app)(scope, receive, send)

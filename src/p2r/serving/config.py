@@ -1,4 +1,4 @@
-"""What a server may use and whom it lets in, checked at birth."""
+"""Limits and access rules of a server."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ class ServingConfig:
     """How a server is run.
 
     Attributes:
-        host, port: where it listens; port 0 takes a free one.
+        host, port: of its address; port 0 takes a free one.
         api_keys: bearer keys; without any, only loopback addresses are served.
-        concurrency: how many questions are being answered at once.
-        queue: how many more may wait; the next one gets a 429.
+        concurrency: the most questions that are answered at once.
+        queue: the most that wait; the next one gets a 429.
         timeout_s: the most seconds of one request, waiting included.
-        drain_s: how long accepted requests may go on after the server was told to end.
+        drain_s: the seconds that accepted requests have when the server shuts down.
         image_hosts: hosts from which `http(s)` images are fetched; none means data URIs only.
-        allow_origins: of web pages that may ask from a browser, as `https://example.org`; `*` for all.
-        header_timeout_s: the most seconds until the head of a request is there.
+        allow_origins: of web pages that may use `/v1`, as `https://example.org`; `*` for all.
+        header_timeout_s: the most seconds until the head of a request is complete.
         write_timeout_s: the most seconds until a client has read 64 KiB of its reply.
         max_connections: beyond it, the connection that has waited longest for its client is closed.
         held_bytes: of bodies, images and replies that are held in memory, all requests together.
         max_body_bytes, body_timeout_s: of one request.
-        max_text_chars: of a question with its options, and of a system prompt.
-        max_evidence: the most crops that a request may ask for.
-        image: what an image may be at most.
-        upload: what an image may be at most that is uploaded on the page.
+        max_text_chars: of a question with its options and system prompts.
+        max_evidence: the most crops that a request may set.
+        image: limits of an image.
+        upload: limits of an image that is uploaded on the page.
         uploads_bytes: of all uploads that are held, with their results.
         ui: whether there is a page at `/`.
     """
@@ -65,19 +65,18 @@ class ServingConfig:
     ui: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "allow_origins", tuple(map(read_origin, self.allow_origins)))
         if not 0 <= self.port <= 65535:
             raise InputError(f"port {self.port}: it must be within 0–65535")
-        object.__setattr__(self, "allow_origins", tuple(map(read_origin, self.allow_origins)))
-        if self.concurrency < 1:
-            raise InputError(f"concurrency is {self.concurrency}: it must be at least 1")
-        if self.queue < 0:
-            raise InputError(f"queue is {self.queue}: it must be 0 or more")
+        for name, least in (("concurrency", 1), ("queue", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be at least {least}")
         for name in ("timeout_s", "drain_s", "header_timeout_s", "write_timeout_s", "body_timeout_s"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be more than 0")
         if not self.api_keys and not is_loopback(self.host):
             raise InputError(
-                f"host {self.host}: others could reach it, and there is no key: give --api-key-file, "
+                f"host {self.host}: other machines could reach it, and there is no key: give --api-key-file, "
                 "or listen on 127.0.0.1"
             )
 
@@ -86,7 +85,7 @@ def read_origin(text: str) -> str:
     """The origin of a web page as browsers send it, or `*` for all.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not an origin.
     """
     if text == "*":
         return text
@@ -98,10 +97,10 @@ def read_origin(text: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, as written in an address or a `Host` header without port, is this machine alone."""
+    """Whether a host, as in an address or in a `Host` header without its port, is only this machine."""
     if host.lower() == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False

@@ -1,53 +1,78 @@
-"""One request from its first byte to its last: let in, read, answered, or told why not."""
+"""One request from its first byte to its last: accept, read, answer, or reply with an error."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from p2r.errors import InputError, ModelError
 from p2r.evidence import evidence_pixels
-from p2r.pipeline import P2R, Finished, Perceived
-from p2r.serving.body import read_request
-from p2r.serving.errors import RequestFailed, from_model_error, unexpected
-from p2r.serving.events import watched
-from p2r.serving.limiter import done_before, ending
-from p2r.serving.memory import HeldMemory, in_json_thread
-from p2r.serving.replies import outcome_of
-from p2r.serving.request import understand
-from p2r.serving.streaming import stream_reply
+from p2r.images.threads import in_image_thread
+from p2r.pipeline import P2R, Finished, Perceived, TextDelta
+from p2r.serving.errors import APIError, internal_error, model_error, shutting_down
+from p2r.serving.http import HeldMemory, in_json_thread, read_json
+from p2r.serving.limiter import done_before
+from p2r.serving.request import parse_request
+from p2r.serving.response import ThinkingFilter, images_of, outcome_of, perception_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from starlette.types import Receive, Scope, Send
 
     from p2r.images.limits import MemoryBudget
-    from p2r.pipeline import OpenedImage
+    from p2r.pipeline import Event, OpenedImage
     from p2r.serving.config import ServingConfig
     from p2r.serving.fetching import ImageFetcher
-    from p2r.serving.limiter import Admission, Slot
+    from p2r.serving.limiter import Limiter
     from p2r.serving.metrics import Metrics
     from p2r.serving.page.store import Store
-    from p2r.serving.replies import Outcome
-    from p2r.serving.request import Asked
+    from p2r.serving.request import ParsedRequest
+    from p2r.serving.response import ChatWriter
+    from p2r.serving.responses import ResponsesWriter
     from p2r.serving.schema import AskRequest
-    from p2r.serving.streaming import Events
     from p2r.settings import Settings
-    from p2r.types import Box, Evidence, Prediction, Question
+    from p2r.types import Box, Evidence, Question
 
 log = logging.getLogger("p2r.serving")
 
-GONE = 499  # what logs and metrics call a client that left
-# Of evidence: three of colors, the rest encoded and as the text of a model call. Noise has more.
+GONE = 499  # of logs and metrics: the client left
+HEARTBEAT_S = 15.0
+_HEARTBEAT = b": still working\n\n"
+# Of evidence: three of colors, the rest encoded and as the text of a model call. Noise takes more.
 _BYTES_PER_PIXEL = 8
+_STREAM_HEAD = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),  # nginx buffers events otherwise
+    ],
+}
+
+
+class ServedP2R(P2R):
+    """The pipeline of a server: evidence is cut when the limiter has memory for it."""
+
+    def __init__(self, p2r: P2R, limiter: Limiter) -> None:
+        super().__init__(p2r.perceiver, reasoner=p2r.reasoner, settings=p2r.settings, limits=p2r.limits)
+        self._limiter = limiter
+
+    async def cut_evidence(
+        self, image: OpenedImage, boxes: Sequence[Box], settings: Settings | None = None
+    ) -> Evidence:
+        """See `P2R`."""
+        pixels = evidence_pixels(image.source.size, boxes, settings or self.settings)
+        await self._limiter.reserve(_BYTES_PER_PIXEL * pixels)
+        return await super().cut_evidence(image, boxes, settings)
 
 
 @dataclass(frozen=True)
@@ -56,184 +81,181 @@ class Service:
 
     p2r: P2R
     config: ServingConfig
-    admission: Admission
+    limiter: Limiter
     memory: MemoryBudget
     metrics: Metrics
     fetcher: ImageFetcher
     uploads: Store
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """One of the protocols in which a question is asked.
-
-    Attributes:
-        request: what is read.
-        prefix: of the names of its replies.
-        reply: the whole reply, as JSON data.
-        events: what makes the events of a reply that is streamed.
-    """
-
-    request: type[AskRequest]
-    prefix: str
-    reply: Callable[[Outcome], dict[str, Any]]
-    events: Callable[[Asked, str], Events]
-
-
-class _Gone(Exception):  # noqa: N818  (nobody is told)
-    """The client hung up."""
-
-
-class _BoundedP2R(P2R):
-    """The pipeline of one request, which cuts its evidence when there is memory for it."""
-
-    def __init__(self, shared: P2R, settings: Settings, slot: Slot) -> None:
-        super().__init__(shared.perceiver, reasoner=shared.reasoner, settings=settings)
-        self._slot = slot
-
-    async def cut_evidence(
-        self, image: OpenedImage, boxes: Sequence[Box], settings: Settings | None = None
-    ) -> Evidence:
-        """See `P2R`."""
-        pixels = evidence_pixels(image.source.size, boxes, settings or self.settings)
-        await self._slot.hold(_BYTES_PER_PIXEL * pixels)
-        return await super().cut_evidence(image, boxes, settings)
+class _Gone(Exception):  # noqa: N818  (not an error)
+    """The client left."""
 
 
 class Exchange(Response):
-    """Answers one request. It speaks ASGI itself: what is sent depends on what happens, and when."""
+    """Answers one request. It speaks ASGI itself, because the status depends on what happens."""
 
-    def __init__(self, service: Service, endpoint: Endpoint) -> None:
+    def __init__(self, service: Service, writer_type: type[ChatWriter] | type[ResponsesWriter]) -> None:
         super().__init__()
         self._service = service
-        self._endpoint = endpoint
+        self._writer_type = writer_type
         self._started = False
-        self._events: Events | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        request = Request(scope, receive)
-        begin_s = time.perf_counter()
-        status = 200
+        self._request, self._send = Request(scope, receive), send
+        self._id = f"{self._writer_type.prefix}{scope['state']['request_id']}"
+        status, start_s = 200, time.perf_counter()
         try:
-            await self._within_deadline(request, send)
+            await self._within_deadline()
         except (_Gone, ClientDisconnect):
             status = GONE
-        except RequestFailed as failed:
-            status = failed.status
-            await self._send_failure(failed, request, send)
         except asyncio.CancelledError:
-            # The server is being ended by force.
+            # The server is ended by force.
             status = 503
-            await asyncio.shield(self._send_failure(ending(), request, send))
+            await asyncio.shield(self._fail(shutting_down()))
             raise
-        except Exception as error:  # noqa: BLE001 - a fault of ours is told like any other
-            broken = unexpected(error)
-            status = broken.status
-            await self._send_failure(broken, request, send)
+        except Exception as error:  # noqa: BLE001 - replied as an internal error, and logged
+            failure = error if isinstance(error, APIError) else internal_error(error)
+            status = failure.status
+            await self._fail(failure)
         finally:
-            self._service.metrics.replied(status)
-            name, seconds = scope["state"]["request_id"], time.perf_counter() - begin_s
-            log.info("chat %s: status %d in %.3f s", name, status, seconds)
+            self._service.metrics.count_reply(status)
+            log.info("chat %s: status %d in %.3f s", self._id, status, time.perf_counter() - start_s)
 
-    async def _within_deadline(self, request: Request, send: Send) -> None:
+    async def _within_deadline(self) -> None:
         service, config = self._service, self._service.config
-        deadline_s = asyncio.get_running_loop().time() + config.timeout_s
         try:
-            with service.admission.admitted(), HeldMemory(service.memory) as held:
-                async with asyncio.timeout_at(deadline_s):
-                    asked = await read_request(
-                        request, config, held, self._endpoint.request, self._understood
-                    )
-                    ended = service.admission.ended
-                    # To answer ends when the client hangs up, when time is up, and when the server ends.
-                    work = self._answer(asked, held, request, send)
-                    if not await done_before(work, _gone(request), ended.wait()):
-                        raise ending() if ended.is_set() else _Gone
+            with service.limiter.accept(), HeldMemory(service.memory) as self._held:
+                async with asyncio.timeout(config.timeout_s):
+                    kind = self._writer_type.request_type
+                    parsed = await read_json(self._request, config, self._held, kind, self._parse)
+                    ended = service.limiter.ended
+                    if not await done_before(self._answer(parsed), self._gone(), ended.wait()):
+                        raise shutting_down() if ended.is_set() else _Gone
         except TimeoutError:
-            raise RequestFailed(
-                504, f"there was no answer within {config.timeout_s:g} s", code="deadline"
-            ) from None
+            message = f"there was no answer within {config.timeout_s:g} s"
+            raise APIError(504, message, code="deadline") from None
 
-    def _understood(self, request: AskRequest) -> Asked:
-        config = self._service.config
-        return understand(request, self._service.p2r.settings, config).decoded(config, self._service.uploads)
-
-    async def _answer(self, asked: Asked, held: HeldMemory, request: Request, send: Send) -> None:
+    def _parse(self, request: AskRequest) -> ParsedRequest:
         service = self._service
-        name = f"{self._endpoint.prefix}{request.scope['state']['request_id']}"
-        question = await asked.question(service.fetcher, service.config, held, name)
-        async with service.admission.turn() as slot:
-            p2r = _BoundedP2R(service.p2r, asked.settings, slot)
+        parsed = parse_request(request, service.p2r.settings, service.config)
+        parsed.load_image(service.config, service.uploads)
+        return parsed
+
+    async def _gone(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+
+    async def _answer(self, parsed: ParsedRequest) -> None:
+        service = self._service
+        question = await parsed.question(service.fetcher, service.config, self._held, self._id)
+        self._writer = self._writer_type(parsed, self._id)
+        async with service.limiter.slot() as slot:
+            events = service.p2r.stream(
+                question, parsed.mode, boxes=parsed.boxes, settings=parsed.settings, deltas=parsed.stream
+            )
             try:
-                if asked.stream:
-                    await self._stream(p2r, asked, question, held, slot, send)
-                else:
-                    reply = await self._whole(p2r, asked, question)
-                    held.resize(held.nbytes + len(reply.body))
-                    slot.release()
-                    self._started = True
-                    await reply(request.scope, request.receive, send)
+                async with aclosing(_buffered(events, slot.close)) as buffered:
+                    await self._reply(parsed, question, buffered)
             except ModelError as error:
-                raise from_model_error(error, f"chat {name}") from None
+                raise model_error(error, f"chat {self._id}") from None
             except InputError as error:
-                raise asked.unusable_image(error) from None
+                raise parsed.invalid_image(error) from None
 
-    async def _whole(self, p2r: P2R, asked: Asked, question: Question) -> Response:
-        evidence = None
-        happens = watched(p2r, question, asked.mode, asked.boxes, reads_text=False)
-        async with aclosing(happens) as happening:
-            async for heard in happening:
-                if isinstance(heard, Perceived):
-                    evidence = heard.evidence if asked.options.include_images else None
-                elif isinstance(heard, Finished):
-                    prediction = heard.prediction
-        self._predicted(asked, prediction)
-        outcome = await outcome_of(asked, question, prediction, evidence)
-        return await in_json_thread(lambda: JSONResponse(self._endpoint.reply(outcome)))
-
-    async def _stream(
-        self, p2r: P2R, asked: Asked, question: Question, held: HeldMemory, slot: Slot, send: Send
+    async def _reply(
+        self, parsed: ParsedRequest, question: Question, events: AsyncGenerator[Event | None]
     ) -> None:
-        self._events = self._endpoint.events(asked, question.id)
-        async with aclosing(stream_reply(p2r, asked, question, self._events, held, slot)) as items:
-            async for item in items:
-                if not isinstance(item, bytes):
-                    self._predicted(asked, item)
-                    continue
-                if not self._started:
-                    self._started = True
-                    await send(_STREAM_HEAD)
-                await send({"type": "http.response.body", "body": item, "more_body": True})
-                del item
-        await send({"type": "http.response.body", "body": b""})
+        writer, images, thinking = self._writer, None, ThinkingFilter()
+        if parsed.stream:
+            await self._send_events(writer.start())
+        async for event in events:
+            match event:
+                case Perceived():
+                    if parsed.options.include_images:
+                        images = await in_image_thread(images_of, event.evidence)
+                    extension = perception_of(event, images)
+                    if parsed.stream:
+                        data = await in_json_thread(writer.perceived, extension)
+                        del event, extension  # megabytes, while the client reads
+                        with self._holding(len(data)):
+                            await self._send_events(data)
+                case TextDelta(text) if parsed.stream:
+                    await self._send_events(writer.thinking(thinking.push(text)))
+                case None if parsed.stream:
+                    await self._send_events(_HEARTBEAT)
+                case Finished(prediction):
+                    pass
+        self._service.metrics.count_prediction(prediction)
+        perception = prediction.perception.outcome if prediction.perception else "none"
+        log.info("chat %s: %s, %s, %s", self._id, parsed.model, prediction.status, perception)
+        outcome = outcome_of(parsed, question, prediction, images)
+        if parsed.stream:
+            # The whole text decides, where the pieces were read otherwise.
+            await self._send_events(writer.thinking(thinking.rest(prediction.thinking)) + writer.end(outcome))
+            await self._send({"type": "http.response.body", "body": b""})
+        else:
+            reply = await in_json_thread(lambda: JSONResponse(writer.whole(outcome)))
+            with self._holding(len(reply.body)):
+                self._started = True
+                await reply(self._request.scope, self._request.receive, self._send)
 
-    def _predicted(self, asked: Asked, prediction: Prediction) -> None:
-        self._service.metrics.predicted(prediction)
-        outcome = prediction.perception.outcome if prediction.perception else "none"
-        log.info("chat %s: %s, %s, %s", prediction.id, asked.model, prediction.status, outcome)
+    @contextmanager
+    def _holding(self, nbytes: int) -> Iterator[None]:
+        """While a part of the reply is sent, it counts as held memory."""
+        before = self._held.nbytes
+        self._held.resize(before + nbytes)
+        yield
+        self._held.resize(before)
 
-    async def _send_failure(self, failed: RequestFailed, request: Request, send: Send) -> None:
+    async def _send_events(self, data: bytes) -> None:
+        if data and not self._started:
+            self._started = True
+            await self._send(_STREAM_HEAD)
+        if data:
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def _fail(self, error: APIError) -> None:
         if not self._started:
-            await failed.response()(request.scope, request.receive, send)
+            await error.response()(self._request.scope, self._request.receive, self._send)
             return
-        # The status has gone out; clients of the protocol know an event with an error.
-        told = self._events.failed(failed) if self._events else b""
-        await send({"type": "http.response.body", "body": told, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+        # The status was sent already; clients of the protocol know an event with an error.
+        await self._send_events(self._writer.failed(error))
+        await self._send({"type": "http.response.body", "body": b""})
 
 
-_STREAM_HEAD = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-cache"),
-        (b"x-accel-buffering", b"no"),  # nginx would keep the events back
-    ],
-}
+async def _buffered(
+    events: AsyncGenerator[Event], on_end: Callable[[], None]
+) -> AsyncGenerator[Event | None]:
+    """The events as they come, and None after each `HEARTBEAT_S` of silence.
 
+    The work goes on however slowly its events are taken; `on_end` is called when it ends. Closing cancels it.
+    """
+    queue: asyncio.Queue[Event | None] = asyncio.Queue()
 
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    async def work() -> None:
+        async with aclosing(events):
+            async for event in events:
+                queue.put_nowait(event)
+
+    def ended(_: object) -> None:
+        on_end()
+        queue.put_nowait(None)
+
+    task = asyncio.create_task(work())
+    task.add_done_callback(ended)
+    try:
+        while True:
+            event = None
+            # Not `wait_for`: on Python 3.11 it can lose a cancellation.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_S):
+                    event = await queue.get()
+            if event is None and task.done() and queue.empty():
+                break
+            yield event
+            del event
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

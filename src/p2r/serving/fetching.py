@@ -1,31 +1,43 @@
-"""Images that a client names by address: fetched from allowed hosts, never from inside this network.
+"""Images by address: fetched from allowed hosts, never from inside this network.
 
-Each hop is checked before it is made: scheme, host, port, and every address that the host resolves to. The
-connection is then made to the checked address itself, so that a name which resolves to something else a
-moment later (DNS rebinding) changes nothing. The environment's proxies are not used, nothing is decompressed.
+Scheme, host, port and every address of the host are checked before each request, redirects included. The
+connection goes to the checked address, so a name that resolves differently a moment later (DNS rebinding) has
+no effect. Proxies of the environment are not used, and nothing is decompressed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import socket
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import httpx
 
 from p2r.errors import InputError
-from p2r.serving.addresses import is_public, resolve
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from p2r.serving.addresses import Resolver
+    Resolver = Callable[[str, int], Awaitable[list[str]]]
 
 MAX_REDIRECTS = 3
 MAX_URL_CHARS = 2_048
 TIMEOUT_S = 15.0
 _PORTS = {"http": 80, "https": 443}
+# What `ipaddress` calls global depends on the version of Python.
+_NOT_GLOBAL = (
+    ipaddress.ip_network("192.0.0.0/24"),  # protocol assignments
+    ipaddress.ip_network("192.88.99.0/24"),  # relays of 6to4
+    ipaddress.ip_network("2001::/23"),  # protocol assignments, Teredo among them
+    ipaddress.ip_network("2002::/16"),  # 6to4
+    ipaddress.ip_network("3fff::/20"),  # documentation
+)
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # all public IPv6 addresses assigned so far
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_ISATAP = (0x00005EFE, 0x02005EFE)  # before the IPv4 address of a host in this network
 
 
 class ImageFetcher:
@@ -34,7 +46,7 @@ class ImageFetcher:
     Args:
         hosts: the allowed host names, exactly; `name:port` allows another port than 80 and 443.
         max_bytes: of one image.
-        resolver, transport: how names become addresses and how requests are sent.
+        resolver, transport: how names are resolved and requests are sent.
     """
 
     def __init__(
@@ -42,46 +54,40 @@ class ImageFetcher:
         hosts: Sequence[str],
         max_bytes: int,
         *,
-        resolver: Resolver = resolve,
+        resolver: Resolver | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._hosts = {host.lower().rstrip(".") for host in hosts}
         self._max_bytes = max_bytes
-        self._resolver = resolver
+        self._resolver = resolver or resolve
         self._transport = transport
 
     async def fetch(self, url: str, on_bytes: Callable[[int], None] = lambda _: None) -> bytes:
-        """The bytes behind an `http(s)` address.
+        """The bytes of an image at an `http(s)` address.
 
         Args:
             url: the address.
-            on_bytes: called with the number of bytes that are there so far; what it raises ends the fetch.
+            on_bytes: called with the number of bytes received so far; an exception ends the fetch.
 
         Raises:
-            InputError: the address is not allowed, or there is no image of a legal size to be had there.
+            InputError: the address is not allowed, or the image cannot be fetched or is too large.
         """
         try:
             async with asyncio.timeout(TIMEOUT_S), self._client() as client:
                 return await self._follow(client, url, on_bytes)
         except TimeoutError:
             raise InputError(f"the image did not come within {TIMEOUT_S:.0f} s") from None
+        except InputError:
+            raise
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
             raise InputError(f"the image could not be fetched ({type(error).__name__})") from error
 
     @cached_property
     def _certificates(self) -> ssl.SSLContext:
-        # Made once: to read the authorities takes longer than all the rest.
-        return httpx.create_ssl_context(trust_env=False)
+        return httpx.create_ssl_context(trust_env=False)  # slow, so only once
 
     def _client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            verify=self._certificates,
-            transport=self._transport,
-            trust_env=False,
-            follow_redirects=False,
-        )
+        return httpx.AsyncClient(verify=self._certificates, transport=self._transport, trust_env=False)
 
     async def _follow(self, client: httpx.AsyncClient, url: str, on_bytes: Callable[[int], None]) -> bytes:
         if len(url) > MAX_URL_CHARS:
@@ -89,41 +95,34 @@ class ImageFetcher:
         target = httpx.URL(url)
         for _ in range(MAX_REDIRECTS + 1):
             address = await self._checked(target)
-            request = client.build_request(
+            headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
+            async with client.stream(
                 "GET",
                 target.copy_with(host=address, fragment=None),
-                headers={
-                    "Host": target.netloc.decode("ascii"),
-                    "Accept": "image/*",
-                    "Accept-Encoding": "identity",
-                },
+                headers={**headers, "Host": target.netloc.decode("ascii")},
                 # The certificate is checked for the name, though the connection goes to the address.
                 extensions={"sni_hostname": target.raw_host.decode("ascii")},
-            )
-            response = await client.send(request, stream=True)
-            try:
+            ) as response:
                 if not response.has_redirect_location:
                     return await self._read(response, on_bytes)
                 target = target.join(response.headers["Location"])
-            finally:
-                await response.aclose()
         raise InputError(f"the address of the image redirects more than {MAX_REDIRECTS} times")
 
     async def _checked(self, target: httpx.URL) -> str:
+        """The IP address to connect to."""
         host = target.host.lower().rstrip(".")
         if target.scheme not in _PORTS:
             raise InputError("an image is a data: URI, or an http(s) address of an allowed host")
         if target.userinfo:
             raise InputError("the address of the image has a user name in it")
         port = target.port or _PORTS[target.scheme]
-        allowed = f"{host}:{port}" in self._hosts or (host in self._hosts and port in _PORTS.values())
-        if not allowed:
+        if f"{host}:{port}" not in self._hosts and not (host in self._hosts and port in _PORTS.values()):
             raise InputError(
                 "images are not fetched from that host: send the image as a data: URI, or ask the "
                 "operator for --allow-image-host"
             )
         addresses = await self._resolver(host, port)
-        if not addresses or not all(is_public(address) for address in addresses):
+        if not addresses or not all(map(is_public, addresses)):
             raise InputError("the host of the image has no address, or one that is not public")
         return addresses[0]
 
@@ -132,10 +131,38 @@ class ImageFetcher:
             raise InputError(f"the host of the image answered with status {response.status_code}")
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise InputError("the image came compressed")
-        pieces = bytearray()
+        data = bytearray()
         async for piece in response.aiter_raw():
-            pieces += piece
-            if len(pieces) > self._max_bytes:
+            data += piece
+            if len(data) > self._max_bytes:
                 raise InputError(f"the image has more than {self._max_bytes:,} bytes")
-            on_bytes(len(pieces))
-        return bytes(pieces)
+            on_bytes(len(data))
+        return bytes(data)
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the public internet.
+
+    IPv4 addresses inside IPv6 ones are read in two forms, mapped and NAT64; others are not public.
+    """
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped or found in _NAT64:
+            return is_public(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)))
+        if found not in _UNICAST or int(found) >> 32 & 0xFFFFFFFF in _ISATAP:
+            return False
+    special = found.is_multicast or found.is_reserved or any(found in network for network in _NOT_GLOBAL)
+    return found.is_global and not special
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """The IP addresses of a host, from the operating system; [] if it has none."""
+    try:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    except (OSError, UnicodeError):
+        return []
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -1,9 +1,13 @@
-"""A request → what the pipeline is asked: question, mode and settings; and the form of the reply."""
+"""From the request of a client to the question, the settings and the form of the reply.
+
+Chat clients send the whole conversation each time. Its newest text of the user is the question, and its
+newest image is the image of the question; earlier texts and replies are not read and may hold anything.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel
 
@@ -12,11 +16,10 @@ from p2r.images import ImageSource
 from p2r.images.source import decode_data_uri
 from p2r.images.threads import in_image_thread
 from p2r.parsing.options import reply_format, split_options
-from p2r.serving.conversation import asks_nothing, extras, read_conversation
-from p2r.serving.errors import RequestFailed, refused
+from p2r.serving.errors import APIError, invalid_field
 from p2r.serving.page.store import SCHEME
-from p2r.serving.schema import MODEL_NAMES
-from p2r.serving.structured import forced_tool, read_form
+from p2r.serving.schema import MODEL_NAMES, ImagePart, ImageUrl, Options, TextPart
+from p2r.serving.structured import find_schema, forced_tool, read_form
 from p2r.types import Box, Question
 
 if TYPE_CHECKING:
@@ -24,13 +27,14 @@ if TYPE_CHECKING:
 
     from p2r.serving.config import ServingConfig
     from p2r.serving.fetching import ImageFetcher
-    from p2r.serving.memory import HeldMemory
+    from p2r.serving.http import HeldMemory
     from p2r.serving.page.store import HeldImage, Store
-    from p2r.serving.schema import AskRequest, ModelName, Options
+    from p2r.serving.schema import AskRequest, Fields, ModelName, Turn
     from p2r.serving.structured import Form
     from p2r.settings import Settings
     from p2r.types import AnswerType, Mode
 
+_SYSTEM = ("system", "developer")
 _MODES: dict[ModelName, Mode] = {
     "p2r": "p2r",
     "p2r-think": "think",
@@ -39,29 +43,24 @@ _MODES: dict[ModelName, Mode] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One request, understood.
+@dataclass(slots=True)
+class ParsedRequest:
+    """One request, checked and read.
 
     Attributes:
-        model: as which it is answered.
+        model: the requested model.
         text, choices, answer_type: the question; its options are those in its text, or in the schema of the
             answer.
-        image: its address, a `data:` URI too; its bytes once that is decoded.
-        image_param: the path of the field that says so.
-        mode: `p2r`, `think` or `direct`.
-        settings: the server's, with what the request changes.
-        ignored: paths of what was sent and has no effect.
-        options: our own, as they were sent.
-        form: of the answer, when it is JSON.
-        letter_format: how the text wants the letter to be written, as `ANSWER: $LETTER`; empty for no wish.
-        tool: the function that is called with the answer; empty for none.
-        max_tokens: of the answer.
-        stop: texts at which the answer ends.
-        stream, include_usage: whether it is sent in pieces, and with the usage at their end.
-        image_name: what errors call its bytes.
-        boxes: evidence that the request gives; None asks the perceiver.
-        upload: the image, when it was uploaded on the page.
+        image: the address of the image, and its bytes once they are decoded; `upload` if it was uploaded.
+        image_name: of its bytes, for errors.
+        image_path: the path of its field.
+        mode, boxes, settings: arguments of the pipeline.
+        options: our own options.
+        fields: of the request, among them the limits of the answer.
+        form: of the answer if it is JSON; `tool` is the function that takes it.
+        letter_format: how the text requests the letter, as `ANSWER: $LETTER`; empty for no request.
+        stream: whether the reply is streamed.
+        ignored: paths of what has no effect.
     """
 
     model: ModelName
@@ -69,215 +68,151 @@ class Asked:
     choices: tuple[str, ...]
     answer_type: AnswerType
     image: str | bytes
-    image_param: str
+    image_path: str
     mode: Mode
+    boxes: tuple[Box, ...] | None
     settings: Settings
-    ignored: tuple[str, ...]
     options: Options
+    fields: Fields
     form: Form | None
-    letter_format: str
     tool: str
-    max_tokens: int | None
-    stop: tuple[str, ...]
+    letter_format: str
     stream: bool
-    include_usage: bool
+    ignored: tuple[str, ...]
     image_name: str = ""
-    boxes: tuple[Box, ...] | None = None
     upload: HeldImage | None = None
 
-    def decoded(self, config: ServingConfig, uploads: Store) -> Asked:
-        """With the bytes of the image, if they are in the request, or with the upload that it names.
+    def load_image(self, config: ServingConfig, uploads: Store) -> None:
+        """Decode a `data:` URI, which frees its text, or find the upload; other addresses are left.
 
         Raises:
-            RequestFailed: they are not, or are too many; names the field.
+            APIError: it cannot be decoded or found; names the field.
         """
         if not isinstance(self.image, str):
-            return self
+            return
         if self.image.startswith(SCHEME):
-            upload = uploads.image(self.image.removeprefix(SCHEME))
-            if upload is None:
-                raise self.unusable_image(InputError("the image is not here any more: upload it again"))
-            return replace(self, upload=upload)
-        if self.image[:5].lower() != "data:":
-            return self
-        try:
-            name, data = decode_data_uri(self.image, config.image)
-        except InputError as error:
-            raise self.unusable_image(error) from None
-        return replace(self, image=data, image_name=name)
+            self.upload = uploads.image(self.image.removeprefix(SCHEME))
+            if self.upload is None:
+                raise self.invalid_image(InputError("the image is not here any more: upload it again"))
+        elif self.image[:5].lower() == "data:":
+            try:
+                self.image_name, self.image = decode_data_uri(self.image, config.image)
+            except InputError as error:
+                raise self.invalid_image(error) from None
 
     async def question(
-        self, fetcher: ImageFetcher, config: ServingConfig, held: HeldMemory, name: str
+        self, fetcher: ImageFetcher, config: ServingConfig, held: HeldMemory, request_id: str
     ) -> Question:
-        """The question, its image fetched where it is not in the request, and opened.
-
-        Args:
-            fetcher: fetches it.
-            config: of the server.
-            held: what the image counts against from here on.
-            name: of the question.
+        """The question with its image, fetched if the request has an address; `held` counts its bytes.
 
         Raises:
-            RequestFailed: the image or the question cannot be used; names the field.
+            APIError: the image or the question cannot be used; names the field.
         """
         try:
-            source = self.upload.source if self.upload else await self._opened(fetcher, config, held)
+            if self.upload:
+                source = self.upload.source
+            else:
+                data = self.image
+                if isinstance(data, str):
+                    data = await fetcher.fetch(data, held.resize)
+                held.resize(len(data))
+                # Never a text, which would be read as a path.
+                source = await in_image_thread(ImageSource.open, data, config.image, name=self.image_name)
         except InputError as error:
-            raise self.unusable_image(error) from None
+            raise self.invalid_image(error) from None
         try:
-            return Question(source, self.text, self.choices, self.answer_type, id=name)
+            return Question(source, self.text, self.choices, self.answer_type, id=request_id)
         except InputError as error:
-            raise RequestFailed(400, str(error), param="messages", code="invalid_question") from None
+            raise APIError(400, str(error), param="messages", code="invalid_question") from None
 
-    async def _opened(self, fetcher: ImageFetcher, config: ServingConfig, held: HeldMemory) -> ImageSource:
-        data = self.image
-        if isinstance(data, str):
-            data = await fetcher.fetch(data, held.resize)
-        held.resize(len(data))
-        # Never a plain text: it would be taken for a path.
-        return await in_image_thread(ImageSource.open, data, config.image, name=self.image_name)
-
-    def unusable_image(self, error: InputError) -> RequestFailed:
-        """What a client is told about an image that cannot be used."""
-        return RequestFailed(400, str(error), param=self.image_param, code="invalid_image")
+    def invalid_image(self, error: InputError) -> APIError:
+        """The image cannot be used."""
+        return APIError(400, str(error), param=self.image_path, code="invalid_image")
 
 
-def understand(request: AskRequest, settings: Settings, config: ServingConfig) -> Asked:
-    """Read a request.
+def parse_request(request: AskRequest, settings: Settings, config: ServingConfig) -> ParsedRequest:
+    """Check and read a request.
 
     Raises:
-        RequestFailed: something in it is not served; names the field.
+        APIError: a part of it is not served; names the field.
     """
-    model, options = known_model(request.model, param="model"), request.options
-    ignored = _without_effect(request)
-    talk = read_conversation(request.turns)
-    ignored += talk.ignored
-    wanted = _wanted(request)
-    if wanted and wanted.schema is None and not wanted.tool:
-        wanted = replace(wanted, schema=talk.take_schema())
+    model, options = known_model(request.model, param="model"), request.p2r or Options()
+    fields = request.fields()
+    ignored = _without_effect(request, fields)
+    talk = read_conversation(fields.turns)
+    path, schema, tool = _requested_form(request, fields) or ("", None, "")
+    if path and schema is None:
+        schema = talk.take_schema()
     text, choices = split_options(talk.text)
     if not text:
-        raise refused(talk.text_path, "there are options and no question before them")
-    form = read_form(wanted.schema, wanted.path, choices) if wanted else None
+        raise invalid_field(talk.text_path, "there are options and no question before them")
+    form = read_form(schema, path, choices) if path else None
     if form and not choices:
         choices = form.choices
+    if form and fields.stop:
+        ignored.append("stop")
+        fields = fields._replace(stop=())
     if sum(map(len, (talk.text, *talk.system, *choices))) > config.max_text_chars:
-        raise refused("messages", f"there are more than {config.max_text_chars:,} characters of text")
+        raise invalid_field("messages", f"there are more than {config.max_text_chars:,} characters of text")
     if model == "p2r-letter" and not choices:
-        raise refused(
+        raise invalid_field(
             talk.text_path,
             'p2r-letter answers with the letter of an option, and there are none in the text: write "A. …" '
-            'and "B. …", each on a line, or ask the model p2r',
+            'and "B. …", each on a line, or use the model p2r',
         )
     if choices and options.answer_type:
-        raise refused("p2r.answer_type", "the question has options: its answer is one of them")
+        raise invalid_field("p2r.answer_type", "the question has options: its answer is one of them")
+    numeric = form is not None and form.answer_type == "number"
     mode = _mode(model, options)
-    return Asked(
+    return ParsedRequest(
         model=model,
         text=text,
         choices=choices,
-        answer_type="choice" if choices else _answer_type(form, options),
+        answer_type="choice" if choices else "number" if numeric else options.answer_type or "free",
         image=talk.image,
-        image_param=talk.image_path,
+        image_path=talk.image_path,
         mode=mode,
+        boxes=_boxes(options),
         settings=_settings(settings, options, config, talk.system),
-        ignored=(*ignored, *(["stop"] if form and request.stops else [])),
         options=options,
+        fields=fields,
         form=form,
+        tool=tool,
         letter_format=reply_format("\n".join((*talk.system, talk.text))),
-        tool=wanted.tool if wanted else "",
-        max_tokens=request.answer_tokens,
-        stop=() if form else request.stops,
         stream=bool(request.stream),
-        include_usage=bool(request.stream_usage),
-        boxes=_boxes(options, mode),
+        ignored=(*ignored, *talk.ignored),
     )
-
-
-def _without_effect(request: AskRequest) -> list[str]:
-    """The top-level fields that have no effect.
-
-    Raises:
-        RequestFailed: one that cannot be without.
-    """
-    ignored = []
-    for name in extras(request, ""):
-        if name not in request.UNSERVED:
-            ignored.append(name)
-            continue
-        why, defaults = request.UNSERVED[name]
-        if getattr(request, name) not in defaults:
-            raise refused(name, why)
-    if not asks_nothing(request.tools) and asks_nothing(request.tool_choice):
-        ignored.append("tools")
-    if request.stream_usage and not request.stream:
-        ignored.append("stream_options")
-    inner = [(name, value) for name, value in request if isinstance(value, BaseModel)]
-    return ignored + [path for name, value in inner for path in extras(value, name)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A schema for the answer, None for any; `tool` is the function that takes the answer, if one does."""
-
-    path: str
-    schema: object
-    tool: str = ""
-
-
-def _wanted(request: AskRequest) -> _Wanted | None:
-    if tool := forced_tool(request.tools, request.tool_choice):
-        return _Wanted(*tool)
-    path, answer_format = request.answer_format
-    kind = answer_format.get("type") if isinstance(answer_format, dict) else answer_format
-    if asks_nothing(kind) or kind == "text":
-        return None
-    if kind == "json_object":
-        return _Wanted(path, answer_format.get("schema") if isinstance(answer_format, dict) else None)
-    if kind == "json_schema" and answer_format.get("schema") is not None:
-        return _Wanted(path, answer_format["schema"])
-    field = path.partition(".")[0]
-    raise refused(field, "served are the types text, json_object, and json_schema with a schema")
-
-
-def _answer_type(form: Form | None, options: Options) -> AnswerType:
-    return "number" if form and form.answer_type == "number" else options.answer_type or "free"
 
 
 def known_model(name: str, param: str | None = None) -> ModelName:
-    """One of the names as which questions are answered.
+    """The model of this name.
 
     Raises:
-        RequestFailed: 404, there is no such model; `param` is the field that names it.
+        APIError: 404, there is none; `param` is the field that names it.
     """
-    for known in MODEL_NAMES:
-        if name == known:
-            return known
-    raise RequestFailed(
-        404, f"no such model: there are {', '.join(MODEL_NAMES)}", param=param, code="model_not_found"
-    )
+    if name not in MODEL_NAMES:
+        message = f"no such model: there are {', '.join(MODEL_NAMES)}"
+        raise APIError(404, message, param=param, code="model_not_found")
+    return name
 
 
 def _mode(model: ModelName, options: Options) -> Mode:
     mode = options.mode or _MODES[model]
     if model in ("p2r-think", "p2r-direct") and mode != _MODES[model]:
-        raise refused(
-            "p2r.mode", f"{model} always has the mode {_MODES[model]}: ask the model p2r for others"
+        raise invalid_field(
+            "p2r.mode", f"{model} always has the mode {_MODES[model]}: use the model p2r for others"
         )
-    if options.include_images and mode != "p2r":
-        raise refused("p2r.include_images", f"mode {mode} looks at the plain image: there is nothing to send")
+    for name in ("include_images", "boxes"):
+        if getattr(options, name) not in (None, False) and mode != "p2r":
+            raise invalid_field(f"p2r.{name}", f"mode {mode} has no regions: leave it out")
     return mode
 
 
-def _boxes(options: Options, mode: Mode) -> tuple[Box, ...] | None:
-    if options.boxes is None:
-        return None
-    if mode != "p2r":
-        raise refused("p2r.boxes", f"mode {mode} looks at the plain image: leave them out")
+def _boxes(options: Options) -> tuple[Box, ...] | None:
     try:
-        return tuple(Box(*given.box, given.label) for given in options.boxes)
+        return None if options.boxes is None else tuple(Box(*each.box, each.label) for each in options.boxes)
     except InputError as error:
-        raise refused("p2r.boxes", str(error)) from None
+        raise invalid_field("p2r.boxes", str(error)) from None
 
 
 def _settings(settings: Settings, options: Options, config: ServingConfig, system: Sequence[str]) -> Settings:
@@ -286,13 +221,207 @@ def _settings(settings: Settings, options: Options, config: ServingConfig, syste
         wanted, most = getattr(options, name), getattr(budget, name)
         if wanted is not None:
             if not budget.min_pixels <= wanted <= most:
-                raise refused(f"p2r.{name}", f"it must be within {budget.min_pixels:,}–{most:,} here")
+                raise invalid_field(f"p2r.{name}", f"it must be within {budget.min_pixels:,}–{most:,} here")
             budget = replace(budget, **{name: wanted})
     if options.max_evidence is not None:
         if options.max_evidence > config.max_evidence:
-            raise refused("p2r.max_evidence", f"it must be within 1–{config.max_evidence} here")
+            raise invalid_field("p2r.max_evidence", f"it must be within 1–{config.max_evidence} here")
         geometry = replace(geometry, max_crops=options.max_evidence)
-    # The server's own is a template; a client's '$' means itself.
+    # The server's own system prompt is a template; a client's '$' is literal.
     texts = (prompts.system, *(text.replace("$", "$$") for text in system))
     prompts = replace(prompts, system="\n\n".join(text for text in texts if text.strip()))
     return replace(settings, budget=budget, geometry=geometry, prompts=prompts)
+
+
+# The form of the answer.
+
+
+def _requested_form(request: AskRequest, fields: Fields) -> tuple[str, object, str] | None:
+    """The path of the schema of the answer, the schema (None for any), and the function that takes it."""
+    if tool := forced_tool(request.tools, request.tool_choice):
+        return tool
+    answer_format = fields.answer_format
+    if not isinstance(answer_format, dict):
+        answer_format = {"type": answer_format}
+    kind, schema = answer_format.get("type"), answer_format.get("schema")
+    if _is_empty(kind) or kind == "text":
+        return None
+    if kind == "json_object" or (kind == "json_schema" and schema is not None):
+        return fields.format_path, schema, ""
+    field = fields.format_path.partition(".")[0]
+    raise invalid_field(field, "served are the types text, json_object, and json_schema with a schema")
+
+
+# Fields without effect.
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a field could have been left out."""
+    return value is None or value is False or value in ("", "auto", "none", [], {})
+
+
+def _extras(model: BaseModel, path: str = "") -> list[str]:
+    """The paths of the fields that are not known and not empty, in inner models too."""
+    prefix = f"{path}." if path else ""
+    found = [prefix + name for name, value in (model.model_extra or {}).items() if not _is_empty(value)]
+    for name, value in model:
+        if isinstance(value, BaseModel):
+            found += _extras(value, prefix + name)
+    return found
+
+
+def _without_effect(request: AskRequest, fields: Fields) -> list[str]:
+    ignored = []
+    for name in _extras(request):
+        if name not in request.UNSERVED:
+            ignored.append(name)
+            continue
+        why, defaults = request.UNSERVED[name]
+        if getattr(request, name) not in defaults:
+            raise invalid_field(name, why)
+    if not _is_empty(request.tools) and _is_empty(request.tool_choice):
+        ignored.append("tools")
+    if fields.include_usage and not request.stream:
+        ignored.append("stream_options")
+    return ignored
+
+
+# The conversation.
+
+
+@dataclass(slots=True)
+class Conversation:
+    """What is read of the messages.
+
+    Attributes:
+        text, text_path: the question.
+        image, image_path: the address of its image.
+        system: the texts of the system prompts.
+        ignored: paths of what is not read.
+    """
+
+    text: str
+    text_path: str
+    image: str
+    image_path: str
+    system: list[str]
+    ignored: list[str]
+
+    def take_schema(self) -> object:
+        """Remove the JSON schema that is written in a system prompt or in the question; None for none."""
+        for index, text in enumerate(self.system):
+            if found := find_schema(text):
+                self.system[index] = found.before
+                return found.schema
+        if found := find_schema(self.text):
+            self.text = found.before or found.after
+            return found.schema
+        return None
+
+
+class _Part(NamedTuple):
+    """A part of a message: as it was sent, and its text or the address of its image."""
+
+    path: str
+    raw: object
+    text: str = ""
+    image: str = ""
+    image_path: str = ""
+
+
+def read_conversation(turns: Sequence[Turn]) -> Conversation:
+    """Find the question and its image.
+
+    Raises:
+        APIError: there is none, or more than one image; names the field.
+    """
+    texts, newest = _question([turn for turn in turns if turn.message.role not in _SYSTEM])
+    image = _image(turns, newest)
+    system = [part for turn in turns if turn.message.role in _SYSTEM for part in _parts(turn) if part.text]
+    read = {part.path for part in (*texts, *system, image)}
+    return Conversation(
+        text="\n".join(part.text for part in texts),
+        text_path=texts[0].path,
+        image=image.image,
+        image_path=image.image_path,
+        system=[part.text for part in system],
+        ignored=[path for turn in turns for path in _unread(turn, read)],
+    )
+
+
+def _parts(turn: Turn) -> list[_Part]:
+    content, path = turn.message.content, turn.content_path
+    if isinstance(content, str):
+        return [_Part(path, content, content)]
+    parts = content if isinstance(content, list) else []
+    return [_part(raw, f"{path}.{index}") for index, raw in enumerate(parts)]
+
+
+def _part(raw: object, path: str) -> _Part:
+    if isinstance(raw, ImagePart):
+        if isinstance(raw.image_url, ImageUrl):
+            return _Part(path, raw, image=raw.image_url.url, image_path=f"{path}.image_url.url")
+        return _Part(path, raw, image=raw.image_url, image_path=f"{path}.image_url")
+    if isinstance(raw, TextPart):
+        return _Part(path, raw, raw.text)
+    return _Part(path, raw, raw if isinstance(raw, str) else "")
+
+
+def _question(talk: Sequence[Turn]) -> tuple[list[_Part], Turn]:
+    """The parts with the text of the question, and the newest message of the user."""
+    users = [index for index, turn in enumerate(talk) if turn.message.role == "user"]
+    if not users:
+        raise invalid_field("messages", "there is no message of the user, so there is no question")
+    last, newest = talk[-1], talk[users[-1]]
+    if last.message.role == "assistant" and any(part.text.strip() for part in _parts(last)):
+        raise invalid_field(
+            f"{last.path}.role",
+            "a begun reply is not continued: the last message must be the user's, with the question",
+        )
+    if not isinstance(newest.message.content, str | list | None):
+        raise invalid_field(newest.content_path, "this must be a text, or a list of parts")
+    for part in _parts(newest):
+        if not isinstance(part.raw, str | TextPart | ImagePart | None):
+            raise _unreadable(part)
+    # Some clients send the image and the text as two messages.
+    for turn in reversed(talk[: users[-1] + 1]):
+        if turn.message.role != "user":
+            break
+        if found := [part for part in _parts(turn) if part.text.strip()]:
+            return found, newest
+    raise invalid_field(newest.content_path, "there is no text, so there is no question")
+
+
+def _unreadable(part: _Part) -> APIError:
+    kind = part.raw.get("type") if isinstance(part.raw, dict) else None
+    if kind in ("text", "input_text"):
+        return invalid_field(f"{part.path}.text", "this must be a text")
+    if kind in ("image_url", "input_image"):
+        within = "image_url.url" if kind == "image_url" else "image_url"
+        return invalid_field(f"{part.path}.{within}", "this must be a data: URI, or an address of an image")
+    return invalid_field(part.path, f"only text and image_url are served: {str(kind)[:40]!r} is not read")
+
+
+def _image(turns: Sequence[Turn], newest: Turn) -> _Part:
+    """The newest image of the conversation."""
+    for turn in reversed(turns):
+        images = [part for part in _parts(turn) if part.image_path]
+        if len(images) > 1 and turn is newest:
+            raise invalid_field(images[1].image_path, "a question has one image, and this is another one")
+        if images:
+            return images[-1]
+    message = "there is no image in the conversation: add one to the question, as an image_url"
+    raise invalid_field(newest.content_path, message)
+
+
+def _unread(turn: Turn, read: set[str]) -> list[str]:
+    parts = _parts(turn)
+    if not any(part.path in read for part in parts):
+        return [turn.path]
+    paths = _extras(turn.message, turn.path)
+    for part in parts:
+        if part.path not in read:
+            paths += [part.path] if part.raw else []
+        elif isinstance(part.raw, BaseModel):
+            paths += _extras(part.raw, part.path)
+    return paths

@@ -1,8 +1,8 @@
-"""What arrives and what is sent: the part of the OpenAI chat protocol that is spoken here, as models.
+"""Requests and replies of the OpenAI chat protocol.
 
-Requests are read leniently. A field that is not named here is accepted and has no effect; the reply lists
-its path in `p2r.ignored`, unless its value asks for nothing. Refused is what would change the meaning of the
-reply and cannot be served (`UNSERVED`), and a misspelt option of our own (`p2r`).
+Requests are read leniently: an unknown field is accepted and has no effect, and the reply lists its path in
+`p2r.ignored` unless its value is empty. Refused are fields that would change the meaning of the reply and are
+not served (`UNSERVED`), and unknown options in `p2r`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 ModelName = Literal["p2r", "p2r-think", "p2r-direct", "p2r-letter"]
 FinishReason = Literal["stop", "length", "tool_calls"]
 MODEL_NAMES: tuple[ModelName, ...] = get_args(ModelName)
+NO_LOGPROBS = "log probabilities are not served: leave it out"
+_USE_RESPONSE_FORMAT = "give the form of the answer as a JSON schema in response_format"
 
 
 class OpenModel(BaseModel):
@@ -30,7 +32,7 @@ class TextPart(OpenModel):
 
 
 class ImageUrl(OpenModel):
-    """Where an image is: a `data:` URI, or an `http(s)` address of a host that the operator allows."""
+    """Where an image is: a `data:` URI, or an `http(s)` address of an allowed host."""
 
     url: str
 
@@ -41,19 +43,14 @@ class ImagePart(OpenModel):
     type: Literal["image_url", "input_image"]
     image_url: Annotated[ImageUrl | str, Field(union_mode="left_to_right")]
 
-    @property
-    def url(self) -> str:
-        """Where the image is."""
-        return self.image_url if isinstance(self.image_url, str) else self.image_url.url
 
-
-# Earlier turns may hold anything: what is neither a text nor an image is kept as it came.
+# Parts of other kinds are kept as they are: earlier turns may hold anything.
 Part = Annotated[TextPart | ImagePart | Any, Field(union_mode="left_to_right")]
 Content = Annotated[str | list[Part] | Any, Field(union_mode="left_to_right")]
 
 
 class Message(OpenModel):
-    """One turn. The newest text of the user is the question, and the newest image is the one asked about."""
+    """One turn. The newest text of the user is the question; the newest image is its image."""
 
     role: str
     content: Content = None
@@ -74,7 +71,7 @@ class StreamOptions(OpenModel):
 
 
 class GivenBox(BaseModel):
-    """A region of the image: corners `[x0, y0, x1, y1]` in 0–1000, and what is there."""
+    """A region of the image: corners `[x0, y0, x1, y1]` in 0–1000, and a label."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -88,77 +85,56 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     mode: Literal["p2r", "think", "direct"] | None = Field(
-        default=None, description="Overrides that of the model."
+        default=None, description="Instead of the model's."
     )
-    answer_type: Literal["number", "free"] | None = Field(
-        default=None, description="Of a question without options."
-    )
+    answer_type: Literal["number", "free"] | None = Field(default=None, description="Without options.")
     max_evidence: int | None = Field(default=None, ge=1, description="The most regions to zoom into.")
-    overview_max_pixels: int | None = Field(
-        default=None, ge=1, description="The most pixels of the whole image."
-    )
-    crop_max_pixels: int | None = Field(default=None, ge=1, description="The most pixels of each region.")
+    overview_max_pixels: int | None = Field(default=None, ge=1, description="Of the whole image.")
+    crop_max_pixels: int | None = Field(default=None, ge=1, description="Of each region.")
     boxes: list[GivenBox] | None = Field(
-        default=None,
-        max_length=32,
-        description="Evidence that is known already: the perceiver is not asked.",
+        default=None, max_length=32, description="Known evidence: the perceiver is not called."
     )
-    include_images: bool | None = Field(
-        default=None, description="Send the outlined image and the regions back."
-    )
+    include_images: bool | None = Field(default=None, description="Send them in the reply.")
+
+
+class Fields(NamedTuple):
+    """The fields of a request that both protocols have, under different names.
+
+    Attributes:
+        turns: the conversation.
+        max_tokens: the most tokens of the answer.
+        format_path, answer_format: the path of the schema of the answer, and the value that holds it.
+        stop: texts at which the answer ends.
+        include_usage: a stream ends with the usage.
+    """
+
+    turns: list[Turn]
+    max_tokens: int | None
+    format_path: str
+    answer_format: Any
+    stop: tuple[str, ...] = ()
+    include_usage: bool = False
 
 
 class AskRequest(OpenModel):
-    """What the requests of both endpoints have in common.
+    """The fields that both protocols have under the same name.
 
     Attributes:
-        UNSERVED: fields that change what is returned and cannot be served: why, and the values that ask for
-            nothing beside null, false and what is empty.
+        UNSERVED: fields that would change the reply and are not served: the reason, and the values that have
+            no effect besides null, false and empty ones.
     """
 
     UNSERVED: ClassVar[dict[str, tuple[str, tuple[Any, ...]]]] = {}
 
     model: str = Field(description="p2r, p2r-think, p2r-direct or p2r-letter")
     stream: bool | None = None
-    tools: Any = Field(
-        None, description="One function that is forced by tool_choice gives the answer's form."
-    )
+    tools: Any = Field(None, description="A function that tool_choice forces sets the form of the answer.")
     tool_choice: Any = None
     p2r: Options | None = None
 
-    @property
-    def turns(self) -> list[Turn]:
-        """The conversation."""
+    def fields(self) -> Fields:
+        """The rest, in one shape for both protocols."""
         raise NotImplementedError
-
-    @property
-    def answer_tokens(self) -> int | None:
-        """The most tokens of the answer."""
-        raise NotImplementedError
-
-    @property
-    def answer_format(self) -> tuple[str, Any]:
-        """The path of the schema that the answer is to have, and the format that holds it."""
-        raise NotImplementedError
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        """Texts at which the answer ends."""
-        return ()
-
-    @property
-    def stream_usage(self) -> bool | None:
-        """Whether a stream ends with the usage; None where nothing was said about it."""
-        return None
-
-    @property
-    def options(self) -> Options:
-        """Our own options."""
-        return self.p2r or Options()
-
-
-NO_PROBABILITIES = "there are no probabilities of tokens: leave it out"
-_USE_RESPONSE_FORMAT = "give the form of the answer as a JSON schema in response_format"
 
 
 class ChatRequest(AskRequest):
@@ -166,8 +142,8 @@ class ChatRequest(AskRequest):
 
     UNSERVED = {
         "n": ("one question has one answer: leave it out, or give 1", (1,)),
-        "logprobs": (NO_PROBABILITIES, ()),
-        "top_logprobs": (NO_PROBABILITIES, (0,)),
+        "logprobs": (NO_LOGPROBS, ()),
+        "top_logprobs": (NO_LOGPROBS, (0,)),
         "modalities": ("the answer is a text: leave it out", (["text"],)),
         "function_call": ("force a function with tools and tool_choice instead", ("none", "auto")),
         **dict.fromkeys(
@@ -177,61 +153,46 @@ class ChatRequest(AskRequest):
     }
 
     messages: list[Message] = Field(min_length=1, max_length=1_000)
-    max_tokens: int | None = Field(None, ge=1, description="Bounds the answer, not the stages before it.")
+    max_tokens: int | None = Field(None, ge=1, description="Limits the answer, not the stages before it.")
     max_completion_tokens: int | None = Field(None, ge=1)
     stream_options: StreamOptions | None = None
     response_format: Any = Field(None, description="text, json_object, or json_schema for one value.")
     stop: str | list[str] | None = Field(None, description="Ends the text of the answer.")
 
-    @property
-    def turns(self) -> list[Turn]:
+    def fields(self) -> Fields:
         """See `AskRequest`."""
-        paths = (f"messages.{index}" for index in range(len(self.messages)))
-        return [
-            Turn(path, f"{path}.content", message) for path, message in zip(paths, self.messages, strict=True)
-        ]
-
-    @property
-    def answer_tokens(self) -> int | None:
-        """See `AskRequest`; given in either of two fields."""
-        return self.max_completion_tokens or self.max_tokens
-
-    @property
-    def answer_format(self) -> tuple[str, Any]:
-        """See `AskRequest`."""
-        given = self.response_format
-        inner = given.get("json_schema") if isinstance(given, dict) else None
-        path = "response_format.json_schema.schema"
-        return path, {**inner, **given} if isinstance(inner, dict) else given
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        """See `AskRequest`."""
-        texts = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        return tuple(text for text in texts if text)
-
-    @property
-    def stream_usage(self) -> bool | None:
-        """See `AskRequest`."""
-        return self.stream_options.include_usage if self.stream_options else None
+        answer_format = self.response_format
+        inner = answer_format.get("json_schema") if isinstance(answer_format, dict) else None
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return Fields(
+            [
+                Turn(f"messages.{index}", f"messages.{index}.content", message)
+                for index, message in enumerate(self.messages)
+            ],
+            self.max_completion_tokens or self.max_tokens,
+            "response_format.json_schema.schema",
+            {**inner, **answer_format} if isinstance(inner, dict) else answer_format,
+            tuple(filter(None, stops)),
+            bool(self.stream_options and self.stream_options.include_usage),
+        )
 
 
 class FoundBox(BaseModel):
-    """A region that the perceiver pointed at: corners `[x0, y0, x1, y1]` in 0–1000, and what is there."""
+    """A region that the perceiver found: corners `[x0, y0, x1, y1]` in 0–1000, and its label."""
 
     box: list[float]
     label: str
 
 
 class Images(BaseModel):
-    """What the reasoner saw, as `data:` URIs."""
+    """The images of the reasoner, as `data:` URIs."""
 
     overview: str
     crops: list[str]
 
 
-class Looked(BaseModel):
-    """What happened to a question.
+class P2RExtension(BaseModel):
+    """How a question was answered.
 
     `crops_px` are the rectangles cut from the original, half-open pixels `[x0, y0, x1, y1]`; `outcome` is
     what was read from the perceiver's text; `digest` names prompts, geometry and budgets.
@@ -255,24 +216,24 @@ class Looked(BaseModel):
 
 
 class Reply(BaseModel):
-    """The message of the answer. `refusal` says why there is none in the form that was asked for."""
+    """The message of the answer. `refusal` is the reason if there is no answer in the requested form."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None
     reasoning_content: str
     refusal: str | None = None
-    p2r: Looked
+    p2r: P2RExtension
 
 
 class FunctionCall(BaseModel):
-    """Which function is called, and its arguments as JSON text."""
+    """The name of a function, and its arguments as JSON text."""
 
     name: str
     arguments: str
 
 
 class ToolCall(BaseModel):
-    """The call of the function that was to be called."""
+    """The call of the forced function."""
 
     id: str
     type: Literal["function"] = "function"
@@ -280,7 +241,7 @@ class ToolCall(BaseModel):
 
 
 class ToolReply(Reply):
-    """The message of an answer that is handed to a function."""
+    """The message of an answer that is the arguments of a function."""
 
     tool_calls: list[ToolCall]
 
@@ -314,7 +275,7 @@ class ChatCompletion(BaseModel):
 
 
 class ListedModel(BaseModel):
-    """A way to be answered."""
+    """One of the models that can be requested."""
 
     id: ModelName
     object: Literal["model"] = "model"

@@ -1,9 +1,9 @@
-"""Structured output: a JSON schema → what is asked, and a function from the answer to JSON.
+"""Structured output: from a JSON schema to the form of the question and the JSON of the answer.
 
-A question has one answer, so a schema is served where it comes down to one value: a choice (`enum`, a
-boolean), a number, or a text; alone, or as the one property of an object that has to be filled. In such an
-object a property named like `reasoning` gets the thinking, constants are filled in, and what may be left out
-is left out. Every other schema is refused with the field at fault and a sentence that says what works.
+A question has one answer, so a schema must come down to one value: a choice (`enum`, a boolean), a number or
+a text, alone or as the one required property of an object. In such an object a text property named like
+`reasoning` gets the thinking, constants are filled in, and optional properties are left out. Other schemas
+are refused with the path of the field at fault.
 """
 
 from __future__ import annotations
@@ -12,96 +12,94 @@ import json
 import operator
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from p2r.parsing.numbers import read_quantity
 from p2r.parsing.options import without_mark
-from p2r.scoring.number import read_quantity
-from p2r.serving.errors import RequestFailed, refused
+from p2r.serving.errors import APIError, invalid_field
 from p2r.types import LETTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from p2r.types import AnswerType
 
     Schema = dict[str, Any]
 
-WHAT_WORKS = (
+T = TypeVar("T", str, float)
+
+_SERVED = (
     "served is one value: a choice (enum, boolean), a number or a text, alone or as the one required "
     "property of an object, beside a text named reasoning"
 )
-MAX_DEPTH = 16
-MAX_SCHEMAS = 2_000  # of one schema, looked at one by one
+_MAX_DEPTH = 16
+_MAX_SCHEMAS = 2_000  # subschemas of one schema
+_MAX_BRACES = 32  # in a prompt, at which a schema may begin
+_SCHEMA_KEYS = frozenset(("properties", "$ref", "enum"))
 _THINKING = re.compile(
     r"(?:(?:step_by_step|chain_of)_?)?(?:reason(?:ing)?s?|thoughts?|thinking|explanation|rationale|analysis"
     r"|justification)(?:_?(?:steps?|process|text))?",
     re.IGNORECASE,
 )
 _ANSWER = re.compile(r"(?:final_?)?(?:answer|result|response|value|output|choice|label)", re.IGNORECASE)
-_YES_NO = ("yes", "no")
-_SCHEMA_KEYS = frozenset(("properties", "$ref", "enum"))
-MAX_BRACES = 32  # in a prompt, at which a schema is looked for
+_BOOLEANS = {"yes": True, "true": True, "no": False, "false": False}
+_BOUNDS: dict[str, Callable[[Any, float], bool]] = {
+    "minimum": operator.ge,
+    "maximum": operator.le,
+    "exclusiveMinimum": operator.gt,
+    "exclusiveMaximum": operator.lt,
+    "minLength": lambda text, bound: len(text) >= bound,
+    "maxLength": lambda text, bound: len(text) <= bound,
+}
 
 
-class Unfit(Exception):  # noqa: N818  (the answer does not fit; nobody made a mistake)
-    """An answer that cannot be written in the form that was asked for; says why."""
+class Unfit(Exception):  # noqa: N818  (an outcome, not an error)
+    """The answer cannot be written in the requested form; the message is the reason."""
+
+
+class Given(NamedTuple):
+    """What a form is filled with: the answer of a prediction, its text without a form, and the thinking."""
+
+    answer: str | None
+    text: str
+    thinking: str
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The form in which an answer is wanted.
+    """The requested form of an answer.
 
     Attributes:
-        answer_type: what is asked for.
-        choices: the options of the question, where the schema gives them; else `()`.
-        value: the JSON value for an answer, as a prediction has it, and the text that would be sent without a
-            form. Raises `Unfit`.
-        nullable: the value may be null, where there is no answer.
-        wrap: the whole JSON around the value, given the thinking.
+        answer_type: of the question.
+        choices: the options of the question if the schema lists them, else `()`.
+        value: the JSON value for an answer. Raises `Unfit`.
     """
 
     answer_type: AnswerType
     choices: tuple[str, ...]
-    value: Callable[[str, str], Any]
-    nullable: bool = False
-    wrap: Callable[[Any, str], Any] = lambda value, _: value
+    value: Callable[[Given], Any]
 
     def write(self, answer: str | None, text: str, thinking: str) -> str:
-        """The JSON text of an answer.
-
-        Args:
-            answer: of the prediction.
-            text: the answer as it is sent without a form.
-            thinking: of the prediction.
+        """The JSON text of an answer; see `Given`.
 
         Raises:
-            Unfit: there is no answer, or none of this form.
+            Unfit: there is no answer, or it does not have this form.
         """
-        try:
-            if answer is None:
-                raise Unfit("the model gave no answer")
-            value = self.value(answer, text)
-        except Unfit:
-            if not self.nullable:
-                raise
-            value = None
-        return json.dumps(self.wrap(value, thinking), ensure_ascii=False)
+        return json.dumps(self.value(Given(answer, text, thinking)), ensure_ascii=False)
 
 
-def read_form(schema: Any, path: str, written: tuple[str, ...]) -> Form:
-    """What a schema asks for.
+def read_form(schema: Any, path: str, options: tuple[str, ...]) -> Form:
+    """The form that a schema requests.
 
     Args:
         schema: the JSON schema; None for any JSON object, which is `{"answer": text}`.
         path: of its field.
-        written: the options in the text of the question.
+        options: those in the text of the question.
 
     Raises:
-        RequestFailed: it does not come down to one value; names the field.
+        APIError: it does not come down to one value; names the field.
     """
-    if schema is None:
-        return _in_object(_text(written))
-    return _Reader(schema, written).form(schema, path, 0)
+    return _SchemaReader(schema, options).form({"type": "object"} if schema is None else schema, path, 0)
 
 
 class WrittenSchema(NamedTuple):
@@ -113,13 +111,12 @@ class WrittenSchema(NamedTuple):
 
 
 def find_schema(text: str) -> WrittenSchema | None:
-    """The JSON schema that is written in a prompt, if there is one.
+    """The last JSON schema that is written in a prompt, if there is one.
 
-    Clients without another way write it there, with sentences around it that say to reply in that form. Of
-    several it is the last one: some show an example first.
+    Clients without another way write it there, some after an example.
     """
     written, end = None, 0
-    for _ in range(MAX_BRACES):
+    for _ in range(_MAX_BRACES):
         start = text.find("{", end)
         if start < 0:
             break
@@ -129,40 +126,36 @@ def find_schema(text: str) -> WrittenSchema | None:
         except (ValueError, RecursionError):
             continue
         if isinstance(found, dict) and not _SCHEMA_KEYS.isdisjoint(found):
-            # The introduction is the paragraph before, or the lines before in the same one.
-            introduced = text[:start].rstrip()
-            before = written.before if written else introduced[: max(introduced.rfind("\n\n"), 0)].strip()
+            introduction = text[:start].rstrip()
+            before = written.before if written else introduction[: max(introduction.rfind("\n\n"), 0)].strip()
             written, end = WrittenSchema(before, found, text[behind:].strip()), behind
     return written
 
 
 def forced_tool(tools: Any, choice: Any) -> tuple[str, Any, str] | None:
-    """The one function that the client wants to be called: the path of its schema, the schema, its name.
+    """The function that `tool_choice` forces: the path of its schema, the schema, its name; None for none.
 
-    Both shapes are read, that of chat (`{"type": "function", "function": {"name": …}}`) and that of responses
-    (`{"type": "function", "name": …}`). None where the answer may be a text.
+    Chat nests the function (`{"type": "function", "function": {"name": …}}`), responses does not.
 
     Raises:
-        RequestFailed: a function is demanded that cannot be named or is not there.
+        APIError: the choice is ambiguous, or there is no such function.
     """
     allowed = choice.get("allowed_tools", choice) if isinstance(choice, dict) else {}
-    mode = allowed.get("mode") if isinstance(allowed, dict) else None
+    mode = allowed.get("mode") if isinstance(allowed, dict) else choice
     if choice in (None, False, "", "none", "auto") or mode == "auto":
         return None
-    fitting = [
-        (index, _function(tool)) for index, tool in enumerate(tools if isinstance(tools, list) else ())
-    ]
+    functions = [_function(tool) for tool in tools] if isinstance(tools, list) else []
+    found = list(range(len(functions)))
     if choice not in ("required", "any") and mode != "required":
-        wanted = _function(choice).get("name")
-        fitting = [(index, tool) for index, tool in fitting if wanted and tool.get("name") == wanted]
-    if len(fitting) > 1:
-        raise refused("tool_choice", "several functions could be called: name the one that takes the answer")
-    if not fitting or not isinstance(fitting[0][1].get("name"), str):
-        raise refused("tool_choice", "there is no such function in tools")
-    index, function = fitting[0]
+        name = _function(choice).get("name")
+        found = [index for index in found if name and functions[index].get("name") == name]
+    if len(found) > 1:
+        raise invalid_field("tool_choice", "several functions fit: name the one that takes the answer")
+    if not found or not isinstance(functions[found[0]].get("name"), str):
+        raise invalid_field("tool_choice", "there is no such function in tools")
+    index, function = found[0], functions[found[0]]
     within = "function.parameters" if "function" in tools[index] else "parameters"
-    parameters = function.get("parameters") or {"type": "object", "properties": {}}
-    return f"tools.{index}.{within}", parameters, function["name"]
+    return f"tools.{index}.{within}", function.get("parameters") or {"properties": {}}, function["name"]
 
 
 def _function(tool: Any) -> Schema:
@@ -172,266 +165,228 @@ def _function(tool: Any) -> Schema:
     return inner if isinstance(inner, dict) else tool
 
 
-def _in_object(form: Form) -> Form:
-    return replace(form, wrap=lambda value, thinking: {"answer": form.wrap(value, thinking)})
+class _SchemaReader:
+    """Reads one schema, given the options in the text of the question."""
 
-
-def _text(written: tuple[str, ...]) -> Form:
-    return Form("choice" if written else "free", (), lambda _, text: text)
-
-
-class _Reader:
-    """Walks one schema."""
-
-    def __init__(self, root: Any, written: tuple[str, ...]) -> None:
+    def __init__(self, root: Any, options: tuple[str, ...]) -> None:
         self._root = root
-        self._written = written
-        self._left = MAX_SCHEMAS
+        self._options = options
+        self._left = _MAX_SCHEMAS
 
     def form(self, schema: Any, path: str, depth: int) -> Form:
-        """The form that a schema asks for; RequestFailed where it is none of ours."""
-        if depth > MAX_DEPTH:
-            raise refused(path, "the schema is nested too deeply")
-        schema = self._resolved(schema, path)
-        values = self._constants(schema, path, depth)
-        if values is not None:
-            return self._choice(values, path)
-        rest, nullable = self._alternatives(schema)
-        if nullable or len(rest) > 1:
-            return self._first_of(rest, path, depth, nullable=nullable)
-        kind = schema.get("type")
-        if kind is None:
-            kind = "object" if "properties" in schema else "array" if "items" in schema else "string"
-        if kind == "boolean":
-            return self._boolean(path)
-        if kind in ("number", "integer"):
-            return self._number(schema, path, whole=kind == "integer")
-        if kind == "object":
-            return self._object(schema, path, depth)
-        if kind == "string":
-            return self._string(schema, path)
-        raise refused(path, f"{kind} is not served: {WHAT_WORKS}")
+        return self._form_of(self._alternatives(schema, path, depth), path, depth)
 
-    def _resolved(self, schema: Any, path: str) -> Schema:
-        for _ in range(MAX_DEPTH):
-            self._left -= 1
-            if self._left < 0:
-                raise refused(path, "the schema is too large")
-            if not isinstance(schema, dict):
-                raise refused(path, "this is not a JSON schema")
-            inner = schema.get("allOf")
-            if "$ref" in schema:
-                rest = {key: value for key, value in schema.items() if key != "$ref"}
-                schema = {**self._pointed(schema["$ref"], path), **rest}
-            elif isinstance(inner, list) and len(inner) == 1 and isinstance(inner[0], dict):
-                schema = {**inner[0], **{key: value for key, value in schema.items() if key != "allOf"}}
-            else:
-                return schema
-        raise refused(path, "the schema refers to itself")
+    def _alternatives(self, schema: Any, path: str, depth: int) -> list[Schema]:
+        """The schemas of which one has to hold, without references, unions and lists of types."""
+        self._left -= 1
+        if depth > _MAX_DEPTH or self._left < 0:
+            raise invalid_field(path, "the schema is too large, or refers to itself")
+        if not isinstance(schema, dict):
+            raise invalid_field(path, "this is not a JSON schema")
+        members = schema.get("anyOf") or schema.get("oneOf")
+        inner, kinds, parts = schema.get("allOf"), schema.get("type"), None
+        if "$ref" in schema:
+            parts = [{**self._resolved(schema["$ref"], path), **_without(schema, "$ref")}]
+        elif isinstance(inner, list) and len(inner) == 1 and isinstance(inner[0], dict):
+            parts = [{**inner[0], **_without(schema, "allOf")}]
+        elif schema.get("nullable") is True:
+            parts = [_without(schema, "nullable"), {"type": "null"}]
+        elif "const" in schema or schema.get("enum") is not None:
+            return [schema]
+        elif isinstance(members, list):
+            parts = members
+        elif isinstance(kinds, list):
+            parts = [{**schema, "type": kind} for kind in kinds]
+        if parts is None:
+            return [schema]
+        return [found for part in parts for found in self._alternatives(part, path, depth + 1)]
 
-    def _pointed(self, pointer: Any, path: str) -> Schema:
+    def _resolved(self, pointer: Any, path: str) -> Schema:
         found = self._root
-        steps = pointer.split("/") if isinstance(pointer, str) else ["?"]
+        steps = pointer.split("/") if isinstance(pointer, str) else [""]
         for step in steps[1:]:
-            step = step.replace("~1", "/").replace("~0", "~")
-            found = found.get(step) if isinstance(found, dict) else None
+            name = step.replace("~1", "/").replace("~0", "~")
+            found = found.get(name) if isinstance(found, dict) else None
         if steps[0] != "#" or not isinstance(found, dict):
-            raise refused(path, "$ref must point into this schema, as #/$defs/NAME")
+            raise invalid_field(path, "$ref must point into this schema, as #/$defs/NAME")
         return found
 
-    def _constants(self, schema: Schema, path: str, depth: int) -> list[Any] | None:
-        """The values of which the schema allows one; None where it does not list them."""
-        if "const" in schema:
-            return [schema["const"]]
-        values = schema.get("enum")
-        if values is None:
-            members = schema.get("anyOf") or schema.get("oneOf")
-            if not isinstance(members, list) or depth > MAX_DEPTH:
-                return None
-            listed = [self._constants(self._resolved(each, path), path, depth + 1) for each in members]
-            nothing = [isinstance(each, dict) and each.get("type") == "null" for each in members]
-            if not any(listed) or not all(one or none for one, none in zip(listed, nothing, strict=True)):
-                return None
-            values = [value for each in listed for value in (each if each is not None else [None])]
-        if not isinstance(values, list) or not values:
-            raise refused(f"{path}.enum", "this must be a list of values")
-        return values
-
-    def _alternatives(self, schema: Schema) -> tuple[list[Any], bool]:
-        """The schemas of which one holds, without null, and whether null is allowed."""
-        kinds = schema.get("type")
-        members = schema.get("anyOf") or schema.get("oneOf")
-        if isinstance(members, list):
-            rest = [each for each in members if not (isinstance(each, dict) and each.get("type") == "null")]
-            return rest, len(rest) < len(members)
-        if isinstance(kinds, list):
-            return [{**schema, "type": kind} for kind in kinds if kind != "null"], "null" in kinds
-        if schema.get("nullable") is True:
-            return [{key: value for key, value in schema.items() if key != "nullable"}], True
-        return [schema], False
-
-    def _first_of(self, schemas: list[Any], path: str, depth: int, *, nullable: bool) -> Form:
-        problem = refused(path, f"there is only null: {WHAT_WORKS}")
-        if len(schemas) > MAX_SCHEMAS:
-            raise refused(path, "the schema is too large")
-        for schema in schemas:
+    def _form_of(self, alternatives: list[Schema], path: str, depth: int) -> Form:
+        values = _constants(alternatives, path)
+        if values is not None:
+            return self._choice(values, path)
+        problem = invalid_field(path, f"there is only null: {_SERVED}")
+        rest = [each for each in alternatives if each.get("type") != "null"]
+        for schema in rest:
             try:
-                form = self.form(schema, path, depth + 1)
-            except RequestFailed as failed:
-                problem = failed
+                form = self._single(schema, path, depth)
+            except APIError as error:
+                problem = error
             else:
-                return replace(form, nullable=True, wrap=_or_null(form.wrap)) if nullable else form
+                return _or_null(form) if len(rest) < len(alternatives) else form
         raise problem
 
+    def _single(self, schema: Schema, path: str, depth: int) -> Form:
+        values, kind = _constants([schema], path), schema.get("type")
+        if values is not None:
+            return self._choice(values, path)
+        if kind is None:
+            kind = "object" if "properties" in schema else "array" if "items" in schema else "string"
+        match kind:
+            case "boolean":
+                return self._boolean(path)
+            case "number" | "integer":
+                return self._number(schema, path, whole=kind == "integer")
+            case "string":
+                return self._string(schema, path)
+            case "object":
+                return self._object(schema, path, depth)
+        raise invalid_field(path, f"{kind} is not served: {_SERVED}")
+
     def _choice(self, values: list[Any], path: str) -> Form:
-        nullable = None in values
-        values = [value for value in values if value is not None]
-        if not all(isinstance(value, str | int | float) for value in values):
-            raise refused(path, "a choice is between texts, numbers or booleans")
-        texts = tuple(value if isinstance(value, str) else json.dumps(value) for value in values)
-        if self._written:
-            by_option = _matched(self._written, texts, values)
-            if by_option is None:
-                raise refused(
-                    path,
-                    "its values are not the options in the question: leave the options out of the text, or "
-                    "list their letters or their texts here",
-                )
-            return Form("choice", (), _by_letter(by_option), nullable)
-        if len(values) < 2:
-            raise refused(path, "there is one value, so nothing to choose")
-        if len(values) > len(LETTERS):
-            raise refused(path, f"there are {len(values)} values: at most {len(LETTERS)} are served")
-        folded = {text.strip().casefold() for text in texts}
-        if len(folded) < len(texts) or "" in folded:
-            raise refused(path, "its values must be different texts, none of them empty")
-        return Form("choice", texts, _by_letter(values), nullable)
+        rest = [value for value in values if value is not None]
+        if not all(isinstance(value, str | int | float) for value in rest):
+            raise invalid_field(path, "a choice is between texts, numbers or booleans")
+        texts = tuple(value if isinstance(value, str) else json.dumps(value) for value in rest)
+        if self._options:
+            form = _chosen(_matched(self._options, dict(zip(texts, rest, strict=True)), path))
+        elif not 2 <= len(rest) <= len(LETTERS):
+            raise invalid_field(path, f"the number of values is {len(rest)}: 2–{len(LETTERS)} are served")
+        elif len({text.strip().casefold() for text in texts} - {""}) < len(texts):
+            raise invalid_field(path, "its values must be different texts, none of them empty")
+        else:
+            form = _chosen(rest, texts)
+        return _or_null(form) if None in values else form
 
     def _boolean(self, path: str) -> Form:
-        if not self._written:
-            return Form("choice", _YES_NO, _by_letter([True, False]))
-        meant = {"yes": True, "true": True, "no": False, "false": False}
-        values = [meant.get(option.casefold().strip(" .")) for option in self._written]
+        if not self._options:
+            return _chosen([True, False], ("yes", "no"))
+        values = [_BOOLEANS.get(option.casefold().strip(" .")) for option in self._options]
         if None in values:
-            raise refused(path, "the options in the question are not yes and no: use an enum, or a text")
-        return Form("choice", (), _by_letter(values))
+            raise invalid_field(
+                path, "the options in the question are not yes and no: use an enum, or a text"
+            )
+        return _chosen(values)
 
     def _number(self, schema: Schema, path: str, *, whole: bool) -> Form:
-        def value(answer: str, _: str) -> float:
-            return _fitting(_read_number(answer, whole=whole), schema)
-
-        if not self._written:
-            return Form("number", (), value)
+        if not self._options:
+            return _leaf("number", (), lambda answer, _: _within(_read_number(answer, whole=whole), schema))
         try:
-            values = [_read_number(option, whole=whole) for option in self._written]
+            return _chosen([_read_number(option, whole=whole) for option in self._options])
         except Unfit:
-            raise refused(
+            raise invalid_field(
                 path, "the options in the question are not numbers: use an enum, or a text"
             ) from None
-        return Form("choice", (), _by_letter(values))
 
     def _string(self, schema: Schema, path: str) -> Form:
         for name in ("pattern", "format"):
             if schema.get(name):
-                raise refused(
-                    f"{path}.{name}", "it cannot be promised: leave it out, or list the values as an enum"
-                )
-        form = _text(self._written)
-
-        def value(answer: str, text: str) -> str:
-            text = form.value(answer, text)
-            most, least = schema.get("maxLength"), schema.get("minLength")
-            if (isinstance(most, int) and len(text) > most) or (isinstance(least, int) and len(text) < least):
-                raise Unfit("the answer has not the length that the schema asks for")
-            return text
-
-        return replace(form, value=value)
+                raise invalid_field(f"{path}.{name}", "leave it out, or list the values as an enum")
+        kind: AnswerType = "choice" if self._options else "free"
+        return _leaf(kind, (), lambda _, text: _within(text, schema))
 
     def _object(self, schema: Schema, path: str, depth: int) -> Form:
-        properties = schema.get("properties") or {}
-        required = schema.get("required") or []
+        properties, required = schema.get("properties") or {}, schema.get("required") or []
         if not isinstance(properties, dict) or not isinstance(required, list):
-            raise refused(path, "this is not a JSON schema")
+            raise invalid_field(path, "this is not a JSON schema")
         if not properties:
             more = schema.get("additionalProperties")
             if "properties" in schema or more is False:
-                raise refused(path, f"it has no properties, so there is nothing to answer: {WHAT_WORKS}")
-            if not isinstance(more, dict):
-                return _in_object(_text(self._written))
-            return _in_object(self.form(more, f"{path}.additionalProperties", depth + 1))
-        resolved = {
-            name: self._resolved(each, f"{path}.properties.{name}") for name, each in properties.items()
-        }
-        listed = {
-            name: self._constants(each, f"{path}.properties.{name}", depth) or []
-            for name, each in resolved.items()
-        }
+                raise invalid_field(path, f"it has no properties, so there is nothing to answer: {_SERVED}")
+            properties = {"answer": more if isinstance(more, dict) else {"type": "string"}}
+        paths = {name: f"{path}.properties.{name}" for name in properties}
+        parts = {name: self._alternatives(each, paths[name], depth + 1) for name, each in properties.items()}
+        listed = {name: _constants(each, paths[name]) or [] for name, each in parts.items()}
         fixed = {name: values[0] for name, values in listed.items() if len(values) == 1}
-        nullable = {
-            name for name, each in resolved.items() if None in listed[name] or self._alternatives(each)[1]
-        }
-        thinking = [name for name in resolved if _THINKING.fullmatch(name) and self._is_text(resolved[name])]
-        open_ = [name for name in resolved if name not in fixed and name not in thinking]
-        if not open_ and thinking:
-            open_ = [thinking.pop()]
-        name = self._answering(open_, required, nullable, path)
-        form = self.form(resolved[name], f"{path}.properties.{name}", depth + 1)
-
-        def wrap(value: Any, thoughts: str) -> Any:
-            filled: dict[str, Any] = {}
-            for each in resolved:
-                if each == name:
-                    filled[each] = form.wrap(value, thoughts)
-                elif each in fixed:
-                    filled[each] = fixed[each]
-                elif each in thinking:
-                    filled[each] = thoughts
-                elif each in required:
-                    filled[each] = None
-            return filled
-
-        return replace(form, wrap=wrap)
-
-    def _answering(self, names: list[str], required: list[Any], nullable: set[str], path: str) -> str:
-        """The property that gets the answer."""
-        needed = [name for name in names if name in required and name not in nullable]
+        thinking = [name for name, each in parts.items() if _THINKING.fullmatch(name) and _is_text(each)]
+        names = [name for name in parts if name not in fixed and name not in thinking]
+        if not names and thinking:
+            names = [thinking.pop()]
+        needed = [
+            name
+            for name in names
+            if name in required and None not in listed[name] and {"type": "null"} not in parts[name]
+        ]
         if len(needed) > 1:
-            at = f"{path}.properties.{needed[1]}"
-            raise refused(
-                at, f"{' and '.join(needed[:3])} are required, and there is one answer: {WHAT_WORKS}"
-            )
-        if needed:
-            return needed[0]
-        likely = [name for name in names if _ANSWER.fullmatch(name)] if len(names) > 1 else names
+            many = " and ".join(needed[:3])
+            raise invalid_field(paths[needed[1]], f"{many} are required, but there is one answer: {_SERVED}")
+        likely = needed or (names if len(names) == 1 else [name for name in names if _ANSWER.fullmatch(name)])
         if len(likely) != 1:
-            raise refused(
-                path, f"it is not clear which property gets the answer: name it answer; {WHAT_WORKS}"
-            )
-        return likely[0]
+            raise invalid_field(path, f"no property is clearly the answer: name it answer; {_SERVED}")
+        form = self._form_of(parts[likely[0]], paths[likely[0]], depth + 1)
 
-    def _is_text(self, schema: Schema) -> bool:
-        rest, _ = self._alternatives(schema)
-        return all(isinstance(each, dict) and each.get("type") == "string" for each in rest) and not (
-            "enum" in schema or "pattern" in schema
-        )
+        def value(given: Given) -> Any:
+            filled = {name: None for name in parts if name in required}
+            filled |= fixed | dict.fromkeys(thinking, given.thinking) | {likely[0]: form.value(given)}
+            return {name: filled[name] for name in parts if name in filled}
 
-
-def _or_null(wrap: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
-    return lambda value, thinking: None if value is None else wrap(value, thinking)
+        return replace(form, value=value)
 
 
-def _by_letter(values: list[Any]) -> Callable[[str, str], Any]:
-    return lambda answer, _: values[LETTERS.index(answer)]
+def _without(schema: Schema, key: str) -> Schema:
+    return {name: value for name, value in schema.items() if name != key}
 
 
-def _matched(options: tuple[str, ...], texts: tuple[str, ...], values: list[Any]) -> list[Any] | None:
-    """The value of each written option: by its text, with or without a letter before it, or by its letter."""
-    by_text = {without_mark(text).casefold(): value for text, value in zip(texts, values, strict=True)}
-    if all(option.casefold() in by_text for option in options):
-        return [by_text[option.casefold()] for option in options]
-    by_letter = {text.strip(" ().:").upper(): value for text, value in zip(texts, values, strict=True)}
-    letters = LETTERS[: len(options)]
-    return [by_letter[letter] for letter in letters] if all(each in by_letter for each in letters) else None
+def _constants(alternatives: Sequence[Schema], path: str) -> list[Any] | None:
+    """All values of schemas that list theirs; None if one does not."""
+    values: list[Any] = []
+    for schema in alternatives:
+        if "const" in schema:
+            values.append(schema["const"])
+        elif schema.get("enum") is not None:
+            if not isinstance(schema["enum"], list) or not schema["enum"]:
+                raise invalid_field(f"{path}.enum", "this must be a list of values")
+            values += schema["enum"]
+        elif schema.get("type") == "null" and len(alternatives) > 1:
+            values.append(None)
+        else:
+            return None
+    return values
+
+
+def _is_text(alternatives: list[Schema]) -> bool:
+    kinds = [each.get("type") for each in alternatives if not each.keys() & {"enum", "const", "pattern"}]
+    return len(kinds) == len(alternatives) and all(kind in ("string", "null") for kind in kinds)
+
+
+def _leaf(answer_type: AnswerType, choices: tuple[str, ...], convert: Callable[[str, str], Any]) -> Form:
+    def value(given: Given) -> Any:
+        if given.answer is None:
+            raise Unfit("the model gave no answer")
+        return convert(given.answer, given.text)
+
+    return Form(answer_type, choices, value)
+
+
+def _chosen(values: list[Any], choices: tuple[str, ...] = ()) -> Form:
+    return _leaf("choice", choices, lambda letter, _: values[LETTERS.index(letter)])
+
+
+def _or_null(form: Form) -> Form:
+    def value(given: Given) -> Any:
+        try:
+            return form.value(given)
+        except Unfit:
+            return None
+
+    return replace(form, value=value)
+
+
+def _matched(options: tuple[str, ...], values: dict[str, Any], path: str) -> list[Any]:
+    """The value of each option: by its text, with or without a letter before it, or by its letter."""
+    by_text = {without_mark(text).casefold(): value for text, value in values.items()}
+    by_letter = {text.strip(" ().:").upper(): value for text, value in values.items()}
+    for keys, found in (
+        ([option.casefold() for option in options], by_text),
+        (list(LETTERS[: len(options)]), by_letter),
+    ):
+        if all(key in found for key in keys):
+            return [found[key] for key in keys]
+    raise invalid_field(
+        path,
+        "its values are not the options in the question: leave the options out of the text, or list their "
+        "letters or their texts here",
+    )
 
 
 def _read_number(text: str, *, whole: bool) -> float:
@@ -445,18 +400,11 @@ def _read_number(text: str, *, whole: bool) -> float:
     return float(quantity.value)
 
 
-_BOUNDS: dict[str, Callable[[float, float], bool]] = {
-    "minimum": operator.ge,
-    "maximum": operator.le,
-    "exclusiveMinimum": operator.gt,
-    "exclusiveMaximum": operator.lt,
-}
-
-
-def _fitting(value: float, schema: Schema) -> float:
-    """The value, if the schema's bounds allow it."""
+def _within(value: T, schema: Schema) -> T:
     for name, holds in _BOUNDS.items():
-        bound = schema.get(name)
-        if isinstance(bound, int | float) and not isinstance(bound, bool) and not holds(value, bound):
-            raise Unfit(f"the answer is {value}, against the schema's {name}")
+        bound, of_text = schema.get(name), name.endswith("Length")
+        if not isinstance(bound, int | float) or isinstance(bound, bool):
+            continue
+        if of_text == isinstance(value, str) and not holds(value, bound):
+            raise Unfit(f"the answer is {value}, but the schema's {name} is {bound}")
     return value

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from p2r.models.encoding import PromptEncoder
-    from p2r.training.recipe import Phase, Recipe, Role, SceneSeries
+    from p2r.training.recipe import Phase, Recipe, Role
     from p2r.types import Perception, Question, Sample
 
 EXACT = "exact"  # recipe.judge: free-form answers are right when their texts match
@@ -100,12 +100,43 @@ def prepare_data(recipe: Recipe, out: Path, on_progress: Callable[[str], None] |
 
 
 def find_samples(recipe: Recipe, out: Path, tell: Callable[[str], None]) -> Path:
-    """The file of samples of a recipe; its scenes are drawn below `out`, unless it names another folder."""
+    """The file of samples of a recipe; its scenes are drawn on all cores, below `out` or elsewhere.
+
+    That folder may hold scenes of the same series from another run; they are kept.
+
+    Raises:
+        InputError: the folder cannot be written, or holds another series.
+    """
     scenes = recipe.data.scenes
     if scenes is None:
         return Path(recipe.data.samples or "")
     folder = Path(scenes.folder) if scenes.folder else out / "scenes"
-    return draw_scenes(folder, scenes, lambda done: tell(f"drawing scenes: {done} of {scenes.count}"))
+    series = {"split": "train", **scenes.model_dump(exclude={"count", "folder"})}
+    try:
+        claim(folder, SERIES, ("images", "samples-*.jsonl"))
+        # Runs that share a folder and start together wait for each other here.
+        with folder_lock(folder, wait_s=NO_LIMIT):
+            path = folder / SERIES
+            if path.exists() and (there := read_json(path)) != series:
+                raise InputError(
+                    f"{folder} holds other scenes ({there}): set data.scenes.folder to another folder"
+                )
+            write_json(path, series)
+            (folder / "images").mkdir(exist_ok=True)
+            made = []
+            for index in range(scenes.count):
+                scene = make_sample("train", index, seed=scenes.seed, size=scenes.size)
+                width, height = (round(scenes.scale * side) for side in scene.size)
+                made.append(replace(scene, size=(width, height)))
+            jobs = [(scene, folder / scene.file) for scene in made]
+            for done, _ in enumerate(draw_files(jobs, workers=os.cpu_count() or 1), 1):
+                tell(f"drawing scenes: {done} of {scenes.count}")
+            samples = folder / f"samples-{scenes.count}.jsonl"
+            if not samples.exists():
+                write_file(samples, b"".join(encode_json(scene.row()) + b"\n" for scene in made))
+    except OSError as error:
+        raise InputError(f"cannot write scenes to {folder}: {error.strerror or error}") from error
+    return samples
 
 
 def load_data(recipe: Recipe, source: Path) -> TrainingData:
@@ -185,46 +216,6 @@ def _fingerprint(samples: Sequence[Sample], root: Path) -> str:
         parts = [question.id, question.text, *question.choices, sample.answer, *sample.aliases, image]
         digest.update("\0".join(parts).encode(errors="surrogateescape") + b"\n")
     return digest.hexdigest()[:12]
-
-
-def draw_scenes(folder: Path, scenes: SceneSeries, on_drawn: Callable[[int], None] | None = None) -> Path:
-    """Draw scenes of the train split on all cores and write their samples; returns the file of samples.
-
-    Args:
-        folder: may hold scenes of the same series from another run; they are kept.
-        scenes: which.
-        on_drawn: called with the number of scenes that exist.
-
-    Raises:
-        InputError: the folder cannot be written, or holds another series.
-    """
-    series = {"split": "train", **scenes.model_dump(exclude={"count", "folder"})}
-    try:
-        claim(folder, SERIES, ("images", "samples-*.jsonl"))
-        # Runs that share a folder and start together wait for each other here.
-        with folder_lock(folder, wait_s=NO_LIMIT):
-            path = folder / SERIES
-            if path.exists() and (there := read_json(path)) != series:
-                raise InputError(
-                    f"{folder} holds other scenes ({there}): set data.scenes.folder to another folder"
-                )
-            write_json(path, series)
-            (folder / "images").mkdir(exist_ok=True)
-            made = []
-            for index in range(scenes.count):
-                scene = make_sample("train", index, seed=scenes.seed, size=scenes.size)
-                width, height = (round(scenes.scale * side) for side in scene.size)
-                made.append(replace(scene, size=(width, height)))
-            jobs = [(one, folder / one.file) for one in made]
-            for done, _ in enumerate(draw_files(jobs, workers=os.cpu_count() or 1), 1):
-                if on_drawn:
-                    on_drawn(done)
-            path = folder / f"samples-{scenes.count}.jsonl"
-            if not path.exists():
-                write_file(path, b"".join(encode_json(one.row()) + b"\n" for one in made))
-    except OSError as error:
-        raise InputError(f"cannot write scenes to {folder}: {error.strerror or error}") from error
-    return path
 
 
 # The rows.

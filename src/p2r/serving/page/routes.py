@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -18,9 +18,8 @@ from p2r.datasets.samples import read_samples
 from p2r.images import ImageSource
 from p2r.images.threads import in_image_thread
 from p2r.nano import NAMES
-from p2r.serving.body import read_body
-from p2r.serving.errors import RequestFailed
-from p2r.serving.memory import HeldMemory
+from p2r.serving.errors import APIError
+from p2r.serving.http import HeldMemory, read_body
 from p2r.serving.page.store import HeldImage
 from p2r.serving.schema import MODEL_NAMES
 
@@ -82,11 +81,11 @@ class Page:
         size, config = request.headers.get("content-length", ""), self._service.config
         if request.headers.get("content-type") != "application/octet-stream" or not size.isdecimal():
             # A page of another site cannot send this type without asking first.
-            raise RequestFailed(415, "send application/octet-stream, with its Content-Length")
-        nbytes = min(int(size[:20]), config.upload.max_bytes)
-        patient = replace(config, body_timeout_s=config.body_timeout_s * (1 + nbytes / _PACE_BYTES))
-        with self._service.admission.admitted(), HeldMemory(self._store) as memory:
-            data = bytes(await read_body(request, patient, memory, config.upload.max_bytes))
+            raise APIError(415, "send application/octet-stream, with its Content-Length")
+        most = config.upload.max_bytes
+        timeout_s = config.body_timeout_s * (1 + min(int(size[:20]), most) / _PACE_BYTES)
+        with self._service.limiter.accept(), HeldMemory(self._store) as memory:
+            data = bytes(await read_body(request, memory, most, timeout_s))
             data = await self._service.fetcher.fetch(url, memory.resize) if url else data
             memory.release()
             image = await in_image_thread(self._store.add, data, name)
@@ -104,9 +103,9 @@ class Page:
             x0, y0, x1, y1 = map(int, rect.split(","))
             width, height = map(int, size.split(","))
         except ValueError:
-            raise RequestFailed(400, "a region is rect=x0,y0,x1,y1&size=width,height") from None
+            raise APIError(400, "a region is rect=x0,y0,x1,y1&size=width,height") from None
         if not (0 < width <= x1 - x0 and 0 < height <= y1 - y0 and width * height <= MAX_REGION_PIXELS):
-            raise RequestFailed(400, f"a region is not enlarged, and at most {MAX_REGION_PIXELS:,} pixels")
+            raise APIError(400, f"a region is not enlarged, and at most {MAX_REGION_PIXELS:,} pixels")
 
         region, source = (x0, y0, x1, y1), image.source
         return await self._drawn(lambda: source.region(region, (width, height)).to_pil(), "JPEG")
@@ -131,4 +130,4 @@ class Page:
 
 
 def _missing() -> NoReturn:
-    raise RequestFailed(404, "it is not here, or not any more", code="not_found")
+    raise APIError(404, "it is not here, or not any more", code="not_found")

@@ -1,8 +1,8 @@
-"""Ctrl-C, SIGTERM and SIGHUP: say at once what happens, keep what is done, and end soon.
+"""Handling of Ctrl-C, SIGTERM and SIGHUP.
 
-The first signal cancels the work of the command, which then writes what it has and ends what it started. What
-cannot be cancelled, a model that is loading or in the middle of a step, is waited for a few seconds only: it
-holds nothing that has to be written. The second signal ends the process at once.
+The first signal cancels the work of the command, which then writes its results so far and ends its child
+processes. Work that cannot be cancelled, such as loading a model, gets a few seconds, as it has nothing to
+write. The second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
@@ -21,70 +20,63 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-GRACE_S = 3.0  # for what was cancelled and waits for something else
+GRACE_S = 3.0  # for work that was cancelled and waits for something else
 
 
-@dataclass
 class _Stop:
-    """The stop of this process.
+    """The state of this process, because a signal has no other way to the coroutine that it cancels."""
 
-    Attributes:
-        received: the first signal; 0 before.
-        cancel: cancels the coroutine in `run`; None while the command is doing something else.
-        leave: says that the command has stopped, and ends the process; None where signals are not handled.
-    """
-
-    received: int = 0
-    cancel: Callable[[], object] | None = None
-    leave: Callable[[], NoReturn] | None = None
-
-
-_stop = _Stop()
+    received = 0  # the first signal
+    cancel: Callable[[], object] | None = None  # cancels the coroutine in `run`, while there is one
+    leave: Callable[[], NoReturn] | None = None  # ends the process, while signals are handled
+    grace_s = GRACE_S
 
 
 @contextmanager
-def stoppable(tell: Callable[[str, str], None], afterwards: str, grace_s: float = GRACE_S) -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP stop what runs inside, and end the process with code 128 + signal.
+def stoppable(
+    say: Callable[[str, str, str], None], afterwards: str, grace_s: float = GRACE_S
+) -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP stop the block, and end the process with code 128 + signal.
 
     Args:
-        tell: shows a line, given its kind and its text.
+        say: prints a line, given its kind, style and text.
         afterwards: what the user can do then.
-        grace_s: how long what runs inside may take to stop before the process ends all the same.
+        grace_s: the seconds after which the process ends even if the block has not stopped.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield  # only the main thread can handle signals
         return
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        if _stop.received:
+        if _Stop.received:
             _end(number)
-        _stop.received = number
+        _Stop.received = number
         with suppress(RuntimeError):  # the signal came in the middle of another line
-            tell("stopping", f"what is on its way is cancelled; {afterwards}; Ctrl-C again ends at once")
-        if _stop.cancel is None:
+            say("stopping", "yellow", f"cancelling the work; {afterwards}; Ctrl-C again ends at once")
+        if _Stop.cancel is None:
             timer = threading.Timer(grace_s, leave)
             timer.daemon = True
             timer.start()
             raise KeyboardInterrupt
-        _stop.cancel()
+        _Stop.cancel()
 
     def leave() -> NoReturn:
-        tell("stopped", afterwards)
-        _end(_stop.received)
+        say("stopped", "yellow", afterwards)
+        _end(_Stop.received)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, on_signal) for number in numbers}
-    _stop.leave = leave
+    _Stop.leave, _Stop.grace_s = leave, grace_s
     try:
         yield
     except KeyboardInterrupt:
-        if not _stop.received:
+        if not _Stop.received:
             raise
         leave()
     finally:
-        _stop.leave = None
+        _Stop.leave = None
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -93,7 +85,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine, as `asyncio.run`; inside `stoppable` a signal cancels it.
 
     Raises:
-        KeyboardInterrupt: it was cancelled. Its worker threads are left behind then: the process ends.
+        KeyboardInterrupt: it was cancelled. Its worker threads are not waited for: the process ends.
     """
     import asyncio
 
@@ -103,14 +95,14 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         def stop() -> None:
             if task:
                 task.cancel()
-            if _stop.leave:
-                loop.call_later(GRACE_S, _stop.leave)
+            if _Stop.leave:
+                loop.call_later(_Stop.grace_s, _Stop.leave)
 
-        _stop.cancel = lambda: loop.call_soon_threadsafe(stop)
+        _Stop.cancel = lambda: loop.call_soon_threadsafe(stop)
         try:
             return await work
         finally:
-            _stop.cancel = None
+            _Stop.cancel = None
 
     runner = asyncio.Runner()
     try:
@@ -129,5 +121,5 @@ def _end(number: int) -> NoReturn:
         with suppress(OSError, ValueError, RuntimeError):
             stream.flush()
     if sys.__stderr__ is not None and sys.__stderr__.isatty():
-        os.write(sys.__stderr__.fileno(), b"\x1b[?25h")  # the cursor, which a spinner hides
+        os.write(sys.__stderr__.fileno(), b"\x1b[?25h")  # show the cursor again, which a spinner hides
     os._exit(128 + number)
