@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 Gate = Literal["", "malformed", "overlap", "label"]
 
+RECORD = "record"  # the column in which TRL hands the `Rollout` of each completion to the callback
+
 _EXAMPLE_LABEL = re.compile(r'"label"\s*:\s*"([^"]*)"')
 
 
@@ -98,8 +100,6 @@ class RewardFunction:
         Raises:
             ModelError: too many of the last calls failed, or no completion of any process has a reward.
         """
-        from p2r.training.callback import RECORD, any_process
-
         began, self._frozen_seconds = time.perf_counter(), 0.0
         texts = [completion[0]["content"] for completion in completions]
         rollouts = self._loop.run(self.rollouts(index, texts))
@@ -242,6 +242,17 @@ class RewardFunction:
         crops = [crop_region(box, size, geometry) for box in boxes[: geometry.max_crops]]
         found = localize(gold, boxes, crops, size).found
         return sum(found) / len(found)
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any of the processes that train together; all of them have to call this."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return flag
+    from torch import distributed
+
+    flags: list[bool | None] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(flags, flag)
+    return any(flags)
 
 
 # Gates of the perception reward.
