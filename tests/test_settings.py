@@ -1,4 +1,4 @@
-"""Settings are checked at birth, survive a file, and their digest changes with anything that matters."""
+"""Settings are validated, read and written, and their digest covers all that decides a request."""
 
 from __future__ import annotations
 

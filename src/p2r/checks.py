@@ -34,21 +34,13 @@ _NATIVE = ("numpy", "PIL", "pyvips", "pydantic_core")
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of one check.
+    """The result of one check."""
 
-    Attributes:
-        name: what was checked.
-        state: `ok`; `warning`, something that not everyone needs; `failure`.
-        detail: what was found.
-        hint: what to do about it; empty when it is fine.
-        of_model: it is about a given model, not about the installation.
-    """
-
-    name: str
-    state: State
-    detail: str
-    hint: str = ""
-    of_model: bool = False
+    name: str  # what was checked
+    state: State  # a warning is about something that not everyone needs
+    detail: str  # what was found
+    hint: str = ""  # what to do about it
+    of_model: bool = False  # it is about a given model, not about the installation
 
     def __post_init__(self) -> None:
         for part in ("name", "detail", "hint"):

@@ -80,17 +80,11 @@ def _failed(name: str, error: P2RError) -> CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class _ModelChecks:
-    """The checks of one model.
-
-    Attributes:
-        name: of the model.
-        p2r: with the model as perceiver and reasoner.
-        context: its context window in tokens; None when it is unknown.
-    """
+    """The checks of one model, which is perceiver and reasoner of `p2r`."""
 
     name: str
     p2r: P2R
-    context: int | None
+    context: int | None  # its context window in tokens, where it is known
 
     def _result(self, check: str, state: State, detail: str, hint: str = "") -> CheckResult:
         return CheckResult(f"{self.name} {check}", state, detail, hint, of_model=True)
@@ -227,21 +221,13 @@ class _ModelChecks:
 
 @dataclass(frozen=True, slots=True)
 class ProbeReply:
-    """What a model said where one object is.
+    """A model's reply to the question where one object is."""
 
-    Attributes:
-        outcome: as read in the format that is set.
-        cut: the reply ended at its token limit.
-        thinks: it holds thinking, which the prompt does not ask for.
-        found: for each format, whether a crop shows the object.
-        iou: for each format, the best IoU of a box with the object.
-    """
-
-    outcome: PerceptionOutcome
-    cut: bool
+    outcome: PerceptionOutcome  # as read in the format that is set
+    cut: bool  # at its token limit
     thinks: bool
-    found: dict[BoxFormat, bool]
-    iou: dict[BoxFormat, float]
+    found: dict[BoxFormat, bool]  # whether a crop shows the object
+    iou: dict[BoxFormat, float]  # the best of a box with the object
 
 
 def probe_samples() -> Iterator[SceneSample]:

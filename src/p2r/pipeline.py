@@ -106,6 +106,8 @@ class P2R:
         if concurrency < 1:
             raise InputError(f"concurrency is {concurrency}: it must be at least 1")
         settings = settings or settings_of(model)
+        if reasoner is not None:
+            settings_of(reasoner)  # an unknown one is refused before the first model is loaded
         self.limits = limits or Limits()
         self.concurrency = concurrency
         self._opened: list[Model] = []

@@ -90,7 +90,7 @@ def test_an_answer_stops_at_once(silent: Server, image: Path) -> None:
     assert "nothing was answered" in terminal.seen
 
 
-def test_an_evaluation_says_how_to_continue_and_keeps_what_it_has(tmp_path: Path, image: Path) -> None:
+def test_an_evaluation_shows_how_to_continue_and_keeps_its_answers(tmp_path: Path, image: Path) -> None:
     questions, out = tmp_path / "q.jsonl", tmp_path / "run"
     row = {"image": image.name, "question": "Which?", "choices": ["red", "blue"], "answer": "B"}
     questions.write_text("".join(json.dumps({**row, "id": str(n)}) + "\n" for n in range(6)))

@@ -51,6 +51,7 @@ def ask(hub, home, *wanted):
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 def test_the_hub(tmp_path):
     tables, boxes, probe = tmp_path / "tables", tmp_path / "boxes", tmp_path / "probe"
     vstar(tables)

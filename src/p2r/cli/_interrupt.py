@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
@@ -104,16 +104,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         finally:
             _Stop.cancel = None
 
-    runner = asyncio.Runner()
-    try:
-        result = runner.run(main())
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-    except BaseException:
-        runner.close()
-        raise
-    runner.close()
-    return result
+    with ExitStack() as stack:
+        runner = stack.enter_context(asyncio.Runner())
+        try:
+            return runner.run(main())
+        except asyncio.CancelledError:
+            stack.pop_all()  # to close the runner is to wait for its threads
+            raise KeyboardInterrupt from None
 
 
 def _end(number: int) -> NoReturn:

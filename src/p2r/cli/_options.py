@@ -115,18 +115,6 @@ def read_settings(
     return chosen
 
 
-def check_model(spec: str | None) -> None:
-    """Refuse a second model that does not exist, before the first one is opened.
-
-    Raises:
-        InputError: names the spec and what it may be.
-    """
-    if spec is not None:
-        from p2r.models.loading import settings_for
-
-        settings_for(spec)
-
-
 def check_folder(out: Path) -> None:
     """Refuse a folder that cannot be made or written; nothing is made.
 

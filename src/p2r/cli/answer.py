@@ -74,7 +74,6 @@ def answer(
             if save:
                 check_save(save, image)
             asked = _question(image, question, choice, answer_type)
-            opt.check_model(reasoner)
             chosen = opt.read_settings(model, settings, prompts, changes)
             prediction = run(_predict(asked, model, reasoner, chosen, mode, quiet=json_output))
         except P2RError as error:

@@ -40,7 +40,6 @@ def demo(
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="the same command starts again"):
         opt.check_folder(out)
-        opt.check_model(reasoner)
         results = run(_ask(model, reasoner, out))
         rows = []
         for each in results:

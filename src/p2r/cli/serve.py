@@ -66,7 +66,6 @@ def serve(
             allow_origins=tuple(allow_origin),
             ui=ui,
         )
-        opt.check_model(reasoner)
         with ExitStack() as closing:
             # Before the model, which may take minutes to load.
             sockets = [closing.enter_context(each) for each in bind(config)]

@@ -74,13 +74,7 @@ class Dialect:
         return result
 
     def learn(self, data: object, body: dict[str, Any], sent: dict[str, Any]) -> bool:
-        """Read a refusal; returns whether the same request is sent differently now.
-
-        Args:
-            data: the refusal's body.
-            body: the request.
-            sent: the request as it was sent, and refused.
-        """
+        """Read a refusal of `body` that was sent as `sent`; whether the same body is sent differently now."""
         sentences = _sentences(data)
         refused = {name for name in sent.keys() & _OPTIONAL.keys() if _is_refused(name, sentences)}
         refused -= self._options.extra_body.keys()

@@ -157,7 +157,7 @@ class EndpointModel:
     ) -> AsyncGenerator[str | Completion]:
         connections = await self._connected()
         async with connections.slots, AsyncExitStack() as stack:
-            deadline = asyncio.get_running_loop().time() + self._deadline_s
+            deadline = self._deadline()
             name = await self._name(connections)
             # In a thread, because it encodes the images.
             body = await asyncio.to_thread(
@@ -165,27 +165,18 @@ class EndpointModel:
             )
             if streams:
                 body |= STREAMED
-            create = connections.client.chat.completions.with_streaming_response.create
 
-            async def send(accepted: dict[str, Any]) -> _Reply:
-                # The client sends fields that it does not know only as `extra_body`.
-                rest = dict(accepted)
-                named = {"model": rest.pop("model"), "messages": rest.pop("messages")}
-                async with AsyncExitStack() as attempt:
-                    response = await attempt.enter_async_context(create(**named, extra_body=rest))
-                    reply = _Reply(response.iter_lines())
-                    # What the server does counts, not the request: some always stream, some never.
-                    content = response.headers.get("content-type", "")
-                    if "event-stream" not in content and ("stream" not in accepted or "json" in content):
-                        reply.completion = read_completion(json.loads(await response.read()))
-                        reply.piece = reply.completion.text
-                    else:
-                        # Here, because a server may refuse or fail in its first event as well.
-                        await reply.read()
-                        await stack.enter_async_context(attempt.pop_all())
-                    return reply
+            async def send() -> tuple[_Reply, dict[str, Any]]:
+                """Send the request in the form that the server accepts: the reply, and what was sent."""
+                while True:
+                    accepted = self._dialect.body(body)
+                    try:
+                        return await _post(connections.client, accepted, stack), accepted
+                    except Exception as error:
+                        if not is_refusal(error) or not self._dialect.learn(refusal(error), body, accepted):
+                            raise
 
-            reply, sent = await self._send(send, body, deadline)
+            reply, sent = await self._with_retries(send, deadline)
             while reply.completion is None:
                 if reply.piece:
                     yield reply.piece
@@ -255,23 +246,10 @@ class EndpointModel:
         async def list_models() -> T:
             return read(json.loads((await client.models.with_raw_response.list()).content))
 
-        return await self._with_retries(list_models, asyncio.get_running_loop().time() + self._deadline_s)
+        return await self._with_retries(list_models, self._deadline())
 
-    async def _send(
-        self, send: Callable[[dict[str, Any]], Awaitable[T]], body: dict[str, Any], deadline: float
-    ) -> tuple[T, dict[str, Any]]:
-        """Send a request in the form that the server accepts: the reply, and the body that was sent."""
-
-        async def attempt() -> tuple[T, dict[str, Any]]:
-            while True:
-                accepted = self._dialect.body(body)
-                try:
-                    return await send(accepted), accepted
-                except Exception as error:
-                    if not is_refusal(error) or not self._dialect.learn(refusal(error), body, accepted):
-                        raise
-
-        return await self._with_retries(attempt, deadline)
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._deadline_s
 
     async def _with_retries(self, attempt: Callable[[], Awaitable[T]], deadline: float) -> T:
         loop = asyncio.get_running_loop()
@@ -351,6 +329,27 @@ class _Reply:
                     async for _ in self._lines:
                         pass
         self.piece, self.completion = self._reader.end(done=done)
+
+
+async def _post(client: AsyncOpenAI, body: dict[str, Any], stack: AsyncExitStack) -> _Reply:
+    """Send a request; `stack` closes the response of a reply that is streamed."""
+    # The client sends fields that it does not know only as `extra_body`.
+    rest = dict(body)
+    named = {"model": rest.pop("model"), "messages": rest.pop("messages")}
+    create = client.chat.completions.with_streaming_response.create
+    async with AsyncExitStack() as attempt:
+        response = await attempt.enter_async_context(create(**named, extra_body=rest))
+        reply = _Reply(response.iter_lines())
+        # What the server does counts, not the request: some always stream, some never.
+        content = response.headers.get("content-type", "")
+        if "event-stream" not in content and ("stream" not in body or "json" in content):
+            reply.completion = read_completion(json.loads(await response.read()))
+            reply.piece = reply.completion.text
+        else:
+            # Here, because a server may refuse or fail in its first event as well.
+            await reply.read()
+            await stack.enter_async_context(attempt.pop_all())
+        return reply
 
 
 async def _lifetime(client: AsyncOpenAI) -> AsyncGenerator[None]:

@@ -46,21 +46,13 @@ _HINTS = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One failed attempt.
-
-    Attributes:
-        kind: as in `ModelError`.
-        text: one line for people.
-        again: whether the same request may succeed later.
-        retry_after_s: how long the server wants us to wait; None when it did not say.
-        loading: the server is there, and its model not yet.
-    """
+    """One failed attempt."""
 
     kind: ModelErrorKind
-    text: str
-    again: bool = False
-    retry_after_s: float | None = None
-    loading: bool = False
+    text: str  # one line for people
+    again: bool = False  # the same request may succeed later
+    retry_after_s: float | None = None  # how long the server wants us to wait
+    loading: bool = False  # the server is there, and its model not yet
 
     def error(self, model: str) -> ModelError:
         """The error to raise."""

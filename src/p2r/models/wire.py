@@ -58,12 +58,7 @@ class NoTextError(ValueError):
 
 
 class ReportedError(ValueError):
-    """An error that a server reported inside a reply of status 200.
-
-    Attributes:
-        data: what it sent.
-        code: the HTTP status that it names; None when it names none.
-    """
+    """An error inside a reply of status 200: what the server sent, and the HTTP status that it names."""
 
     def __init__(self, data: object) -> None:
         super().__init__(server_words(data) or "no reason given")
@@ -189,9 +184,7 @@ class StreamReader:
             done: the server said that the stream is complete.
 
         Raises:
-            InvalidReplyError: the stream ended before the reply did.
-            NoTextError: it held no text, on purpose.
-            ReportedError: it held an error instead of a text.
+            InvalidReplyError, NoTextError, ReportedError: as `read_completion`, or the stream broke off.
         """
         owed = self._piece(*map(encodable, self._halves))
         if self._held:

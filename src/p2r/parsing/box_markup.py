@@ -122,7 +122,7 @@ class MarkupReader:
         values = box_numbers(text)
         if not closed or any(as_number(value) is None for value in values):
             items = self._boxes.items
-            self.read(text)  # it holds no box tag, so that this goes no deeper
+            self.read(text)  # it holds no box tag: no deeper recursion
             if self._boxes.items == items and any(char.isdigit() for char in text):
                 self._boxes.refuse("cut off within its coordinates" if not closed else "words are no box")
         elif not values or len(values) % 4:

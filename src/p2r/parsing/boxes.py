@@ -285,11 +285,9 @@ def as_number(value: Value) -> float | None:
     return read_number(value.strip()) if isinstance(value, str) and not isinstance(value, Word) else None
 
 
-def box_numbers(text: str) -> list[Value]:
+def box_numbers(text: str) -> Sequence[Value]:
     """The words of a text that says one box or more, without tags, brackets and commas."""
-    values: list[Value] = []
-    values += _PUNCTUATION.sub(" ", _TAG.sub(" ", text)).split()
-    return values
+    return _PUNCTUATION.sub(" ", _TAG.sub(" ", text)).split()
 
 
 def clean_label(label: str) -> str:

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from p2r.parsing.number_words import UNITS
-from p2r.parsing.thinking import CJK, replace_edges
+from p2r.parsing.thinking import CJK, PLAIN_MARKS, replace_edges
 
 MAX_CHARS = 200
 SEVERAL, NONE = "names several numbers", "names no number"  # reasons of `NotOneNumber`
@@ -175,9 +175,7 @@ _SUPERSCRIPT = re.compile("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _BESIDE_FRACTION = re.compile(r"(?<=[\d¼-¾⅐-⅞])(?=[¼-¾⅐-⅞])|(?<=[¼-¾⅐-⅞])(?=\d)")  # 1½ is not 11/2
 _SIGNS = str.maketrans(
     {
-        **dict.fromkeys("‘’‛′´", "'"),
-        **dict.fromkeys("“”„″«»", '"'),
-        **dict.fromkeys("‐‑‒–—―−", "-"),
+        **PLAIN_MARKS,
         **dict.fromkeys("·⋅∙・", "·"),
         **dict.fromkeys("✕✖⨯", "×"),
         **dict.fromkeys("⁄∕", "/"),

@@ -1,24 +1,15 @@
-"""The perceiver's text → `Perception`. Total: a model's text is hostile input, and nothing here raises.
+"""The perceiver's text → `Perception`. A model's text is hostile input, and nothing here raises.
 
-What counts, and what is dropped or repaired with a reason (tests/parsing/test_perception.py has cases):
+Boxes outside a <think> block count, in JSON of any shape and in the markup of grounding models; the rules
+are in docs/scoring.md. Everything that is dropped or repaired has a reason.
 
-- Boxes outside a <think> block, in any list or object, fenced or in prose, complete or cut off, and in the
-  markup of grounding models (box_markup.py). A box whose coordinates are complete counts even if its label
-  was cut off.
-- Shapes: {"bbox_2d": [x0, y0, x1, y1], "label": "…"} with the usual variants of its keys and wrappers; bare
-  lists of four; two corner points; {"x1", "y1", "x2", "y2"}; {"x", "y", "width", "height"}; numbers in
-  quotes. Booleans and null are not numbers.
-- Scale and order are those of the box format, which is set for a model and never guessed from a reply. Only
-  in the formats of 0–1000, if every coordinate of the whole text lies in 0–1, all are shares and are
-  multiplied by 1000: read as thousandths they would be no boxes at all.
-- Swapped corners are put in order. What sticks out of the image is clamped; what lies outside is dropped.
-- A side shorter than `MIN_SIDE` is widened around its middle; a single point is dropped.
-- A box whose IoU with an earlier one is at least `SAME_IOU` counts once. Its crop would show the same: crops
-  have context. Two different things hardly ever overlap that much, and rounding to thousandths moves a box
-  with sides of 40 by less.
-- At most `MAX_BOXES` boxes of the first `MAX_CHARS` characters.
+Scale and order are those of the box format, which is set for a model and never guessed from a reply. The one
+exception: in the formats of 0–1000, if every coordinate of the text lies in 0–1, all are shares and are
+multiplied by 1000. As thousandths they would be no boxes.
 
-The outcome is `whole` for `[]`, bare or wrapped as in {"boxes": []}, if no other item attempts a box.
+Of boxes with an IoU of at least `SAME_IOU` only the first counts: the crops, which have context, would show
+the same. Two different things hardly ever overlap that much, and rounding to thousandths moves a box with
+sides of 40 by less.
 """
 
 from __future__ import annotations

@@ -237,7 +237,7 @@ def _whole_words(option: str) -> re.Pattern[str]:
     # "3" is neither in "13", "3.5", "-3", "1/3" nor "3%"; "red" is not in "red-brown".
     before = r"(?<![\w$€£])(?<!\w[-'])" + (r"(?<![-−+])(?<!\d[.,:/])" if option[0].isdecimal() else "")
     after = r"(?!\w|['-]\w)" + (r"(?![%°])(?![.,:/]\d)" if option[-1].isdecimal() else "")
-    if any(char.isdecimal() for char in option):  # nor a number that is calculated with
+    if any(char.isdecimal() for char in option):  # nor a number in a calculation
         before, after = before + r"(?<![+*/×÷-]\s)", after + r"(?!\)?\s?[+*/×÷]|\)?\s-\s)"
     if option.casefold() in patterns.FUNCTION_WORDS:  # "no" in "no doubt", "neither" in "neither (A) nor (B)"
         after += r"(?!\s\w|\s\(\w\)\s(?:n?or|and)\b)"

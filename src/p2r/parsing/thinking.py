@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 THINK_TAG = re.compile(r"<(/?)think\s{0,8}>", re.IGNORECASE)
 BOX_OPEN, BOX_CLOSE = "\ue000", "\ue001"
+# Quotation marks and dashes → their plain forms.
+PLAIN_MARKS = {
+    **dict.fromkeys("‘’‛′´", "'"),
+    **dict.fromkeys("“”„″«»", '"'),
+    **dict.fromkeys("‐‑‒–—―−", "-"),
+}
 CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # Chinese, Japanese and Korean, as a part of a pattern
 
 

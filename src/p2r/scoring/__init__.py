@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from p2r.errors import ModelError
 from p2r.parsing.numbers import Quantity, read_quantity, same_quantity
+from p2r.parsing.thinking import PLAIN_MARKS
 from p2r.types import Score
 
 if TYPE_CHECKING:
@@ -100,14 +101,7 @@ def normalize(text: str) -> str:
     return _ARTICLE.sub("", " ".join(bare.split())) or plain
 
 
-_PLAIN_SIGNS = str.maketrans(
-    {
-        **dict.fromkeys("‘’‛′´`", "'"),
-        **dict.fromkeys("“”„″«»", '"'),
-        **dict.fromkeys("‐‑‒–—―−", "-"),
-        **dict.fromkeys("*\u200b\u200c\u200d\ufeff\u00ad"),
-    }
-)
+_PLAIN_SIGNS = str.maketrans({**PLAIN_MARKS, "`": "'", **dict.fromkeys("*\u200b\u200c\u200d\ufeff\u00ad")})
 _PREFIX = re.compile(r"(?:(?:so|thus|therefore),? )?(?:the )?(?:final )?answer(?: is|:| is:) (?=\S)")
 # Signs with a meaning (+ - # % $ @ & / = < >) remain, and so do those within numbers.
 _SPACING_MARK = re.compile(r"[!?;()\[\]{}]|[,:](?!\d)")

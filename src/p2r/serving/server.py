@@ -60,13 +60,6 @@ class DrainingServer(uvicorn.Server):
         self._limiter = app.state.limiter
         self._drain_s = config.drain_s
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn."""
-        await super().startup(sockets)
-        for bound in sockets or ():
-            host, port = bound.getsockname()[:2]
-            log.info("listening on %s:%d", f"[{host}]" if ":" in host else host, port)
-
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         """See uvicorn; SIGHUP, the end of a terminal's session, is handled like SIGTERM."""
@@ -145,7 +138,11 @@ async def serve(p2r: P2R, config: ServingConfig, sockets: list[socket.socket] | 
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**20)
     try:
         server = DrainingServer(create_app(p2r, config), config)
-        await server.serve(sockets or bind(config))
+        sockets = sockets or bind(config)
+        for bound in sockets:
+            host, port = bound.getsockname()[:2]
+            log.info("listening on %s:%d", f"[{host}]" if ":" in host else host, port)
+        await server.serve(sockets)
     finally:
         await p2r.aclose()
 

@@ -284,7 +284,7 @@ def overlaps(boxes: Sequence[Box], most: float) -> bool:
 
 def placeholder_labels(settings: Settings) -> frozenset[str]:
     """The labels in the examples of the perceiver's prompt."""
-    prompt = settings.prompts.for_boxes(settings.box_format).perceive
+    prompt = settings.prompts.perceive_template(settings.box_format)
     return frozenset(_plain(label) for label in _EXAMPLE_LABEL.findall(prompt))
 
 

@@ -52,36 +52,25 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The layout of a benchmark's table of results.
+    """The layout of a benchmark's table of results."""
 
-    Attributes:
-        headings: category → heading, in the order of the columns; other categories follow under their name.
-        sections: the tag whose values get an average column each, for example `task`; empty for none.
-        breakdowns: tags that get a table of their own.
-    """
-
-    headings: dict[str, str] = field(default_factory=dict)
-    sections: str = ""
-    breakdowns: tuple[str, ...] = ()
+    headings: dict[str, str] = field(default_factory=dict)  # category → heading, in the order of the columns
+    sections: str = ""  # the tag whose values get an average column each, for example `task`
+    breakdowns: tuple[str, ...] = ()  # tags that get a table of their own
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
     """A source of questions. Its two iterators run over the same rows in the same order.
 
-    Attributes:
-        name: on the command line.
-        source: where the rows come from: a path, a hub id with its revision, or how they are generated.
-        layout: of its table.
-        has_boxes: whether gold boxes are known.
-        entries: all rows without their images; raises InputError when the data cannot be read.
-        loaders: for each row a function that returns the whole sample, or raises InputError.
+    `entries` reads all rows without their images, and raises InputError when the data cannot be read.
+    `loaders` gives for each row a function that returns the whole sample, or raises InputError.
     """
 
-    name: str
-    source: str
+    name: str  # on the command line
+    source: str  # a path, a hub id with its revision, or how the questions are generated
     layout: Layout
-    has_boxes: bool
+    has_boxes: bool  # whether gold boxes are known
     entries: Callable[[], Iterator[Entry | Unreadable]]
     loaders: Callable[[], Iterator[Callable[[], Sample]]]
 

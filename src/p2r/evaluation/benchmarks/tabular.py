@@ -14,7 +14,6 @@ text or a number), `question_type` (`mcq` or `blank`), `bbox` (x1, y1, x2, y2 in
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,37 +28,28 @@ from p2r.parsing.options import split_options
 from p2r.types import Question, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from p2r.images import ImageInput
 
 Row = dict[str, Any]
-ReadRow = Callable[[Row, Path | None], Entry]
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
     """How a benchmark is released.
 
-    Attributes:
-        hub: where it is published.
-        patterns: the files of the table, as globs; the first that matches decides.
-        columns: the columns that a row must have.
-        read: a row and the folder of relative paths → the question; called with and without images.
-        images: the columns that hold images.
-        boxes: the column with gold boxes in pixels; empty for none.
-        layout: of the table of results.
-        files_beside: images are files beside the table, so that the whole repository is needed.
+    `read` turns a row, with or without its images, and the folder of relative paths into the question.
     """
 
     hub: str
-    patterns: tuple[str, ...]
-    columns: tuple[str, ...]
-    read: ReadRow
-    images: tuple[str, ...] = ("image",)
-    boxes: str = ""
+    patterns: tuple[str, ...]  # the files of the table, as globs; the first that matches decides
+    columns: tuple[str, ...]  # that a row must have
+    read: Callable[[Row, Path | None], Entry]
+    images: tuple[str, ...] = ("image",)  # the columns that hold images
+    boxes: str = ""  # the column with gold boxes in pixels
     layout: Layout = Layout()  # noqa: RUF009  (it is frozen)
-    files_beside: bool = False
+    files_beside: bool = False  # images are files beside the table: the whole repository is needed
 
 
 def open_table(name: str, data: str | None, release: Release) -> Benchmark:
