@@ -1,12 +1,13 @@
-"""PRA-GRPO steps of a full-size Qwen3-VL with random weights: tokens a second, memory, where the time goes.
+"""PRA-GRPO steps of a full-size Qwen3-VL with random weights: tokens a second, memory, shares of the time.
 
     python benchmarks/full_size.py --size tiny             # a minute on a CPU: does the script work
     python benchmarks/full_size.py --size 2b               # one 80 GB GPU, all weights
     python benchmarks/full_size.py --size 4b --lora        # one 80 GB GPU, adapters
 
-Random weights write nothing useful, so every completion is forced to `--tokens` tokens, gates are open, and
-the frozen reasoner is asked about the plain image, once for each prompt. The tokenizer and processor are
-those of nano, with the vocabulary's size padded to the real one, because nothing is downloaded here.
+Prints one JSON object after each step; the first step includes what is done once. No checkpoint is saved.
+Random weights write nothing useful, so every completion has exactly `--tokens` tokens, gates are off, and the
+frozen reasoner gets the plain image, once for each prompt. The tokenizer and processor are those of nano,
+with the size of the vocabulary padded to the real one, because nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ SIZES: dict[str, tuple[tuple[int, int, int, int, int], tuple[int, int, int]]] = 
 }
 VOCABULARY = 151_936
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for scripts.nano
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="PRA-GRPO steps at full size, with random weights.")
@@ -40,21 +43,19 @@ def main() -> None:
     parser.add_argument("--micro-batch", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--roles", nargs="+", default=["perceiver", "reasoner"])
     parser.add_argument(
         "--pixels", type=int, default=2_097_152, help="budget of the overview and of each crop"
     )
     options = parser.parse_args()
     if options.size == "tiny":
         options.pixels = 65_536
-    # As in a run: each phase in a process of its own, so that the memory of the one before is free.
+    # As in a run: each phase in its own process, so that the memory of the one before is free.
     alone = ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1)
     with tempfile.TemporaryDirectory() as folder, alone:
         model = alone.submit(write_checkpoint, Path(folder) / "model", options).result()
-        for role in ("perceiver", "reasoner"):
-            figures = alone.submit(take_steps, role, model, Path(folder), options).result()
-            print(
-                json.dumps({"size": options.size, "lora": options.lora, "role": role, **figures}), flush=True
-            )
+        for role in options.roles:
+            alone.submit(take_steps, role, model, Path(folder), options).result()
 
 
 def write_checkpoint(folder: Path, options: argparse.Namespace) -> Path:
@@ -62,7 +63,7 @@ def write_checkpoint(folder: Path, options: argparse.Namespace) -> Path:
     import torch
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-    from scripts.nano.build import SPECIAL_TOKENS, build_processor
+    from scripts.nano.build import SPECIAL_TOKENS, build_processor, vision_tokens
 
     (hidden, layers, heads, shared, mlp), (vision, depth, vision_mlp) = SIZES[options.size]
     settings = budgets(options)
@@ -99,10 +100,7 @@ def write_checkpoint(folder: Path, options: argparse.Namespace) -> Path:
             "patch_size": 16,
             "deepstack_visual_indexes": [1] if tiny else [5, 11, 17] if depth == 24 else [8, 16, 24],
         },
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
+        **vision_tokens(ids),
         tie_word_embeddings=options.size != "8b",
     )
     torch.manual_seed(0)
@@ -129,8 +127,8 @@ def budgets(options: argparse.Namespace) -> Any:
     )
 
 
-def take_steps(role: str, model: Path, folder: Path, options: argparse.Namespace) -> dict[str, float]:
-    """Steps of one phase; figures are of the steps after the first."""
+def take_steps(role: str, model: Path, folder: Path, options: argparse.Namespace) -> None:
+    """Take the steps of one phase, and print the figures of each."""
     import torch
     import yaml
 
@@ -159,7 +157,7 @@ def take_steps(role: str, model: Path, folder: Path, options: argparse.Namespace
             "group": options.group,
             "micro_batch": options.micro_batch,
             "max_tokens": options.tokens,
-            "save_every": 1_000,
+            "trainer": {"save_strategy": "no"},
         },
         "frozen": {"batch": 32},
     }
@@ -180,29 +178,49 @@ def take_steps(role: str, model: Path, folder: Path, options: argparse.Namespace
     trainer.generation_config.min_new_tokens = options.tokens
     generating = Stopwatch(trainer._generate_single_turn)  # noqa: SLF001 - what is measured
     trainer._generate_single_turn = generating  # noqa: SLF001
+    trainer.add_callback(step_printer(role, generating, options))
     trainer.train()
     built.recorder.close()
-    rows = [row.values for row in session.folder.metrics()[1:]]
-    seconds = sum(row["seconds/step"] for row in rows) / len(rows)
-    frozen = sum(row.get("seconds/frozen", 0.0) for row in rows) / len(rows)
-    generation = sum(generating.seconds[1:]) / len(rows)
-    peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
-    return {
-        "seconds_a_step": round(seconds, 2),
-        "new_tokens_a_second": round(options.prompts * options.group * options.tokens / seconds, 1),
-        "peak_gib": round(peak, 1),
-        "generation": round(generation / seconds, 3),
-        "frozen": round(frozen / seconds, 3),
-        "update_and_rest": round(1 - (generation + frozen) / seconds, 3),
-    }
+
+
+def step_printer(role: str, generating: Stopwatch, options: argparse.Namespace) -> Any:
+    """A callback that prints the figures of each step."""
+    import torch
+    from transformers import TrainerCallback
+
+    class StepPrinter(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.began = time.perf_counter()
+            generating.seconds = 0.0
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:  # noqa: ARG002
+            if "reward" not in logs:  # the summary at the end
+                return
+            seconds = time.perf_counter() - self.began
+            parts = {"generation": generating.seconds, "frozen": float(logs.get("seconds/frozen", 0.0))}
+            figures = {
+                "size": options.size,
+                "lora": options.lora,
+                "role": role,
+                "step": state.global_step,
+                "seconds": round(seconds, 2),
+                "new_tokens_a_second": round(options.prompts * options.group * options.tokens / seconds, 1),
+                **{part: round(of_it / seconds, 3) for part, of_it in parts.items()},
+                "update_and_rest": round(1 - sum(parts.values()) / seconds, 3),
+            }
+            if torch.cuda.is_available():
+                figures["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 1)
+            print(json.dumps(figures), flush=True)
+
+    return StepPrinter()
 
 
 class Stopwatch:
-    """A function, and how long each of its calls took."""
+    """A function, and how long its calls took."""
 
     def __init__(self, function: Any) -> None:
         self._function = function
-        self.seconds: list[float] = []
+        self.seconds = 0.0
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call it."""
@@ -210,7 +228,7 @@ class Stopwatch:
         try:
             return self._function(*arguments, **named)
         finally:
-            self.seconds.append(time.perf_counter() - began)
+            self.seconds += time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""What PRA-GRPO costs beside plain GRPO: a step of each role, memory, the frozen role here or by HTTP.
+"""Cost of PRA-GRPO against plain GRPO: steps of each role, memory, the frozen role here or by HTTP.
 
     python benchmarks/training.py [--model nano-base] [--prompts 8] [--tokens 32] [--steps 5] [--repeat 3]
 
 Plain GRPO is TRL's trainer on the same rows with a reward that costs nothing. Every completion has exactly
-`--tokens` tokens, so that all trainers sample and learn equally many. Each part runs in a process of its own;
-times are seconds of a step after the first, the median. The parts are run in turns, and the median of each
-figure counts: nothing else may run beside it. Targets:
+`--tokens` tokens, so that all trainers generate and train on the same number. Each part runs in its own
+process; times are medians over the steps after the first, in seconds. The parts are run in turns, and the
+median of each figure counts; nothing else may run meanwhile. Targets:
 
     perceiver step ≤ 1.35 × plain step + one batched generation of the frozen role
     reasoner step ≤ 1.1 × plain step on the same rows
     peak memory of the perceiver phase ≤ 1.05 × plain
-    a step that asks the frozen role by one HTTP call at a time ≥ 3 × ours
+    a step that calls the frozen role by HTTP, one call at a time ≥ 3 × ours
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ GROUP = 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What PRA-GRPO costs beside plain GRPO.")
+    parser = argparse.ArgumentParser(description="Cost of PRA-GRPO against plain GRPO.")
     parser.add_argument("--model", default="nano-base")
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=32)
@@ -120,9 +120,6 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
             session.perceive(built, "benchmark")
         plain = options.part.startswith("plain-")
         trainer = plain_trainer(built, session) if plain else built.trainer
-        timed = Timed(built.frozen)
-        if options.part == "perceiver":
-            built.rewards.frozen = timed
         trainer.generation_config.min_new_tokens = options.tokens
         clock = Clock()
         trainer.add_callback(clock.callback())
@@ -134,7 +131,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         }
         if options.part == "perceiver":
             # Of the steps that the clock saw: all but the first.
-            rest = [step - frozen for step, frozen in zip(steps, timed.seconds_of[1:], strict=True)]
+            frozen = [row.values["seconds/frozen"] for row in session.folder.metrics()[1:]]
+            rest = [step - seconds for step, seconds in zip(steps, frozen, strict=True)]
             figures["rest"] = statistics.median(rest)
             figures |= frozen_figures(built, session)
         return figures
@@ -165,7 +163,7 @@ def open_session(options: argparse.Namespace, role: str, folder: Path) -> Sessio
 
 
 def plain_trainer(built: Components, session: Session) -> Any:
-    """TRL alone: the same weights, rows and configuration, rows in memory, a reward that is nothing."""
+    """TRL alone: the same weights, rows and configuration, rows in memory, a constant reward."""
     from datasets import Dataset
     from trl import GRPOTrainer
 
@@ -173,7 +171,7 @@ def plain_trainer(built: Components, session: Session) -> Any:
 
     rows = [built.trainer.train_dataset[position] for position in range(len(built.order))]
     args = built.trainer.args
-    # Their weights must not count as plain memory: they go before others are loaded.
+    # Their weights must not count as plain memory: they are freed before others are loaded.
     built.trainer = built.frozen = None
     built.recorder.logs = dict
     built.rewards.frozen = None
@@ -183,9 +181,7 @@ def plain_trainer(built: Components, session: Session) -> Any:
         return [float(position % 2) for position in range(len(completions))]
 
     start = Path(session.state.start)
-    model = building.load_policy(start, session.recipe)
-    if session.phase.freeze_vision:
-        building.freeze_vision(model)
+    model = building.load_policy(start, session.recipe, session.phase)
     dataset = Dataset.from_dict({"row": range(len(rows))}).with_transform(
         lambda batch: {key: [rows[row][key] for row in batch["row"]] for key in ("prompt", "images")}
     )
@@ -225,10 +221,10 @@ def frozen_figures(built: Components, session: Session) -> dict[str, float]:
     asyncio.run(built.frozen.complete_all(conversations, sampling))
     batched = time.perf_counter() - began
     with served(session.state.start) as address:
-        model = EndpointModel(address, "frozen")
+        model = EndpointModel(address, "frozen", max_concurrency=1)
         asyncio.run(model.complete(conversations[0], sampling))  # the first call of a process is slow
         began = time.perf_counter()
-        asyncio.run(FrozenModel(model, concurrency=1).complete_all(conversations, sampling))
+        asyncio.run(FrozenModel(model).complete_all(conversations, sampling))
         one_by_one = time.perf_counter() - began
     return {"frozen": batched, "http": one_by_one}
 
@@ -243,23 +239,6 @@ def served(source: str) -> Iterator[str]:
             yield server.stdout.readline().strip()
         finally:
             server.terminate()
-
-
-class Timed:
-    """A frozen role, and the seconds of each of its calls."""
-
-    def __init__(self, frozen: Any) -> None:
-        self._frozen = frozen
-        self.seconds = 0.0  # which a phase reads; nothing here does
-        self.seconds_of: list[float] = []
-
-    async def complete_all(self, *arguments: Any) -> Any:
-        """As the frozen role does."""
-        began = time.perf_counter()
-        try:
-            return await self._frozen.complete_all(*arguments)
-        finally:
-            self.seconds_of.append(time.perf_counter() - began)
 
 
 class Clock:

@@ -1,8 +1,8 @@
-"""Draws the curves of several training runs into one image: what docs/results.md shows of the nano runs.
+"""Curves of several training runs in one image, as docs/results.md shows those of nano.
 
 python benchmarks/training_curves.py docs/images/nano-training.png "seed 0=runs/nano" "seed 1=runs/nano-1"
 
-One run alone is better looked at with `p2r report RUN`.
+For one run, `p2r report RUN` shows more.
 """
 
 from __future__ import annotations

@@ -299,6 +299,39 @@ def cached_features(recipe: str, out: str) -> dict[str, Any]:
     return {"difference": max(differences), "encoded": encoded, "images": len(grids)}
 
 
+def cached_towers() -> dict[str, bool]:
+    """Which towers the cache accepts; one that it refuses keeps its own `forward`."""
+    from types import SimpleNamespace
+
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+    from p2r.models.vision_cache import VisionFeatureCache
+
+    class Tower(torch.nn.Module):
+        spatial_merge_size = 2
+        config = SimpleNamespace(in_channels=3, temporal_patch_size=2, patch_size=16)
+
+        def __init__(self, *, mixing: bool) -> None:
+            super().__init__()
+            self.mixing = mixing
+
+        def forward(self, patches: Any, grid_thw: Any) -> Any:
+            features = patches.reshape(-1, 4, patches.shape[-1]).mean(1)
+            return BaseModelOutputWithPooling(
+                pooler_output=features + features.mean() if self.mixing else features
+            )
+
+    towers = {
+        "independent": Tower(mixing=False),
+        "mixing": Tower(mixing=True),
+        "no tower": torch.nn.Linear(3, 3),
+        "none": None,
+    }
+    accepted = {name: VisionFeatureCache().attach(tower) for name, tower in towers.items()}
+    assert accepted == {name: "forward" in getattr(tower, "__dict__", {}) for name, tower in towers.items()}
+    return accepted
+
+
 def check(recipe: str) -> list[dict[str, Any]]:
     """Results of all checks of a recipe."""
     from p2r.training.preflight.checks import run_checks

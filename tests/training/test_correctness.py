@@ -58,7 +58,9 @@ def test_sampler_and_trainer_agree_on_log_probabilities(warm: Warm, small: Small
 
 
 @pytest.mark.parametrize("role", ["perceiver", "reasoner", "think", "direct"])
-def test_rows_hold_what_every_other_door_asks(warm: Warm, small: Small, tmp_path: Path, role: str) -> None:
+def test_rows_hold_the_prompts_of_every_other_entry_point(
+    warm: Warm, small: Small, tmp_path: Path, role: str
+) -> None:
     rows = warm.value("probes.rows_of", recipe=small["recipe"], out=tmp_path / "run", role=role)
     assert {row["images"] for row in rows} == ({1, 2, 3, 4} if role == "reasoner" else {1})
     for row in rows:
@@ -102,6 +104,7 @@ def test_a_frozen_tower_sees_each_image_once(warm: Warm, small: Small, tmp_path:
     assert found["encoded"][1] < found["encoded"][0]
 
 
+@pytest.mark.long
 def test_two_processes_train_as_one(warm: Warm, small: Small, tmp_path: Path) -> None:
     """Float32, plain gradient descent (Adam turns a rounding error in a tiny gradient into a whole step)."""
     import socket

@@ -1,4 +1,4 @@
-"""What TRL is told about the engine that writes rollouts, and whether a real vLLM takes it."""
+"""TRL's configuration of the engine that generates rollouts, and whether a real vLLM accepts it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def configured(warm: Warm, small: Small, *changes: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_vllm_is_told_the_forbidden_tokens_by_number(warm: Warm, small: Small, engine: str) -> None:
+def test_vllm_gets_the_forbidden_tokens_as_integers(warm: Warm, small: Small, engine: str) -> None:
     found = ast.literal_eval(configured(warm, small, f"rollouts={ENGINES[engine]}")["generation"])
     assert found == {"logit_bias": dict.fromkeys(FORBIDDEN, -100.0)}
     assert {type(key) for key in found["logit_bias"]} == {int}
 
 
-def test_transformers_is_told_them_as_a_list(warm: Warm, small: Small) -> None:
+def test_transformers_gets_them_as_a_list(warm: Warm, small: Small) -> None:
     assert ast.literal_eval(configured(warm, small)["generation"]) == {"suppress_tokens": FORBIDDEN}
 
 
@@ -101,7 +101,7 @@ def test_options_reach_every_prompt_and_the_written_model(warm: Warm, small: Sma
         for name, change in (("off", off), ("on", f"model={model}"))
     ]
     assert lengths[0]["prompt"] == lengths[1]["prompt"] + len("<think></think>")
-    changes = [off, "settings={options: {thinking_tokens: 9}}", "training.steps=1"]
+    changes = [off, "settings={options: {thinking_tokens: 9}}", "training.steps=1", "phases=[{role: think}]"]
     warm.value("warm.train", recipe=small["recipe"], out=tmp_path / "run", changes=changes)
     settings = settings_for(str(tmp_path / "run/model"))
     assert settings is not None

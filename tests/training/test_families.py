@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,7 +20,7 @@ OFTEN = ("qwen2_5_vl", "qwen3_5")
 each_family = pytest.mark.parametrize(
     "family",
     [
-        pytest.param(family, marks=[] if family in OFTEN else [pytest.mark.slow])
+        pytest.param(family, marks=pytest.mark.long if family in OFTEN else pytest.mark.slow)
         for family in FAMILIES
         if family != "qwen3_vl"  # that of all other tests
     ],
@@ -56,31 +56,10 @@ def test_a_family_samples_as_it_is_trained_and_sees_each_image_once(
     assert found["encoded"][0] == found["images"] // 4
 
 
-def test_a_tower_whose_images_see_each_other_is_left_alone() -> None:
-    torch = pytest.importorskip("torch", reason="the local extra is not installed")
-    from types import SimpleNamespace
-
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-    from p2r.models.vision_cache import VisionFeatureCache
-
-    class Tower(torch.nn.Module):  # type: ignore[misc,name-defined]
-        spatial_merge_size = 2
-        config = SimpleNamespace(in_channels=3, temporal_patch_size=2, patch_size=16)
-
-        def __init__(self, *, mixing: bool) -> None:
-            super().__init__()
-            self.mixing = mixing
-
-        def forward(self, patches: Any, grid_thw: Any) -> Any:
-            features = patches.reshape(-1, 4, patches.shape[-1]).mean(1)
-            return BaseModelOutputWithPooling(
-                pooler_output=features + features.mean() if self.mixing else features
-            )
-
-    assert VisionFeatureCache().attach(Tower(mixing=False))
-    mixing = Tower(mixing=True)
-    assert not VisionFeatureCache().attach(mixing)
-    assert "forward" not in vars(mixing)
-    assert not VisionFeatureCache().attach(torch.nn.Linear(3, 3))
-    assert not VisionFeatureCache().attach(None)
+def test_a_tower_whose_images_see_each_other_is_left_alone(warm: Warm) -> None:
+    assert warm.value("probes.cached_towers") == {
+        "independent": True,
+        "mixing": False,
+        "no tower": False,
+        "none": False,
+    }

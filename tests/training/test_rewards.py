@@ -10,12 +10,20 @@ import numpy as np
 import pytest
 
 from p2r.errors import InputError
+from p2r.parsing.perception import parse_perception
+from p2r.prompts import PromptPack
 from p2r.scoring.judge import Judge
 from p2r.settings import PixelBudget, Settings
 from p2r.training.data import ImageCache, RolloutDataset
 from p2r.training.frozen import FrozenModel
 from p2r.training.recipe import Gates
-from p2r.training.rewards import RewardFunction, reward_metrics
+from p2r.training.rewards import (
+    RewardFunction,
+    failed_gate,
+    overlaps,
+    placeholder_labels,
+    reward_metrics,
+)
 from p2r.training.run_folder import Rollout
 from p2r.types import Box, Question, Sample
 from tests.fake_model import FakeModel, failure, said, shown
@@ -206,3 +214,72 @@ def test_a_rollout_is_a_line_of_json() -> None:
     record = json.loads(json.dumps(rollout.to_json()))
     assert record["boxes"] == [{"box": [0, 0, 100, 100], "label": "bus"}]
     assert (record["id"], record["reward"], record["gold"], record["outcome"]) == ("a", 1.0, "A", "boxes")
+
+
+# Gates.
+
+PLACEHOLDERS = placeholder_labels(Settings())
+
+
+def listed(*entries: str) -> str:
+    return "[" + ", ".join(entries) + "]"
+
+
+BUS = '{"bbox_2d": [0, 0, 100, 100], "label": "bus"}'
+SAME = '{"bbox_2d": [0, 0, 100, 90], "label": "bus again"}'
+BARE = '{"bbox_2d": [300, 300, 400, 400]}'
+BLANK = '{"bbox_2d": [300, 300, 400, 400], "label": "  "}'
+NEARLY = '{"bbox_2d": [0, 0, 100, 99], "label": "bus"}'
+COPIED = '{"bbox_2d": [300, 300, 400, 400], "label": "What is  there"}'
+
+
+@pytest.mark.parametrize(
+    ("text", "gate"),
+    [
+        (listed(BUS), ""),
+        ("[]", ""),
+        ("I see a bus.", "malformed"),
+        ("", "malformed"),
+        (listed(BUS, SAME), "overlap"),
+        (listed(BUS, BUS), "overlap"),
+        (listed(BUS, NEARLY), "overlap"),
+        (listed(*[BUS] * 400), "overlap"),
+        (listed(BUS, BARE), "label"),
+        (listed(BLANK), "label"),
+        (listed(COPIED), "label"),
+        (listed(BUS, SAME, BARE), "overlap"),
+    ],
+)
+def test_the_gates_of_the_paper_and_ours(text: str, gate: str) -> None:
+    assert failed_gate(parse_perception(text), Gates(), PLACEHOLDERS) == gate
+
+
+def test_repeated_boxes_fail_the_gates_of_boxes() -> None:
+    repeated = parse_perception(listed(BUS, NEARLY, BUS.replace("bus", " ")))
+    assert len(repeated.boxes) == 1
+    assert failed_gate(repeated, Gates(overlap=0.5), PLACEHOLDERS) == "overlap"
+    assert failed_gate(repeated, Gates(overlap=None), PLACEHOLDERS) == "label"
+    assert failed_gate(parse_perception(listed(BUS, NEARLY)), Gates(overlap=0.995), PLACEHOLDERS) == ""
+
+
+@pytest.mark.parametrize("text", ["I see a bus.", listed(BUS, SAME), listed(BARE), listed(COPIED)])
+def test_each_gate_can_be_switched_off(text: str) -> None:
+    no_gates = Gates(overlap=None, label=False, malformed=False)
+    assert failed_gate(parse_perception(text), no_gates, PLACEHOLDERS) == ""
+
+
+def test_the_placeholder_is_the_label_of_the_prompts_example() -> None:
+    assert {"what is there"} == PLACEHOLDERS
+    assert placeholder_labels(Settings(prompts=PromptPack(perceive='$question [{"label": "A Thing"}]'))) == {
+        "a thing"
+    }
+    assert placeholder_labels(Settings(prompts=PromptPack(perceive="$question"))) == frozenset()
+    assert placeholder_labels(Settings(box_format="gemini")) == PLACEHOLDERS
+
+
+def test_half_is_not_more_than_half() -> None:
+    one, other = Box(0, 0, 500, 500), Box(0, 0, 500, 250)
+    assert one.iou(other) == 0.5
+    assert not overlaps([one, other], 0.5)
+    assert overlaps([one, other], 0.49)
+    assert not overlaps([one], 0.0)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import distributed
 from transformers import TrainerCallback
 
 from p2r.runs.journal import Journal
+from p2r.training.rewards import RECORD, any_process
 from p2r.training.run_folder import METRICS, ROLLOUTS, Rollout, StepMetrics
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from p2r.training.recipe import Phase
     from p2r.training.run_folder import PhaseFolder, PhaseState
-
-RECORD = "record"  # the column in which the reward function hands over the `Rollout` of each completion
 
 
 class Recorder(TrainerCallback):  # type: ignore[misc]
@@ -138,15 +136,6 @@ def put_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state:
         torch.cuda.set_rng_state_all(state["cuda"])
-
-
-def any_process(flag: bool) -> bool:
-    """Whether the flag is set in any of the processes that train together; all of them have to call this."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return flag
-    flags: list[bool | None] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(flags, flag)
-    return any(flags)
 
 
 def _is_number(value: object) -> bool:

@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from p2r.training.recipe import Gates
     from p2r.types import Answer, Box, Perception, Sample
 
-    Evidence = tuple[int, tuple[tuple[float, ...], ...]]  # index of a sample, coordinates of its boxes
+    EvidenceKey = tuple[int, tuple[tuple[float, ...], ...]]  # index of a sample, coordinates of its boxes
 
 Gate = Literal["", "malformed", "overlap", "label"]
+
+RECORD = "record"  # the column in which TRL hands the `Rollout` of each completion to the callback
 
 _EXAMPLE_LABEL = re.compile(r'"label"\s*:\s*"([^"]*)"')
 
@@ -98,8 +100,6 @@ class RewardFunction:
         Raises:
             ModelError: too many of the last calls failed, or no completion of any process has a reward.
         """
-        from p2r.training.callback import RECORD, any_process
-
         began, self._frozen_seconds = time.perf_counter(), 0.0
         texts = [completion[0]["content"] for completion in completions]
         rollouts = self._loop.run(self.rollouts(index, texts))
@@ -141,7 +141,7 @@ class RewardFunction:
         perceptions = [*map(dataset.perception, indices, texts)]
         gates = [failed_gate(perception, self._gates, self._placeholders) for perception in perceptions]
         # A frozen role without sampling gives the same answer to the same evidence: one call for each.
-        keys: list[Evidence] = [
+        keys: list[EvidenceKey] = [
             (index, tuple(box.as_tuple() for box in perception.boxes))
             for index, perception in zip(indices, perceptions, strict=True)
         ]
@@ -188,24 +188,24 @@ class RewardFunction:
         return replace(rollout, answer=answer.value, correct=scored.correct, reward=reward)
 
     async def _ask_reasoner(
-        self, asked: Mapping[Evidence, tuple[Box, ...]]
-    ) -> dict[Evidence, str | P2RError]:
+        self, asked: Mapping[EvidenceKey, tuple[Box, ...]]
+    ) -> dict[EvidenceKey, str | P2RError]:
         """The frozen reasoner's reply to each distinct evidence, in one batch; or why there is none."""
         if self.frozen is None:
             raise InputError("the reward of a perceiver needs a frozen reasoner")
-        of_image: dict[int, list[Evidence]] = {}
+        of_image: dict[int, list[EvidenceKey]] = {}
         for key in asked:
             of_image.setdefault(key[0], []).append(key)
         # More threads than cores wait for the interpreter's lock: with 6 on 2 cores all take twice as long.
         free = asyncio.Semaphore(os.cpu_count() or 1)
 
-        async def cut(keys: list[Evidence]) -> list[tuple[Message, ...] | InputError]:
+        async def cut(keys: list[EvidenceKey]) -> list[tuple[Message, ...] | InputError]:
             async with free:
                 return await asyncio.to_thread(self._conversations, keys[0][0], [asked[key] for key in keys])
 
         built = await asyncio.gather(*map(cut, of_image.values()))
-        results: dict[Evidence, str | P2RError] = {}
-        conversations: dict[Evidence, tuple[Message, ...]] = {}
+        results: dict[EvidenceKey, str | P2RError] = {}
+        conversations: dict[EvidenceKey, tuple[Message, ...]] = {}
         for keys, made in zip(of_image.values(), built, strict=True):
             for key, one in zip(keys, made, strict=True):
                 if isinstance(one, InputError):
@@ -242,6 +242,17 @@ class RewardFunction:
         crops = [crop_region(box, size, geometry) for box in boxes[: geometry.max_crops]]
         found = localize(gold, boxes, crops, size).found
         return sum(found) / len(found)
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any of the processes that train together; all of them have to call this."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return flag
+    from torch import distributed
+
+    flags: list[bool | None] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(flags, flag)
+    return any(flags)
 
 
 # Gates of the perception reward.

@@ -156,7 +156,7 @@ class Session:
         processor = building.load_processor(start, settings)
         # Before the model: under ZeRO-3 it decides how weights are loaded.
         config = building.configure(recipe, phase, settings, start, output=self.folder.trainer, seed=seed)
-        model = building.load_policy(start, recipe)
+        model = building.load_policy(start, recipe, phase)
         encoder = PromptEncoder(processor, model.config, str(start), settings.options)
         samples = keep_short(data.samples, recipe, phase, settings, encoder, processor)
         state.steps = config.max_steps = building.phase_steps(phase, len(samples))
@@ -166,8 +166,6 @@ class Session:
         boxes: dict[int, tuple[Box, ...]] = {}
         images = ImageCache(samples, settings, keep=2 * phase.prompts + 8)
         dataset = RolloutDataset(phase.role, samples, settings, images, boxes)
-        if phase.freeze_vision:
-            building.freeze_vision(model)
         first = config.process_index == 0
         recorder = Recorder(self.folder, phase, state, writes=first, stop=self._stop)
         rewards = RewardFunction(dataset, recipe.gates, judge=_judge(recipe), monitor=self._monitor())

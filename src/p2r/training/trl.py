@@ -1,4 +1,4 @@
-"""Recipe → a stock TRL `GRPOTrainer`: the model, its configuration, and nothing of our own in between."""
+"""What a stock TRL `GRPOTrainer` gets from a recipe: its configuration and the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from p2r.settings import Settings
     from p2r.training.recipe import Phase, Recipe
 
-# The decoders of `Settings.max_tokens` for each role.
+# The field of `Settings.max_tokens` for each role.
 _STAGE = {"perceiver": "perceive", "reasoner": "reason", "think": "reason", "direct": "direct"}
 
 # Where TRL's defaults are not the paper's; `training.trainer` may change them.
@@ -31,17 +31,17 @@ _PAPER: dict[str, Any] = {
 
 
 def reply_tokens(phase: Phase, settings: Settings) -> int:
-    """The most new tokens of a rollout, without those for a model's thinking (`options.thinking_tokens`)."""
+    """The most new tokens of a rollout, without `options.thinking_tokens`."""
     return phase.max_tokens or int(getattr(settings.max_tokens, _STAGE[phase.role]))
 
 
 def completion_tokens(phase: Phase, settings: Settings) -> int:
-    """The most new tokens of a rollout."""
+    """The most new tokens of a rollout, with those for thinking."""
     return settings.options.widened(Sampling(reply_tokens(phase, settings))).max_tokens
 
 
 def phase_steps(phase: Phase, samples: int) -> int:
-    """How many optimizer steps a phase has.
+    """The number of optimizer steps of a phase.
 
     Raises:
         InputError: there are fewer samples than prompts in a step.
@@ -56,19 +56,37 @@ def phase_steps(phase: Phase, samples: int) -> int:
 
 
 def prompts_needed(phase: Phase, steps: int) -> int:
-    """How many prompts, repeats counted, a phase of so many steps goes through."""
+    """The number of prompts, repeats counted, that a phase of so many steps uses."""
     return math.ceil(steps / phase.updates) * phase.prompts
 
 
-def load_policy(start: Path, recipe: Recipe) -> Any:
+def load_policy(start: Path, recipe: Recipe, phase: Phase) -> Any:
     """The weights that a phase starts from, as they are trained.
 
     All weights: in float32, computed in the recipe's precision (an update of 1e-6 is lost in bfloat16). With
     adapters: the base in the recipe's precision.
+
+    Raises:
+        InputError: they cannot be read, or have no vision tower to freeze.
     """
     model = read_weights(start, getattr(torch, recipe.precision) if recipe.lora else torch.float32)
-    speed_up(model, recipe.attention)
+    prepare_policy(model, recipe, phase)
     return model
+
+
+def prepare_policy(model: Any, recipe: Recipe, phase: Phase) -> None:
+    """Set attention and patch embedding of a model that is trained, and freeze its vision tower if wanted.
+
+    Raises:
+        InputError: it has no vision tower to freeze.
+    """
+    speed_up(model, recipe.attention)
+    if phase.freeze_vision:
+        tower = vision_tower(model)
+        if tower is None:
+            name = type(model).__name__
+            raise InputError(f"training.freeze_vision: {name} has no vision tower `visual`: set it to false")
+        tower.requires_grad_(requires_grad=False)
 
 
 def load_processor(start: Path, settings: Settings) -> Any:
@@ -90,9 +108,9 @@ def load_processor(start: Path, settings: Settings) -> Any:
 
 
 def speed_up(model: Any, attention: str | None) -> None:
-    """Attention of the language model, and the patch embedding as the matrix product that it is.
+    """Set the attention of the language model, and compute the patch embedding as a matrix product.
 
-    The weights and their names stay what they are.
+    Weights and their names stay the same.
     """
     if attention is not None:
         model.set_attn_implementation({"text_config": attention})
@@ -115,7 +133,7 @@ def configure(
         raise InputError(f"training.trainer.{clash[0]} is set by the recipe's own keys; use those")
     defaults = dict(_PAPER)
     if recipe.rollouts.engine == "vllm-colocate" and recipe.data.max_prompt_tokens is not None:
-        # By default vLLM wants room for the model's whole context, more than its share of the GPU holds.
+        # By default vLLM reserves room for the model's whole context, more than its share of the GPU holds.
         longest = recipe.data.max_prompt_tokens + completion_tokens(phase, settings)
         defaults["vllm_max_model_length"] = longest
     check_batch(phase, process_count())
@@ -142,7 +160,7 @@ def check_batch(phase: Phase, processes: int) -> None:
 
 
 def process_count() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     from accelerate import PartialState
 
     return int(PartialState(cpu=not torch.cuda.is_available()).num_processes)
@@ -175,7 +193,7 @@ def _fields(recipe: Recipe, phase: Phase, settings: Settings, output: Path, seed
         "bf16": recipe.precision == "bfloat16",
         "use_cpu": not torch.cuda.is_available(),
         **({"trust_remote_code": True} if trusts_code() else {}),
-        # Of the reference alone: it holds no gradients and needs no more than the precision of computation.
+        # Of the reference alone: it holds no gradients and needs only the precision of computation.
         "model_init_kwargs": {"dtype": recipe.precision},
         "seed": seed,
         "shuffle_dataset": False,  # the order is drawn before
@@ -195,8 +213,8 @@ def _engine(recipe: Recipe, forbidden: list[int]) -> dict[str, Any]:
         return {"generation_kwargs": {"suppress_tokens": forbidden}}
     common = {
         "use_vllm": True,
-        # Whole numbers: an engine in this process compares them; on the way to a server JSON makes texts of
-        # them, which it reads as numbers again.
+        # Integer keys: an engine in this process compares them. For a server JSON turns them into strings,
+        # which it reads as integers.
         "generation_kwargs": {"logit_bias": dict.fromkeys(forbidden, -100.0)},
     }
     if rollouts.engine == "vllm-server":
@@ -222,20 +240,6 @@ def adapter(recipe: Recipe) -> Any:
 def vision_tower(model: Any) -> Any:
     """The vision tower of a checkpoint of the Qwen-VL families; None where there is none of that name."""
     return getattr(model.base_model, "visual", None)
-
-
-def freeze_vision(model: Any) -> None:
-    """Leave the vision tower as it is.
-
-    Raises:
-        InputError: the model has none.
-    """
-    tower = vision_tower(model)
-    if tower is None:
-        raise InputError(
-            f"training.freeze_vision: {type(model).__name__} has no vision tower `visual`: set it to false"
-        )
-    tower.requires_grad_(requires_grad=False)
 
 
 def cache_vision_features(trainer: Any) -> None:

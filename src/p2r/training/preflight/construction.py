@@ -81,9 +81,7 @@ def _trained_weights(recipe: Recipe, phase: Phase, start: Path) -> int:
     for callback in get_reporting_integration_callbacks(list(recipe.report_to)):
         callback()  # fails where its package is missing
     model = empty_model(start)
-    trl.speed_up(model, recipe.attention)
-    if phase.freeze_vision:
-        trl.freeze_vision(model)
+    trl.prepare_policy(model, recipe, phase)
     if recipe.lora is not None:
         from peft import get_peft_model
 
