@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2r.evaluation.benchmarks import open_benchmark
+from p2r.evaluation.benchmarks.base import Entry
 from p2r.parsing.answers import read_answer
 from p2r.types import LETTERS, Question
 
@@ -359,7 +360,7 @@ def of_benchmark(entry: str) -> Iterator[tuple[str, ...]]:
     """The options of the choice questions of `NAME=DATA`, one of `p2r eval`'s benchmarks."""
     name, _, data = entry.partition("=")
     for row in open_benchmark(name, data or None).entries():
-        if row.sample.question.choices:
+        if isinstance(row, Entry) and row.sample.question.choices:
             yield row.sample.question.choices
 
 

@@ -1,4 +1,4 @@
-"""A scripted model that comes in through the front door: it satisfies `p2r.models.base.Model`.
+"""A scripted model, which satisfies `p2r.models.base.Model`.
 
 FakeModel(["first reply", "second reply"])              # in order of the calls
 FakeModel(lambda messages: "reply to " + said(messages))  # a function of the conversation

@@ -78,7 +78,7 @@ class Server:
         url: the base URL, ending in `/v1`.
         requests: every completion request so far.
         connections: how many TCP connections were accepted.
-        models_asked: how often the list of models was asked for.
+        models_asked: number of requests for the list of models.
         asked: set once the first completion request has arrived.
     """
 

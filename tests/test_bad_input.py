@@ -1,4 +1,4 @@
-"""What cannot be used ends with one clear line on stderr, nothing on stdout, and the right exit code."""
+"""Unusable input ends with one clear line on stderr, nothing on stdout, and the right exit code."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def one_line(stdout: str, stderr: str) -> str:
         (folder, "folder"),
     ],
 )
-def test_a_image_that_cannot_be_used(make: Callable[[Path], None], says: str, tmp_path: Path) -> None:
+def test_an_unusable_image(make: Callable[[Path], None], says: str, tmp_path: Path) -> None:
     path = tmp_path / "street.jpg"
     make(path)
     line = refuse("answer", path, "What?", "--model", NOWHERE)
@@ -116,7 +116,7 @@ def test_a_image_that_cannot_be_used(make: Callable[[Path], None], says: str, tm
         (["What?", "--save", "figure"], "for example figure.png"),
     ],
 )
-def test_a_question_that_cannot_be_asked(arguments: list[str], says: str, tmp_path: Path) -> None:
+def test_an_unusable_question(arguments: list[str], says: str, tmp_path: Path) -> None:
     jpeg(tmp_path / "street.jpg")
     assert says in refuse("answer", tmp_path / "street.jpg", *arguments, "--model", NOWHERE)
 
@@ -161,13 +161,13 @@ def test_a_disk_that_is_full_is_one_line(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["street.jpg"]
 
 
-def test_the_image_that_is_asked_about_is_never_replaced(tmp_path: Path) -> None:
+def test_the_input_image_is_never_overwritten(tmp_path: Path) -> None:
     before = jpeg(tmp_path / "street.jpg")
     (tmp_path / "link.jpg").symlink_to(tmp_path / "street.jpg")
     PIL.Image.new("RGB", (20, 20)).save(tmp_path / "other.png")
     for name, says in [
-        ("street.jpg", "it is the image that is asked about"),
-        ("link.jpg", "it is the image that is asked about"),
+        ("street.jpg", "it is the image of the question"),
+        ("link.jpg", "it is the image of the question"),
         ("other.png", "it is there already and is not a figure of ours"),
     ]:
         arguments = [
@@ -208,7 +208,7 @@ def binary(path: Path) -> None:
     ],
     ids=lambda command: f"{command[0]} {command[-2]}",
 )
-def test_a_file_that_is_none_is_said_in_our_words(
+def test_an_unreadable_file_has_a_plain_message(
     command: tuple[str, ...],
     make: Callable[[Path], None],
     says: str,
@@ -255,7 +255,7 @@ def test_wrong_usage_says_what_is_expected(arguments: list[str]) -> None:
         ("", "model"),
     ],
 )
-def test_a_model_that_is_none(spec: str, says: str, tmp_path: Path) -> None:
+def test_an_unknown_model(spec: str, says: str, tmp_path: Path) -> None:
     jpeg(tmp_path / "street.jpg")
     assert says in refuse("answer", tmp_path / "street.jpg", "What?", "--model", spec)
 
@@ -279,7 +279,7 @@ def test_standard_output_that_is_full_or_cannot_show_a_sign(tmp_path: Path) -> N
         assert "cannot write to standard output" in one_line("", full.stderr)
 
 
-# Servers that fail, asked by real processes side by side, because each is asked again with pauses.
+# Servers that fail, called by real processes side by side, because each call is retried with pauses.
 
 FAILURES = {
     "dead": (None, "cannot reach"),
@@ -307,6 +307,7 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.Com
         return dict(zip(FAILURES, pool.map(lambda name: ask_failing(image, name), FAILURES), strict=True))
 
 
+@pytest.mark.long  # each waits for its retries
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_server_that_fails(name: str, failed: dict[str, subprocess.CompletedProcess[str]]) -> None:
     run = failed[name]

@@ -30,7 +30,7 @@ from tests.fake_model import FakeModel, StreamingFakeModel, failure, said
 from tests.image_files import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
     from p2r.models.base import Message, Sampling
     from p2r.pipeline import Event
@@ -69,7 +69,7 @@ def predict(model: FakeModel, mode: Mode = "p2r", question: Question = QUESTION)
 
 
 @pytest.mark.parametrize("mode", ["p2r", "think", "direct"])
-def test_what_the_file_says_of_itself_is_in_the_notes_of_every_mode(mode: Mode) -> None:
+def test_notes_on_the_file_are_in_the_prediction_of_every_mode(mode: Mode) -> None:
     pages = [PIL.Image.fromarray(IMAGE), PIL.Image.new("RGB", (400, 300), "red")]
     question = replace(QUESTION, image=encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
     assert predict(replies(), mode, question).notes == ("the file has 2 pages: the first was read",)
@@ -108,7 +108,7 @@ def test_every_field_of_a_prediction_is_filled() -> None:
     assert not known.error
 
 
-def test_boxes_are_asked_for_and_read_in_the_box_format_of_the_model() -> None:
+def test_boxes_are_requested_and_parsed_in_the_configured_format() -> None:
     # The overview of 800 × 600 pixels is sent with 288 × 192.
     model = replies('[{"bbox_2d": [28.8, 38.4, 43.2, 49.92], "label": "bus"}]')
     settings = replace(SETTINGS, box_format="pixels")
@@ -202,11 +202,11 @@ def test_a_text_that_names_no_answer_is_no_answer() -> None:
     assert known.notes, "it says why"
 
 
-def test_thinking_aloud_without_an_answer_tag_is_no_answer() -> None:
+def test_text_without_an_answer_tag_is_no_answer() -> None:
     assert predict(replies(thought="It is 42.")).status == "no_answer"
 
 
-def test_running_into_a_token_limit_shows() -> None:
+def test_a_reply_cut_at_its_token_limit_is_marked() -> None:
     cut = predict(replies(thought=Completion("<think>The bus", 5, 22, "length")))
     assert (cut.truncated, cut.status) == (True, "no_answer")
     perceiver_cut = predict(replies(Completion(BOXES[:60], 5, 11, "length")))
@@ -329,7 +329,7 @@ def test_a_stream_yields_the_evidence_then_the_text_then_the_prediction(streams:
 class NoStream(StreamingFakeModel):
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling
-    ) -> AsyncIterator[str | Completion]:
+    ) -> AsyncGenerator[str | Completion]:
         assert not messages, "the text is wanted whole"
         yield ""
 
@@ -385,7 +385,7 @@ def test_closing_a_stream_cancels_its_call() -> None:
 # Many at once.
 
 
-def test_no_barrier_stands_between_the_stages() -> None:
+def test_the_stages_of_different_questions_overlap() -> None:
     """The first question's reasoning ends only when the second is being perceived, after it."""
 
     class Chained(FakeModel):
@@ -435,7 +435,7 @@ def numbered(count: int | None = None) -> Iterator[Question]:
     return (Question(small, str(number), answer_type="number", id=str(number)) for number in numbers)
 
 
-def test_many_are_answered_in_order_and_at_most_so_many_at_once() -> None:
+def test_many_are_answered_in_order_and_with_bounded_concurrency() -> None:
     model = Uneven(0.05, slow_s=0.1, period=3)
     with pipeline(model, concurrency=4) as p2r:
         known = list(p2r.answer_many(numbered(20), "direct"))
@@ -462,7 +462,7 @@ def test_an_endless_iterable_is_drawn_a_bounded_way_ahead() -> None:
         assert drawn <= 21 + 8
 
 
-def test_leaving_early_cancels_what_is_on_its_way() -> None:
+def test_leaving_early_cancels_running_calls() -> None:
     class OnlyTheFirst(FakeModel):
         async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
             self._delay_s = 0 if "Question: 0\n" in said(messages) else 30
@@ -479,7 +479,7 @@ def test_leaving_early_cancels_what_is_on_its_way() -> None:
         assert model.cancelled == len(model.calls) - 1
 
 
-def test_a_failure_among_many_is_marked_and_stops_nobody() -> None:
+def test_a_failure_among_many_is_marked_and_the_others_go_on() -> None:
     model = FakeModel(
         lambda messages: failure("server", "it broke") if "Question: 1\n" in said(messages) else "7"
     )
@@ -695,4 +695,6 @@ def test_a_server_that_was_started_here_is_ended_here(
 def test_an_unknown_model_is_refused_when_the_pipeline_is_made() -> None:
     with pytest.raises(InputError, match="unknown model 'no such thing'"):
         P2R("no such thing")
+    with pytest.raises(InputError, match="unknown model 'nor this'"):
+        P2R("http://127.0.0.1:9/v1#name", reasoner="nor this")
     assert DEFAULT_MODEL in ("nano", "nano-base")

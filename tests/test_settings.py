@@ -1,4 +1,4 @@
-"""Settings are checked at birth, survive a file, and their digest changes with anything that matters."""
+"""Settings are validated, read and written, and their digest covers all that decides a request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from p2r.cli.options import read_settings
+from p2r.cli._options import read_settings
 from p2r.errors import InputError
 from p2r.models.options import read_assignment
 from p2r.nano import WEIGHTS

@@ -1,4 +1,4 @@
-"""Text that must be written down: halves of characters, and passwords."""
+"""Text that must be encodable, and passwords in it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HALF, OTHER_HALF = "\ud83d", "\ude00"
         ("nul \0, cr \r, separator \u2028", "nul \0, cr \r, separator \u2028"),
     ],
 )
-def test_halves_of_characters_are_joined_or_escaped(text: str, kept: str) -> None:
+def test_surrogates_are_joined_or_escaped(text: str, kept: str) -> None:
     assert encodable(text) == kept
     kept.encode()
 

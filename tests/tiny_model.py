@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scripts.nano.build import assemble_processor, vision_config, vision_tokens
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SPECIAL = {
@@ -20,6 +23,20 @@ SPECIAL = {
     "<|video_pad|>": 262,
 }
 VOCABULARY = 263
+_ROPE = {"rope_type": "default", "rope_theta": 1e5, "mrope_section": [4, 2, 2]}
+# The configuration of a small language model and vision tower of any Qwen-VL family.
+TEXT: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "rope_parameters": _ROPE,
+    "eos_token_id": SPECIAL["<|im_end|>"],
+    "pad_token_id": SPECIAL["<|endoftext|>"],
+}
+INTERLEAVED: dict[str, Any] = {"head_dim": 16, "rope_parameters": _ROPE | {"mrope_interleaved": True}}
+VISION = vision_config(hidden=32, mlp=64, depth=2, heads=2, out=32, positions=64)
 CONTEXT = 512
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role + '\n' }}"
@@ -34,34 +51,17 @@ CHAT_TEMPLATE = (
 def build_processor() -> Any:
     """A tokenizer of single bytes and an image processor with explicit sizes."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import (
-        PreTrainedTokenizerFast,
-        Qwen2VLImageProcessor,
-        Qwen3VLProcessor,
-        Qwen3VLVideoProcessor,
-    )
+    from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
-    sizes: dict[str, Any] = {
-        "patch_size": 16,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-        "size": {"shortest_edge": 32 * 32, "longest_edge": 128 * 128},
-    }
-    return Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**sizes),
-        tokenizer=PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
-        ),
-        video_processor=Qwen3VLVideoProcessor(**sizes),
-        chat_template=CHAT_TEMPLATE,
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
+    return assemble_processor(fast, CHAT_TEMPLATE, pixels=(32 * 32, 128 * 128))
 
 
 def random_model(vocabulary: int, context: int, *, tied: bool) -> Any:
@@ -72,48 +72,24 @@ def random_model(vocabulary: int, context: int, *, tied: bool) -> Any:
         context: the most tokens of a request.
         tied: whether the head is the word embeddings.
     """
-    import torch
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
     config = Qwen3VLConfig(
-        text_config={
-            "vocab_size": vocabulary,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 16,
-            "max_position_embeddings": context,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 1e5,
-                "mrope_section": [4, 2, 2],
-                "mrope_interleaved": True,
-            },
-            "eos_token_id": SPECIAL["<|im_end|>"],
-            "pad_token_id": SPECIAL["<|endoftext|>"],
-        },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "patch_size": 16,
-            "out_hidden_size": 32,
-            "num_position_embeddings": 64,
-            "deepstack_visual_indexes": [0],
-        },
-        image_token_id=SPECIAL["<|image_pad|>"],
-        video_token_id=SPECIAL["<|video_pad|>"],
-        vision_start_token_id=SPECIAL["<|vision_start|>"],
-        vision_end_token_id=SPECIAL["<|vision_end|>"],
+        text_config=TEXT | INTERLEAVED | {"vocab_size": vocabulary, "max_position_embeddings": context},
+        vision_config=VISION | {"deepstack_visual_indexes": [0]},
+        **vision_tokens(SPECIAL),
         tie_word_embeddings=tied,
     )
+    return with_random_weights(lambda: Qwen3VLForConditionalGeneration(config))
+
+
+def with_random_weights(build: Callable[[], Any]) -> Any:
+    """A model in float32 with weights so large that the greedy text depends on every image and word."""
+    import torch
+
     torch.manual_seed(0)
-    model = Qwen3VLForConditionalGeneration(config).float()
+    model = build().float()
     with torch.no_grad():
-        # Large weights, so that the greedy text depends on every image and word.
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(std=0.3)

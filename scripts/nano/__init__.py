@@ -4,6 +4,6 @@
 - `vision_stage`, `glyph_data`: the vision tower learns to read from images of glyphs.
 - `language_stage`, `sft_data`, `lessons`: the language model learns both roles on the frozen tower.
 - `attention_targets`, `attention_loss`: where two heads look while they write, and the loss.
-- `scenepack`, `token_cache`: rendered scenes, and the visual tokens of the frozen tower.
-- `build`, `tower`, `loop`, `curves`: the model, its fast forward, the optimizer loop, plots.
+- `scenepack`: rendered scenes. `tower`: the fast forward of the vision tower, and its tokens of a pack.
+- `build`, `loop`, `curves`: the model, the optimizer loop, plots.
 """

@@ -2,9 +2,9 @@
 
 From texts alone, a model this small needs thousands of steps before it finds out that the word *red* in the
 question and the token of the red tag in the image belong together (docs/results.md). So heads of two layers
-are told: while a coordinate is written, one reads the color that the question names, a later one the cell of
-the image that holds that object; likewise for digits, results and options (`attention_targets`). It teaches
-where to look; what to write is left to the usual loss.
+are supervised: while a coordinate is written, one reads the color that the question names, a later one the
+cell of the image that holds that object; likewise for digits, results and options (`attention_targets`). It
+teaches where to look; what to write is left to the usual loss.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# The layers whose first head is told: one reads the question's word, a later one the image's cell.
+# The layers whose first head is supervised: one reads the question's word, a later one the image's cell.
 WORD_LAYER, CELL_LAYER = 1, 2
 
 
@@ -27,8 +27,8 @@ class AttentionTarget:
     """What matters while the token at `position` is the newest.
 
     Attributes:
-        position, words, cell: positions in the example's token sequence. The heads of the first told layer
-            look at `words`, one each; the first head of the second told layer looks at `cell`.
+        position, words, cell: positions in the example's token sequence. The heads of the first supervised
+            layer look at `words`, one each; the first head of the second one looks at `cell`.
     """
 
     position: int
@@ -38,7 +38,7 @@ class AttentionTarget:
 
 @contextmanager
 def watched(language: Any) -> Iterator[dict[int, torch.Tensor]]:
-    """Collects the attention weights, (n, heads, length, length), of the told layers of one forward.
+    """Collects the attention weights, (n, heads, length, length), of the supervised layers of one forward.
 
     The language model must run with `eager` attention: no other implementation has the weights.
     """
@@ -64,7 +64,7 @@ def watched(language: Any) -> Iterator[dict[int, torch.Tensor]]:
 def attention_loss(
     seen: dict[int, torch.Tensor], attention: Sequence[Sequence[AttentionTarget]]
 ) -> tuple[torch.Tensor, float]:
-    """How surprised the told heads are at where they should look.
+    """The cross-entropy of the supervised heads with where they should look.
 
     Args:
         seen: from `watched`.

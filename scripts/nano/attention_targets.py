@@ -1,7 +1,8 @@
 """Where nano should look while it writes a word: at the question, an image, or its own thinking.
 
 Places are found by tokens that every tokenizer of nano has: colors, digits, capitals, coordinates and the
-words that answers turn on always stand alone (`build_tokenizer`); what lies between may be one token or many.
+words that answers turn on are always tokens of their own (`build_tokenizer`); other text may be split in any
+way.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class TargetFinder:
         ]
 
     def _located(self, target: list[int]) -> list[int]:
-        """Where coordinates stand."""
+        """The positions of coordinates."""
         return [place for place, token in enumerate(target) if token in self.coordinates]
 
     def concluding(self, task: Task, prompt: list[int], target: list[int]) -> list[AttentionTarget]:
@@ -123,7 +124,7 @@ class TargetFinder:
         return attention
 
     def _computed(self, start: int, target: list[int]) -> AttentionTarget:
-        """The result of "7 + 2 = 9" follows from what stands three and one tokens before the equals sign."""
+        """The result of "7 + 2 = 9" follows from the tokens three and one before the equals sign."""
         equals = start + target.index(self.token(" = "))
         return AttentionTarget(equals, (equals - 1, equals - 3), equals - 3)
 
@@ -144,7 +145,7 @@ class TargetFinder:
         yield AttentionTarget(start + target.index(word, winner) - 1, (start + winner,), source)
 
     def _digit(self, target: list[int], after: int) -> int:
-        """Where the next digit stands."""
+        """The position of the next digit."""
         return next(place for place in range(after, len(target)) if target[place] in self.digits)
 
     def count(self, image: int) -> int:

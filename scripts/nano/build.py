@@ -17,6 +17,7 @@ from p2r.settings import PixelBudget, Settings, TokenLimits
 from scripts.nano.lessons import corpus
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import torch
@@ -32,7 +33,7 @@ SPECIAL_TOKENS = (
     "<|video_pad|>",
 )
 _ANSWER_WORDS = ("left", "right", "above", "below", "larger", "smaller", "yes", "no", "sum", "difference")
-# Line breaks stand inside expressions: the template language strips those that stand outside.
+# Line breaks are inside expressions: the template language strips those outside.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{{ '<|im_start|>' + message.role + '\n' }}"
@@ -74,7 +75,7 @@ def build_tokenizer(vocabulary: int) -> Any:
 
     names = "|".join((*COLORS, *GROUNDS, *_ANSWER_WORDS))
     tokenizer = Tokenizer(models.BPE())
-    # Numbers, single capitals and the words that answers turn on stand alone; all else may merge.
+    # Numbers, single capitals and the words that answers turn on are tokens of their own; all else may merge.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(rf"[0-9]+|\b(?:{names})\b|[A-Z](?![a-z])"), "isolated"),
@@ -101,27 +102,60 @@ def build_tokenizer(vocabulary: int) -> Any:
 
 def build_processor(vocabulary: int, settings: Settings = NANO_SETTINGS) -> Qwen3VLProcessor:
     """Tokenizer, image processor and chat template, with every size explicit."""
+    budget = settings.budget
+    return assemble_processor(
+        build_tokenizer(vocabulary),
+        CHAT_TEMPLATE,
+        pixels=(budget.min_pixels, max(budget.overview_max_pixels, budget.crop_max_pixels)),
+    )
+
+
+def assemble_processor(tokenizer: Any, template: str, *, pixels: tuple[int, int]) -> Qwen3VLProcessor:
+    """A processor for images of `pixels`, least and most; the models of the tests use it as well."""
     from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
-    pixels = {
-        "shortest_edge": settings.budget.min_pixels,
-        "longest_edge": max(settings.budget.overview_max_pixels, settings.budget.crop_max_pixels),
-    }
-    shared: dict[str, Any] = {
+    sizes: dict[str, Any] = {
         "patch_size": 16,
         "temporal_patch_size": 2,
         "merge_size": 2,
         "image_mean": [0.5, 0.5, 0.5],
         "image_std": [0.5, 0.5, 0.5],
-        "size": pixels,
+        "size": {"shortest_edge": pixels[0], "longest_edge": pixels[1]},
     }
-    tokenizer = build_tokenizer(vocabulary)
     return Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**shared),
+        image_processor=Qwen2VLImageProcessor(**sizes),
         tokenizer=tokenizer,
-        video_processor=Qwen3VLVideoProcessor(**shared),
-        chat_template=CHAT_TEMPLATE,
+        video_processor=Qwen3VLVideoProcessor(**sizes),
+        chat_template=template,
     )
+
+
+def vision_config(
+    *, hidden: int, mlp: int, depth: int, heads: int, out: int, positions: int, **more: Any
+) -> dict[str, Any]:
+    """The configuration of a small vision tower; `more` replaces or adds keys for other families."""
+    sizes = {
+        "depth": depth,
+        "hidden_size": hidden,
+        "intermediate_size": mlp,
+        "num_heads": heads,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "out_hidden_size": out,
+        "num_position_embeddings": positions,
+    }
+    return sizes | more
+
+
+def vision_tokens(ids: Mapping[str, int]) -> dict[str, int]:
+    """The keys of a configuration that name the special tokens of images, from the ids of all of them."""
+    return {
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+    }
 
 
 def build_model(
@@ -155,22 +189,16 @@ def build_model(
             "eos_token_id": ids["<|im_end|>"],
             "pad_token_id": ids["<|endoftext|>"],
         },
-        vision_config={
-            "depth": shape.vision_depth,
-            "hidden_size": shape.vision_hidden,
-            "intermediate_size": shape.vision_mlp,
-            "num_heads": max(1, shape.vision_hidden // 48),
-            "patch_size": 16,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-            "out_hidden_size": shape.hidden,
-            "num_position_embeddings": 256,
-            "deepstack_visual_indexes": [1],
-        },
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
+        vision_config=vision_config(
+            hidden=shape.vision_hidden,
+            mlp=shape.vision_mlp,
+            depth=shape.vision_depth,
+            heads=max(1, shape.vision_hidden // 48),
+            out=shape.hidden,
+            positions=256,
+            deepstack_visual_indexes=[1],
+        ),
+        **vision_tokens(ids),
         tie_word_embeddings=True,
     )
     model = Qwen3VLForConditionalGeneration(config).float()

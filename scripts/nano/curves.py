@@ -30,9 +30,9 @@ _PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
         },
     ),
     (
-        "speak: attention of the told head on the right place",
+        "speak: attention of the supervised head on the right place",
         "speak",
-        {"gaze_finding": "writing boxes", "gaze_reading": "answering"},
+        {"attention_finding": "writing boxes", "attention_reading": "answering"},
     ),
 )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from scripts.nano.loop import Metrics
     from scripts.nano.sft_data import Example, ExampleBuilder, Task
-    from scripts.nano.token_cache import TokenLookup
+    from scripts.nano.tower import TokenLookup
 
 # Examples of a step, up to a step: perceive examples, answers, drills. Finding takes more of them at first,
 # concluding later.
@@ -84,17 +84,17 @@ def accumulate_gradients(
     # Padding stands on the right, where a causal model never looks back at it: no mask is needed.
     with watched(model.model.language_model) as seen:
         hidden = model.model.language_model(inputs_embeds=embedded, position_ids=places, use_cache=False)[0]
-    asked = wanted >= 0
-    logits = hidden[asked] @ words.weight.T
-    gold = wanted[asked]
+    supervised = wanted >= 0
+    logits = hidden[supervised] @ words.weight.T
+    gold = wanted[supervised]
     loss = functional.cross_entropy(logits, gold)
     attention, hit = attention_loss(seen, [example.attention for example in examples])
     (share * (loss + _ATTENTION * attention)).backward()  # type: ignore[no-untyped-call]
     right = logits.argmax(-1) == gold
-    owner = asked.nonzero()[:, 0]
+    owner = supervised.nonzero()[:, 0]
     wrong = torch.zeros(len(examples)).index_add_(0, owner, (~right).float())
-    names = {"perceive": "gaze_finding", "drill": "gaze_concluding"}
-    metrics: Metrics = {names.get(examples[0].task, "gaze_reading"): hit}
+    names = {"perceive": "attention_finding", "drill": "attention_concluding"}
+    metrics: Metrics = {names.get(examples[0].task, "attention_reading"): hit}
     for task in {example.task for example in examples}:
         rows = torch.tensor([example.task == task for example in examples])
         each = functional.cross_entropy(logits[rows[owner]], gold[rows[owner]]) if rows.any() else loss

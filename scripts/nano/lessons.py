@@ -1,6 +1,6 @@
 """Scenes → examples: what nano is shown and what it should write, for each task.
 
-The prompts are the project's own (`p2r.prompts`), so nano learns the very messages that every door sends.
+The prompts are the project's own (`p2r.prompts`), so nano learns the messages that every entry point sends.
 """
 
 from __future__ import annotations
@@ -66,4 +66,4 @@ def texts_of(messages: Sequence[Message]) -> str:
 
 
 class _NoImage:
-    """Stands where an image would be when only the wording matters."""
+    """Takes the place of an image when only the wording matters."""

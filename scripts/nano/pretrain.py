@@ -22,8 +22,7 @@ from scripts.nano.language_stage import language_step
 from scripts.nano.loop import Metrics, Schedule, run_stage
 from scripts.nano.scenepack import ScenePack, draw_pack
 from scripts.nano.sft_data import ExampleBuilder
-from scripts.nano.token_cache import encode_pack, token_lookup
-from scripts.nano.tower import encode
+from scripts.nano.tower import encode, encode_pack, token_lookup
 from scripts.nano.vision_stage import GlyphHead, vision_step
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def main() -> None:
 
 def run_vision_stage(model: Any, tokenizer: Any, folder: Path, *, steps: int, count: int) -> None:
     """Stage `see`: the vision tower and the word embeddings, on glyphs."""
-    glyphs = cached(folder / "charts.npz", GlyphImages, lambda: draw_glyphs(count, seed=0))
+    glyphs = cached(folder / "glyphs.npz", GlyphImages, lambda: draw_glyphs(count, seed=0))
     visual = model.model.visual
     # The head holds the language model's word embeddings, so its checkpoint restores them too.
     head = GlyphHead(model.model.language_model.embed_tokens, tokenizer)
@@ -70,7 +69,7 @@ def run_vision_stage(model: Any, tokenizer: Any, folder: Path, *, steps: int, co
 
 def match_scales(model: Any, folder: Path) -> None:
     """Divide the merger's last layer so that visual tokens are as large as word embeddings."""
-    glyphs = cached(folder / "charts.npz", GlyphImages, lambda: draw_glyphs(64, seed=0))
+    glyphs = cached(folder / "glyphs.npz", GlyphImages, lambda: draw_glyphs(64, seed=0))
     merger = model.model.visual.merger
     with torch.no_grad():
         tokens = encode(model.model.visual, [torch.from_numpy(glyphs.pixels[:64, :160, :160])])[0]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Standard deviation of each corner of a noisy gold box, 0–1000; a tag's side is 25 to 90.
 CORNER_NOISE = 9.0
-# How often a scene's evidence misses its second box: the reasoner must bear what the perceiver leaves out.
+# How often a scene's evidence lacks its second box: the reasoner must cope with an incomplete perceiver.
 MISSING_EVIDENCE = 0.15
 
 

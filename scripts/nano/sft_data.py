@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Task = Literal["perceive", "reason", "think", "direct", "drill"]
 
 # How often a perceive example with two gold boxes shows only the first. nano-base is meant to look
-# incompletely: that is what reinforcement learning has to mend.
+# incompletely: reinforcement learning is to correct that.
 INCOMPLETE = 0.6
 # How often each family is answered: what takes most examples to learn comes most often.
 _ANSWERED = {"read": 2, "compare": 7, "position": 5, "arithmetic": 2, "code": 3, "whole": 1}

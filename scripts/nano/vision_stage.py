@@ -2,7 +2,7 @@
 
 Every merged token whose cell holds the center of a thing predicts what it is, what is written on it and where
 it is; the others predict the ground. The classes are scored against the language model's own word embeddings,
-so that a token of a red tag is born near the word *red*: what contrastive pretraining does for a real model,
+so that a token of a red tag starts near the word *red*: what contrastive pretraining does for a real model,
 done densely. The extra heads are dropped afterwards.
 """
 

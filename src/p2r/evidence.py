@@ -67,19 +67,16 @@ def crop_region(box: Box, size: Size, geometry: Geometry) -> RectPx:
     x0, y0, x1, y1 = box_px(box, size)
     across = round(min(geometry.context_fraction * width, geometry.context_max_px))
     down = round(min(geometry.context_fraction * height, geometry.context_max_px))
-    x0, x1 = _widened(max(0, x0 - across), min(width, x1 + across), MIN_REGION_PX, width)
-    y0, y1 = _widened(max(0, y0 - down), min(height, y1 + down), MIN_REGION_PX, height)
-    return x0, y0, x1, y1
+    x0, y0, x1, y1 = max(0, x0 - across), max(0, y0 - down), min(width, x1 + across), min(height, y1 + down)
+    return _resized((x0, y0, x1, y1), max(MIN_REGION_PX, x1 - x0), max(MIN_REGION_PX, y1 - y0), size)
 
 
-def _widened(first: int, last: int, least: int, side: int) -> tuple[int, int]:
-    return _centered(first, last, min(side, max(least, last - first)), side)
-
-
-def _centered(first: int, last: int, length: int, side: int) -> tuple[int, int]:
-    # The span of `length` around the middle of first–last, moved to lie within 0–side.
-    start = min(max(0, (first + last - length) // 2), side - length)
-    return start, start + length
+def _resized(rect: RectPx, width: int, height: int, size: Size) -> RectPx:
+    # A rectangle of this width and height, or of the image's, around the same center and inside the image.
+    width, height = min(width, size[0]), min(height, size[1])
+    x0 = min(max(0, (rect[0] + rect[2] - width) // 2), size[0] - width)
+    y0 = min(max(0, (rect[1] + rect[3] - height) // 2), size[1] - height)
+    return x0, y0, x0 + width, y0 + height
 
 
 def _unscaled(region: RectPx, planned: Size, size: Size, box: Box, factor: int) -> RectPx:
@@ -91,8 +88,7 @@ def _unscaled(region: RectPx, planned: Size, size: Size, box: Box, factor: int) 
         return region
     if width > size[0] or height > size[1]:
         return region
-    x0, x1 = _centered(x0, x1, width, size[0])
-    y0, y1 = _centered(y0, y1, height, size[1])
+    x0, y0, x1, y1 = _resized(region, width, height, size)
     left, top, right, bottom = box_px(box, size)
     return (x0, y0, x1, y1) if x0 <= left and y0 <= top and x1 >= right and y1 >= bottom else region
 
@@ -107,10 +103,8 @@ def outline_width(overview_width: int, geometry: Geometry) -> int:
 
 def outlined_px(box: Box, size: Size, line: int) -> RectPx:
     """The pixels of the overview that a box's outline encloses: at least two outlines wide and high."""
-    x0, y0, x1, y1 = box_px(box, size)
-    x0, x1 = _widened(x0, x1, 2 * line, size[0])
-    y0, y1 = _widened(y0, y1, 2 * line, size[1])
-    return x0, y0, x1, y1
+    x0, y0, x1, y1 = rect = box_px(box, size)
+    return _resized(rect, max(2 * line, x1 - x0), max(2 * line, y1 - y0), size)
 
 
 def draw_boxes(overview: EncodedImage, boxes: Sequence[Box], geometry: Geometry) -> EncodedImage:

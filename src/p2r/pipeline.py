@@ -106,6 +106,8 @@ class P2R:
         if concurrency < 1:
             raise InputError(f"concurrency is {concurrency}: it must be at least 1")
         settings = settings or settings_of(model)
+        if reasoner is not None:
+            settings_of(reasoner)  # an unknown one is refused before the first model is loaded
         self.limits = limits or Limits()
         self.concurrency = concurrency
         self._opened: list[Model] = []
@@ -155,9 +157,8 @@ class P2R:
         """
         builder = self._builder(question, mode, boxes, settings)
         try:
-            async for event in self._run(builder, boxes, stream=False):
-                if isinstance(event, Finished):
-                    return event.prediction
+            async for _ in self._run(builder, boxes, stream=False):
+                pass
         except (InputError, ModelError) as error:
             if errors == "raise":
                 raise

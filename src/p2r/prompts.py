@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import string
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from p2r.errors import InputError, file_problem
@@ -110,11 +110,10 @@ class PromptPack:
             if missing := sorted(needed - used):
                 raise InputError(f"{where}: ${missing[0]} is missing")
 
-    def for_boxes(self, box_format: BoxFormat) -> PromptPack:
-        """The same pack with `$box_format` filled in."""
+    def perceive_template(self, box_format: BoxFormat) -> str:
+        """The template of the perceiver with `$box_format` filled in."""
         wording = BOX_FORMAT_WORDING[box_format]
-        written = _BOX_FORMAT.sub(lambda found: "$$" if found[0] == "$$" else wording, self.perceive)
-        return replace(self, perceive=written)
+        return _BOX_FORMAT.sub(lambda found: "$$" if found[0] == "$$" else wording, self.perceive)
 
     @classmethod
     def load(cls, path: Path) -> PromptPack:
@@ -168,7 +167,7 @@ def perceive_messages(
     pack: PromptPack, question: Question, overview: EncodedImage, box_format: BoxFormat = "qwen3"
 ) -> tuple[Message, ...]:
     """The perceiver's input: the plain overview and the question."""
-    template = pack.for_boxes(box_format).perceive
+    template = pack.perceive_template(box_format)
     used = string.Template(template).get_identifiers()
     size = {side: str(getattr(overview, side)) for side in ("width", "height") if side in used}
     return _messages(pack, overview, _fill(pack, template, question, **size))

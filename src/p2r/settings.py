@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
@@ -116,7 +116,9 @@ class Settings:
 
     def canonical(self) -> dict[str, Any]:
         """The plain data of the digest. The prompt has its box format filled in, as in the oldest results."""
-        return replace(self, prompts=self.prompts.for_boxes(self.box_format)).to_dict()
+        data = self.to_dict()
+        data["prompts"]["perceive"] = self.prompts.perceive_template(self.box_format)
+        return data
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for `from_dict`."""

@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from p2r import __version__
-from p2r.box_probe import PROBES
 from p2r.checks import EXTRAS
 from p2r.cli import app
 from p2r.cli.answer import nano_note
+from p2r.model_checks import PROBES
 from p2r.types import Prediction
 from tests.servers import Behavior, Exchange, Server, reply, status
 
@@ -65,7 +65,7 @@ def ask(server: Server, image: str, *arguments: object) -> Result:
 # p2r answer
 
 
-def test_people_see_the_boxes_the_thinking_the_answer_and_the_cost(server: Server, image: str) -> None:
+def test_text_output_shows_boxes_thinking_answer_and_cost(server: Server, image: str) -> None:
     result = ask(server, image)
     assert (result.exit_code, result.stderr) == (0, "")
     for part in ("■ red", "(100, 200, 150, 260)", "bus", "■ green", "[sign]", "The bus is blue.", "B. blue"):
@@ -171,7 +171,7 @@ def test_save_writes_a_figure(server: Server, image: str, tmp_path: Path) -> Non
         assert saved.width > 400
 
 
-def test_no_answer_is_said_and_is_not_a_failure(image: str) -> None:
+def test_no_answer_is_shown_and_is_not_a_failure(image: str) -> None:
     with Server(answering(thought=reply("<answer>A or B</answer>"))) as server:
         result = ask(server, image)
         record = json.loads(ask(server, image, "--json").stdout)
@@ -180,14 +180,14 @@ def test_no_answer_is_said_and_is_not_a_failure(image: str) -> None:
     assert (record["status"], record["answer"]) == ("no_answer", None)
 
 
-def test_a_reply_without_boxes_is_said(image: str) -> None:
+def test_a_reply_without_boxes_is_shown(image: str) -> None:
     with Server(answering("I see no bus.")) as server:
         assert "held no box" in ask(server, image).stdout
     with Server(answering("[]")) as server:
         assert "the whole image" in ask(server, image).stdout
 
 
-def test_a_models_text_cannot_steer_the_terminal(image: str) -> None:
+def test_control_characters_of_a_model_are_not_printed(image: str) -> None:
     boxes = BOXES.replace("bus", "\\u001b[2Jbus\\nbox")
     with Server(answering(boxes, reply("<think>\x1b]0;title\x07x</think><answer>B</answer>"))) as server:
         result = ask(server, image)
@@ -213,7 +213,7 @@ def test_debug_shows_the_trace(image: str) -> None:
     assert "Traceback" not in run("answer", image, " ").stderr
 
 
-def test_nano_says_what_it_knows() -> None:
+def test_the_note_on_nano() -> None:
     note = nano_note("nano-base")
     assert "nano-base knows only the synthetic scenes" in note
     assert "any other image" in note, "true of a scene, of its copy and of a photograph"
@@ -347,6 +347,7 @@ def test_version() -> None:
 # p2r demo
 
 
+@pytest.mark.long  # eight questions and figures
 def test_demo_answers_the_bundled_questions_and_draws_them(server: Server, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "figures"
     result = run("demo", "--model", f"{server.url}#served", "--out", out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.text import Text
 
-from p2r.cli.console import show_table
+from p2r.cli._console import show_table
 
 COLUMNS = ("mode", "questions", "accuracy", "95 % interval", "tokens / question", "malformed")
 ROWS = [

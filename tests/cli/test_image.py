@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from p2r.cli import app
-from p2r.cli.image import open_image
+from p2r.cli._image import open_image
 from p2r.errors import InputError
 from p2r.images.limits import Limits
 
@@ -132,7 +132,7 @@ def test_files_are_named_in_every_way(tmp_path: Path, monkeypatch: pytest.Monkey
         ("nope.jpg", "no such file"),
     ],
 )
-def test_what_is_no_image_is_refused(name: str, says: str) -> None:
+def test_an_argument_that_is_not_an_image_is_refused(name: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         open_image(name)
 
@@ -153,7 +153,7 @@ def test_standard_input_is_read() -> None:
         assert result.stderr.startswith("error: standard input: ")
 
 
-def test_many_images_are_told_where_to_go(tmp_path: Path) -> None:
+def test_many_images_get_a_hint(tmp_path: Path) -> None:
     image = tmp_path / "a.jpg"
     image.write_bytes(jpeg())
     (tmp_path / "many.jsonl").write_text('{"image": "a.jpg", "question": "What?"}\n')

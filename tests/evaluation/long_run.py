@@ -50,10 +50,12 @@ class Launcher:
     def start(self, **request: Any) -> int:
         """Start a run; returns the id of its process."""
         print(json.dumps(request, default=str), file=self._process.stdin, flush=True)
+        assert self._process.stdout
         return int(self._process.stdout.readline())
 
     def wait(self) -> Ended:
         """Wait until the run has ended."""
+        assert self._process.stdout
         return Ended(**json.loads(self._process.stdout.readline()))
 
 

@@ -8,11 +8,11 @@ import io
 import json
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import PIL.Image
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from p2r.scenes import make_sample
 
@@ -125,7 +125,7 @@ def hrbench(root: Path, size: str = "4k") -> Path:
         ("What is the number on the bus?", ["007", "NA", "12", "1.10"], "single"),
         ("Where is the cat relative to the dog?", ["left", "right", "above", "below"], "cross"),
     ]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for rotation in range(4):
         for position, (question, options, category) in enumerate(asked):
             turned = options[rotation:] + options[:rotation]

@@ -61,7 +61,7 @@ def test_vstar_by_category(tmp_path):
 
 def test_vstar_with_boxes_knows_where_the_model_looked(tmp_path):
     x0, y0, x1, y1 = shot(0).box_px
-    found = [1000 * x0 / WIDTH, 1000 * y0 / HEIGHT, 1000 * x1 / WIDTH, 1000 * y1 / HEIGHT]
+    found = (1000 * x0 / WIDTH, 1000 * y0 / HEIGHT, 1000 * x1 / WIDTH, 1000 * y1 / HEIGHT)
 
     def reply(messages):
         if "bbox_2d" in said(messages):

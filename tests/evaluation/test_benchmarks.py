@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 
 from p2r.datasets.tables import text_rows
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks import BENCHMARKS, open_benchmark, select
+from p2r.evaluation.benchmarks import BENCHMARKS, open_benchmark
+from p2r.evaluation.benchmarks.base import Entry, select
 from p2r.images import ImageSource
 from tests.evaluation.releases import (
     HEIGHT,
@@ -92,9 +94,8 @@ def test_vstar_options_are_shuffled_by_the_seed_and_by_the_question(tmp_path):
     root = vstar_folder(tmp_path)
 
     def answers(seed):
-        return [
-            entry.sample.answer for entry in open_benchmark("vstar-boxes", str(root), seed=seed).entries()
-        ]
+        entries = open_benchmark("vstar-boxes", str(root), seed=seed).entries()
+        return [entry.sample.answer for entry in entries if isinstance(entry, Entry)]
 
     assert answers(5) == answers(5)
     assert {letter for seed in range(20) for letter in answers(seed)} == set("ABCD")
@@ -121,7 +122,7 @@ def test_a_cluster_of_hrbench_is_an_image(tmp_path, by_image):
     images = [("Where is the cat?", options), ("Where is the cat?", options), ("Where is the dog?", options)]
     images += [("Where is the cat?", ["right", "left", "above", "below"])]  # another answer
     images += [("Which one?", ["same", "same", "other", "", ""][:4])]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for image, (question, found) in enumerate(images):
         for rotation in range(4):
             turned = found[rotation:] + found[:rotation]
@@ -140,9 +141,10 @@ def test_a_cluster_of_hrbench_is_an_image(tmp_path, by_image):
     write_tsv(tmp_path / "hr_bench_4k.tsv", rows)
     benchmark = open_benchmark("hrbench-4k", str(tmp_path))
     for _ in range(2):  # each pass finds the same
-        clusters = {}
+        clusters: dict[str, set[str]] = {}
         for entry, row in zip(benchmark.entries(), rows, strict=True):
-            clusters.setdefault(entry.tags["cluster"], set()).add(row["image"])
+            assert isinstance(entry, Entry)
+            clusters.setdefault(entry.tags["cluster"], set()).add(str(row["image"]))
         assert sorted(clusters.values(), key=min) == [{"0"}, {"1"}, {"2"}, {"3"}, {"4"}]
 
 

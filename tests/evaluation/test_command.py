@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import threading
 import time
+from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from typer.testing import CliRunner
 
@@ -15,6 +16,9 @@ from p2r.runs.journal import read_lines
 from tests import servers
 from tests.evaluation.releases import vstar, write_parquet
 from tests.evaluation.scripted import perception, write_questions
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def answer(exchange):
@@ -72,8 +76,8 @@ def test_the_figures_as_json(tmp_path, questions):
 TROUBLES = [servers.status(500), servers.reset(), servers.garbage(), servers.half()]
 
 
-def test_one_call_in_ten_failing_is_mended_by_retries(tmp_path):
-    questions = write_questions(tmp_path / "data", 250)
+def test_retries_repair_one_failing_call_in_ten(tmp_path):
+    questions = write_questions(tmp_path / "data", 80)
 
     def every_tenth(position):
         return TROUBLES[position // 10 % len(TROUBLES)] if position % 10 == 0 else answer
@@ -81,19 +85,17 @@ def test_one_call_in_ten_failing_is_mended_by_retries(tmp_path):
     with servers.Server(every_tenth) as server:
         done = evaluate(server.url, questions, tmp_path / "run", "--json")
         asked = len(server.requests)
-    assert asked > 500
+    assert asked > 160
     figures = json.loads(done.stdout)["modes"]["p2r"]
-    assert figures["n"] == 250
-    assert figures["failed"] / 500 < 0.002
-    assert figures["accuracy"] == 1 - figures["failed"] / 250
+    assert (figures["n"], figures["failed"], figures["accuracy"]) == (80, 0, 1.0)
 
 
 @pytest.mark.parametrize(
     ("trouble", "cause"),
     [
         (servers.status(500), "the server failed (500)"),
-        (servers.reset(), "broke"),
-        (servers.garbage(), "unreadable reply"),
+        pytest.param(servers.reset(), "broke", marks=pytest.mark.long),
+        pytest.param(servers.garbage(), "unreadable reply", marks=pytest.mark.long),
         (servers.status(401), "set P2R_API_KEY"),
     ],
 )
@@ -123,7 +125,7 @@ def test_a_dead_server_stops_the_run_within_a_minute(tmp_path, questions):
     assert "is the server running?" in done.output
 
 
-def test_a_image_that_cannot_be_read_is_told_by_the_exit_code(tmp_path, questions):
+def test_an_image_that_cannot_be_read_is_told_by_the_exit_code(tmp_path, questions):
     rows = [json.loads(line) for line in questions.read_text().splitlines()]
     (questions.parent / "broken.png").write_text("no image")
     rows[3]["image"] = "broken.png"
@@ -270,7 +272,7 @@ def test_what_is_wrong_is_said_before_the_model_is_asked(tmp_path, questions):
         out = tmp_path / "run"
         evaluate(server.url, questions, out, "--limit", 2, "--mode", "direct")
         asked = len(server.requests)
-        for folder, more, says in [
+        refusals: list[tuple[Path, list[Any], str]] = [
             (tmp_path / "file", [], "it is a file"),
             (tmp_path / "file" / "run", [], "is a file"),
             (taken, [], "holds summary.json but no config.json"),
@@ -278,7 +280,8 @@ def test_what_is_wrong_is_said_before_the_model_is_asked(tmp_path, questions):
             (tmp_path / "new", ["--judge", "nope"], "unknown model 'nope'"),
             (tmp_path / "new", ["--reasoner", "nope"], "unknown model 'nope'"),
             (tmp_path / "new", ["--prompts", "nope.toml"], "nope.toml: there is no such file"),
-        ]:
+        ]
+        for folder, more, says in refusals:
             refused = evaluate(server.url, questions, folder, "--limit", 2, "--mode", "direct", *more)
             assert refused.exit_code == 2, refused.output
             assert says in refused.output

@@ -19,7 +19,8 @@ pytest.importorskip("datasets", reason="the eval extra is not installed")
 SCRIPT = """
 import json, sys
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks import open_benchmark, select
+from p2r.evaluation.benchmarks import open_benchmark
+from p2r.evaluation.benchmarks.base import select
 from p2r.images import ImageSource
 told = []
 for name, data in json.loads(sys.argv[1]):
@@ -50,6 +51,7 @@ def ask(hub, home, *wanted):
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 def test_the_hub(tmp_path):
     tables, boxes, probe = tmp_path / "tables", tmp_path / "boxes", tmp_path / "probe"
     vstar(tables)

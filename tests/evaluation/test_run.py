@@ -213,14 +213,16 @@ def test_a_judge_that_fails_gives_no_score_but_a_failure(tmp_path, questions):
     rows = [json.loads(line) for line in questions.read_text().splitlines()]
     free = [{**row, "choices": None, "answer": "crimson", "answer_type": "free"} for row in rows[:4]]
     questions.write_text("\n".join(json.dumps(row) for row in free))
-    console = Console(file=io.StringIO(), width=200)
+    shown = io.StringIO()
+    console = Console(file=shown, width=200)
     alone = run(questions, tmp_path / "alone", console=console, modes=("direct",))
-    assert "4 of 4 questions are free-form and there is no --judge" in console.file.getvalue()
+    assert "4 of 4 questions are free-form and there is no --judge" in shown.getvalue()
     codes = write_questions(tmp_path / "codes", 2)
     codes.write_text("\n".join(json.dumps({**row, "answer": "K7Q"}) for row in free[:2]))
-    console = Console(file=io.StringIO(), width=200)
+    shown = io.StringIO()
+    console = Console(file=shown, width=200)
     run(codes, tmp_path / "exact", console=console, modes=("direct",))
-    assert "free-form" not in console.file.getvalue()
+    assert "free-form" not in shown.getvalue()
     assert alone["modes"]["direct"]["correct"] == 0
     broken = FakeModel(lambda messages: failure(), name="judge")
     failed = run(questions, tmp_path / "judged", modes=("direct",), judge=broken)

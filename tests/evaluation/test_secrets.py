@@ -73,6 +73,7 @@ def test_an_evaluation_sends_a_password_and_writes_it_nowhere(
     assert [secret for secret in SECRETS if secret in text] == []
 
 
+@pytest.mark.long
 def test_an_answer_and_the_doctor_do_not_show_it(tmp_path: Path, small_images: Path) -> None:
     image = write_questions(tmp_path / "data", 1).parent / "x.png"
     with servers.Server([echo]) as server:
@@ -115,8 +116,8 @@ def test_a_key_among_the_options_is_refused_because_they_are_written_down(option
 def test_a_run_that_another_process_writes_is_left_as_it_is(tmp_path: Path, small_images: Path) -> None:
     questions, out = write_questions(tmp_path / "data", 3), tmp_path / "run"
     with servers.Server([servers.reply("<answer>A</answer>")]) as server:
-        asked = ("eval", "-b", "jsonl", "--data", questions, "--out", out, "--mode", "direct")
-        asked = (*asked, "--model", f"{server.url}#served", "--settings", small_images)
+        asked = ["eval", "-b", "jsonl", "--data", questions, "--out", out, "--mode", "direct"]
+        asked += ["--model", f"{server.url}#served", "--settings", small_images]
         assert p2r(*asked).exit_code == 0
         before = {path.name: path.read_bytes() for path in out.iterdir()}
         with folder_lock(out):

@@ -141,11 +141,11 @@ def test_the_range_of_a_pyramid_is_found_in_a_level_with_room_for_what_it_averag
     assert small.max() > 160
 
 
-def test_of_a_large_tiled_image_parts_are_looked_at() -> None:
+def test_of_a_large_tiled_image_parts_are_searched() -> None:
     fine = np.tile(TWELVE, (90, 12))  # 6,144 × 5,760
     fine[1000:1004, 1000:1004] = 4400  # between the parts
     image = pyvips.Image.new_from_array(fine).copy(interpretation="grey16")
-    source = ImageSource.open(image.tiffsave_buffer(tile=True, compression="lzw"))
+    source = ImageSource.open(image.tiffsave_buffer(tile=True))
     crop = source.region((990, 990, 1014, 1014), (24, 24)).pixels
     assert crop[12, 12, 0] == crop.max() > crop[0, 0, 0] + 10
     assert crop.max() < 255

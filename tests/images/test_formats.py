@@ -357,7 +357,7 @@ def test_high_dynamic_range_of_heic_is_shown_with_its_highlights(transfer: int) 
     assert (np.diff(row) >= -1).all()
     assert row[0] <= 2
     assert row[-1] >= 253
-    # Diffuse white (203 nits) is light, and what is four times as bright is told from it.
+    # Diffuse white (203 nits) is light, and what is four times as bright is distinct from it.
     white, bright = (148, 185) if transfer == 16 else (191, 235)
     assert 185 <= row[white] <= 235
     assert row[bright] - row[white] >= 15

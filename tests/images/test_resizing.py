@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 
 import numpy as np
@@ -36,6 +37,7 @@ SIZES = [
 ]
 
 
+@functools.cache
 def text(width: int, height: int) -> np.ndarray:
     """Small print over soft colors."""
     image = PIL.Image.linear_gradient("L").resize((width, height)).convert("RGB")
@@ -77,6 +79,7 @@ def test_a_crop_is_as_sharp_as_pillows(size: tuple[int, int], tolerance: tuple[f
     assert_alike(crop.pixels, by_pillow(pixels, shown), tolerance)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["pil", "torchvision"])
 @pytest.mark.parametrize(("size", "tolerance"), SIZES)
 def test_an_overview_is_as_the_processor_of_the_model_makes_it(

@@ -1,4 +1,4 @@
-"""Image work that nobody waits for any more ends soon, and no other work waits behind it."""
+"""Cancelled image work ends soon, and no other work waits behind it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from p2r.images.limits import decoding
 from p2r.images.threads import in_image_thread, raise_if_cancelled
 from tests.fake_model import FakeModel
 from tests.image_files import smooth
-from tests.images.test_memory import until
+from tests.images.test_limits import until
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +24,13 @@ def large() -> bytes:
     return pyvips.Image.black(24_000, 24_000).copy(interpretation="b-w").pngsave_buffer(compression=1)
 
 
-async def cancelled(asking: asyncio.Task[object]) -> None:
-    asking.cancel()
+async def cancelled(task: asyncio.Task[object]) -> None:
+    task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asking
+        await task
 
 
-def test_work_is_told_that_it_is_abandoned() -> None:
+def test_work_is_cancelled_between_its_steps() -> None:
     ended: list[BaseException] = []
 
     def work() -> None:
@@ -43,9 +43,9 @@ def test_work_is_told_that_it_is_abandoned() -> None:
             raise
 
     async def main() -> None:
-        asking = asyncio.create_task(in_image_thread(work))
+        task = asyncio.create_task(in_image_thread(work))
         await asyncio.sleep(0.05)
-        await cancelled(asking)
+        await cancelled(task)
 
     asyncio.run(main())
     until(lambda: len(ended) == 1)
@@ -56,11 +56,11 @@ def test_a_result_and_an_error_come_back() -> None:
     assert asyncio.run(in_image_thread(divmod, 7, 2)) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         asyncio.run(in_image_thread(divmod, 7, 0))
-    raise_if_cancelled()  # outside of such work there is nobody who could leave
+    raise_if_cancelled()  # nothing happens outside of such work
 
 
 @pytest.mark.parametrize("what", ["overview", "crop"])
-def test_a_decode_that_is_abandoned_ends_before_it_is_done(large: bytes, what: str) -> None:
+def test_a_decode_that_is_cancelled_ends_before_it_is_done(large: bytes, what: str) -> None:
     def decode() -> float:
         source = ImageSource.open(large)
         started = time.perf_counter()
@@ -72,16 +72,16 @@ def test_a_decode_that_is_abandoned_ends_before_it_is_done(large: bytes, what: s
 
     seconds = decode()
 
-    async def leave() -> float:
-        asking = asyncio.create_task(in_image_thread(decode))
+    async def cancel() -> float:
+        task = asyncio.create_task(in_image_thread(decode))
         while not decoding.held:  # noqa: ASYNC110 - set by a thread
             await asyncio.sleep(0.001)
-        await cancelled(asking)
-        left = time.perf_counter()
+        await cancelled(task)
+        since = time.perf_counter()
         await asyncio.to_thread(until, lambda: decoding.held == 0)
-        return time.perf_counter() - left
+        return time.perf_counter() - since
 
-    assert asyncio.run(leave()) < seconds / 2
+    assert asyncio.run(cancel()) < seconds / 2
 
 
 def test_questions_that_were_cancelled_leave_no_decode_behind(large: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Stands in for a Python with vLLM: takes the arguments of its server and answers like it.
+"""A fake Python with vLLM: takes the arguments of its server and answers like it.
 
 What it does is decided by words in P2R_FAKE_VLLM: `die` (after some output), `deaf` (ignores SIGTERM),
 `slow` (healthy after half a second), `child` (starts a process that would outlive it).
@@ -35,26 +35,26 @@ class Handler(BaseHTTPRequestHandler):
         print("served", self.path, flush=True)
 
     def send(self, code: int, data: object) -> None:
-        body = json.dumps(data).encode()
+        raw = json.dumps(data).encode()
         self.send_response(code)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(raw)))
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(raw)
 
     def do_GET(self) -> None:
         ready = "slow" not in behavior or time.monotonic() - started > 0.5
         self.send(200 if ready else 503, {})
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if "crash" in asked["messages"][0]["content"]:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if "crash" in body["messages"][0]["content"]:
             print("RuntimeError: the engine core is gone", flush=True)
             os._exit(7)
         if self.headers["Authorization"] != f"Bearer {os.environ['VLLM_API_KEY']}":
             self.send(401, {"error": {"message": "wrong key"}})
             return
-        message = {"role": "assistant", "content": f"{asked['model']} says hello"}
+        message = {"role": "assistant", "content": f"{body['model']} says hello"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         self.send(200, {"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 3}})
 
@@ -65,5 +65,5 @@ if "die" in behavior:
 if "deaf" in behavior:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen(["sleep", "600"]).pid if "child" in behavior else 0
-note(child=child)
+note(child=child, gpus=os.environ.get("CUDA_VISIBLE_DEVICES"))
 ThreadingHTTPServer((options["--host"], int(options["--port"])), Handler).serve_forever()

@@ -1,4 +1,4 @@
-"""The queue in front of an engine, with engines that are plain functions."""
+"""The request queue, with engines that are plain functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def echo(requests: Sequence[Request[str]]) -> list[Completion]:
 
 
 class Gate:
-    """An engine that records its batches and holds each until told to go on."""
+    """An engine that records its batches and holds each until it is released."""
 
     def __init__(self, engine: Engine = echo) -> None:
         self.batches: list[list[str]] = []

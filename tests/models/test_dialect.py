@@ -24,9 +24,9 @@ def changes(refusal: object, options: ModelOptions = AUTO) -> set[str]:
     """The names of what is sent differently after a refusal: `-name` without it, `+name` newly with it."""
     dialect, body = Dialect(options), request(options)
     before = dialect.body(body)
-    learnt = dialect.learn(refusal, body, before)
+    learned = dialect.learn(refusal, body, before)
     after = dialect.body(body)
-    assert learnt == (before != after)
+    assert learned == (before != after)
     gone = {f"-{name}" for name in before.keys() - after.keys()}
     return gone | {f"+{name}" for name in after.keys() - before.keys()}
 
@@ -132,7 +132,7 @@ def test_a_server_that_does_nothing_but_stream_is_asked_to() -> None:
     dialect, body = Dialect(AUTO), {"model": "m", "max_tokens": 20}
     assert dialect.learn(openai(text, code="invalid_parameter_error"), body, body)
     assert dialect.body(body) == body | {"stream": True, "stream_options": {"include_usage": True}}
-    assert not dialect.learn(openai(text), body, dialect.body(body)), "it has been asked to"
+    assert not dialect.learn(openai(text), body, dialect.body(body)), "the request is streamed already"
     refused = openai("Unsupported parameter: 'stream'")
     assert dialect.learn(refused, body, dialect.body(body))
     assert not dialect.learn(openai(text), body, dialect.body(body)), "neither way is accepted"

@@ -219,7 +219,7 @@ def test_the_deadline_bounds_all_tries_together() -> None:
     assert 2 <= len(server.requests) <= 4
 
 
-def test_retry_after_is_honoured() -> None:
+def test_retry_after_is_respected() -> None:
     async def run(url: str) -> float:
         model = EndpointModel(url, "served")
         loop = asyncio.get_running_loop()
@@ -319,12 +319,12 @@ def test_a_server_that_cannot_list_its_models_wants_a_name() -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://host/v1", "http://", "nonsense", ""])
-def test_a_url_that_is_none_is_refused_at_birth(url: str) -> None:
+def test_a_url_that_is_none_is_refused_at_once(url: str) -> None:
     with pytest.raises(InputError, match="is no server"):
         EndpointModel(url)
 
 
-def test_impossible_limits_are_refused_at_birth() -> None:
+def test_impossible_limits_are_refused_at_once() -> None:
     with pytest.raises(InputError, match="must be positive"):
         EndpointModel("http://localhost/v1", max_concurrency=0)
 
@@ -439,7 +439,7 @@ def test_a_server_that_does_not_stream_gives_one_piece() -> None:
 
 def test_a_server_that_only_streams_is_read_piece_by_piece() -> None:
     with Server([stream(chunk("fi"), chunk("ne", finish="stop"))]) as server:
-        assert ask(server.url).text == "fine", "it streams although it was not asked to"
+        assert ask(server.url).text == "fine", "it streams although the request does not say so"
     refusal = status(400, message="This model only support stream mode, please enable the stream parameter.")
     usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 1}}
     with Server([refusal, stream(chunk("fi"), chunk("ne", finish="stop"), usage)]) as server:
@@ -458,7 +458,7 @@ def picky(exchange: Exchange) -> None:
         reply("fine")(exchange)
 
 
-def test_what_a_server_refuses_is_learnt_once_by_all_requests() -> None:
+def test_what_a_server_refuses_is_learned_once_by_all_requests() -> None:
     note = "the server refuses temperature 0, so this was sampled and may differ the next time"
 
     async def run(url: str) -> list[Completion]:
@@ -478,7 +478,7 @@ def test_what_a_server_refuses_is_learnt_once_by_all_requests() -> None:
     assert not {"max_tokens", "temperature"} & last.keys()
 
 
-def test_a_refusal_that_nothing_can_be_learnt_from_is_the_error() -> None:
+def test_a_refusal_that_nothing_can_be_learned_from_is_the_error() -> None:
     text = "max_tokens is too large: 20. This model supports at most 16 completion tokens."
     with Server([status(400, message=text)]) as server:
         assert text in str(error_of(server.url))

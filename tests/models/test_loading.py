@@ -67,10 +67,10 @@ def test_the_settings_of_a_checkpoint_are_found(folder: Path) -> None:
     assert settings_for("org/never-downloaded") is None
 
 
-@pytest.mark.parametrize("spec", ["me/model", "vllm:me/model"])
-def test_the_settings_of_a_hub_model_are_there_before_its_weights(folder: Path, spec: str) -> None:
+def test_the_settings_of_a_hub_model_are_there_before_its_weights(folder: Path) -> None:
     pytest.importorskip("huggingface_hub", reason="the local extra is not installed")
-    code = f"from p2r.models import settings_for; print(settings_for({spec!r}).geometry.max_crops)"
+    code = "from p2r.models import settings_for as of\n"
+    code += "print(*[of(spec).geometry.max_crops for spec in ('me/model', 'vllm:me/model')])"
     with FakeHub({"me/model": folder}) as hub:
         # The hub's client reads its endpoint when it is imported.
         env = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(folder / "home")}
@@ -78,7 +78,7 @@ def test_the_settings_of_a_hub_model_are_there_before_its_weights(folder: Path, 
         done = subprocess.run(
             [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
         )
-    assert done.stdout == "5\n", done.stderr
+    assert done.stdout == "5 5\n", done.stderr
 
 
 def test_a_hub_that_cannot_be_reached_is_asked_once_and_quietly(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -74,20 +74,22 @@ def test_code_of_a_checkpoint_that_transformers_knows_is_not_run(
     assert said == f"model {folder} brings code of its own, which is not run (config.json names own.Config)"
 
 
-def test_a_checkpoint_that_only_its_own_code_can_read_is_refused(tiny: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_only_its_own_code_can_read_is_refused(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = with_code(tiny, tmp_path / "own", tmp_path / "mark", known=False)
     # On a terminal transformers would ask whether to run it: the answer here is yes.
-    command = [sys.executable, "-m", "p2r", "doctor", "--model", str(folder)]
-    done = subprocess.run(command, input="y\n" * 9, capture_output=True, text=True)
-    assert done.returncode == 3
-    assert (
-        "can only be read by code of its own (config.json names own.Config), which is not run" in done.stdout
-    )
-    assert "Traceback" not in done.stdout + done.stderr
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    with pytest.raises(InputError, match="can only be read by code of its own") as caught:
+        open_model(str(folder))
+    assert "(config.json names own.Config), which is not run" in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "mark").exists()
 
 
-def test_who_means_it_can_have_it_run(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_is_run_where_the_user_trusts_it(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("P2R_TRUST_REMOTE_CODE", "1")
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     folder = with_code(tiny, tmp_path / "own", tmp_path / "mark", known=False)

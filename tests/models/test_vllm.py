@@ -1,4 +1,4 @@
-"""The managed server, with a stand-in for vLLM that is a real process: its start, failures, and end."""
+"""The managed server, with a fake vLLM that is a real process: its start, failures, and end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAMPLING = Sampling(8)
 
 
 class Fake:
-    """The stand-in's program and what it notes down when it starts."""
+    """The program of the fake and what it writes down when it starts."""
 
     def __init__(self, folder: Path) -> None:
         self.notes = folder / "notes.jsonl"
@@ -192,6 +192,13 @@ def test_closing_during_the_start_ends_it(fake: Fake, monkeypatch: pytest.Monkey
     server.log.unlink()
 
 
+def test_a_server_sees_the_gpus_that_it_is_given(fake: Fake) -> None:
+    server = VLLMServer("org/model", gpus="2,3")
+    server.start()
+    server.stop()
+    assert fake.starts[0]["gpus"] == "2,3"
+
+
 def test_the_command_is_extended_by_the_environment_and_then_by_the_caller(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +215,7 @@ def test_the_command_is_extended_by_the_environment_and_then_by_the_caller(
     }, "more than any settings ask for"
 
 
-def test_vllm_is_found_on_the_path_or_named_with_its_cure(
+def test_vllm_is_found_on_the_path_or_named_with_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("P2R_VLLM_PYTHON", raising=False)

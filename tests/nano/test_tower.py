@@ -19,8 +19,9 @@ from scripts.nano.language_stage import accumulate_gradients, place_ids
 from scripts.nano.lessons import perceive_target
 from scripts.nano.scenepack import draw_pack
 from scripts.nano.sft_data import ExampleBuilder
-from scripts.nano.token_cache import encode_pack, token_lookup
-from scripts.nano.tower import encode
+from scripts.nano.tower import encode, encode_pack, token_lookup
+
+pytestmark = pytest.mark.long  # making the bundled weights is not what most changes touch
 
 SMALL = Shape(hidden=64, layers=3, mlp=96, vision_hidden=48, vision_depth=2, vision_mlp=64, vocabulary=1_100)
 
@@ -174,7 +175,7 @@ def test_attention_targets_are_the_named_color_and_on_the_objects_cell(builder, 
 
 def test_attention_targets_are_what_a_conclusion_follows_from(builder, processor) -> None:
     """Of examples and of drills: what is written, what is read for it, and the word that it comes from."""
-    seen = {"arithmetic": set(), "compare": set(), "position": set(), "read": set()}
+    seen: dict[str, set[str]] = {"arithmetic": set(), "compare": set(), "position": set(), "read": set()}
     rng = random.Random(3)
     examples = [builder.example("reason", index, rng) for index in range(builder.scenes)]
     for example in (*examples, *(builder.drill(rng) for _ in range(60))):

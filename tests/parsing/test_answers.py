@@ -1,4 +1,4 @@
-"""Reasoner texts, each worked by hand: which answer they give, and why some give none."""
+"""Reasoner texts: which answer they give, and why some give none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes outside JSON, in the forms that grounding models write, each worked by hand."""
+"""Boxes outside JSON, in the forms that grounding models write."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ FORMS = {
 @given(
     good_boxes(), good_boxes(), st.sampled_from(sorted(FORMS)), st.sampled_from(["bus", "a red car", "图片"])
 )
-@settings(max_examples=100, deadline=None, database=None, derandomize=True)
+@settings(max_examples=40, deadline=None, database=None, derandomize=True)
 def test_boxes_in_markup_come_back_as_they_were(
     one: tuple[int, int, int, int], other: tuple[int, int, int, int], form: str, label: str
 ) -> None:

@@ -18,29 +18,40 @@ from tests.strategies import perceiver_texts, reasoner_texts
 if TYPE_CHECKING:
     import random
 
-hostile = settings(
-    max_examples=200,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+few, many = (
+    settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    for count in (50, 300)
 )
 
 
 @given(perceiver_texts(), st.randoms(use_true_random=False))
-@hostile
+@few
 def test_perceiver_texts(text: str, rng: random.Random) -> None:
     check_perception(text, rng)
 
 
 @given(reasoner_texts(), st.randoms(use_true_random=False))
-@hostile
+@few
 def test_reasoner_texts(text: str, rng: random.Random) -> None:
     asyncio.run(check_answer(text, rng))
 
 
+@pytest.mark.long
+@given(perceiver_texts(), reasoner_texts(), st.randoms(use_true_random=False))
+@many
+def test_more_texts(perceiver: str, reasoner: str, rng: random.Random) -> None:
+    check_perception(perceiver, rng)
+    asyncio.run(check_answer(reasoner, rng))
+
+
 def test_mutated_and_assembled_texts() -> None:
-    seen = asyncio.run(fuzz(2_000, seed=1))
+    seen = asyncio.run(fuzz(1_000, seed=1))
     # All outcomes came up, so that the promises were put to the test.
     assert set(seen) == {
         *("perceiver: boxes", "perceiver: whole", "perceiver: malformed"),

@@ -1,4 +1,4 @@
-"""Perceiver texts, each worked by hand: what is read, and why the rest is not."""
+"""Perceiver texts: what is read, and why the rest is not."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_cut_number_is_never_taken_for_a_whole_one() -> None:
     assert parse_perception("[100, 200, 300, 400").outcome == "malformed"
 
 
-def test_a_box_outlives_its_cut_label() -> None:
+def test_a_box_is_kept_when_its_label_is_cut_off() -> None:
     read = parse_perception('[{"bbox_2d": [1, 2, 30, 40], "label": "si')
     assert [(box.as_tuple(), box.label) for box in read.boxes] == [((1, 2, 30, 40), "")]
     assert read.warnings == ("the text ends inside a list or an object",)
@@ -169,7 +169,7 @@ def test_an_empty_list_asks_for_the_whole_image(text: str) -> None:
         ("I see nothing.", "no JSON list of boxes"),
         ("null", "no JSON list of boxes"),
         ("[", "the text ends inside a list or an object"),
-        ('[{"bboxes": [}]', "a bracket closed by '}' was mended"),
+        ('[{"bboxes": [}]', "a bracket closed by '}' was repaired"),
         ("[)", "the text ends inside a list or an object"),
         ("{}", "no JSON list of boxes"),
         ("[null]", "item 1: null is not a number"),
@@ -331,9 +331,9 @@ SIZE = (2000, 500)
 )
 def test_each_box_format_is_read_in_its_order_and_scale(box_format: BoxFormat, text: str) -> None:
     read = parse_perception(text, box_format, SIZE)
-    assert [(box.as_tuple(), box.label) for box in read.boxes] == [
-        (pytest.approx((100, 200, 300, 400)), "sign")
-    ]
+    (box,) = read.boxes
+    assert box.as_tuple() == pytest.approx((100, 200, 300, 400))
+    assert box.label == "sign"
     assert read.format_warning == ""
 
 
@@ -561,10 +561,10 @@ def test_a_hostile_megabyte_is_read_in_no_time(piece: str) -> None:
 
 
 @given(
-    st.lists(good_boxes(), min_size=1, max_size=MAX_BOXES).filter(no_two_alike),
+    st.lists(good_boxes(), min_size=1, max_size=8).filter(no_two_alike),
     st.sampled_from(["json", "bare", "keyed", "prose"]),
 )
-@settings(max_examples=100, deadline=None, database=None, derandomize=True)
+@settings(max_examples=40, deadline=None, database=None, derandomize=True)
 def test_valid_boxes_come_back_as_they_were(boxes: list[tuple[int, int, int, int]], form: str) -> None:
     rows = [{"bbox_2d": list(box), "label": f"thing {index}"} for index, box in enumerate(boxes)]
     text = {

@@ -10,7 +10,6 @@ from p2r.parsing.options import (
     legal_choices,
     reply_format,
     split_options,
-    without_instruction,
     without_mark,
     without_marks,
 )
@@ -361,7 +360,7 @@ def test_a_question_that_sounds_like_an_instruction_stays(question: str) -> None
     ],
 )
 def test_without_options_only_the_wish_for_a_letter_is_left_out(instruction: str) -> None:
-    assert without_instruction(f"What?\n{instruction}\n") == "What?"
+    assert split_options(f"What?\n{instruction}\n") == ("What?", ())
     assert split_options(f"What? {instruction}\n\n{instruction}\n") == ("What?", ())
     kept = "How many windows are lit? Answer with an Arabic numeral."
     assert split_options(kept) == (kept, ())
@@ -389,25 +388,25 @@ def test_the_form_of_reply_that_is_demanded(text: str, form: str) -> None:
 def test_long_texts_take_no_time() -> None:
     how = "answer with the letter\n"
     for text in (
-        " " * 40_000,
-        "answer " * 6_000,
-        how * 1_000,
-        how * 1_000 + "x",
-        "\n" * 40_000 + "x",
-        "(A) " * 10_000,
-        "A. B. " * 6_000,
-        "A x\nB y\n" * 4_000,
-        "A. x\nB. " + "Answer. " * 4_000,
-        "**" * 20_000,
-        "<answer>" * 4_000,
-        "? " * 20_000,
-        "A. x\nB. y\n" + "a\n" * 10_000,
-        "What? A. x B. y" + " " * 20_000 + "z",
+        " " * 20_000,
+        "answer " * 3_000,
+        how * 500,
+        how * 500 + "x",
+        "\n" * 20_000 + "x",
+        "(A) " * 5_000,
+        "A. B. " * 3_000,
+        "A x\nB y\n" * 2_000,
+        "A. x\nB. " + "Answer. " * 2_000,
+        "**" * 10_000,
+        "<answer>" * 2_000,
+        "? " * 10_000,
+        "A. x\nB. y\n" + "a\n" * 5_000,
+        "What? A. x B. y" + " " * 10_000 + "z",
     ):
         begin_s = time.process_time()
         split_options(text)
         reply_format(text)
-        assert time.process_time() - begin_s < 1
+        assert time.process_time() - begin_s < 0.5
 
 
 @pytest.mark.parametrize("option", ["(A) red", "A. red", " B) red", "C: red", "- **D.** red", "red"])

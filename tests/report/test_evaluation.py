@@ -129,7 +129,7 @@ def test_without_the_images_the_page_still_stands(base, tmp_path):
     config = json.loads((tmp_path / "base" / "config.json").read_text())
     config["opening"]["data"] = str(tmp_path / "gone.jsonl")
     (tmp_path / "base" / "config.json").write_text(json.dumps(config))
-    troubles = []
+    troubles: list[str] = []
     page = build_page([RunData.read(tmp_path / "base")], on_trouble=troubles.append)
     assert "no images: " in troubles[0]
     assert all(question["image"] == "" for question in data_of(page)["questions"])
@@ -139,7 +139,7 @@ def test_without_the_images_the_page_still_stands(base, tmp_path):
 
 def test_other_questions_in_the_same_place_give_no_images(base, tmp_path):
     questions = write_questions(tmp_path / "data", 20, boxes=False)
-    troubles = []
+    troubles: list[str] = []
     build_page([RunData.read(base / "base")], data=str(questions), on_trouble=troubles.append)
     assert "holds other questions than the run asked" in troubles[0]
 

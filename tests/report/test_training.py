@@ -30,9 +30,8 @@ def page(run):
 
 
 def data_of(page):
-    return json.loads(
-        re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1]
-    )
+    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(found)
 
 
 def test_every_phase_is_there_with_its_figures(page):
@@ -134,7 +133,7 @@ def test_long_curves_are_averaged():
 def test_without_the_samples_the_page_still_stands(run, tmp_path):
     folder = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("scenes"))
     (folder / "data.json").write_text(json.dumps({"source": str(tmp_path / "gone.jsonl"), "samples": 6}))
-    troubles = []
+    troubles: list[str] = []
     page = build_training_page(TrainingRun.read(folder), on_trouble=troubles.append)
     assert "no questions and images beside the rollouts: " in troubles[0]
     assert data_of(page)["images"] == {}
@@ -155,7 +154,7 @@ def test_the_command(run, tmp_path):
     assert "nano-pra: training" in out.read_text()
     two = CliRunner().invoke(app, ["report", str(run), str(run)])
     assert two.exit_code == 2
-    assert "is a training: a report shows one" in two.stderr
+    assert "is a training run; only evaluation runs can be compared" in two.stderr
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,9 @@ def _group(
 ) -> list[dict[str, Any]]:
     index = (4 * step + group) % scenes
     made = make_sample("train", index, size="640x360")
-    boxes = [{"box": list(box.as_tuple()), "label": "the evidence"} for box in made.boxes]
+    boxes: list[dict[str, Any]] = [
+        {"box": list(box.as_tuple()), "label": "the evidence"} for box in made.boxes
+    ]
     rewards = [float(rng.random() < 0.3 + 0.5 * step / steps) for _ in range(4)]
     rows = []
     for position, reward in enumerate(rewards):

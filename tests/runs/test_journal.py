@@ -85,7 +85,7 @@ def fill_the_disk(limit: int, path: str) -> None:
             journal.append({"id": k, "text": "x" * 90})
 
 
-@pytest.mark.parametrize("limit", [1000, 1024, 1085])
+@pytest.mark.parametrize("limit", [1024, 1085])
 def test_a_full_disk_stops_clearly_and_leaves_whole_lines(tmp_path, limit):
     path = tmp_path / "a.jsonl"
     code = f"import test_journal; test_journal.fill_the_disk({limit}, {str(path)!r})"
@@ -111,7 +111,7 @@ def test_a_device_without_space(tmp_path):
     full = Journal(path)
     # The same descriptor number, now on a device that is always full.
     with Path("/dev/full").open("wb") as device:
-        os.dup2(device.fileno(), full._file)
+        os.dup2(device.fileno(), full._file.fileno())
     with pytest.raises(InputError, match="No space left on device; free some space"):
         full.append({"id": 2})
     full.close()

@@ -225,14 +225,14 @@ def _decorated(gold: str, text: str, n: int) -> tuple[str, str]:
         return gold, f"{text} {THINGS[more % len(THINGS)]}" if "/" not in text else text
     if kind == 2:
         unit = list(UNITS)[more % len(UNITS)]
-        spelt = UNITS[unit][n % len(UNITS[unit])]
+        spelled = UNITS[unit][n % len(UNITS[unit])]
         return (f"{gold} {unit}" if n % 2 else gold), text + (
-            spelt if text[-1].isdigit() else f" {spelt.strip()}"
+            spelled if text[-1].isdigit() else f" {spelled.strip()}"
         )
     if kind == 3 and text[0].isdigit():
         currency = list(CURRENCIES)[more % len(CURRENCIES)]
-        spelt = CURRENCIES[currency][n % len(CURRENCIES[currency])]
-        return (f"{currency}{gold}" if n % 2 else gold), spelt + text
+        spelled = CURRENCIES[currency][n % len(CURRENCIES[currency])]
+        return (f"{currency}{gold}" if n % 2 else gold), spelled + text
     return (f"{gold}%" if n % 2 else gold), text + ("%", " %", " percent", "\\%")[more % 4]
 
 
@@ -270,10 +270,13 @@ def _calculated(value: int, a: int, b: int) -> list[tuple[str, str]]:
     return [*pairs, *((gold, text) for text in texts)]
 
 
+KINDS = (*sorted(WRONG), "calculated", "another")
+
+
 @st.composite
-def wrong_answers(draw: st.DrawFn) -> list[tuple[str, str]]:
-    """Pairs of a gold answer and an answer that must not be right, all of one kind."""
-    kind, first = draw(st.sampled_from([*sorted(WRONG), "calculated", "another"])), draw(st.integers(0, 99))
+def wrong_answers(draw: st.DrawFn, kind: str) -> list[tuple[str, str]]:
+    """Pairs of a gold answer and an answer that must not be right, all of one of the `KINDS`."""
+    first = draw(st.integers(0, 99))
     if kind == "calculated":
         pairs = _calculated(*(draw(st.integers(2, 400)) for _ in range(3)))
         return [(gold, _around(answer, first + n)) for n, (gold, answer) in enumerate(pairs)]

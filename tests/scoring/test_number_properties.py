@@ -1,7 +1,7 @@
 """Right ways to say a number are right and wrong ones are not, made from their meaning.
 
-Each example is some forty answers. The long run, over 100,000 of each kind:
-`pytest -m slow tests/test_number_properties.py`.
+Each example is about forty answers. The slow run has over 100,000 right and over 100,000 wrong ones:
+`pytest -m slow tests/scoring/test_number_properties.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 
 from p2r.scoring import score
 from p2r.types import Answer, Question, Sample
-from tests.scoring.spelled_numbers import right_answers, wrong_answers
+from tests.scoring.spelled_numbers import KINDS, right_answers, wrong_answers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,15 +45,27 @@ def wrongly_scored(
 
 
 @given(right_answers())
-@examples(50)
+@examples(15)
 def test_right_answers(pairs: list[tuple[str, str]]) -> None:
     assert wrongly_scored(pairs, ["number"], right=True) == []
 
 
-@given(wrong_answers())
-@examples(200)
-def test_wrong_answers(pairs: list[tuple[str, str]]) -> None:
-    assert wrongly_scored(pairs, ["number", "free"], right=False) == []
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_answers(kind: str) -> None:
+    check_wrong_answers(kind, 3)
+
+
+@pytest.mark.long
+@given(right_answers())
+@examples(50)
+def test_more_right_answers(pairs: list[tuple[str, str]]) -> None:
+    assert wrongly_scored(pairs, ["number"], right=True) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_wrong_answers(kind: str) -> None:
+    check_wrong_answers(kind, 25)
 
 
 @pytest.mark.slow
@@ -64,7 +76,15 @@ def test_100_000_right_answers(pairs: list[tuple[str, str]]) -> None:
 
 
 @pytest.mark.slow
-@given(wrong_answers())
-@examples(3_000)
-def test_100_000_wrong_answers(pairs: list[tuple[str, str]]) -> None:
-    assert wrongly_scored(pairs, ["number", "free"], right=False) == []
+@pytest.mark.parametrize("kind", KINDS)
+def test_100_000_wrong_answers(kind: str) -> None:
+    check_wrong_answers(kind, 3_000 // len(KINDS))
+
+
+def check_wrong_answers(kind: str, count: int) -> None:
+    @given(wrong_answers(kind))
+    @examples(count)
+    def check(pairs: list[tuple[str, str]]) -> None:
+        assert wrongly_scored(pairs, ["number", "free"], right=False) == []
+
+    check()

@@ -1,4 +1,4 @@
-"""What counts as right, worked by hand; and that what cannot be decided is no score."""
+"""Right and wrong answers of each type; what cannot be decided has no score."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from p2r.scoring import score
+from p2r.parsing.numbers import Quantity, read_quantity
+from p2r.scoring import normalize, same_text, score
 from p2r.scoring.judge import MAX_ANSWER_CHARS, Judge, read_verdict
-from p2r.scoring.number import Quantity, read_quantity
-from p2r.scoring.text import normalize, same_text
 from p2r.types import Answer, AnswerType, Question, Sample, Score
 from tests.fake_model import FakeModel, failure, said
 
@@ -323,10 +322,8 @@ def test_why_a_number_is_wrong_is_said() -> None:
 
 
 def test_a_quantity_knows_what_is_written_around_it() -> None:
-    assert read_quantity("There are 12 red cars") == Quantity(
-        read_quantity("12").value, words=("red", "cars")
-    )  # type: ignore[union-attr]
-    assert read_quantity("$1,200") == Quantity(read_quantity("1200").value, unit="$")  # type: ignore[union-attr]
+    assert read_quantity("There are 12 red cars") == Quantity(Fraction(12), words=("red", "cars"))
+    assert read_quantity("$1,200") == Quantity(Fraction(1200), unit="$")
     assert isinstance(code := read_quantity("007"), Quantity)
     assert code.code_like
 
@@ -400,7 +397,7 @@ def test_hostile_texts_are_read_in_no_time() -> None:
         " of the",
     ]
     rng = random.Random(0)
-    texts = ["".join(rng.choice(pieces) for _ in range(rng.randint(1, 60))) for _ in range(2_000)]
+    texts = ["".join(rng.choice(pieces) for _ in range(rng.randint(1, 60))) for _ in range(500)]
     texts += [
         (piece * 200)[:size] for piece in [*pieces, "12 ", "the car ", "yes, "] for size in (200, 1_000)
     ]
@@ -408,7 +405,7 @@ def test_hostile_texts_are_read_in_no_time() -> None:
     start = time.process_time()
     for text in texts:
         read_quantity(text)
-    assert time.process_time() - start < 4
+    assert time.process_time() - start < 2
 
 
 # Free form.

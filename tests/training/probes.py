@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def open_session(recipe: str, out: str, changes: list[str] | None = None) -> Ses
 
 
 def ragged(built: Components) -> None:
-    """Evidence of none to three crops, for a reasoner that no perceiver has looked for."""
+    """Evidence of none to three crops, for a reasoner without a perceiver."""
     built.boxes.update(
         {index: EVIDENCE[index % len(EVIDENCE)] for index in range(len(built.dataset.samples))}
     )
@@ -168,7 +169,7 @@ def log_probs(recipe: str, out: str) -> dict[str, Any]:
 
 
 def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Each row of a step: images, their features and tokens, and the prompt as every door prepares it."""
+    """Each row of a step: images, their features and tokens, and the prompt of every entry point."""
     step = [f"phases=[{{role: {role}}}]", "training.prompts=8", "training.micro_batch=32"]
     session = open_session(recipe, out, [*step, *changes])
     built = session.build()
@@ -221,7 +222,7 @@ def frozen_tokens(recipe: str, out: str, changes: list[str]) -> dict[str, int]:
 
 
 def thinking_model(model: str, folder: str) -> str:
-    """A copy of a model whose template closes the thinking when it is told not to think."""
+    """A copy of a model whose template closes the thinking when thinking is off."""
     place = Path(shutil.copytree(model, folder))
     template = place / "chat_template.jinja"
     switch = (
@@ -296,3 +297,43 @@ def cached_features(recipe: str, out: str) -> dict[str, Any]:
         )
     ]
     return {"difference": max(differences), "encoded": encoded, "images": len(grids)}
+
+
+def check(recipe: str) -> list[dict[str, Any]]:
+    """Results of all checks of a recipe."""
+    from p2r.training.preflight.checks import run_checks
+
+    return [asdict(result) for result in run_checks(load_recipe(Path(recipe)), None, groups=2, tell=_silent)]
+
+
+def check_calls(recipe: str) -> list[dict[str, Any]]:
+    """Results of the checks that call models."""
+    from p2r.training.data import load_data, settings_of
+    from p2r.training.preflight.dry_run import check_calls
+
+    run = load_recipe(Path(recipe))
+    samples = load_data(run, Path(run.data.samples or "")).samples
+    found = check_calls(run, run.phases, samples, settings_of(run), Path(run.model), groups=2, tell=_silent)
+    return [asdict(result) for result in found]
+
+
+def check_step(recipe: str, folder: str) -> dict[str, Any]:
+    """The result of one step of the first phase."""
+    from p2r.training.preflight.dry_run import check_step
+
+    run = load_recipe(Path(recipe))
+    return asdict(check_step(run, run.phases[0], Path(run.data.samples or ""), Path(folder)))
+
+
+def check_by_command(recipe: str, out: str) -> tuple[int, str]:
+    """Exit code and output of `p2r train --check --json`."""
+    from typer.testing import CliRunner
+
+    from p2r.cli import app
+
+    done = CliRunner().invoke(app, ["train", recipe, "--check", "--out", out, "--json"])
+    return done.exit_code, done.stdout
+
+
+def _silent(_text: str) -> None:
+    pass

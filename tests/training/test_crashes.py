@@ -101,7 +101,7 @@ def test_an_exception_of_a_library_is_the_error_of_the_run(warm: Warm, small: Sm
     assert "loss type" not in ended.errors.strip().splitlines()[-1]
 
 
-def told(recipe: str, out: Path, *changes: str, **variables: str) -> str:
+def error_line(recipe: str, out: Path, *changes: str, **variables: str) -> str:
     """What `p2r train` prints."""
     sets = [word for change in ("training.steps=400", *changes) for word in ("--set", change)]
     command = [sys.executable, "-m", "p2r", "train", recipe, "--out", str(out), *sets]
@@ -116,7 +116,7 @@ def told(recipe: str, out: Path, *changes: str, **variables: str) -> str:
 @pytest.mark.slow
 def test_a_package_that_cannot_be_imported(small: Small, tmp_path: Path) -> None:
     (tmp_path / "trl.py").write_text("raise ImportError('libcudart.so.12: cannot open shared object file')")
-    line = told(small["recipe"], tmp_path / "run", PYTHONPATH=str(tmp_path))
+    line = error_line(small["recipe"], tmp_path / "run", PYTHONPATH=str(tmp_path))
     assert "phase 01-perceiver: ImportError: libcudart.so.12: cannot open shared object file" in line
 
 
@@ -127,7 +127,7 @@ def test_an_end_before_the_phase_begins(small: Small, tmp_path: Path) -> None:
         "    os.write(2, b'Traceback (most recent call last):\\nRuntimeError: no licence\\n')\n"
         "    os._exit(4)\n"
     )
-    line = told(small["recipe"], tmp_path / "run", PYTHONPATH=str(tmp_path))
+    line = error_line(small["recipe"], tmp_path / "run", PYTHONPATH=str(tmp_path))
     assert "phase 01-perceiver: ended with exit code 4: RuntimeError: no licence; what was printed is" in line
 
 
@@ -138,7 +138,7 @@ def test_a_port_that_is_taken(small: Small, tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         changes = ["launch.processes=2", f"launch.main_port={port}", "training.micro_batch=4"]
-        line = told(small["recipe"], tmp_path / "run", *changes)
+        line = error_line(small["recipe"], tmp_path / "run", *changes)
     assert "address already in use" in line.lower() or "EADDRINUSE" in line
     assert str(port) in line
 
@@ -155,5 +155,5 @@ def test_a_process_of_two_that_is_killed(small: Small, tmp_path: Path, number: s
         "    threading.Thread(target=die, daemon=True).start()\n"
     )
     changes = ["launch.processes=2", "training.micro_batch=4"]
-    line = told(small["recipe"], tmp_path / "run", *changes, PYTHONPATH=str(tmp_path))
+    line = error_line(small["recipe"], tmp_path / "run", *changes, PYTHONPATH=str(tmp_path))
     assert f"phase 01-perceiver: ended by {number.name}" in line

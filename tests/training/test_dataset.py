@@ -1,4 +1,4 @@
-"""What is trained on: read, drawn, checked before anything is loaded, and recognized when a run goes on."""
+"""Training data: read, drawn, checked before anything is loaded, and recognized when a run continues."""
 
 from __future__ import annotations
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
+
+import pytest
 
 from p2r.training.run_folder import PhaseFolder
 from tests import servers
@@ -59,43 +62,43 @@ def test_a_step_without_a_reward_stops_the_phase_and_is_done_again(
     assert "| 1 | perceiver | 2 |" in (out / "model/README.md").read_text()
 
 
-def test_a_run_of_an_older_version_with_a_step_without_a_reward_gets_its_model(
-    warm: Warm, small: Small, tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    changes = ["phases=[{role: think}]", "training.steps=1", "training.freeze_vision=true"]
-    warm.value("warm.train", recipe=small["recipe"], out=out, changes=changes)
-    metrics = out / "phases/01-think/metrics.jsonl"
-    row = json.loads(metrics.read_text())
-    del row["reward"]
-    metrics.write_text(json.dumps(row) + "\n")
-    (out / "model/model.safetensors").unlink()
-    warm.value("warm.train", recipe=small["recipe"], out=out, changes=changes)
-    assert (out / "model/model.safetensors").is_file()
-    assert "| 1 | think | 1 | – | – |" in (out / "model/README.md").read_text()
-
-
-def test_groups_without_spread_are_steps(warm: Warm, small: Small, tmp_path: Path) -> None:
-    """All rewards are equal: the advantages are zero, and the run ends."""
-    out = tmp_path / "run"
+@pytest.fixture(scope="module")
+def without_spread(warm: Warm, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose frozen server never answers, and has a password."""
+    out = tmp_path_factory.mktemp("without_spread") / "run"
     with servers.Server([servers.reply("nothing")]) as server:
-        changes = [*CHANGES, f"frozen.url={server.url}#served"]
-        warm.value("warm.train", recipe=small["recipe"], out=out, changes=changes)
-    rows = PhaseFolder(out / "phases/01-perceiver").metrics()
-    assert [(row.values["reward"], row.values["frac_reward_zero_std"]) for row in rows] == [(0, 1)] * 2
-    assert (out / "model/model.safetensors").is_file()
-
-
-def test_the_password_of_a_frozen_server_is_sent_and_written_nowhere(
-    warm: Warm, small: Small, tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    with servers.Server([servers.reply("<answer>A</answer>")]) as server:
         url = server.url.replace("://", "://user:pass%20word-77@") + "?code=pass%20word-77#served"
-        changes = [*CHANGES[:-1], "frozen.where=endpoint", f"frozen.url={url}", "training.steps=1"]
-        warm.value("warm.train", recipe=small["recipe"], out=out, changes=changes)
-    assert {one.headers["authorization"] for one in server.requests} == {"Basic dXNlcjpwYXNzIHdvcmQtNzc="}
-    files = [path for path in out.rglob("*") if path.is_file()]
+        warm.value("warm.train", recipe=small["recipe"], out=out, changes=[*CHANGES, f"frozen.url={url}"])
+    sent = {one.headers["authorization"] for one in server.requests}
+    assert sent == {"Basic dXNlcjpwYXNzIHdvcmQtNzc="}
+    return out
+
+
+def test_groups_without_spread_are_steps(without_spread: Path) -> None:
+    """All rewards are equal: the advantages are zero, and the run ends."""
+    rows = PhaseFolder(without_spread / "phases/01-perceiver").metrics()
+    assert [(row.values["reward"], row.values["frac_reward_zero_std"]) for row in rows] == [(0, 1)] * 2
+    assert (without_spread / "model/model.safetensors").is_file()
+
+
+def test_the_password_of_a_frozen_server_is_written_nowhere(without_spread: Path) -> None:
+    files = [path for path in without_spread.rglob("*") if path.is_file()]
     assert len(files) > 20
     for secret in (b"pass%20word-77", b"pass word-77", b"dXNlcjpwYXNzIHdvcmQtNzc"):
         assert [path.name for path in files if secret in path.read_bytes()] == []
+
+
+def test_a_run_of_an_older_version_with_a_step_without_a_reward_gets_its_model(
+    warm: Warm, small: Small, without_spread: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(without_spread, tmp_path / "run")
+    metrics = out / "phases/01-perceiver/metrics.jsonl"
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    for row in rows:
+        del row["reward"]
+    metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (out / "model/model.safetensors").unlink()
+    changes = [*CHANGES, "frozen.url=http://127.0.0.1:1/v1#served"]
+    warm.value("warm.train", recipe=small["recipe"], out=out, changes=changes)
+    assert (out / "model/model.safetensors").is_file()
+    assert "| 1 | perceiver | 2 | – | – |" in (out / "model/README.md").read_text()

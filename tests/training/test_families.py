@@ -64,7 +64,7 @@ def test_a_tower_whose_images_see_each_other_is_left_alone() -> None:
 
     from p2r.models.vision_cache import VisionFeatureCache
 
-    class Tower(torch.nn.Module):  # type: ignore[misc]
+    class Tower(torch.nn.Module):  # type: ignore[misc,name-defined]
         spatial_merge_size = 2
         config = SimpleNamespace(in_channels=3, temporal_patch_size=2, patch_size=16)
 

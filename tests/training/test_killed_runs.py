@@ -108,7 +108,6 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(
     between = first / "model/config.json"
     kill_when(warm, small, out, between.exists)
     kill_when(warm, small, out, has_steps(out, second.name, 1))
-    kill_when(warm, small, out, has_steps(out, second.name, 3))
     warm.value("warm.train", recipe=small["recipe"], out=out, changes=CHANGES)
     for ours, theirs in zip(phases(out), phases(uninterrupted), strict=True):
         # In float32 on a CPU to the last digit.
@@ -120,7 +119,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(
         for folder in (out, uninterrupted)
     ]
     assert hashes[0] == hashes[1]
-    assert len(json.loads((out / "run.json").read_text())["sessions"]) == 5
+    assert len(json.loads((out / "run.json").read_text())["sessions"]) == 4
 
 
 def test_a_finished_run_is_left_as_it_is(warm: Warm, small: Small, uninterrupted: Path) -> None:
@@ -149,18 +148,16 @@ def test_two_commands_do_not_write_one_run(warm: Warm, small: Small, uninterrupt
 def test_a_full_disk_at_a_checkpoint_is_told_and_the_run_goes_on_after(
     warm: Warm, small: Small, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "run"
+    out, changes = tmp_path / "run", [*CHANGES, "phases=[{role: perceiver}]"]
     largest = (Path(small["model"]) / "model.safetensors").stat().st_size
     ended = warm.call(
-        "warm.train", recipe=small["recipe"], out=out, changes=CHANGES, file_limit=largest - 1_000
+        "warm.train", recipe=small["recipe"], out=out, changes=changes, file_limit=largest - 1_000
     )
     assert ended.code == 2, ended.errors
     assert "free some space and run the same command again" in ended.errors
     assert PhaseFolder(out / "phases/01-perceiver").state().status == "stopped"
-    warm.value("warm.train", recipe=small["recipe"], out=out, changes=CHANGES)
-    assert [figures(folder) for folder in phases(out)] == [
-        figures(folder) for folder in phases(uninterrupted)
-    ]
+    warm.value("warm.train", recipe=small["recipe"], out=out, changes=changes)
+    assert figures(phases(out)[0]) == figures(phases(uninterrupted)[0])
 
 
 # Runs whose files were damaged or deleted.
@@ -216,7 +213,7 @@ def test_a_phase_that_is_deleted_is_trained_again_and_its_model_is_in_the_end(
     assert weights(damaged) == weights(uninterrupted)
 
 
-def test_a_phase_of_other_weights_than_the_one_before_has_now_is_trained_anew(
+def test_a_phase_of_other_weights_than_the_one_before_has_now_is_trained_again(
     warm: Warm, small: Small, uninterrupted: Path, damaged: Path
 ) -> None:
     """As after the first phase was deleted and came out otherwise."""

@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from p2r.cli import app
+from p2r.checks import CheckResult
 from p2r.datasets.samples import read_samples
-from p2r.training.data import settings_of
-from p2r.training.preflight.checks import check_answers, check_images, run_checks
-from p2r.training.preflight.dry_run import check_calls, check_step
+from p2r.training.preflight.checks import check_answers, check_images
 from p2r.training.preflight.resources import (
     Processes,
     check_disk,
@@ -25,12 +22,10 @@ from p2r.training.preflight.resources import (
 )
 from p2r.training.recipe import Recipe, load_recipe
 from tests.servers import Server, reply, status
-from tests.training.families import write_family
-from tests.training.phrase_model import write_phrase_model
 from tests.training.small_run import recipe, write_recipe, write_samples
 
 if TYPE_CHECKING:
-    from p2r.checks import CheckResult
+    from tests.training.warm import Warm
 
     Results = dict[str, CheckResult]
 
@@ -40,30 +35,19 @@ pytest.importorskip("torch", reason="the local extra is not installed")
 pytest.importorskip("transformers", reason="the local extra is not installed")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_phrase_model(tmp_path_factory.mktemp("model"))
-
-
 @pytest.fixture
 def samples(tmp_path: Path) -> Path:
     return write_samples(tmp_path / "data", count=8)
 
 
-def loaded(data: dict[str, Any], folder: Path) -> Recipe:
-    return load_recipe(write_recipe(folder / "recipe.yaml", data))
+@pytest.fixture
+def model(small: dict[str, str]) -> Path:
+    return Path(small["model"])
 
 
-def results(data: dict[str, Any], folder: Path) -> Results:
-    found = run_checks(loaded(data, folder), folder / "out", groups=2, tell=silent)
-    return {result.name: result for result in found}
-
-
-def call_results(data: dict[str, Any], folder: Path) -> Results:
-    """Of the calls alone."""
-    run = loaded(data, folder)
-    read = read_samples(Path(run.data.samples or ""))
-    found = check_calls(run, run.phases, read, settings_of(run), Path(run.model), groups=2, tell=silent)
+def results(warm: Warm, data: dict[str, Any], folder: Path, probe: str = "check") -> Results:
+    path = write_recipe(folder / "recipe.yaml", data)
+    found = [CheckResult(**row) for row in warm.value(f"probes.{probe}", recipe=path)]
     return {result.name: result for result in found}
 
 
@@ -75,11 +59,11 @@ def silent(_text: str) -> None:
     pass
 
 
-def test_where_all_is_well_nothing_is_found(model: Path, samples: Path, tmp_path: Path) -> None:
+def test_where_all_is_well_nothing_is_found(warm: Warm, model: Path, samples: Path, tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "recipe.yaml", recipe(model, samples))
-    done = CliRunner().invoke(app, ["train", str(path), "--check", "--out", str(tmp_path / "out"), "--json"])
-    assert done.exit_code == 0, done.output
-    printed = json.loads(done.stdout)
+    code, output = warm.value("probes.check_by_command", recipe=path, out=tmp_path / "out")
+    assert code == 0, output
+    printed = json.loads(output)
     found = {row["name"]: row for row in printed["findings"]}
     assert printed["ok"]
     assert [row["name"] for row in printed["findings"]] == [
@@ -129,26 +113,26 @@ def test_answers_that_cannot_be_scored_are_named(samples: Path) -> None:
     assert fine.state == "ok"
 
 
-def test_prompts_that_are_too_long_fail(model: Path, samples: Path, tmp_path: Path) -> None:
+def test_prompts_that_are_too_long_fail(warm: Warm, model: Path, samples: Path, tmp_path: Path) -> None:
     data = recipe(model, samples)
     data["data"]["max_prompt_tokens"] = 100
-    found = results(data, tmp_path)["prompts, perceiver"]
+    found = results(warm, data, tmp_path)["prompts, perceiver"]
     assert found.state == "failure"
     assert "8 are longer than 100 and left out (100.0 %): q0, q1, q2, and 5 more" in found.detail
     assert "settings.budget" in found.hint
 
 
 def test_a_batch_that_does_not_divide_and_a_frozen_role_without_weights(
-    model: Path, samples: Path, tmp_path: Path
+    warm: Warm, model: Path, samples: Path, tmp_path: Path
 ) -> None:
     data = recipe(model, samples, training={"micro_batch": 3, "kl": 0.0}, phases=[{"role": "perceiver"}])
-    found = failed(results(data, tmp_path))
+    found = failed(results(warm, data, tmp_path))
     assert "which 1 processes × micro_batch 3 = 3 do not divide" in found["recipe, perceiver"].detail
     assert "kl 0 has none" in found["recipe, frozen role"].detail
 
 
-def test_what_depends_on_a_missing_model_is_skipped(samples: Path, tmp_path: Path) -> None:
-    found = results(recipe(tmp_path / "nowhere", samples), tmp_path)
+def test_what_depends_on_a_missing_model_is_skipped(warm: Warm, samples: Path, tmp_path: Path) -> None:
+    found = results(warm, recipe(tmp_path / "nowhere", samples), tmp_path)
     assert found["model"].state == "failure"
     assert found["images"].state == "ok"
     assert found["prompts, memory, disk and rewards"].detail == "not checked: the model is missing"
@@ -158,7 +142,7 @@ def test_what_depends_on_a_missing_model_is_skipped(samples: Path, tmp_path: Pat
 
 
 def test_an_endpoint_that_fails_and_a_judge_that_always_says_yes(
-    model: Path, samples: Path, tmp_path: Path
+    warm: Warm, model: Path, samples: Path, tmp_path: Path
 ) -> None:
     with Server([reply("yes")]) as always, Server([status(400)]) as down:
         data = recipe(
@@ -168,29 +152,29 @@ def test_an_endpoint_that_fails_and_a_judge_that_always_says_yes(
             judge=f"{always.url}#judge",
             phases=[{"role": "perceiver"}],
         )
-        found = call_results(data, tmp_path)
+        found = results(warm, data, tmp_path, "check_calls")
     assert found["frozen role"].state == "failure"
     assert found["frozen role"].hint == "start it, or correct frozen.url"
     assert "says yes to a right answer and yes to a wrong one" in found["judge"].detail
     assert found["rewards, perceiver"].detail == "not checked: the judge does not answer"
 
 
-def test_failed_calls_are_no_rewards(model: Path, samples: Path, tmp_path: Path) -> None:
+def test_failed_calls_are_no_rewards(warm: Warm, model: Path, samples: Path, tmp_path: Path) -> None:
     with Server([reply("<think>.</think><answer>A</answer>"), status(400)]) as server:
         frozen = {"where": "endpoint", "url": f"{server.url}#frozen"}
         data = recipe(model, samples, frozen=frozen, phases=[{"role": "perceiver"}])
-        found = call_results(data, tmp_path)
+        found = results(warm, data, tmp_path, "check_calls")
     assert found["frozen role"].state == "ok"
     assert found["rewards, perceiver"].state == "failure"
     assert "rollouts got no reward: " in found["rewards, perceiver"].detail
 
 
-def test_groups_without_spread_are_reported(model: Path, samples: Path, tmp_path: Path) -> None:
+def test_groups_without_spread_are_reported(warm: Warm, model: Path, samples: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in samples.read_text().splitlines()]
     text = "".join(json.dumps({**row, "choices": [], "answer": "zebra"}) + "\n" for row in rows)
     samples.write_text(text.replace('"choice"', '"free"'))
     data = recipe(model, samples, judge="exact", phases=[{"role": "think"}])
-    found = call_results(data, tmp_path)["rewards, think"]
+    found = results(warm, data, tmp_path, "check_calls")["rewards, think"]
     assert found.state == "warning"
     assert "reward 0 % on average, rewards differ in 0 of them" in found.detail
     assert "groups without spread teach nothing" in found.hint
@@ -211,53 +195,67 @@ def test_groups_without_spread_are_reported(model: Path, samples: Path, tmp_path
     ],
 )
 def test_what_cannot_be_constructed_fails_before_the_run(
-    model: Path, samples: Path, tmp_path: Path, changes: dict[str, Any], detail: str
+    warm: Warm, model: Path, samples: Path, tmp_path: Path, changes: dict[str, Any], detail: str
 ) -> None:
-    found = failed(results(recipe(model, samples, phases=[{"role": "think"}], **changes), tmp_path))
+    found = failed(results(warm, recipe(model, samples, phases=[{"role": "think"}], **changes), tmp_path))
     assert list(found) == ["trainer, think"]
     assert detail in found["trainer, think"].detail
     assert "\n" not in found["trainer, think"].detail
 
 
-def test_what_only_a_step_shows_fails_before_the_run(model: Path, samples: Path, tmp_path: Path) -> None:
+def test_what_only_a_step_shows_fails_before_the_run(
+    warm: Warm, model: Path, samples: Path, tmp_path: Path
+) -> None:
     odd = {"trainer": {"loss_type": "mine"}}
-    run = loaded(recipe(model, samples, training=odd, phases=[{"role": "think"}]), tmp_path)
-    found = check_step(run, run.phases[0], samples, tmp_path)
-    assert found.state == "failure"
-    assert found.detail.startswith("ValueError: Unknown loss type: mine (trl/")
+    data = recipe(model, samples, training=odd, phases=[{"role": "think"}])
+    path = write_recipe(tmp_path / "recipe.yaml", data)
+    found = warm.value("probes.check_step", recipe=path, folder=tmp_path)
+    assert found["state"] == "failure"
+    assert found["detail"].startswith("ValueError: Unknown loss type: mine (trl/")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("family", "frozen"), [("qwen2_5_vl", True), ("qwen3_5", False)])
-def test_a_step_of_another_family_is_taken(samples: Path, tmp_path: Path, family: str, frozen: bool) -> None:
-    data = recipe(write_family(tmp_path / family, family), samples, training={"freeze_vision": frozen})
-    found = results(data, tmp_path)
+def test_a_step_of_another_family_is_taken(
+    warm: Warm, samples: Path, tmp_path: Path, family: str, frozen: bool
+) -> None:
+    warm.value("probes.make_family", folder=tmp_path, family=family, samples=samples)
+    data = recipe(tmp_path / family, samples, training={"freeze_vision": frozen})
+    found = results(warm, data, tmp_path)
     assert not failed(found)
     assert found["step, reasoner"].detail == "1 prompt × 4 rollouts: generated, rewarded and trained"
 
 
-def test_images_that_do_not_fit_the_patches_fail_before_the_run(samples: Path, tmp_path: Path) -> None:
-    family = write_family(tmp_path / "qwen2_vl", "qwen2_vl")
-    data = recipe(family, samples, settings={"budget": {"factor": 32}}, phases=[{"role": "think"}])
-    found = failed(results(data, tmp_path))
+def test_images_that_do_not_fit_the_patches_fail_before_the_run(
+    warm: Warm, samples: Path, tmp_path: Path
+) -> None:
+    warm.value("probes.make_family", folder=tmp_path, family="qwen2_vl", samples=samples)
+    data = recipe(
+        tmp_path / "qwen2_vl", samples, settings={"budget": {"factor": 32}}, phases=[{"role": "think"}]
+    )
+    found = failed(results(warm, data, tmp_path))
     assert "needs image sides in multiples of 28: set settings.budget.factor to 28" in found["prompts"].detail
 
 
-def test_adapters_and_a_recipe_in_parts_are_constructed(model: Path, samples: Path, tmp_path: Path) -> None:
+def test_adapters_and_a_recipe_in_parts_are_constructed(
+    warm: Warm, model: Path, samples: Path, tmp_path: Path
+) -> None:
     changes = {"lora": {"rank": 4}, "rollouts": {"engine": "transformers"}, "frozen": {"where": "vllm"}}
     parts = {"trainer": {"steps_per_generation": 2}, "prompts": 4, "micro_batch": 4, "kl": 0.0}
     data = recipe(model, samples, training=parts, phases=[{"role": "perceiver"}], **changes)
-    found = results(data, tmp_path)
+    found = results(warm, data, tmp_path)
     assert list(failed(found)) == ["vllm"]
     assert found["trainer, perceiver"].state == "ok"
     assert "a check before this one failed" in found["steps of training"].detail
 
 
-def test_rollouts_by_vllm_need_it_where_it_trains(model: Path, samples: Path, tmp_path: Path) -> None:
+def test_rollouts_by_vllm_need_it_where_it_trains(
+    warm: Warm, model: Path, samples: Path, tmp_path: Path
+) -> None:
     if importlib.util.find_spec("vllm"):
         pytest.skip("vLLM is installed")
     data = recipe(model, samples, phases=[{"role": "think"}], rollouts={"engine": "vllm-colocate"})
-    found = failed(results(data, tmp_path))
+    found = failed(results(warm, data, tmp_path))
     assert list(found) == ["rollouts, think"]
     assert "vllm-colocate needs vLLM in the Python that trains" in found["rollouts, think"].detail
 

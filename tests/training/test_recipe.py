@@ -137,6 +137,8 @@ def test_what_a_run_was_made_with_is_read_without_the_keys_that_are_gone(tmp_pat
     ("more", "message"),
     [
         ("traning: {}\n", "unknown key traning; did you mean 'training'?"),
+        ("data: {sample: x.jsonl}\n", "unknown key data.sample; did you mean 'samples'?"),
+        ("data: {samples: x.jsonl, max_dropped: 7}\n", "data.max_dropped: Input should be less than"),
         ("training: {learning_rte: 1}\n", "learning_rte; did you mean 'learning_rate'?"),
         ("phases: [{role: perceiver, stesp: 1}]\n", "unknown key phases.0.stesp; did you mean 'steps'?"),
         ("phases: [{role: watcher}]\n", "phases.0.role: Input should be 'perceiver', 'reasoner', 'think' or"),

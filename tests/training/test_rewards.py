@@ -15,7 +15,8 @@ from p2r.settings import PixelBudget, Settings
 from p2r.training.data import ImageCache, RolloutDataset
 from p2r.training.frozen import FrozenModel
 from p2r.training.recipe import Gates
-from p2r.training.rewards import RewardFunction, Verdict, reward_metrics, rollout_record
+from p2r.training.rewards import RewardFunction, reward_metrics
+from p2r.training.run_folder import Rollout
 from p2r.types import Box, Question, Sample
 from tests.fake_model import FakeModel, failure, said, shown
 
@@ -62,8 +63,8 @@ def perceiver(
 
 def reward(
     function: RewardFunction, texts: Sequence[str], indices: Sequence[int] | None = None
-) -> list[Verdict]:
-    return asyncio.run(function.verdicts(indices or [0] * len(texts), texts))
+) -> list[Rollout]:
+    return asyncio.run(function.rollouts(indices or [0] * len(texts), texts))
 
 
 def test_a_perceiver_is_rewarded_for_the_answer_that_its_boxes_lead_to() -> None:
@@ -90,15 +91,15 @@ def test_a_failed_gate_earns_nothing_and_makes_no_call() -> None:
 
 
 def test_without_the_gate_a_malformed_text_is_answered_from_the_plain_image() -> None:
-    (verdict,) = reward(perceiver(FakeModel(by_sight), gates=Gates(malformed=False)), ["no boxes here"])
-    assert (verdict.reward, verdict.gate) == (1.0, "")
+    (rollout,) = reward(perceiver(FakeModel(by_sight), gates=Gates(malformed=False)), ["no boxes here"])
+    assert (rollout.reward, rollout.gate) == (1.0, "")
 
 
 def test_the_same_evidence_is_asked_about_once() -> None:
     model = FakeModel(by_sight)
     other_label = LEFT.replace("bus", "van")
-    verdicts = reward(perceiver(model, [sample("a"), sample("b")]), [LEFT, other_label, LEFT], [0, 0, 1])
-    assert [verdict.reward for verdict in verdicts] == [1.0, 1.0, 1.0]
+    rollouts = reward(perceiver(model, [sample("a"), sample("b")]), [LEFT, other_label, LEFT], [0, 0, 1])
+    assert [rollout.reward for rollout in rollouts] == [1.0, 1.0, 1.0]
     assert len(model.calls) == 2
 
 
@@ -122,23 +123,23 @@ def test_an_image_that_turns_out_damaged_gives_no_reward(tmp_path: Any) -> None:
     whole = Sample(Question(str(path), "Which?", ("red", "blue"), id="cut"), "A")
     function = perceiver(FakeModel(by_sight), [whole])
     path.write_bytes(path.read_bytes()[:20_000])
-    (verdict,) = reward(function, [LEFT])
-    assert verdict.reward is None
-    assert "cut.png" in verdict.error
+    (rollout,) = reward(function, [LEFT])
+    assert rollout.reward is None
+    assert "cut.png" in rollout.error
 
 
 @pytest.mark.parametrize("role", ["reasoner", "think"])
 def test_an_answering_role_is_rewarded_for_its_own_answer(role: Role) -> None:
     function = RewardFunction(dataset(role, [sample()], {0: (GOLD,)}), Gates())
     right, wrong, none = reward(function, ["<answer>A</answer>", "<answer>(b)</answer>", "A or B"])
-    assert [verdict.reward for verdict in (right, wrong, none)] == [1.0, 0.0, 0.0]
+    assert [rollout.reward for rollout in (right, wrong, none)] == [1.0, 0.0, 0.0]
     assert none.answer is None
     assert right.recall == (1.0 if role == "reasoner" else None)
 
 
 def test_direct_needs_no_tags() -> None:
-    (verdict,) = reward(RewardFunction(dataset("direct", [sample()]), Gates()), ["A"])
-    assert verdict.reward == 1.0
+    (rollout,) = reward(RewardFunction(dataset("direct", [sample()]), Gates()), ["A"])
+    assert rollout.reward == 1.0
 
 
 @pytest.mark.parametrize(
@@ -149,8 +150,8 @@ def test_a_judge_that_cannot_say_gives_no_reward(said_by_judge: Any, expected: f
     free = Sample(Question(np.zeros((64, 64, 3), np.uint8), "Who?", id="f"), "the driver")
     judge = Judge(FakeModel([said_by_judge]))
     function = RewardFunction(dataset("think", [free]), Gates(), judge=judge)
-    (verdict,) = reward(function, ["<answer>a man at the wheel</answer>"])
-    assert verdict.reward == expected
+    (rollout,) = reward(function, ["<answer>a man at the wheel</answer>"])
+    assert rollout.reward == expected
 
 
 def test_a_perceiver_needs_a_frozen_reasoner() -> None:
@@ -174,8 +175,8 @@ def test_the_reasoner_is_asked_as_the_pipeline_asks_it() -> None:
 
 
 def test_the_metrics_of_a_step() -> None:
-    verdicts = reward(perceiver(FakeModel(by_sight)), [LEFT, RIGHT, TWICE, "[]", "none"])
-    metrics = reward_metrics(verdicts)
+    rollouts = reward(perceiver(FakeModel(by_sight)), [LEFT, RIGHT, TWICE, "[]", "none"])
+    metrics = reward_metrics(rollouts)
     assert metrics["failed"] == 0
     assert metrics["correct"] == pytest.approx(2 / 3)
     assert metrics["recall"] == pytest.approx(2 / 5)
@@ -190,13 +191,18 @@ def test_the_metrics_of_a_step() -> None:
 
 
 def test_failures_leave_the_means_and_are_counted() -> None:
-    metrics = reward_metrics([Verdict(None, error="down"), Verdict(1.0, correct=True, answer="A")])
+    metrics = reward_metrics(
+        [
+            Rollout("think", "a", error="down"),
+            Rollout("think", "b", reward=1.0, correct=True, answer="A"),
+        ]
+    )
     assert (metrics["failed"], metrics["correct"]) == (0.5, 1.0)
     assert "recall" not in metrics
 
 
 def test_a_rollout_is_a_line_of_json() -> None:
-    (verdict,) = reward(perceiver(FakeModel(by_sight)), [LEFT])
-    record = json.loads(json.dumps(rollout_record("perceiver", sample(), LEFT, verdict).to_json()))
+    (rollout,) = reward(perceiver(FakeModel(by_sight)), [LEFT])
+    record = json.loads(json.dumps(rollout.to_json()))
     assert record["boxes"] == [{"box": [0, 0, 100, 100], "label": "bus"}]
     assert (record["id"], record["reward"], record["gold"], record["outcome"]) == ("a", 1.0, "A", "boxes")

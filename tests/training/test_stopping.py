@@ -104,7 +104,7 @@ def steps(out: Path) -> int:
         (signal.SIGTERM, "everybody", ["launch.config=accelerate.yaml"]),
     ],
 )
-def test_a_signal_leaves_a_checkpoint_and_nobody_behind(
+def test_a_signal_leaves_a_checkpoint_and_no_process_behind(
     run: Callable[..., Run],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -136,7 +136,7 @@ def test_a_signal_leaves_a_checkpoint_and_nobody_behind(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_command_that_is_killed_leaves_a_checkpoint_and_nobody_behind(run: Callable[..., Run]) -> None:
+def test_a_command_that_is_killed_leaves_a_checkpoint_and_no_process_behind(run: Callable[..., Run]) -> None:
     one = run()
     one.until(lambda: steps(one.out) >= 2)
     began = time.monotonic()

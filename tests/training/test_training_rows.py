@@ -1,4 +1,4 @@
-"""A role in training is shown byte for byte what it is shown everywhere else: all doors build it alike.
+"""A role in training gets byte for byte the messages of every other entry point.
 
 Evaluation and the server ask through the same `P2R` (tests/evaluation, tests/serving).
 """

@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 from p2r.errors import P2RError  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from p2r.training.recipe import Launch
 
@@ -82,7 +82,7 @@ class Warm:
 
 
 class Forked:
-    """The processes of a phase, forked from this one: `p2r.training.launch.PhaseProcesses` in a test."""
+    """The processes of a phase, forked from this one: `p2r.training.launch.phase_processes` in a test."""
 
     def __init__(self, launch: Launch, folder: Path, environment: Mapping[str, str]) -> None:
         count = launch.processes or 1
@@ -136,8 +136,8 @@ class Forked:
             return bad[0]
         return 0 if len(self._codes) == len(self._children) else None
 
-    def __enter__(self) -> Self:
-        return self
+    def __enter__(self) -> Callable[[], int | None]:
+        return self.poll
 
     def __exit__(self, *_: object) -> None:
         os.close(self._pipe)
@@ -184,6 +184,7 @@ def run_child(request: dict[str, Any], errors: int, results: int) -> None:
 
 def serve() -> None:
     """Import what a phase imports, then fork for each line of stdin."""
+    import openai  # noqa: F401
     import transformers
     from trl import GRPOTrainer  # noqa: F401
 
@@ -202,11 +203,12 @@ def serve() -> None:
             _, status = os.waitpid(pid, 0)
             errors.seek(0)
             results.seek(0)
-            told = errors.read().decode(errors="replace")
+            printed = errors.read().decode(errors="replace")
             value = json.loads(results.read() or b"null")
         code = os.waitstatus_to_exitcode(status)
-        print(json.dumps({"code": code, "errors": told, "value": value}), file=replies, flush=True)
+        print(json.dumps({"code": code, "errors": printed, "value": value}), file=replies, flush=True)
 
 
 if __name__ == "__main__":
     serve()
+    os._exit(0)  # an orderly end of an interpreter that holds torch takes seconds

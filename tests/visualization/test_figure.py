@@ -53,7 +53,7 @@ def has(image: PIL.Image.Image, color: tuple[int, int, int]) -> bool:
     return bool((np.asarray(image) == color).all(axis=2).any())
 
 
-@pytest.mark.parametrize("count", range(9))
+@pytest.mark.parametrize("count", [0, 1, 4, 8])
 def test_every_box_is_in_its_color(count: int) -> None:
     source = gray(640, 360)
     image = figure(source, predicted(source, count), QUESTION)

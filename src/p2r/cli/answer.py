@@ -11,23 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2r.cli.console import printable, readable_errors, say, stderr, stdout
-from p2r.cli.image import MANY, open_image
-from p2r.cli.interrupt import run
-from p2r.cli.options import (
-    DebugOption,
-    JsonOption,
-    ModelOption,
-    PromptsOption,
-    ReasonerOption,
-    SetOption,
-    SettingsOption,
-    VerboseOption,
-    as_path,
-    check_model,
-    examples,
-    read_settings,
-)
+from p2r.cli import _options as opt
+from p2r.cli._console import printable, readable_errors, say, stderr, stdout
+from p2r.cli._image import MANY, open_image
+from p2r.cli._interrupt import run
 from p2r.errors import InputError, P2RError
 from p2r.models import DEFAULT_MODEL
 from p2r.nano import NAMES
@@ -40,61 +27,39 @@ if TYPE_CHECKING:
 
     from p2r.settings import Settings
 
+_LOG = logging.getLogger("p2r.cli")
 
-EXAMPLES = examples(
+EXAMPLES = opt.examples(
     'p2r answer street.jpg "What does the sign say?"',
     'p2r answer street.jpg "Which color is the bus? A. red B. blue" --save figure.png',
     'p2r answer https://example.org/street.jpg "How many cranes?" --type number --json',
     'p2r answer - "Which?" -c red -c blue --model http://localhost:8000/v1#NAME < street.jpg',
 )
+_IMAGE = "A file, a URL, a data: URI, or - for standard input."
+_QUESTION = "The question; it may hold its options: A. red B. blue"
+_TYPE = "choice, number or free. Default: choice with options, else free."
+_MODE = "p2r: perceive, then reason; think or direct: one pass over the whole image."
+_SAVE = "Write a figure of image, boxes, crops and answer: .png, .jpg or .webp."
 
 
 def answer(
     context: typer.Context,
-    image: Annotated[
-        str, typer.Argument(metavar="IMAGE", help="A file, a URL, a data: URI, or - for standard input.")
-    ],
-    question: Annotated[
-        str, typer.Argument(metavar="QUESTION", help="What is asked; it may hold its options: A. red B. blue")
-    ],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help=_IMAGE)],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help=_QUESTION)],
     choice: Annotated[
-        list[str],
-        typer.Option(
-            "--choice", "-c", metavar="TEXT", help="An option of the question; repeat for each one."
-        ),
+        list[str], opt.option("TEXT", "An option of the question; repeat for each one.", "--choice", "-c")
     ] = [],  # noqa: B006  (typer copies it)
-    answer_type: Annotated[
-        AnswerType | None,
-        typer.Option(
-            *("--type",),
-            metavar="TYPE",
-            help="choice, number or free. Default: choice with options, else free.",
-        ),
-    ] = None,
-    model: ModelOption = DEFAULT_MODEL,
-    reasoner: ReasonerOption = None,
-    mode: Annotated[
-        Mode,
-        typer.Option(
-            metavar="MODE",
-            help="p2r: perceive, then reason; think or direct: one pass over the whole image.",
-        ),
-    ] = "p2r",
-    save: Annotated[
-        Path | None,
-        typer.Option(
-            *("--save",),
-            metavar="FILE",
-            parser=as_path,
-            help="Write a figure of image, boxes, crops and answer: .png, .jpg or .webp.",
-        ),
-    ] = None,
-    json_output: JsonOption = False,
-    prompts: PromptsOption = None,
-    settings: SettingsOption = None,
-    changes: SetOption = [],  # noqa: B006
-    verbose: VerboseOption = 0,
-    debug: DebugOption = False,
+    answer_type: Annotated[AnswerType | None, opt.option("TYPE", _TYPE, "--type")] = None,
+    model: opt.Model = DEFAULT_MODEL,
+    reasoner: opt.Reasoner = None,
+    mode: Annotated[Mode, opt.option("MODE", _MODE)] = "p2r",
+    save: Annotated[Path | None, opt.path_option("FILE", _SAVE)] = None,
+    json_output: opt.Json = False,
+    prompts: opt.PromptsFile = None,
+    settings: opt.SettingsFile = None,
+    changes: opt.Set = [],  # noqa: B006
+    verbose: opt.Verbose = 0,
+    debug: opt.Debug = False,
 ) -> None:
     """Answer one question about an image.
 
@@ -102,12 +67,14 @@ def answer(
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="nothing was answered"):
         try:
-            _refuse_more(context.args)
+            if more := context.args:
+                raise InputError(
+                    f"{more[0]!r} follows the image and the question: put the question in quotes; {MANY}"
+                )
             if save:
                 check_save(save, image)
             asked = _question(image, question, choice, answer_type)
-            check_model(reasoner)
-            chosen = read_settings(model, settings, prompts, changes)
+            chosen = opt.read_settings(model, settings, prompts, changes)
             prediction = run(_predict(asked, model, reasoner, chosen, mode, quiet=json_output))
         except P2RError as error:
             if json_output:
@@ -116,16 +83,13 @@ def answer(
         if json_output:
             _print_json(prediction)
         else:
-            stdout().print(shown(asked, prediction))
+            stdout().print(_shown(asked, prediction))
             if note := nano_note(model):
                 say("note", "yellow", note)
         if save:
             save_figure(asked, prediction, save)
             if not json_output:
                 say("figure", "dim", str(save))
-
-
-_LOG = logging.getLogger("p2r.cli")
 
 
 def nano_note(model: str) -> str:
@@ -137,14 +101,6 @@ def nano_note(model: str) -> str:
         "nothing. For photographs: --model hongxingli/P2R-4B, --model Qwen/Qwen3-VL-4B-Instruct, or a "
         "server: --model http://HOST:8000/v1#NAME"
     )
-
-
-def _refuse_more(more: list[str]) -> None:
-    if more:
-        raise InputError(
-            f"one image and one question are taken, and {more[0]!r} is one more: put the question in quotes; "
-            f"{MANY}"
-        )
 
 
 def _question(image: str, text: str, choices: list[str], answer_type: AnswerType | None) -> Question:
@@ -181,8 +137,7 @@ async def _predict(
             async for event in p2r.stream(question, mode, deltas=False):
                 if isinstance(event, Perceived):
                     crops = len(event.evidence.crops)
-                    where = f"{crops} region(s)" if crops else "the whole image"
-                    status.update(f"reasoning about {where} …")
+                    status.update(f"reasoning about {f'{crops} region(s)' if crops else 'the whole image'} …")
                 elif isinstance(event, Finished):
                     prediction = event.prediction
     return prediction
@@ -198,7 +153,7 @@ def check_save(path: Path, image: str) -> None:
 
     try:
         if path.is_file() and Path(image).expanduser().is_file() and path.samefile(Path(image).expanduser()):
-            raise InputError(f"{path}: it is the image that is asked about; give another name")
+            raise InputError(f"{path}: it is the image of the question; give another name")
         check_path(path)
     except InputError as error:
         raise InputError(f"--save {error}") from error
@@ -216,8 +171,8 @@ def save_figure(question: Question, prediction: Prediction, path: Path, gold: st
     figure(ImageSource.open(question.image), prediction, question, path, gold)
 
 
-def shown(question: Question, prediction: Prediction) -> Group:
-    """A prediction for people: evidence, thinking, answer, and what it took."""
+def _shown(question: Question, prediction: Prediction) -> Group:
+    """A prediction as text: evidence, thinking, answer, and what it took."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -232,11 +187,21 @@ def shown(question: Question, prediction: Prediction) -> Group:
     rows.add_row("answer", Text(answer_text(question, prediction), style="bold"))
     for note in prediction.notes:
         rows.add_row("note", Text(printable(note), style="yellow"))
-    return Group(rows, Text(_cost(prediction), style="dim"))
+
+    seconds = dict(prediction.seconds)
+    total = seconds.pop("total", 0.0)
+    stages = ", ".join(f"{stage} {took:.2f}" for stage, took in seconds.items())
+    names = prediction.model
+    if prediction.mode == "p2r" and prediction.reasoner != prediction.model:
+        names += f" + {prediction.reasoner}"
+    usage = prediction.usage
+    tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens in {usage.calls} call(s)"
+    cost = f"{names} · {prediction.mode} · {total:.2f} s ({stages}) · {tokens}"
+    return Group(rows, Text(cost, style="dim"))
 
 
 def answer_text(question: Question, prediction: Prediction) -> str:
-    """The answer as people read it: `B. blue`, `42`, or why there is none."""
+    """The answer as text: `B. blue`, `42`, or why there is none."""
     if prediction.status == "failed":
         return "failed"
     if prediction.answer is None:
@@ -267,15 +232,3 @@ def _boxes(prediction: Prediction) -> Text:
             Text.assemble(("■", color), f" {name:{widest}} ", (f"({corners})", "dim"), f" {label}".rstrip())
         )
     return Text("\n").join(lines)
-
-
-def _cost(prediction: Prediction) -> str:
-    seconds = dict(prediction.seconds)
-    total = seconds.pop("total", 0.0)
-    stages = ", ".join(f"{stage} {took:.2f}" for stage, took in seconds.items())
-    names = prediction.model
-    if prediction.mode == "p2r" and prediction.reasoner != prediction.model:
-        names += f" + {prediction.reasoner}"
-    usage = prediction.usage
-    tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens in {usage.calls} call(s)"
-    return f"{names} · {prediction.mode} · {total:.2f} s ({stages}) · {tokens}"

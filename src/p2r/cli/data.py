@@ -1,4 +1,4 @@
-"""`p2r data NAME OUT`: training data of the paper, as samples that everything else here reads."""
+"""`p2r data NAME OUT`: training data of the paper, as a file of samples."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from p2r.cli.console import readable_errors, say, show_table, stderr
-from p2r.cli.options import DebugOption, JsonOption, VerboseOption, as_path, check_folder, examples
+from p2r.cli import _options as opt
+from p2r.cli._console import progress_bar, readable_errors, say, show_table
 from p2r.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,50 +22,33 @@ if TYPE_CHECKING:
 
 MIXED = "p2r-10k"
 RELEASED = "p2r-10k-released"
-
-
-EXAMPLES = examples(
+EXAMPLES = opt.examples(
     "p2r data p2r-10k data/p2r-10k",
     "p2r data zwz data/zwz -n 500",
     "p2r data zwz data/zwz --from zwz=/disk/zwz    # no network",
     "p2r data p2r-10k data/p2r-10k --against vstar --drop-overlap",
 )
+_NAME = "The data set to build; a wrong name lists them all."
+_FROM = "Read a source from a file, a folder or another hub id; repeat it for more."
+_AGAINST = "Report the overlap with a benchmark of p2r eval; repeat it for more."
 
 
 def data(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to build; a wrong name lists them all.")],
-    out: Annotated[
-        Path, typer.Argument(metavar="OUT", parser=as_path, help="The folder; continued if it exists.")
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=_NAME)],
+    out: Annotated[Path, opt.path_argument("OUT", "The folder; continued if it exists.")],
     n: Annotated[
         int | None,
-        typer.Option(
-            "--n", "-n", metavar="N", min=1, help="How many samples. Default: 10000 of p2r-10k, else all."
-        ),
+        opt.option("N", "The number of samples. Default: 10000 of p2r-10k, else all.", "--n", "-n", min=1),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Picks the rows and their order.")] = 0,
-    from_: Annotated[
-        list[str],
-        typer.Option(
-            "--from",
-            metavar="SOURCE=PLACE",
-            help="Read a source from a file, a folder or another hub id; repeat it for more.",
-        ),
-    ] = [],  # noqa: B006  (typer copies it)
-    against: Annotated[
-        list[str],
-        typer.Option(
-            "--against",
-            metavar="NAME[=PLACE]",
-            help="Report what is shared with a benchmark of p2r eval; repeat it for more.",
-        ),
-    ] = [],  # noqa: B006
+    seed: Annotated[int, opt.option("N", "Selects the rows and their order.", min=0)] = 0,
+    from_: Annotated[list[str], opt.option("SOURCE=PLACE", _FROM, "--from")] = [],  # noqa: B006  (typer copies it)
+    against: Annotated[list[str], opt.option("NAME[=PLACE]", _AGAINST)] = [],  # noqa: B006
     drop_overlap: Annotated[
         bool, typer.Option("--drop-overlap", help="Leave out images of those benchmarks.")
     ] = False,
-    json_output: JsonOption = False,
-    verbose: VerboseOption = 0,
-    debug: DebugOption = False,
+    json_output: opt.Json = False,
+    verbose: opt.Verbose = 0,
+    debug: opt.Debug = False,
 ) -> None:
     """Build training data in the format of p2r.datasets.samples.
 
@@ -76,20 +59,16 @@ def data(
     Exit codes: 0 built, 2 wrong usage, unreadable data or a full disk.
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="the same command continues"):
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
         from p2r.datasets.p2r10k import build as building
         from p2r.datasets.p2r10k.report import report_of
         from p2r.datasets.p2r10k.sources import SOURCES
         from p2r.runs.files import NO_LIMIT, folder_lock, write_json
 
         counts = _counts(name, n)
-        check_folder(out)
+        opt.check_folder(out)
         building.check_folder(out)
         places = dict(_pairs(from_, "--from", list(SOURCES)))
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        console = stderr()
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        with progress_bar() as bar:
             with folder_lock(out) if against else nullcontext():
                 references = dict(_reference(asked, out, bar) for asked in against)
             tasks = {source: bar.add_task(source, total=count) for source, count in counts.items()}
@@ -126,12 +105,13 @@ def _pairs(given: Iterable[str], option: str, known: list[str]) -> Iterable[tupl
         name, equals, place = pair.partition("=")
         if not equals or not place or name not in known:
             raise InputError(f"{option} {pair}: write SOURCE=PATH_OR_ID, with one of {', '.join(known)}")
-        yield name, str(as_path(place).resolve()) if as_path(place).exists() else place
+        yield name, str(opt.as_path(place).resolve()) if opt.as_path(place).exists() else place
 
 
 def _reference(asked: str, out: Path, bar: Progress) -> tuple[str, Reference]:
     from p2r.datasets.p2r10k.overlap import read_reference
-    from p2r.evaluation.benchmarks import Unreadable, open_benchmark
+    from p2r.evaluation.benchmarks import open_benchmark
+    from p2r.evaluation.benchmarks.base import Unreadable
 
     name, _, place = asked.partition("=")
     benchmark = open_benchmark(name, place or None)

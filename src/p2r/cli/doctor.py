@@ -1,23 +1,12 @@
-"""`p2r doctor`: what is installed and what the models can do, a finding a line, with what to do about it."""
+"""`p2r doctor`: checks of the installation and of models, each with a hint."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from p2r.cli.console import readable_errors, show_findings
-from p2r.cli.options import (
-    DebugOption,
-    JsonOption,
-    PromptsOption,
-    SetOption,
-    SettingsOption,
-    VerboseOption,
-    examples,
-    settings_changes,
-)
+from p2r.cli import _options as opt
+from p2r.cli._console import readable_errors, show_checks
 from p2r.text import without_secrets
 
 if TYPE_CHECKING:
@@ -26,56 +15,50 @@ if TYPE_CHECKING:
     from p2r.checks import CheckResult
     from p2r.settings import Settings
 
-
-EXAMPLES = examples(
+EXAMPLES = opt.examples(
     "p2r doctor",
     "p2r doctor --model http://localhost:8000/v1#NAME --model hongxingli/P2R-4B",
 )
+_MODEL = "Check this model too; repeat it for more. Default: $P2R_MODEL, else none."
 
 
-def _usual_model() -> list[str]:
+def _default_models() -> list[str]:
     return [model] if (model := os.environ.get("P2R_MODEL")) else []
 
 
 def doctor(
     model: Annotated[
         list[str],
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="SPEC",
-            default_factory=_usual_model,
-            show_default=False,
-            help="Ask this model too; repeat it for more. Default: $P2R_MODEL, else none.",
-        ),
+        opt.option("SPEC", _MODEL, "--model", "-m", default_factory=_default_models, show_default=False),
     ],
-    json_output: JsonOption = False,
-    prompts: PromptsOption = None,
-    settings: SettingsOption = None,
-    changes: SetOption = [],  # noqa: B006
-    verbose: VerboseOption = 0,
-    debug: DebugOption = False,
+    json_output: opt.Json = False,
+    prompts: opt.PromptsFile = None,
+    settings: opt.SettingsFile = None,
+    changes: opt.Set = [],  # noqa: B006
+    verbose: opt.Verbose = 0,
+    debug: opt.Debug = False,
 ) -> None:
-    """Look at the installation, the devices and the given models.
+    """Check the installation, the devices and the given models.
 
-    A model is asked whether it answers, which box format it writes, and whether the largest request fits.
+    A model is checked for an answer, for its box format, and for room for the largest request.
 
     Exit codes: 0 fine, 2 the installation is broken, 3 a given model failed.
     """
     with readable_errors(debug=debug, verbose=verbose):
-        changed = settings_changes(settings, prompts, changes)
-        show_findings(lambda tell: _look(model, changed, tell), as_json=json_output)
+        changed = opt.settings_changes(settings, prompts, changes)
+        show_checks(lambda tell: _checks(model, changed, tell), as_json=json_output)
 
 
-def _look(
+def _checks(
     models: list[str], changed: Callable[[Settings], Settings], tell: Callable[[str], None]
 ) -> Iterator[CheckResult]:
     import asyncio
 
-    from p2r.checks import look_at_installation, look_at_model
+    from p2r.checks import check_installation
+    from p2r.model_checks import check_model
     from p2r.pipeline import settings_of
 
-    yield from look_at_installation()
+    yield from check_installation()
     for spec in models:
-        tell(f"asking {without_secrets(spec)}")
-        yield from asyncio.run(look_at_model(spec, changed(settings_of(spec))))
+        tell(f"checking {without_secrets(spec)}")
+        yield from asyncio.run(check_model(spec, changed(settings_of(spec))))

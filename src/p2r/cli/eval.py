@@ -1,4 +1,4 @@
-"""`p2r eval`: a benchmark, one or more modes, and figures with their uncertainty."""
+"""`p2r eval`: a benchmark in one or more modes, with results and their uncertainty."""
 
 from __future__ import annotations
 
@@ -7,27 +7,13 @@ import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from p2r.cli.console import MODEL_FAILED, WRONG_INPUT, readable_errors, say, show_table, stderr
-from p2r.cli.interrupt import run
-from p2r.cli.options import (
-    DebugOption,
-    JsonOption,
-    ModelOption,
-    PromptsOption,
-    ReasonerOption,
-    SetOption,
-    SettingsOption,
-    VerboseOption,
-    as_path,
-    check_folder,
-    examples,
-    read_settings,
-    settings_changes,
-)
+from p2r.cli import _options as opt
+from p2r.cli._console import MODEL_FAILED, WRONG_INPUT, readable_errors, say, show_table, stderr
+from p2r.cli._interrupt import run
 from p2r.models import DEFAULT_MODEL
 from p2r.types import MODES
 
@@ -44,100 +30,43 @@ class ModeName(StrEnum):
     DIRECT = "direct"
 
 
-class Boxes(StrEnum):
-    """Where the evidence of mode p2r comes from, when not from the perceiver."""
-
-    GOLD = "gold"
-
-
-class Comparison(StrEnum):
-    """What figures a run can be shown beside."""
-
-    PAPER = "paper"
-
-
-EXAMPLES = examples(
+EXAMPLES = opt.examples(
     "p2r eval --benchmark scenes --limit 50 --size 2k --out runs/scenes",
     "p2r eval -b vstar --model hongxingli/P2R-4B --mode p2r --mode think -o runs/vstar",
     "p2r eval -b jsonl --data my.jsonl --model http://localhost:8000/v1#NAME -o runs/my",
     "p2r report runs/vstar",
 )
+_BENCHMARK = "The source of the questions; a wrong name lists them all."
+_DATA = "A file, a folder, or owner/name[@revision]. Default: where the benchmark is published."
+_JUDGE = "A model that judges free-form answers. Default: exact match."
+_MODE = "p2r, think or direct; repeat it to compare them. Default: p2r."
+_LIMIT = "The number of questions, selected by the seed. Default: all."
+_BOXES = "gold: use the gold boxes instead of a perceiver."
+_FAILURES = "Stop when N of the last 50 attempts failed."
+_COMPARE = "paper: show the paper's results beside the run's."
 
 
 def evaluate(
-    benchmark: Annotated[
-        str,
-        typer.Option("--benchmark", "-b", metavar="NAME", help="What to ask; a wrong name lists them all."),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", metavar="RUN", parser=as_path, help="The run folder; continued if it exists."
-        ),
-    ],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="PATH_OR_HUB_ID",
-            help="A file, a folder, or owner/name[@revision]. Default: where the benchmark is published.",
-        ),
-    ] = None,
-    model: ModelOption = DEFAULT_MODEL,
-    reasoner: ReasonerOption = None,
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            "--judge", metavar="SPEC", help="A model that judges free-form answers. Default: exact match."
-        ),
-    ] = None,
-    mode: Annotated[
-        list[ModeName],
-        typer.Option(
-            "--mode",
-            metavar="MODE",
-            show_default=False,
-            help="p2r, think or direct; repeat it to compare them. Default: p2r.",
-        ),
-    ] = [ModeName.P2R],  # noqa: B006  (typer copies it)
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit", "-n", metavar="N", min=1, help="Ask N questions, chosen by the seed. Default: all."
-        ),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", metavar="N", min=0, help="Chooses, shuffles and generates.")
-    ] = 0,
-    size: Annotated[
-        str,
-        typer.Option("--size", metavar="SIZE", help="Of generated scenes: 2k, 4k, 8k or WIDTHxHEIGHT."),
-    ] = "4k",
-    boxes: Annotated[
-        Boxes | None,
-        typer.Option(
-            "--boxes", metavar="gold", help="gold: use the gold boxes instead of asking the perceiver."
-        ),
-    ] = None,
-    concurrency: Annotated[
-        int, typer.Option("--concurrency", metavar="N", min=1, help="Questions in flight at a time.")
-    ] = 32,
-    max_failures: Annotated[
-        int,
-        typer.Option(
-            "--max-failures", metavar="N", min=1, max=50, help="Stop when N of the last 50 attempts failed."
-        ),
-    ] = 10,
-    compare: Annotated[
-        Comparison | None,
-        typer.Option("--compare", metavar="paper", help="paper: show the paper's results beside the run's."),
-    ] = None,
-    prompts: PromptsOption = None,
-    settings: SettingsOption = None,
-    changes: SetOption = [],  # noqa: B006
-    json_output: JsonOption = False,
-    verbose: VerboseOption = 0,
-    debug: DebugOption = False,
+    benchmark: Annotated[str, opt.option("NAME", _BENCHMARK, "--benchmark", "-b")],
+    out: Annotated[Path, opt.path_option("RUN", "The run folder; continued if it exists.", "--out", "-o")],
+    data: Annotated[str | None, opt.option("PATH_OR_HUB_ID", _DATA)] = None,
+    model: opt.Model = DEFAULT_MODEL,
+    reasoner: opt.Reasoner = None,
+    judge: Annotated[str | None, opt.option("SPEC", _JUDGE)] = None,
+    mode: Annotated[list[ModeName], opt.option("MODE", _MODE, show_default=False)] = [ModeName.P2R],  # noqa: B006
+    limit: Annotated[int | None, opt.option("N", _LIMIT, "--limit", "-n", min=1)] = None,
+    seed: Annotated[int, opt.option("N", "Of the selection, the order and the generation.", min=0)] = 0,
+    size: Annotated[str, opt.option("SIZE", "Of generated scenes: 2k, 4k, 8k or WIDTHxHEIGHT.")] = "4k",
+    boxes: Annotated[Literal["gold"] | None, opt.option("gold", _BOXES)] = None,
+    concurrency: Annotated[int, opt.option("N", "The number of questions in flight.", min=1)] = 32,
+    max_failures: Annotated[int, opt.option("N", _FAILURES, min=1, max=50)] = 10,
+    compare: Annotated[Literal["paper"] | None, opt.option("paper", _COMPARE)] = None,
+    prompts: opt.PromptsFile = None,
+    settings: opt.SettingsFile = None,
+    changes: opt.Set = [],  # noqa: B006
+    json_output: opt.Json = False,
+    verbose: opt.Verbose = 0,
+    debug: opt.Debug = False,
 ) -> None:
     """Evaluate a model on a benchmark.
 
@@ -150,10 +79,10 @@ def evaluate(
         from p2r.evaluation.run import EvaluationPlan
         from p2r.evaluation.run import evaluate as evaluate_plan
 
-        check_folder(out)
-        settings_changes(settings, prompts, changes)  # a wrong one is refused before anything is fetched
+        opt.check_folder(out)
+        opt.settings_changes(settings, prompts, changes)  # a wrong one is refused before anything is fetched
         generated = benchmark == "scenes" and data is None
-        place = str(as_path(data).resolve()) if data and as_path(data).exists() else data
+        place = str(opt.as_path(data).resolve()) if data and opt.as_path(data).exists() else data
         opening: dict[str, Any] = {
             "name": benchmark,
             "data": place,
@@ -171,8 +100,8 @@ def evaluate(
             modes=tuple(known for known in MODES if known in mode),
             limit=None if generated else limit,
             seed=seed,
-            gold_boxes=boxes is Boxes.GOLD,
-            settings=read_settings(model, settings, prompts, changes),
+            gold_boxes=boxes == "gold",
+            settings=opt.read_settings(model, settings, prompts, changes),
             concurrency=concurrency,
             most_failures=max_failures,
             command=shlex.join(["p2r", *sys.argv[1:]]),
@@ -181,7 +110,7 @@ def evaluate(
         if json_output:
             typer.echo(json.dumps(summary.to_json(), ensure_ascii=False))
         else:
-            _show(plan, summary, beside_paper=compare is Comparison.PAPER)
+            _show(plan, summary, beside_paper=compare == "paper")
         if failed := sum(figures.total.failed for figures in summary.modes.values()):
             say("failed", "bold red", f"{failed} question(s); the same command asks them again")
             kinds = {kind for figures in summary.modes.values() for kind in figures.failures}

@@ -1,4 +1,4 @@
-"""`p2r report RUN [RUN]`: an evaluation or a training, or two evaluations side by side, as one HTML file."""
+"""`p2r report RUN [SECOND]`: an evaluation or training, or two evaluations side by side, as one HTML file."""
 
 from __future__ import annotations
 
@@ -6,54 +6,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from p2r.cli.console import readable_errors, say, stderr
-from p2r.cli.options import DebugOption, VerboseOption, as_path, check_folder, examples
+from p2r.cli import _options as opt
+from p2r.cli._console import readable_errors, say, stderr
 from p2r.errors import InputError, file_problem
 from p2r.runs.files import write_file
 
 MADE_BY = '<meta name="generator" content="perceive-to-reason">'
-
-
-EXAMPLES = examples(
+EXAMPLES = opt.examples(
     "p2r report runs/vstar",
     "p2r report runs/before runs/after",
     "p2r report runs/nano --out nano.html",
 )
+_OUT = "Default: report.html in RUN; with SECOND, report-against-SECOND.html there."
 
 
 def report(
-    run: Annotated[
-        Path,
-        typer.Argument(metavar="RUN", parser=as_path, help="A run folder of p2r eval or p2r train."),
-    ],
+    run: Annotated[Path, opt.path_argument("RUN", "A run folder of p2r eval or p2r train.")],
     second: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="SECOND", parser=as_path, help="Another one of p2r eval, to compare.", show_default=False
-        ),
+        Path | None, opt.path_argument("SECOND", "A second run of p2r eval, to compare.", show_default=False)
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE.html",
-            parser=as_path,
-            help="Default: report.html in RUN; with SECOND, report-against-SECOND.html there.",
-        ),
-    ] = None,
+    out: Annotated[Path | None, opt.path_option("FILE.html", _OUT, "--out", "-o")] = None,
     data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="PATH_OR_HUB_ID",
-            help="Where the images are. Default: where they were.",
-        ),
+        str | None, opt.option("PATH_OR_HUB_ID", "Where the images are. Default: where they were.")
     ] = None,
-    verbose: VerboseOption = 0,
-    debug: DebugOption = False,
+    verbose: opt.Verbose = 0,
+    debug: opt.Debug = False,
 ) -> None:
     """Write a run, or two compared, as one HTML page.
 
@@ -71,29 +48,27 @@ def report(
         from p2r.training.run_folder import is_training_run
 
         training = [folder for folder in runs if is_training_run(folder)]
-        if training and len(runs) > 1:
-            raise InputError(
-                f"{training[0]} is a training: a report shows one, and compares evaluations only"
-            )
+        if training and second:
+            raise InputError(f"{training[0]} is a training run; only evaluation runs can be compared")
         with stderr().status("reading …") as status:
 
             def on_image(done: int, total: int) -> None:
                 status.update(f"images: {done} of {total}")
 
-            page = (_of_training if training else _of_evaluation)(runs, data, on_image)
+            page = (_training_page if training else _evaluation_page)(runs, data, on_image)
         write_file(target, page)
         say("report", "dim", f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
 
 
 def _check_writable(target: Path) -> None:
-    """Refuse a page that could not be written, or that would replace something else, before it is made."""
+    """Refuse a page that could not be written, or that would replace another file."""
     if target.is_dir():
         raise InputError(f"{target}: a folder; give a file name, such as {target / 'report.html'}")
     if not target.parent.is_dir():
         raise InputError(f"{target}: there is no folder {target.parent}; make it first")
-    check_folder(target.parent)
+    opt.check_folder(target.parent)
     if target.is_file() and target.stat().st_size and MADE_BY not in _head(target):
-        raise InputError(f"{target}: it is there already and is not a report of ours; give another name")
+        raise InputError(f"{target}: the file exists and is not a report of ours; give another name")
 
 
 def _head(file: Path) -> str:
@@ -104,7 +79,7 @@ def _head(file: Path) -> str:
         raise InputError(f"{file}: {file_problem(error)}") from error
 
 
-def _of_evaluation(runs: list[Path], data: str | None, on_image: Callable[[int, int], None]) -> str:
+def _evaluation_page(runs: list[Path], data: str | None, on_image: Callable[[int, int], None]) -> str:
     from p2r.evaluation.records import RunData
     from p2r.report.evaluation import build_page
 
@@ -112,7 +87,7 @@ def _of_evaluation(runs: list[Path], data: str | None, on_image: Callable[[int, 
     return build_page(read, data=data, on_image=on_image, on_trouble=_note)
 
 
-def _of_training(runs: list[Path], data: str | None, on_image: Callable[[int, int], None]) -> str:
+def _training_page(runs: list[Path], data: str | None, on_image: Callable[[int, int], None]) -> str:
     from p2r.report.training import build_training_page
     from p2r.training.run_folder import TrainingRun
 

@@ -7,70 +7,38 @@ from typing import Annotated
 
 import typer
 
-from p2r.cli.console import readable_errors, say
-from p2r.cli.options import (
-    DebugOption,
-    ModelOption,
-    PromptsOption,
-    ReasonerOption,
-    SetOption,
-    SettingsOption,
-    VerboseOption,
-    as_path,
-    check_model,
-    examples,
-    read_settings,
-)
+from p2r.cli import _options as opt
+from p2r.cli._console import readable_errors, say
 from p2r.models import DEFAULT_MODEL
 
-EXAMPLES = examples(
+EXAMPLES = opt.examples(
     "p2r serve",
     "p2r serve --model http://localhost:8000/v1#Qwen/Qwen3-VL-8B-Instruct",
     "p2r serve --model hongxingli/P2R-4B --host 0.0.0.0 --api-key-file keys.txt",
 )
+_ORIGIN = "Let web pages of https://HOST call the server; repeat it, or * for all pages."
 
 
 def serve(
-    model: ModelOption = DEFAULT_MODEL,
-    reasoner: ReasonerOption = None,
-    host: Annotated[
-        str, typer.Option("--host", metavar="ADDRESS", help="Other than loopback needs a key.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", metavar="PORT", help="Where clients connect; 0 takes a free one.")
-    ] = 8100,
-    ui: Annotated[bool, typer.Option("--ui/--no-ui", help="A page at / to ask and watch.")] = True,
-    api_key_file: Annotated[
-        Path | None,
-        typer.Option("--api-key-file", metavar="FILE", parser=as_path, help="Bearer keys, one a line."),
-    ] = None,
-    concurrency: Annotated[
-        int, typer.Option("--concurrency", metavar="N", help="Questions answered at once.")
-    ] = 16,
-    queue: Annotated[
-        int, typer.Option("--queue", metavar="N", help="How many more may wait; then 429.")
-    ] = 64,
-    timeout: Annotated[float, typer.Option("--timeout", metavar="S", help="Of one request.")] = 120.0,
-    drain: Annotated[
-        float, typer.Option("--drain", metavar="S", help="For accepted requests, after SIGTERM.")
-    ] = 30.0,
+    model: opt.Model = DEFAULT_MODEL,
+    reasoner: opt.Reasoner = None,
+    host: Annotated[str, opt.option("ADDRESS", "An address other than loopback needs a key.")] = "127.0.0.1",
+    port: Annotated[int, opt.option("PORT", "The port of the server; 0 takes a free one.")] = 8100,
+    ui: Annotated[bool, typer.Option("--ui/--no-ui", help="A page at / for questions in a browser.")] = True,
+    api_key_file: Annotated[Path | None, opt.path_option("FILE", "Bearer keys, one a line.")] = None,
+    concurrency: Annotated[int, opt.option("N", "Requests answered at once.")] = 16,
+    queue: Annotated[int, opt.option("N", "Requests that may wait; further ones get 429.")] = 64,
+    timeout: Annotated[float, opt.option("S", "Of one request.")] = 120.0,
+    drain: Annotated[float, opt.option("S", "For accepted requests, after SIGTERM.")] = 30.0,
     allow_image_host: Annotated[
-        list[str],
-        typer.Option("--allow-image-host", metavar="HOST", help="Fetch http(s) images from it; repeat it."),
+        list[str], opt.option("HOST", "Fetch http(s) images from it; repeat it for more.")
     ] = [],  # noqa: B006  (typer copies it)
-    allow_origin: Annotated[
-        list[str],
-        typer.Option(
-            "--allow-origin",
-            metavar="ORIGIN",
-            help="Let web pages of https://HOST ask from a browser; repeat it, or * for all pages.",
-        ),
-    ] = [],  # noqa: B006  (typer copies it)
-    prompts: PromptsOption = None,
-    settings: SettingsOption = None,
-    changes: SetOption = [],  # noqa: B006
-    verbose: VerboseOption = 0,
-    debug: DebugOption = False,
+    allow_origin: Annotated[list[str], opt.option("ORIGIN", _ORIGIN)] = [],  # noqa: B006
+    prompts: opt.PromptsFile = None,
+    settings: opt.SettingsFile = None,
+    changes: opt.Set = [],  # noqa: B006
+    verbose: opt.Verbose = 0,
+    debug: opt.Debug = False,
 ) -> None:
     """Serve the method to OpenAI clients.
 
@@ -81,8 +49,8 @@ def serve(
 
     with readable_errors(debug=debug, verbose=verbose):
         from p2r.pipeline import P2R
-        from p2r.serving.config import ServingConfig
         from p2r.serving.auth import read_keys
+        from p2r.serving.config import ServingConfig
         from p2r.serving.server import bind, log_to_stderr
         from p2r.serving.server import serve as run
 
@@ -98,11 +66,10 @@ def serve(
             allow_origins=tuple(allow_origin),
             ui=ui,
         )
-        check_model(reasoner)
         with ExitStack() as closing:
             # Before the model, which may take minutes to load.
             sockets = [closing.enter_context(each) for each in bind(config)]
-            chosen = read_settings(model, settings, prompts, changes)
+            chosen = opt.read_settings(model, settings, prompts, changes)
             log_to_stderr()
             p2r = P2R(model, reasoner=reasoner, settings=chosen, limits=config.image, concurrency=concurrency)
             address = f"http://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}"

@@ -1,7 +1,8 @@
 """Data on disk and on the hub.
 
-- `samples`: questions with gold answers, one JSON object a line; what training and evaluation read.
+- `samples`: questions with gold answers, one JSON object a line; training and evaluation read them.
 - `tables`: rows of parquet, TSV, CSV and JSON files, and of data sets on the hub.
-- `cells`: reading one cell of a row.
+- `cells`: readers of one cell of a row.
+- `hub`: the files of a data set on the hub.
 - `p2r10k`: the training data of the paper, built from its sources.
 """

@@ -27,17 +27,11 @@ class UnreachableError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class HubDataset:
-    """A data set at one commit.
+    """A data set at one commit."""
 
-    Attributes:
-        name: `owner/name`.
-        commit: of the files.
-        files: their paths.
-    """
-
-    name: str
-    commit: str
-    files: tuple[str, ...]
+    name: str  # `owner/name`
+    commit: str  # of the files
+    files: tuple[str, ...]  # their paths
 
     @classmethod
     def find(cls, hub_id: str) -> HubDataset:

@@ -17,8 +17,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from p2r.errors import InputError, file_problem
 from p2r.parsing.answers import read_option
+from p2r.parsing.numbers import Quantity, read_quantity
 from p2r.parsing.options import split_options
-from p2r.scoring.number import Quantity, read_quantity
 from p2r.text import encodable
 from p2r.types import AnswerType, Box, Question, Sample
 

@@ -1,4 +1,11 @@
-"""Evaluation: benchmarks, a run that can be stopped and continued, and figures with their uncertainty.
+"""Evaluation: benchmarks, a run that can be interrupted and continued, and figures with their uncertainty.
 
-The pipeline answers and `p2r.scoring` scores; nothing here words a prompt, reads an answer or cuts a crop.
+run            one evaluation from beginning to end; progress shows it
+benchmarks     the questions
+records        the files of a run folder
+outcomes       why a question came out as it did
+summary        the figures; statistics their uncertainty
+tables         the figures as tables; paper_results beside those of the paper
+
+The pipeline answers and `p2r.scoring` scores: no prompt is written and no answer read here.
 """

@@ -10,19 +10,12 @@ BENCHMARKS = ("vstar", "hrbench-4k", "hrbench-8k", "mme-realworld-lite")
 
 @dataclass(frozen=True, slots=True)
 class PaperRow:
-    """One row of the paper's table.
+    """One row of the paper's table."""
 
-    Attributes:
-        model: as the paper calls it.
-        size: of the Qwen3-VL model that it is, or is trained from; empty for others.
-        trained: whether it is P2R after PRA-GRPO; otherwise one pass without P2R.
-        percent: accuracy on each of `BENCHMARKS`.
-    """
-
-    model: str
-    size: str
-    trained: bool
-    percent: tuple[float, float, float, float]
+    model: str  # as the paper calls it
+    size: str  # of the Qwen3-VL model that it is, or is trained from; empty for others
+    trained: bool  # P2R after PRA-GRPO; otherwise one pass without P2R
+    percent: tuple[float, float, float, float]  # accuracy on each of `BENCHMARKS`
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -45,10 +38,6 @@ _SIZE = re.compile(r"(?:P2R|Qwen3-VL)-(\d+B)(?![0-9A-Za-z])", re.IGNORECASE)
 
 
 def rows_beside(model: str) -> tuple[PaperRow, ...]:
-    """The paper's rows of the same model, before and after training; empty for a model that it does not have.
-
-    Args:
-        model: a spec or a name that ends in, or contains, for example `P2R-4B` or `Qwen3-VL-4B-Instruct`.
-    """
+    """The paper's rows of a model, before and after training, by a name such as `P2R-4B` in its spec."""
     found = _SIZE.search(model)
     return tuple(row for row in ROWS if found and row.size == found[1].upper())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import Counter
+from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
 from rich.progress import (
@@ -87,7 +87,7 @@ class EvaluationProgress:
         self._bar.update(self._task, completed=done, rate=f"{rate:.2f}/s", state=state, last=now)
         if not self._console.is_terminal and now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
-            left = _clock((self._total - done) / rate if rate else math.inf)
+            left = _clock((self._total - done) / rate) if rate else "?"
             self._console.print(f"{done}/{self._total} · {rate:.2f}/s · {left} left · {state}", markup=False)
 
     def _state(self) -> str:
@@ -116,7 +116,4 @@ class _Silence(ProgressColumn):
 
 
 def _clock(seconds: float) -> str:
-    if math.isinf(seconds):
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+    return str(timedelta(seconds=round(seconds)))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from p2r.errors import InputError, ModelErrorKind
-from p2r.evaluation.benchmarks import Layout, Unreadable
+from p2r.evaluation.benchmarks.base import Layout, Unreadable
 from p2r.runs.files import write_json
 from p2r.runs.identity import check_same_run, claim, read_run_file
 from p2r.runs.journal import read_lines
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from p2r.evaluation.benchmarks import Selection
+    from p2r.evaluation.benchmarks.base import Selection
 
 CONFIG = "config.json"
 SUMMARY = "summary.json"
@@ -57,6 +57,11 @@ class FailureRecord(_Line):
     kind: FailureKind
     error: str
 
+    @property
+    def correct(self) -> bool:
+        """False: a failure counts as not correct."""
+        return False
+
     def to_json(self) -> dict[str, Any]:
         """A line of `failures-MODE.jsonl`."""
         return asdict(self)
@@ -70,21 +75,18 @@ class FailureRecord(_Line):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerRecord(_Line):
-    """One question that was answered and scored.
-
-    Attributes:
-        prediction: what the models wrote and did.
-        score: whether it is right.
-        gold: the gold answer.
-        gold_boxes: the gold evidence, 0–1000; None when unknown.
-        size: `(width, height)` of the image, in pixels.
-    """
+    """One question that was answered and scored."""
 
     prediction: Prediction
     score: Score
     gold: str
-    gold_boxes: tuple[Box, ...] | None
-    size: tuple[int, int]
+    gold_boxes: tuple[Box, ...] | None  # the gold evidence, 0–1000; None when unknown
+    size: tuple[int, int]  # width and height of the image, in pixels
+
+    @property
+    def correct(self) -> bool:
+        """Whether it is right; False also when it could not be scored."""
+        return self.score.correct is True
 
     def to_json(self) -> dict[str, Any]:
         """A line of `predictions-MODE.jsonl`: the keys of a prediction, a score and the question."""
@@ -120,63 +122,43 @@ def _shared(data: dict[str, Any]) -> dict[str, Any]:
 
 
 Record = AnswerRecord | FailureRecord
+R = TypeVar("R", AnswerRecord, FailureRecord)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """The settings that decide what is asked and answered; a run is continued with equal ones only.
-
-    Attributes:
-        benchmark, data: its name, and the fingerprint of its questions.
-        questions, limit, seed: how many were chosen, and how.
-        boxes: `perceived` or `gold`.
-        model, reasoner, judge: specs without secrets, or names.
-        model_revision, reasoner_revision, judge_revision: which weights they were, if known.
-        digest, settings: of prompts, geometry and budgets.
-        sampling: stage → parameters.
-    """
+    """The settings that decide what is asked and answered; a run is continued with equal ones only."""
 
     benchmark: str
-    data: str
-    questions: int
+    data: str  # the fingerprint of its questions
+    questions: int  # how many were chosen, and how
     limit: int | None
     seed: int
-    boxes: str
-    model: str
+    boxes: str  # `perceived` or `gold`
+    model: str  # specs without secrets, or names; and which weights they were, if known
     model_revision: str | None
     reasoner: str
     reasoner_revision: str | None
     judge: str | None
     judge_revision: str | None
-    digest: str
+    digest: str  # of prompts, geometry and budgets
     settings: dict[str, Any]
-    sampling: dict[str, Any]
+    sampling: dict[str, Any]  # stage → parameters
 
 
-# What may differ when a run is extended: more questions of the same kind.
-_EXTENT = ("data", "limit", "questions")
+_EXTENT = ("data", "limit", "questions")  # what may differ when a run is extended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """What `config.json` holds.
-
-    Attributes:
-        identity: of the run.
-        sessions: for each command that worked on the run: when, command, versions, machine, concurrency.
-        source: where the questions come from.
-        rows: how many rows the benchmark has.
-        unreadable: those of them that cannot be asked.
-        opening: the arguments of `open_benchmark`; None when it was not opened by name.
-        layout: of the benchmark's table.
-    """
+    """What `config.json` holds."""
 
     identity: Identity
-    sessions: tuple[dict[str, Any], ...] = ()
-    source: str = ""
-    rows: int = 0
-    unreadable: tuple[Unreadable, ...] = ()
-    opening: dict[str, Any] | None = None
+    sessions: tuple[dict[str, Any], ...] = ()  # of each command: when, versions, machine, concurrency
+    source: str = ""  # where the questions come from
+    rows: int = 0  # of the benchmark
+    unreadable: tuple[Unreadable, ...] = ()  # those that cannot be asked
+    opening: dict[str, Any] | None = None  # the arguments of `open_benchmark`
     layout: Layout = Layout()  # noqa: RUF009 - it is frozen
 
     @classmethod
@@ -196,15 +178,12 @@ class RunConfig:
             raise InputError(f"{path} was not written by p2r eval: {error.errors()[0]['loc']}") from error
 
     def begin_session(self, out: Path, session: dict[str, Any], selection: Selection) -> int:
-        """Write `config.json` of a run that starts, continues or is extended.
+        """Write the config of a run that starts, continues or is extended; returns the session's number.
 
         Args:
             out: the folder; it exists and is locked.
-            session: what describes this session.
+            session: what describes the session.
             selection: the questions.
-
-        Returns:
-            The number of the session, from 1.
 
         Raises:
             InputError: see `earlier_sessions`.
@@ -248,19 +227,12 @@ def _extends(out: Path, config: dict[str, Any], selection: Selection) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """What a run folder holds, read for figures.
-
-    Attributes:
-        folder: where it is.
-        config: `config.json`.
-        answers: mode → its answers, each question once, in the order of their ids.
-        failures: mode → the last failure of each question that has no answer.
-    """
+    """What a run folder holds, read for figures."""
 
     folder: Path
     config: RunConfig
-    answers: dict[Mode, list[AnswerRecord]]
-    failures: dict[Mode, list[FailureRecord]]
+    answers: dict[Mode, list[AnswerRecord]]  # each question once, in the order of their ids
+    failures: dict[Mode, list[FailureRecord]]  # the last failure of each question that has no answer
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -288,10 +260,7 @@ class RunData:
         return [*self.answers[mode], *self.failures[mode]]
 
 
-L = TypeVar("L", AnswerRecord, FailureRecord)
-
-
-def _read(path: Path, from_json: Callable[[dict[str, Any]], L]) -> dict[str, L]:
+def _read(path: Path, from_json: Callable[[dict[str, Any]], R]) -> dict[str, R]:
     """Id → the last record."""
     found = {}
     for line in read_lines(path):

@@ -11,11 +11,11 @@ import asyncio
 import re
 import time
 from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError, ModelError
-from p2r.evaluation.benchmarks import named, select
+from p2r.evaluation.benchmarks.base import named, select, with_image
 from p2r.evaluation.progress import EvaluationProgress
 from p2r.evaluation.records import (
     CONFIG,
@@ -31,22 +31,22 @@ from p2r.evaluation.summary import summarize
 from p2r.images import ImageSource
 from p2r.models.base import Message, Sampling
 from p2r.pipeline import P2R, settings_of
+from p2r.runs import provenance
 from p2r.runs.failures import MOST_FAILURES, FailureMonitor
 from p2r.runs.files import folder_lock, write_json
 from p2r.runs.journal import Journal
-from p2r.runs.provenance import environment, revision
 from p2r.scoring import score
 from p2r.scoring.judge import Judge
 from p2r.text import without_secrets
 from p2r.types import MODES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
 
-    from p2r.evaluation.benchmarks import Benchmark, Entry, Selection
+    from p2r.evaluation.benchmarks.base import Benchmark, Entry, Selection
     from p2r.evaluation.records import FailureKind
     from p2r.evaluation.summary import Summary
     from p2r.models.base import Model
@@ -60,41 +60,26 @@ _CODE = re.compile(r"[A-Z0-9][A-Z0-9./:-]*")
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """What to evaluate, and how.
+    """What to evaluate, and how; raises InputError for settings that contradict each other.
 
-    Attributes:
-        benchmark: where the questions come from.
-        out: the run folder.
-        model, reasoner, judge: specs for `p2r.models.open_model`, or models; no reasoner means the model
-            itself, no judge that free-form answers must match.
-        modes: one or more of `p2r`, `think`, `direct`.
-        limit: how many questions, chosen at random by `seed`; None for all.
-        seed: chooses the questions.
-        gold_boxes: in mode `p2r`, give the reasoner the gold boxes instead of asking the perceiver.
-        settings: prompts, geometry and budgets; None for those that come with the model.
-        concurrency: how many questions are in flight.
-        most_failures: stop when this many of the last 50 attempts failed.
-        command: how the run was started, for the record.
-        opening: the arguments of `open_benchmark`, for the record; the report finds the images with them.
-
-    Raises:
-        InputError: settings that contradict each other.
+    Models are specs for `p2r.models.open_model`, or models. Without a reasoner the model plays both roles;
+    without a judge, free-form answers must match the gold answer.
     """
 
     benchmark: Benchmark
-    out: Path
+    out: Path  # the run folder
     model: str | Model
     reasoner: str | Model | None = None
     judge: str | Model | None = None
     modes: Sequence[Mode] = ("p2r",)
-    limit: int | None = None
+    limit: int | None = None  # how many questions, chosen at random by `seed`
     seed: int = 0
-    gold_boxes: bool = False
-    settings: Settings | None = None
-    concurrency: int = 32
-    most_failures: int = MOST_FAILURES
-    command: str = ""
-    opening: dict[str, Any] | None = None
+    gold_boxes: bool = False  # in mode `p2r`, for a reasoner without a perceiver
+    settings: Settings | None = None  # None for those that come with the model
+    concurrency: int = 32  # questions in flight
+    most_failures: int = MOST_FAILURES  # stop when this many of the last 50 attempts failed
+    command: str = ""  # how the run was started, for the record
+    opening: dict[str, Any] | None = None  # the arguments of `open_benchmark`, for the report
 
     def __post_init__(self) -> None:
         if not self.modes or not set(self.modes) <= set(MODES):
@@ -177,24 +162,22 @@ def _spec(model: str | Model) -> str:
 
 
 def _revision(model: str | Model) -> str | None:
-    return revision(model) if isinstance(model, str) else None
+    return provenance.revision(model) if isinstance(model, str) else None
 
 
-def _warnings(plan: EvaluationPlan, selection: Selection) -> list[str]:
-    found = []
+def _warnings(plan: EvaluationPlan, selection: Selection) -> Iterator[str]:
     if rows := selection.unreadable:
-        found.append(
+        yield (
             f"{len(rows)} of {selection.total} rows cannot be read and are not asked, for example "
             f"{rows[0].row}: {rows[0].reason}"
         )
     samples = [entry.sample for entry in selection.entries.values()]
     free = sum(one.question.answer_type == "free" and not _CODE.fullmatch(one.answer) for one in samples)
     if plan.judge is None and free:
-        found.append(
+        yield (
             f"{free} of {len(samples)} questions are free-form and there is no --judge: "
             "only answers that match the gold answer count as right"
         )
-    return found
 
 
 async def _open_judge(plan: EvaluationPlan, stack: AsyncExitStack) -> Judge | None:
@@ -227,20 +210,20 @@ async def _ask(
         opening=plan.opening,
         layout=plan.benchmark.layout,
     )
-    session = {"started": time.time(), "command": without_secrets(plan.command), **environment()}
+    session = provenance.session(plan.command)
     session |= {"modes": list(plan.modes), "concurrency": plan.concurrency}
     modes = [mode for mode in MODES if mode in plan.modes]
     with ExitStack() as stack:
         stack.enter_context(folder_lock(plan.out))
         number = config.begin_session(plan.out, session, selection)
         files = {mode: stack.enter_context(_ModeFiles(plan.out, mode)) for mode in modes}
-        for journal in (mode_files.predictions for mode_files in files.values()):
-            if journal.repaired:
-                torn = f"{journal.path}: {journal.repaired} torn line(s) dropped, to be asked again"
-                console.print(torn, markup=False)
+        for journal in (one.predictions for one in files.values() if one.predictions.repaired):
+            torn = f"{journal.path}: {journal.repaired} torn line(s) dropped, to be asked again"
+            console.print(torn, markup=False)
         before = {mode: list(mode_files.done.values()) for mode, mode_files in files.items()}
         with EvaluationProgress(console, len(selection.entries) * len(modes), before) as progress:
-            run = _Run(plan, selection, pipeline, judge, files, number, progress)
+            monitor = FailureMonitor(plan.most_failures)
+            run = _Run(plan, selection, pipeline, judge, files, number, progress, monitor)
             try:
                 await run.ask_all()
             except BaseException:
@@ -252,7 +235,7 @@ async def _ask(
 
 
 class _ModeFiles(ExitStack):
-    """The two files of one mode; `done` maps the questions that need no answer to whether it was right."""
+    """The two files of one mode; `done` maps the questions that have an answer to whether it was right."""
 
     def __init__(self, folder: Path, mode: Mode) -> None:
         super().__init__()
@@ -265,28 +248,19 @@ class _ModeFiles(ExitStack):
         self.failures.records.clear()
 
 
+@dataclass(slots=True)
 class _Run:
     """Asks the questions of one session."""
 
-    def __init__(
-        self,
-        plan: EvaluationPlan,
-        selection: Selection,
-        pipeline: P2R,
-        judge: Judge | None,
-        files: dict[Mode, _ModeFiles],
-        session: int,
-        progress: EvaluationProgress,
-    ) -> None:
-        self._plan = plan
-        self._selection = selection
-        self._pipeline = pipeline
-        self._judge = judge
-        self._files = files
-        self._session = session
-        self._progress = progress
-        self._monitor = FailureMonitor(plan.most_failures)
-        self._synced = time.monotonic()
+    plan: EvaluationPlan
+    selection: Selection
+    pipeline: P2R
+    judge: Judge | None
+    files: dict[Mode, _ModeFiles]
+    session: int
+    progress: EvaluationProgress
+    monitor: FailureMonitor
+    synced: float = field(default_factory=time.monotonic)
 
     async def ask_all(self) -> None:
         """Ask every question that has no answer yet.
@@ -295,8 +269,8 @@ class _Run:
             ModelError: too many calls fail.
             InputError: too many images cannot be read, the disk is full, or the data is gone.
         """
-        tasks = self._selection.tasks(skip=lambda name: all(name in f.done for f in self._files.values()))
-        slots = asyncio.Semaphore(self._plan.concurrency)
+        tasks = self.selection.tasks(skip=lambda name: all(name in f.done for f in self.files.values()))
+        slots = asyncio.Semaphore(self.plan.concurrency)
         try:
             async with asyncio.TaskGroup() as group:
                 # Rows are read ahead one at a time, in a thread: they may come from the hub.
@@ -307,7 +281,7 @@ class _Run:
             raise failed.exceptions[0] from failed
 
     async def _ask(self, entry: Entry, load: Callable[[], Sample]) -> None:
-        modes = [mode for mode, files in self._files.items() if entry.id not in files.done]
+        modes = [mode for mode, files in self.files.items() if entry.id not in files.done]
         try:
             sample, source = await asyncio.to_thread(self._open, entry, load)
         except InputError as error:
@@ -319,23 +293,22 @@ class _Run:
 
     def _open(self, entry: Entry, load: Callable[[], Sample]) -> tuple[Sample, ImageSource]:
         sample = named(load(), entry.id)
-        source = ImageSource.open(sample.question.image, self._pipeline.limits)
-        # Opened once for all modes.
-        return replace(sample, question=replace(sample.question, image=source)), source
+        source = ImageSource.open(sample.question.image, self.pipeline.limits)
+        return with_image(sample, source), source  # opened once for all modes
 
     async def _ask_in(self, mode: Mode, entry: Entry, sample: Sample, source: ImageSource) -> None:
         boxes = None
         try:
-            if self._plan.gold_boxes and mode == "p2r":
+            if self.plan.gold_boxes and mode == "p2r":
                 if sample.boxes is None:
                     raise InputError("no gold boxes are known for this question")
                 boxes = sample.boxes
-            prediction = await self._pipeline.predict(sample.question, mode, boxes=boxes)
+            prediction = await self.pipeline.predict(sample.question, mode, boxes=boxes)
         except InputError as error:
             return self._failed(entry, mode, "image", error)
         except ModelError as error:
             return self._failed(entry, mode, error.kind, error)
-        scored = await score(prediction.reply, sample, self._judge)
+        scored = await score(prediction.reply, sample, self.judge)
         if scored.correct is None and scored.method == "judge":
             return self._failed(entry, mode, "judge", scored.reason)
         record = AnswerRecord(
@@ -346,17 +319,17 @@ class _Run:
             gold_boxes=sample.boxes,
             size=source.size,
         )
-        self._files[mode].predictions.append(record.to_json())
-        self._monitor.note_success()
-        self._progress.on_answer(record)
+        self.files[mode].predictions.append(record.to_json())
+        self.monitor.note_success()
+        self.progress.on_answer(record)
         await self._sync()
         return None
 
     def _failed(self, entry: Entry, mode: Mode, kind: FailureKind, error: Exception | str) -> None:
         failure = FailureRecord(**self._about(entry, mode), kind=kind, error=str(error))
-        self._files[mode].failures.append(failure.to_json())
-        self._progress.on_failure(failure)
-        self._monitor.note_failure(failure.error, of_input=kind == "image")
+        self.files[mode].failures.append(failure.to_json())
+        self.progress.on_failure(failure)
+        self.monitor.note_failure(failure.error, of_input=kind == "image")
 
     def _about(self, entry: Entry, mode: Mode) -> dict[str, Any]:
         question = entry.sample.question
@@ -368,13 +341,13 @@ class _Run:
             "answer_type": question.answer_type,
             "category": entry.sample.category,
             "tags": dict(entry.tags),
-            "session": self._session,
+            "session": self.session,
             "at": round(time.time(), 3),
         }
 
     async def _sync(self) -> None:
         """Bring the answers to the disk now and then; what is written later is synced when the run ends."""
-        if time.monotonic() - self._synced >= SYNC_EVERY_S:
-            self._synced = time.monotonic()
-            for files in self._files.values():
+        if time.monotonic() - self.synced >= SYNC_EVERY_S:
+            self.synced = time.monotonic()
+            for files in self.files.values():
                 await asyncio.to_thread(files.predictions.sync)

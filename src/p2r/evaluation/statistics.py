@@ -49,22 +49,14 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """How two sets of answers to the same questions differ.
+    """How two sets of answers to the same questions differ."""
 
-    Attributes:
-        n: questions that both were scored on.
-        only_first, only_second: discordant questions.
-        difference: accuracy of the second minus that of the first, −1 to 1.
-        ci95: Tango's interval of the difference.
-        p: exact McNemar p.
-    """
-
-    n: int
-    only_first: int
+    n: int  # questions that both were scored on
+    only_first: int  # discordant questions
     only_second: int
-    difference: float
-    ci95: tuple[float, float]
-    p: float
+    difference: float  # accuracy of the second minus that of the first, −1 to 1
+    ci95: tuple[float, float]  # Tango's interval of the difference
+    p: float  # exact McNemar p
 
 
 def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> PairedDifference:
@@ -77,14 +69,9 @@ def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> PairedDi
     only_first = sum(a and not b for a, b in pairs)
     only_second = sum(b and not a for a, b in pairs)
     n = len(pairs)
-    return PairedDifference(
-        n=n,
-        only_first=only_first,
-        only_second=only_second,
-        difference=(only_second - only_first) / n if n else 0.0,
-        ci95=tango(only_second, only_first, n),
-        p=mcnemar_p(only_first, only_second),
-    )
+    difference = (only_second - only_first) / n if n else 0.0
+    interval, p = tango(only_second, only_first, n), mcnemar_p(only_first, only_second)
+    return PairedDifference(n, only_first, only_second, difference, interval, p)
 
 
 def tango(gained: int, lost: int, n: int) -> tuple[float, float]:

@@ -14,24 +14,25 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from p2r.evaluation.outcomes import MEANING, located, outcome
-from p2r.evaluation.records import AnswerRecord
+from p2r.evaluation.records import AnswerRecord, FailureRecord
 from p2r.evaluation.statistics import PairedDifference, clustered_wilson, paired_difference, wilson
 from p2r.parsing.thinking import split_thinking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from p2r.evaluation.benchmarks import Unreadable
+    from p2r.evaluation.benchmarks.base import Unreadable
     from p2r.evaluation.records import FailureKind, Record, RunData
     from p2r.types import Mode
 
+    Interval = tuple[float, float]
+
 DIGITS = 6
-Interval = tuple[float, float]
 R = TypeVar("R", bound="Record")
 Key = TypeVar("Key", int, str)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Accuracy:
     """The accuracy of some questions, with Wilson's interval."""
 
@@ -44,11 +45,9 @@ class Accuracy:
     @classmethod
     def of(cls, records: Sequence[Record]) -> Self:
         """Count answers and failures."""
-        n = len(records)
-        answers = [record for record in records if isinstance(record, AnswerRecord)]
-        correct = sum(record.score.correct is True for record in answers)
-        share = correct / n if n else 0.0
-        return cls(n=n, correct=correct, accuracy=share, ci95=wilson(correct, n), failed=n - len(answers))
+        n, correct = len(records), sum(record.correct for record in records)
+        failed = sum(isinstance(record, FailureRecord) for record in records)
+        return cls(n, correct, correct / n if n else 0.0, wilson(correct, n), failed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,17 +95,16 @@ class Pair(PairedDifference):
     second: str
 
     @classmethod
-    def of(cls, first: Sequence[Record], second: Sequence[Record], names: tuple[str, str]) -> Self:
+    def of(
+        cls, first: Iterable[AnswerRecord], second: Iterable[AnswerRecord], names: tuple[str, str]
+    ) -> Self:
         """Compare the second with the first."""
-        scores = [_scores(records) for records in (first, second)]
-        both = sorted(scores[0].keys() & scores[1].keys())
-        difference = paired_difference(*([found[name] for name in both] for found in scores))
+        x, y = (
+            {one.id: one.correct for one in got if one.score.correct is not None} for got in (first, second)
+        )
+        both = x.keys() & y.keys()
+        difference = paired_difference([x[name] for name in both], [y[name] for name in both])
         return cls(**asdict(difference), first=names[0], second=names[1])
-
-
-def _scores(records: Sequence[Record]) -> dict[str, bool]:
-    answers = (record for record in records if isinstance(record, AnswerRecord))
-    return {record.id: record.score.correct for record in answers if record.score.correct is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +135,9 @@ def summarize(run: RunData) -> Summary:
     """All figures of a run."""
     identity, layout = run.config.identity, run.config.layout
     tags = [*layout.breakdowns, *([layout.sections] if layout.sections else [])]
-    active = _active_seconds(run)
-    modes = {mode: _of_mode(run, mode, tags, active[mode]) for mode in run.modes}
+    active_s = _active_seconds(run)
+    modes = {mode: _of_mode(run, mode, tags, active_s[mode]) for mode in run.modes}
+    pairs = itertools.combinations(reversed(run.modes), 2)
     return Summary(
         benchmark=identity.benchmark,
         model=identity.model,
@@ -151,14 +150,13 @@ def summarize(run: RunData) -> Summary:
         complete=bool(modes) and all(figures.total.n == identity.questions for figures in modes.values()),
         modes=modes,
         pairs=tuple(
-            Pair.of(run.answers[first], run.answers[second], (first, second))
-            for first, second in itertools.combinations(reversed(run.modes), 2)
+            Pair.of(run.answers[first], run.answers[second], (first, second)) for first, second in pairs
         ),
     )
 
 
 def grouped(records: Iterable[R], key: Callable[[R], Key | None]) -> dict[Key, list[R]]:
-    """Records by some property, without those that do not have it."""
+    """Records by some property, in its order, without those that do not have it."""
     groups: dict[Key, list[R]] = defaultdict(list)
     for record in records:
         if (value := key(record)) is not None:
@@ -170,23 +168,24 @@ def _of_mode(run: RunData, mode: Mode, tags: Sequence[str], active_s: float) -> 
     answers, records = run.answers[mode], run.records(mode)
     predictions = [record.prediction for record in answers]
     outcomes: Counter[str] = Counter(map(outcome, records))
-    perceptions = [prediction.perception for prediction in predictions if prediction.perception]
-    clusters = grouped(records, _tag("cluster"))
+    clusters = grouped(records, _tag("cluster")).values()
+    prompt_tokens = [one.usage.prompt_tokens for one in predictions]
+    completion_tokens = [one.usage.completion_tokens for one in predictions]
     return ModeFigures(
         total=Accuracy.of(records),
-        ci95_clustered=clustered_wilson([_right(group) for group in clusters.values()]) if clusters else None,
-        no_answer=sum(prediction.status == "no_answer" for prediction in predictions),
-        malformed=sum(perception.outcome == "malformed" for perception in perceptions),
+        ci95_clustered=clustered_wilson([[r.correct for r in group] for group in clusters])
+        if clusters
+        else None,
+        no_answer=sum(one.status == "no_answer" for one in predictions),
+        malformed=sum(one.perception.outcome == "malformed" for one in predictions if one.perception),
         unscored=outcomes["unscored"],
-        truncated=sum(prediction.truncated for prediction in predictions),
-        unclosed_thinking=sum(split_thinking(prediction.text).after is None for prediction in predictions),
-        mean_boxes=_mean(len(prediction.boxes) for prediction in predictions) if mode == "p2r" else None,
-        prompt_tokens_per_question=_mean(one.usage.prompt_tokens for one in predictions),
-        completion_tokens_per_question=_mean(one.usage.completion_tokens for one in predictions),
-        tokens_per_question=_mean(
-            one.usage.prompt_tokens + one.usage.completion_tokens for one in predictions
-        ),
-        seconds_per_question=_mean(one.seconds.get("total", 0.0) for one in predictions),
+        truncated=sum(one.truncated for one in predictions),
+        unclosed_thinking=sum(split_thinking(one.text).after is None for one in predictions),
+        mean_boxes=_mean([len(one.boxes) for one in predictions]) if mode == "p2r" else None,
+        prompt_tokens_per_question=_mean(prompt_tokens),
+        completion_tokens_per_question=_mean(completion_tokens),
+        tokens_per_question=_mean(list(map(sum, zip(prompt_tokens, completion_tokens, strict=True)))),
+        seconds_per_question=_mean([one.seconds.get("total", 0.0) for one in predictions]),
         questions_per_second=len(answers) / active_s if active_s else None,
         split={name: outcomes[name] for name in MEANING},
         localization=_localization(answers) if mode == "p2r" else None,
@@ -196,20 +195,16 @@ def _of_mode(run: RunData, mode: Mode, tags: Sequence[str], active_s: float) -> 
     )
 
 
-def _broken_down(records: Sequence[Record], key: Callable[[Record], str | None]) -> dict[str, Accuracy]:
-    return {value: Accuracy.of(group) for value, group in grouped(records, key).items()}
-
-
 def _tag(name: str) -> Callable[[Record], str | None]:
     return lambda record: record.tags.get(name)
 
 
-def _right(records: Sequence[Record]) -> list[bool]:
-    return [isinstance(record, AnswerRecord) and record.score.correct is True for record in records]
+def _broken_down(records: Sequence[Record], key: Callable[[Record], str | None]) -> dict[str, Accuracy]:
+    return {value: Accuracy.of(group) for value, group in grouped(records, key).items()}
 
 
 def _localization(answers: Sequence[AnswerRecord]) -> LocalizationFigures | None:
-    found = [result for record in answers if (result := located(record)) is not None and result.found]
+    found = [result for record in answers if (result := located(record)) and result.found]
     if not found:
         return None
     complete = sum(result.complete for result in found)
@@ -228,25 +223,23 @@ def _localization(answers: Sequence[AnswerRecord]) -> LocalizationFigures | None
 def _active_seconds(run: RunData) -> dict[Mode, float]:
     """Wall time of the sessions up to their last answer, divided among the modes.
 
-    The modes of a question are asked in turn, so each is given the share of the time that its questions took.
+    The modes of a question are asked in turn, so each gets the share of the time that its questions took.
     """
     ends: dict[int, float] = defaultdict(float)
+    busy = dict.fromkeys(run.modes, 0.0)
     for mode in run.modes:
         for record in run.records(mode):
             ends[record.session] = max(ends[record.session], record.at)
+            if isinstance(record, AnswerRecord):
+                busy[mode] += record.prediction.seconds.get("total", 0.0)
     sessions = run.config.sessions
     wall = sum(max(0.0, end - sessions[number - 1]["started"]) for number, end in ends.items())
-    busy = {
-        mode: sum(record.prediction.seconds.get("total", 0.0) for record in run.answers[mode])
-        for mode in run.modes
-    }
     total = sum(busy.values())
     return {mode: wall * seconds / total if total else 0.0 for mode, seconds in busy.items()}
 
 
-def _mean(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return fmean(found) if found else None
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
 
 
 def _rounded(data: Any) -> Any:

@@ -11,25 +11,18 @@ from p2r.evaluation.paper_results import ROWS, rows_beside
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from p2r.evaluation.benchmarks import Layout
+    from p2r.evaluation.benchmarks.base import Layout
     from p2r.evaluation.summary import Accuracy, Pair, Summary
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table of texts.
-
-    Attributes:
-        title: what it shows.
-        columns: headings; the first column holds the names of the rows.
-        rows: one cell for each heading.
-        note: what a reader must know.
-    """
+    """A table of texts."""
 
     title: str
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  # headings; the first column holds the names of the rows
     rows: tuple[tuple[str, ...], ...]
-    note: str = ""
+    note: str = ""  # what a reader must know
 
 
 def grids(summary: Summary, layout: Layout) -> Iterator[Grid]:
@@ -151,7 +144,7 @@ def pairs_grid(pairs: Sequence[Pair]) -> Grid:
 def _split_grid(summary: Summary) -> Grid:
     counts = {name: [figures.split[name] for figures in summary.modes.values()] for name in MEANING}
     rows = tuple((MEANING[name], *map(str, found)) for name, found in counts.items() if any(found))
-    return Grid("What became of the questions", ("", *summary.modes), rows)
+    return Grid("Outcomes of the questions", ("", *summary.modes), rows)
 
 
 def _localization_grid(summary: Summary) -> Grid:

@@ -150,7 +150,7 @@ class Page:
         self.is_raw = self.photometric in _SENSOR or Tag.DNGVersion in self._places
         self.is_page = not self.subfile & (_REDUCED | MASK)  # no smaller copy and no mask of another
         self._planes: list[Changes] = []
-        if self.is_separate and self.tile_height:
+        if self.is_separate and self.tile_height and self.photometric in _COLORS:
             self._planes = [self._plane(sample) for sample in self.shown(self.samples)]
 
     def _read_entries(self) -> int:

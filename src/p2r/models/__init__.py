@@ -1,4 +1,12 @@
-"""Models: a transformers checkpoint here, any OpenAI-compatible server, or a vLLM that we start."""
+"""Models: messages in, text out. A checkpoint in this process, an OpenAI-compatible server, a managed vLLM.
+
+- `base`: the `Model` protocol, messages, sampling, completions. `options`: thinking, fields of a server.
+- `loading`: a model from its spec. `checkpoint`: finding, checking and reading checkpoints.
+- `local`: a checkpoint in this process; `batching`, `encoding` and `generation` are its parts, and
+  `vision_cache` is training's.
+- `endpoint`: a server; `wire` reads and writes the protocol, `dialect` learns what the server accepts,
+  `retries` says what is sent again. `vllm`: a managed server; `_guard` ends it.
+"""
 
 from __future__ import annotations
 
@@ -15,39 +23,30 @@ if TYPE_CHECKING:
     from p2r.models.vllm import VLLMModel as VLLMModel
     from p2r.models.vllm import VLLMServer as VLLMServer
 
-# The trained bundled model where its weights are, else the one that was warmed up only.
+# The trained bundled model where its weights are, else the one from supervised warm-up alone.
 DEFAULT_MODEL = next(iter(bundled()), "nano-base")
 
-# Loaded on first use, because they bring an HTTP client and more.
-_HOMES = {
-    "EndpointModel": "p2r.models.endpoint",
-    "LocalModel": "p2r.models.local",
-    "ModelOptions": "p2r.models.options",
-    "VLLMModel": "p2r.models.vllm",
-    "VLLMServer": "p2r.models.vllm",
-    "open_model": "p2r.models.loading",
-    "settings_for": "p2r.models.loading",
+# Loaded on first use, because they import an HTTP client and more.
+_HOME_OF = {
+    "EndpointModel": "endpoint",
+    "LocalModel": "local",
+    "ModelOptions": "options",
+    "VLLMModel": "vllm",
+    "VLLMServer": "vllm",
+    "open_model": "loading",
+    "settings_for": "loading",
 }
 
-__all__ = [
-    "DEFAULT_MODEL",
-    "EndpointModel",
-    "LocalModel",
-    "ModelOptions",
-    "VLLMModel",
-    "VLLMServer",
-    "open_model",
-    "settings_for",
-]
+__all__ = ["DEFAULT_MODEL", *_HOME_OF]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(f"p2r.models.{_HOME_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOME_OF])

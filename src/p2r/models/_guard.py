@@ -1,9 +1,9 @@
-"""Runs a command in a session of its own and ends it when our parent goes away, however it goes.
+"""Guard process: runs a command in a new session and ends it when the parent process ends in any way.
 
     python guard.py GRACE_S COMMAND [ARGUMENT]…     # stdin must be a pipe that the parent holds open
 
 The kernel closes the parent's end of the pipe even after `kill -9`, on every Unix, so the command (with all
-the processes that it started) never outlives the program that asked for it. It gets SIGTERM, and SIGKILL
+the processes that it started) never outlives the program that started it. It gets SIGTERM, and SIGKILL
 after the grace. The guard exits as the command does. Only the standard library is used, because this file
 runs by its path.
 """
@@ -30,7 +30,7 @@ def main() -> int:
 
 
 def _end_with_parent(group: int, grace_s: float) -> None:
-    # Empty once nobody holds the other end. Not through sys.stdin, whose lock would be held at exit.
+    # Empty once the other end is closed. Not through sys.stdin, whose lock would be held at exit.
     while os.read(0, 4096):
         pass
     _signal(group, signal.SIGTERM)

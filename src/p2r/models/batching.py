@@ -28,19 +28,12 @@ _LINGER_S = 0.005  # how long the first request of a batch waits for others
 
 @dataclass(eq=False, slots=True)
 class Request(Generic[Item]):
-    """One waiting or running request.
+    """One waiting or running request."""
 
-    Attributes:
-        item: what the engine needs.
-        sampling: how to decode; the requests of a batch differ at most in their seeds.
-        on_text: takes the pieces of the text as they are written; None when the caller does not stream.
-        abandoned: the caller has cancelled; the engine may stop working on it.
-    """
-
-    item: Item
-    sampling: Sampling
-    on_text: Callable[[str], None] | None = None
-    abandoned: bool = False
+    item: Item  # what the engine needs
+    sampling: Sampling  # the requests of a batch differ at most in their seeds
+    on_text: Callable[[str], None] | None = None  # takes the pieces of the text, for a caller that streams
+    abandoned: bool = False  # the caller has cancelled; the engine may stop working on it
     future: Future[Completion] = field(default_factory=Future)
 
 
@@ -153,13 +146,7 @@ def complete_halving(
 ) -> list[Completion | ModelError]:
     """Complete a batch; one that does not fit into memory is halved and tried again.
 
-    Args:
-        engine: completes a batch.
-        requests: the batch.
-        name: the model's name, for errors.
-
-    Returns:
-        A completion for each request; an error for each that does not fit alone.
+    A request that does not fit alone gives an error in place of its completion; `name` is the model's in it.
     """
     try:
         return list(engine(requests))
@@ -171,10 +158,8 @@ def complete_halving(
             return [ModelError(text, kind="internal", model=name)]
     # After the handler, so that nothing holds the tensors of the failed try.
     half = len(requests) // 2
-    return [
-        *complete_halving(engine, requests[:half], name),
-        *complete_halving(engine, requests[half:], name),
-    ]
+    halves = requests[:half], requests[half:]
+    return [result for part in halves for result in complete_halving(engine, part, name)]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -63,12 +63,9 @@ def locate(name: str, spec: str = "") -> Path | str:
     path = Path(name).expanduser()
     if name and path.exists():
         if not (path / "config.json").is_file():
-            is_adapter = (path / "adapter_config.json").is_file()
-            what = (
-                "the folder of an adapter: merge it into its model first"
-                if is_adapter
-                else "no checkpoint folder (it has no config.json)"
-            )
+            what = "no checkpoint folder (it has no config.json)"
+            if (path / "adapter_config.json").is_file():
+                what = "the folder of an adapter: merge it into its model first"
             raise InputError(f"model {spec}: {path} is {what}")
         _check_contents(path)
         return path
@@ -182,10 +179,8 @@ def _own_code(folder: Path) -> str:
 
 @functools.cache
 def _log_own_code(folder: Path, code: str) -> None:
-    if trusts_code():
-        _LOG.warning("model %s: its own code is run (%s), because %s is set", folder, code, TRUST)
-    else:
-        _LOG.warning("model %s brings code of its own, which is not run (%s)", folder, code)
+    run = f"run because {TRUST} is set" if trusts_code() else "not run"
+    _LOG.warning("model %s brings code of its own, which is %s (%s)", folder, run, code)
 
 
 # Loading it.
@@ -218,9 +213,9 @@ def load_checkpoint(
     """Load a checkpoint for inference.
 
     Args:
-        source: a folder with a config.json, or a Hugging Face hub id.
+        source: a checkpoint folder, or a Hugging Face hub id.
         device: a torch device; by default CUDA where there is one, else the CPU.
-        dtype: a torch dtype's name. By default bfloat16 on CUDA; on a CPU float32, and bfloat16 for a large
+        dtype: a torch dtype's name; by default bfloat16 on CUDA. On a CPU float32, and bfloat16 for a large
             model on a processor that multiplies it fast (AMX or AVX512-BF16).
         revision: a branch, tag or commit of a hub id.
 

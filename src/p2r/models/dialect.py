@@ -1,4 +1,4 @@
-"""What one server accepts of the protocol, learnt from its refusals.
+"""What one server accepts of the protocol, learned from its refusals.
 
 Servers differ in how they call the token limit, in the temperatures that they take, and in the fields that
 they know. A refusal names what it refuses, so the request is changed and sent again, and every later request
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("p2r.models")
 
+STREAMED = {"stream": True, "stream_options": {"include_usage": True}}  # in the body of a streamed request
 # What may be left out of a request, and how servers spell it.
 _OPTIONAL = {
     name: re.compile(rf"(?<![\w]){name.replace('_', '_?')}(?![\w])")
@@ -27,7 +28,6 @@ _OPTIONAL = {
         *("chat_template_kwargs", "stream_options", "stream"),
     )
 }
-STREAMED = {"stream": True, "stream_options": {"include_usage": True}}  # in the body of a streamed request
 _LIMIT = re.compile(r"(?<![\w])max_?tokens(?![\w])")
 _UNKNOWN = (
     r"(?:un(?:supported|known|recogni[sz]ed|expected)"
@@ -36,23 +36,23 @@ _UNKNOWN = (
     r"|only (?:the default|\S{1,20} is (?:allowed|supported))"
     r"|invalid (?:argument|field|key|parameter|property))"
 )
-_STREAMS_ONLY = re.compile(
-    r"only supports? (?:the )?stream|(?:enable|use|set) (?:the )?stream(?!_)"
-    r"|stream(?:ing)? (?:mode |parameter )?(?:is required|must be (?:true|set|enabled))"
-)
 # A value that is refused, for the fields whose value is a choice of ours.
 _WRONG = r"(?:invalid|must|should|range|at least|at most|greater|less|between|strictly|only)"
 _TOO_LARGE = re.compile(
     r"too (?:large|long|many|high|big)|exceed|maximum|at most|less than|greater|context|limit of"
 )
-_NEAR = 120
+_STREAMS_ONLY = re.compile(
+    r"only supports? (?:the )?stream|(?:enable|use|set) (?:the )?stream(?!_)"
+    r"|stream(?:ing)? (?:mode |parameter )?(?:is required|must be (?:true|set|enabled))"
+)
+_NEAR = 120  # characters between a field and what is wrong with it
 
 
 class Dialect:
-    """What one server takes. Safe to use from several event loops and threads.
+    """What one server accepts. Safe to use from several event loops and threads.
 
     Args:
-        options: what they say is not learnt: a refusal of it is the caller's to read.
+        options: what they set is not learned: a refusal of it is an error.
     """
 
     def __init__(self, options: ModelOptions) -> None:
@@ -74,40 +74,32 @@ class Dialect:
         return result
 
     def learn(self, data: object, body: dict[str, Any], sent: dict[str, Any]) -> bool:
-        """Read a refusal; returns whether the same request is sent differently now.
-
-        Args:
-            data: the refusal's body.
-            body: the request.
-            sent: the request as it was sent, and refused.
-        """
-        segments = _segments(data)
-        refused = {name for name in sent.keys() & _OPTIONAL.keys() if _is_refused(name, segments)}
+        """Read a refusal of `body` that was sent as `sent`; whether the same body is sent differently now."""
+        sentences = _sentences(data)
+        refused = {name for name in sent.keys() & _OPTIONAL.keys() if _is_refused(name, sentences)}
+        refused -= self._options.extra_body.keys()
         if self._options.temperature != "auto":
             refused.discard("temperature")
-        refused -= self._options.extra_body.keys()
-        renamed = (
-            "max_tokens" in sent
-            and self._options.max_tokens_field == "auto"
-            and any(_names(_LIMIT, _UNKNOWN, text) and not _TOO_LARGE.search(text) for text in segments)
-        )
-        streams_only = "stream" not in sent and any(map(_STREAMS_ONLY.search, segments))
+        limit = "max_tokens" in sent and self._options.max_tokens_field == "auto"
         with self._lock:
-            self._streams_only |= streams_only
+            self._streams_only |= "stream" not in sent and any(map(_STREAMS_ONLY.search, sentences))
             new = refused - self._left_out
             self._left_out |= refused
-            if renamed and self._limit_field == "max_tokens":
+            if limit and any(
+                _names(_LIMIT, _UNKNOWN, sentence) and not _TOO_LARGE.search(sentence)
+                for sentence in sentences
+            ):
                 self._limit_field = "max_completion_tokens"
                 new.add("max_tokens")
         if new:
             _LOG.info("the server does not take %s: left out or renamed from now on", ", ".join(sorted(new)))
-        # Another request may have learnt the same while this one was under way.
+        # Another request may have learned the same in the meantime.
         return self.body(body) != sent
 
 
 def left_out(body: dict[str, Any], sent: dict[str, Any]) -> tuple[str, ...]:
     """A note for each field of a request that was not sent and may change the reply."""
-    missing = sorted((body.keys() - sent.keys()) & _OPTIONAL.keys() - {"stream", "stream_options"})
+    missing = sorted((body.keys() - sent.keys()) & _OPTIONAL.keys() - STREAMED.keys())
     return tuple(
         "the server refuses temperature 0, so this was sampled and may differ the next time"
         if name == "temperature" and body[name] == 0
@@ -116,26 +108,26 @@ def left_out(body: dict[str, Any], sent: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _segments(data: object) -> list[str]:
-    """The sentences of a refusal, in lower case; first what its own fields say about the parameter."""
+def _sentences(data: object) -> list[str]:
+    """The sentences of a refusal, in lower case; last what its own fields say about the parameter."""
     error = data[0] if isinstance(data, list) and data else data
     if isinstance(error, dict) and isinstance(error.get("error"), dict):
         error = error["error"]
     words = server_words(data)
-    segments = re.split(r"(?<=[.;])\s+|\n(?!\s)", words)
+    sentences = re.split(r"(?<=[.;])\s+|\n(?!\s)", words)
     if isinstance(error, dict) and isinstance(error.get("param"), str):
-        segments.append(f"{error['param']} {error.get('code', '')} {words}")
-    return [segment.lower() for segment in segments]
+        sentences.append(f"{error['param']} {error.get('code', '')} {words}")
+    return [sentence.lower() for sentence in sentences]
 
 
-def _is_refused(name: str, segments: list[str]) -> bool:
-    pattern = rf"{_UNKNOWN}|{_WRONG}" if name in ("temperature", "top_p") else _UNKNOWN
-    return any(_names(_OPTIONAL[name], pattern, segment) for segment in segments)
+def _is_refused(name: str, sentences: list[str]) -> bool:
+    wrong = rf"{_UNKNOWN}|{_WRONG}" if name in ("temperature", "top_p") else _UNKNOWN
+    return any(_names(_OPTIONAL[name], wrong, sentence) for sentence in sentences)
 
 
-def _names(field: re.Pattern[str], what: str, segment: str) -> bool:
+def _names(field: re.Pattern[str], wrong: str, sentence: str) -> bool:
     """Whether a sentence names a field, and says near it what is wrong."""
     return any(
-        re.search(what, segment[max(0, found.start() - _NEAR) : found.end() + _NEAR])
-        for found in field.finditer(segment)
+        re.search(wrong, sentence[max(0, found.start() - _NEAR) : found.end() + _NEAR])
+        for found in field.finditer(sentence)
     )

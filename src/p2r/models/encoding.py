@@ -22,21 +22,14 @@ _THINK = "<think>"
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """One encoded request.
+    """One encoded request; `pixel_values` and `image_grid_thw` are None without images."""
 
-    Attributes:
-        input_ids: token ids, shape (length,).
-        token_type_ids: 0 for text and 1 for the tokens of an image, shape (length,).
-        pixel_values: normalized patches of all images, shape (patches, values); None without images.
-        image_grid_thw: patches of each image as (1, rows, columns), shape (images, 3); None without images.
-        opening: `<think>` where the chat template has opened the thinking, so that a reply that is cut within
-            it can be told from an answer; else empty.
-    """
-
-    input_ids: torch.Tensor
-    token_type_ids: torch.Tensor
-    pixel_values: torch.Tensor | None
-    image_grid_thw: torch.Tensor | None
+    input_ids: torch.Tensor  # (length,)
+    token_type_ids: torch.Tensor  # (length,): 0 for text, 1 for the tokens of an image
+    pixel_values: torch.Tensor | None  # (patches, values): normalized patches of all images
+    image_grid_thw: torch.Tensor | None  # (images, 3): patches of each image as (1, rows, columns)
+    # `<think>` where the chat template has opened the thinking: it begins the reply, so that a reply that is
+    # cut within it does not look like an answer.
     opening: str = ""
 
 

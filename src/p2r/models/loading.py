@@ -1,4 +1,4 @@
-"""A model from a few words: the bundled ones, a checkpoint, a vLLM of our own, or a server that runs.
+"""A model from its spec: a bundled one, a checkpoint, a managed vLLM, or a running server.
 
 | spec | model |
 | --- | --- |
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from p2r.models.base import Model
     from p2r.models.options import ModelOptions
 
+_URL = ("http://", "https://")
 _VLLM = "vllm:"
 # In the environment: spec → the same with user and password, for processes that read specs from files.
 LOGINS = "P2R_LOGINS"
@@ -49,7 +50,7 @@ def open_model(
     if options is None:
         options = (settings_for(spec) or Settings()).options
     options = options.updated(changes, where=f"model {spec}")
-    if spec.startswith(("http://", "https://")):
+    if spec.startswith(_URL):
         from p2r.models.endpoint import EndpointModel
 
         url, _, name = spec.partition("#")
@@ -63,24 +64,17 @@ def open_model(
     source = locate(spec)
     from p2r.models.local import LocalModel
 
-    return LocalModel(
-        source,
-        name=spec,
-        max_batch=min(_LOCAL_BATCH, max_concurrency or _LOCAL_BATCH),
-        options=options,
-    )
+    max_batch = min(_LOCAL_BATCH, max_concurrency or _LOCAL_BATCH)
+    return LocalModel(source, name=spec, max_batch=max_batch, options=options)
 
 
 def settings_for(spec: str) -> Settings | None:
-    """The settings that a checkpoint carries in its `p2r.json`; None when it has none or is a server's.
+    """The settings that a checkpoint carries in its `p2r.json`; None for a server's, or when it has none.
 
-    Without the options in the spec. Of a hub model the file is downloaded before the weights are: they may
-    come later, or by vLLM, which leaves it out.
+    The options in the spec are not among them. Of a hub model the file is downloaded before the weights are.
 
     Raises:
         InputError: the file is there and cannot be read.
     """
     spec, _ = split_spec(spec)
-    if spec.startswith(("http://", "https://")):
-        return None
-    return settings_beside(locate(spec.removeprefix(_VLLM), spec))
+    return None if spec.startswith(_URL) else settings_beside(locate(spec.removeprefix(_VLLM), spec))

@@ -35,7 +35,7 @@ _OWN_FIELDS = ("model", "messages", "stream", "max_tokens", "max_completion_toke
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """How one model is asked, beside the messages.
+    """What is sent to one model beside the messages.
 
     Attributes:
         thinking: switches the thinking of models that can do both on or off, by the variable

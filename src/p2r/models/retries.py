@@ -1,8 +1,8 @@
-"""What went wrong with a request to a server, in one line, and whether asking again may help.
+"""What went wrong with a request to a server, in one line, and whether sending it again may help.
 
-Asked again: 429 and 5xx (after the server's Retry-After, if it says one), broken connections, timeouts, and
-replies that are not what the protocol promises. Never: any other 4xx, because the same request would be
-refused again. A server that says that it is still loading its model is waited for.
+Sent again: 429 and 5xx (after the server's Retry-After), broken connections, timeouts, and replies that are
+not what the protocol promises. Never: any other 4xx, because the same request would be refused again. A
+server that is still loading its model is waited for.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import ModelError, ModelErrorKind
+from p2r.models.base import one_line
 from p2r.models.wire import NoTextError, ReportedError, server_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LONGEST_PAUSE_S = 8.0
-_LONGEST_TEXT = 300
+_LONGEST_PAUSE_S = 8.0
 _TAG = re.compile(r"<(?:style|script).*?</(?:style|script)>|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 # What llama.cpp, TGI, hosted endpoints and the proxies before them say while a model is not there yet.
 _LOADING = re.compile(
@@ -34,25 +34,25 @@ _LOADING = re.compile(
 )
 # OpenAI's own models refuse a request whose limit was used up by their thinking.
 _USED_UP = re.compile(r"output limit was reached|higher max_(?:completion_)?tokens", re.IGNORECASE)
+_HINTS = {
+    401: "; set P2R_API_KEY",
+    403: "; set P2R_API_KEY",
+    404: "; check the model's name, and that the URL ends in /v1",
+    413: "; lower the pixel budgets, or raise the server's limit",
+    502: "; a proxy answers there, and the server behind it does not: is it running?",
+    504: "; a proxy answers there, and the server behind it does not: is it running?",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One failed attempt.
-
-    Attributes:
-        kind: as in `ModelError`.
-        text: one line for people.
-        again: whether the same request may succeed later.
-        retry_after_s: how long the server asked us to wait; None when it did not say.
-        loading: the server is there, and its model not yet.
-    """
+    """One failed attempt."""
 
     kind: ModelErrorKind
-    text: str
-    again: bool = False
-    retry_after_s: float | None = None
-    loading: bool = False
+    text: str  # one line for people
+    again: bool = False  # the same request may succeed later
+    retry_after_s: float | None = None  # how long the server wants us to wait
+    loading: bool = False  # the server is there, and its model not yet
 
     def error(self, model: str) -> ModelError:
         """The error to raise."""
@@ -62,13 +62,13 @@ class Failure:
         """How long to wait after the `attempt`-th failure (from 1); jittered, so that callers spread out."""
         if self.retry_after_s is not None:
             return self.retry_after_s * random.uniform(1.0, 1.1)
-        return min(LONGEST_PAUSE_S, backoff_s * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+        return min(_LONGEST_PAUSE_S, backoff_s * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
 
 
 def read_failure(error: Exception, *, url: str, timeout_s: float, deadline_s: float) -> Failure:
     """Read what a request raised: an `openai` exception, a timeout of ours, or an unreadable reply.
 
-    Any other exception is a mistake in the program and is raised again.
+    Any other exception is a bug of the program and is raised again.
     """
     import openai
 
@@ -77,29 +77,22 @@ def read_failure(error: Exception, *, url: str, timeout_s: float, deadline_s: fl
     if isinstance(error, ReportedError):
         if error.code is not None:
             return _status_failure(error.code, error.data, {})
-        return Failure(
-            "server", f"the server reports: {_one_line(str(error))}", True, None, _is_loading(error.data)
-        )
-    if isinstance(error, openai.APITimeoutError) or (
-        _is_of_transport(error) and "Timeout" in type(error).__name__
-    ):
-        if "Connect" in type(error.__cause__).__name__:
-            return Failure(
-                "unreachable", f"no connection to {url} in time; is the server running?", again=True
-            )
-        text = f"no reply from {url} within {timeout_s:g} s; is it overloaded, or is timeout_s too short?"
-        return Failure("timeout", text, again=True)
+        text = f"the server reports: {one_line(error)}"
+        return Failure("server", text, again=True, loading=_is_loading(error.data))
+    if isinstance(error, openai.APITimeoutError):
+        return _connection_failure(error.__cause__, url, timeout_s, timed_out=True)
     if isinstance(error, openai.APIConnectionError):
-        return _connection_failure(error.__cause__, url)
-    if _is_of_transport(error):
-        return _connection_failure(error, url)
+        return _connection_failure(error.__cause__, url, timeout_s)
+    # The client's HTTP library, by its name: it differs between versions of the client.
+    if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2"):
+        return _connection_failure(error, url, timeout_s)
     if isinstance(error, TimeoutError):
         return Failure("timeout", f"no whole reply from {url} within the deadline of {deadline_s:g} s")
     if isinstance(error, NoTextError):
-        return Failure("rejected", _one_line(str(error)))
+        return Failure("rejected", one_line(error))
     # Not JSON, nested without end, or JSON of another shape.
     if isinstance(error, ValueError | RecursionError):
-        return Failure("invalid_reply", f"unreadable reply from {url}: {_one_line(str(error))}", again=True)
+        return Failure("invalid_reply", f"unreadable reply from {url}: {one_line(error)}", again=True)
     raise error
 
 
@@ -123,56 +116,6 @@ def refusal(error: Any) -> object:
         return text
 
 
-def _is_of_transport(error: BaseException) -> bool:
-    # The client's HTTP library, by its name: it differs between versions of the client.
-    return type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")
-
-
-def _is_loading(data: object) -> bool:
-    keys = " ".join(data) if isinstance(data, dict) else ""
-    return bool(_LOADING.search(f"{_said(data)} {keys}"))
-
-
-def _said(data: object) -> str:
-    """The server's words in one line; of a proxy's page its text."""
-    return _one_line(_TAG.sub(" ", server_words(data))) or "no reason given"
-
-
-def _connection_failure(cause: BaseException | None, url: str) -> Failure:
-    what = _one_line(str(cause)) or type(cause).__name__
-    if "Connect" in type(cause).__name__:
-        return Failure("unreachable", f"cannot reach {url} ({what}); is the server running?", again=True)
-    if "complete message body" in what:
-        return Failure("invalid_reply", f"{url} closed the connection in the middle of its reply", again=True)
-    return Failure("unreachable", f"the connection to {url} broke ({what})", again=True)
-
-
-def _status_failure(status: int, data: object, headers: Mapping[str, str]) -> Failure:
-    said = _said(data)
-    wait = read_retry_after(headers.get("retry-after"))
-    if status in (502, 503, 504) and _is_loading(data):
-        return Failure(
-            "overloaded", f"the server has no model yet ({status}): {said}", True, wait, loading=True
-        )
-    if status in (429, 503):
-        return Failure("overloaded", f"the server is overloaded ({status}): {said}", True, wait)
-    if status in (502, 504):
-        behind = "; something answers there, and the server behind it does not: is it running?"
-        return Failure("server", f"the server failed ({status}): {said}{behind}", True, wait)
-    if status >= 500:
-        return Failure("server", f"the server failed ({status}): {said}", True, wait)
-    hint = {
-        401: "; set P2R_API_KEY",
-        403: "; set P2R_API_KEY",
-        404: "; check the model's name, and that the URL ends in /v1",
-        413: "; lower the pixel budgets, or raise the server's limit",
-    }.get(status, "")
-    if _USED_UP.search(said):
-        hint = "; the model's thinking needs more: set thinking_tokens (docs/models.md)"
-    text = f"the server refused the request ({status}): {said}{hint}"
-    return Failure("rejected", text)
-
-
 def read_retry_after(value: str | None) -> float | None:
     """Seconds from a Retry-After header, which holds seconds or a date; None when it holds neither."""
     if value is None:
@@ -187,6 +130,48 @@ def read_retry_after(value: str | None) -> float | None:
     return max(0.0, seconds) if seconds < float("inf") else None
 
 
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST_TEXT else line[: _LONGEST_TEXT - 1] + "…"
+def _connection_failure(
+    cause: BaseException | None, url: str, timeout_s: float, *, timed_out: bool = False
+) -> Failure:
+    name = type(cause).__name__
+    what = one_line(cause)
+    if timed_out or "Timeout" in name:
+        if "Connect" in name:
+            text = f"no connection to {url} in time; is the server running?"
+            return Failure("unreachable", text, again=True)
+        text = f"no reply from {url} within {timeout_s:g} s; is it overloaded, or is timeout_s too short?"
+        return Failure("timeout", text, again=True)
+    if "Connect" in name:
+        return Failure("unreachable", f"cannot reach {url} ({what}); is the server running?", again=True)
+    if "complete message body" in what:
+        return Failure("invalid_reply", f"{url} closed the connection in the middle of its reply", again=True)
+    return Failure("unreachable", f"the connection to {url} broke ({what})", again=True)
+
+
+def _status_failure(status: int, data: object, headers: Mapping[str, str]) -> Failure:
+    said = _said(data)
+    wait = read_retry_after(headers.get("retry-after"))
+    hint = _HINTS.get(status, "")
+    if status in (502, 503, 504) and _is_loading(data):
+        text = f"the server has no model yet ({status}): {said}"
+        return Failure("overloaded", text, again=True, retry_after_s=wait, loading=True)
+    if status in (429, 503):
+        text = f"the server is overloaded ({status}): {said}"
+        return Failure("overloaded", text, again=True, retry_after_s=wait)
+    if status >= 500:
+        text = f"the server failed ({status}): {said}{hint}"
+        return Failure("server", text, again=True, retry_after_s=wait)
+    if _USED_UP.search(said):
+        hint = "; the model's thinking needs more: set thinking_tokens (docs/models.md)"
+    return Failure("rejected", f"the server refused the request ({status}): {said}{hint}")
+
+
+def _is_loading(data: object) -> bool:
+    keys = " ".join(data) if isinstance(data, dict) else ""
+    return bool(_LOADING.search(f"{_said(data)} {keys}"))
+
+
+def _said(data: object) -> str:
+    """The server's words in one line; of a proxy's page its text."""
+    words = _TAG.sub(" ", server_words(data))
+    return one_line(words) if words.strip() else "no reason given"

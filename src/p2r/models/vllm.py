@@ -1,7 +1,6 @@
-"""A vLLM server of our own: started for one model on a free loopback port, ended with us and only then.
+"""A managed vLLM server: started for one model on a free loopback port, and ended with this process.
 
-vLLM usually lives in an environment of its own (its torch is seldom ours): P2R_VLLM_PYTHON names its Python.
-Once the server is healthy this is an `EndpointModel`.
+vLLM pins its own torch, so it usually has its own environment: P2R_VLLM_PYTHON names its Python.
 """
 
 from __future__ import annotations
@@ -22,22 +21,21 @@ import tempfile
 import threading
 import time
 import urllib.request
-from concurrent.futures import Future
-from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2r.errors import InputError, ModelError
-from p2r.models import _guard as guard
+from p2r.models import _guard
 from p2r.models.checkpoint import settings_beside, trusts_code
 from p2r.models.endpoint import EndpointModel
 from p2r.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import Sequence
 
-    from p2r.models.base import Completion, Message, Sampling
+    from p2r.models.endpoint import Connections
     from p2r.models.options import ModelOptions
+    from p2r.models.retries import Failure
 
 _LOG = logging.getLogger("p2r.vllm")
 _POLL_S = 0.25
@@ -46,7 +44,7 @@ _MOST_IMAGES = 999  # vLLM's own default where no limit is named
 
 
 class VLLMServer:
-    """The process. `start` and `stop` may be called from any thread.
+    """The process of a server. Its methods may be called from any thread.
 
     Args:
         source: a checkpoint folder or a Hugging Face hub id.
@@ -54,8 +52,14 @@ class VLLMServer:
         python: the Python that has vLLM; by default P2R_VLLM_PYTHON, else this one, else that of the program
             `vllm` on the path.
         arguments: more arguments of `vllm serve`, after those of P2R_VLLM_ARGS; later ones win.
+        gpus: the GPUs that it sees, in the form of CUDA_VISIBLE_DEVICES; None for those of this process.
         startup_timeout_s: how long it may take until it is healthy (large models load for minutes).
         grace_s: how long it may take to end by itself before it is killed.
+
+    Attributes:
+        api_key: of the server.
+        port: once started.
+        log: what the server prints; removed when it ends after it was healthy.
 
     Raises:
         InputError: no vLLM was found; the text says how to get one.
@@ -68,22 +72,25 @@ class VLLMServer:
         name: str | None = None,
         python: str | None = None,
         arguments: Sequence[str] = (),
+        gpus: str | None = None,
         startup_timeout_s: float = 1_200.0,
         grace_s: float = 10.0,
     ) -> None:
         self.name = name or str(source)
+        self.api_key = secrets.token_urlsafe(24)
+        self.port = 0
+        self.log: Path | None = None
         self._source = str(source)
         self._program = _find_program(python)
         self._arguments = [*shlex.split(os.environ.get("P2R_VLLM_ARGS", "")), *arguments]
+        self._gpus = gpus
         self._startup_timeout_s = startup_timeout_s
         self._grace_s = grace_s
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
         self._stopped = False
-        self._was_healthy = False
-        self.api_key = secrets.token_urlsafe(24)
-        self.port = 0
-        self.log: Path | None = None
+        self._healthy = False
 
     @property
     def settings(self) -> Settings | None:
@@ -106,19 +113,36 @@ class VLLMServer:
         Raises:
             ModelError: it died (with its last words), did not become healthy in time, or was stopped.
         """
+        while not self.is_ready():
+            time.sleep(_POLL_S)
+
+    def is_ready(self) -> bool:
+        """Start the server unless it runs; whether it is healthy by now.
+
+        Raises:
+            ModelError: as `start`.
+        """
         with self._lock:
             self.check()
             if self._process is None:
-                self._launch()
-        self._wait_until_healthy()
+                try:
+                    self._launch()
+                except OSError as error:
+                    text = f"vLLM cannot be started: {error}"
+                    raise ModelError(text, kind="internal", model=self.name) from error
+        self._healthy = self._healthy or self._answers()
+        if not self._healthy and time.monotonic() > self._started + self._startup_timeout_s:
+            text = f"vLLM was not ready within {self._startup_timeout_s:g} s; {self._last_words()}"
+            raise ModelError(text, kind="timeout", model=self.name)
+        return self._healthy
 
     def check(self) -> None:
         """Raise a ModelError if the server was stopped, or died (with its last words)."""
         if self._stopped:
             raise ModelError("the model was closed", kind="internal", model=self.name)
         if self._process is not None and (code := self._process.poll()) is not None:
-            text = f"vLLM ended with exit code {code}"
-            raise ModelError(f"{text}; {self._last_words()}", kind="internal", model=self.name)
+            text = f"vLLM ended with exit code {code}; {self._last_words()}"
+            raise ModelError(text, kind="internal", model=self.name)
 
     def stop(self) -> None:
         """End the server and everything that it started. Safe to call twice."""
@@ -134,7 +158,7 @@ class VLLMServer:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if self.log is not None and self._was_healthy:
+        if self.log is not None and self._healthy:
             self.log.unlink(missing_ok=True)
 
     def command(self, port: int) -> list[str]:
@@ -143,7 +167,7 @@ class VLLMServer:
             "--host": "127.0.0.1",
             "--port": str(port),
             "--served-model-name": self.name,
-            # As many images as any settings or request may ask for: a limit reserves no memory.
+            # As many images as any settings or request may need: a limit reserves no memory.
             "--limit-mm-per-prompt": json.dumps({"image": _MOST_IMAGES, "video": 0}),
             # A checkpoint's own sampling defaults must not mix into ours.
             "--generation-config": "vllm",
@@ -158,35 +182,23 @@ class VLLMServer:
         self.port = free_port()
         handle, name = tempfile.mkstemp(prefix="p2r-vllm-", suffix=".log")
         self.log = Path(name)
-        environment = {
-            **os.environ,
-            "VLLM_API_KEY": self.api_key,
-            "VLLM_NO_USAGE_STATS": "1",
-            "DO_NOT_TRACK": "1",
-        }
+        environment = {"VLLM_API_KEY": self.api_key, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+        if self._gpus is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus
         _LOG.info("starting vLLM for %s; its log is %s", self.name, name)
         self._process = subprocess.Popen(  # noqa: S603 - the command is built above
-            [sys.executable, "-I", guard.__file__, str(self._grace_s), *self.command(self.port)],
+            [sys.executable, "-I", _guard.__file__, str(self._grace_s), *self.command(self.port)],
             stdin=subprocess.PIPE,
             stdout=handle,
             stderr=handle,
-            env=environment,
+            env=os.environ | environment,
             start_new_session=True,  # Ctrl-C is ours; the guard ends the server after us
         )
         os.close(handle)
+        self._started = time.monotonic()
         atexit.register(self.stop)
 
-    def _wait_until_healthy(self) -> None:
-        deadline = time.monotonic() + self._startup_timeout_s
-        while not self._is_healthy():
-            self.check()
-            if time.monotonic() > deadline:
-                text = f"vLLM was not ready within {self._startup_timeout_s:g} s"
-                raise ModelError(f"{text}; {self._last_words()}", kind="timeout", model=self.name)
-            time.sleep(_POLL_S)
-        self._was_healthy = True
-
-    def _is_healthy(self) -> bool:
+    def _answers(self) -> bool:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(f"http://127.0.0.1:{self.port}/health", timeout=5) as reply:
@@ -198,105 +210,50 @@ class VLLMServer:
         if self.log is None:
             return ""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        words = [line.strip() for line in lines if line.strip()]
-        return f"the end of {self.log}: " + (" | ".join(words[-_LAST_LINES:])[-1_500:] or "nothing")
+        words = " | ".join([line.strip() for line in lines if line.strip()][-_LAST_LINES:])
+        return f"the end of {self.log}: {words[-1_500:] or 'nothing'}"
 
 
-class VLLMModel:
-    """A model on a vLLM server of our own, started with the first request; it also streams.
+class VLLMModel(EndpointModel):
+    """A model on a managed vLLM server, which starts with the first request; it also streams.
 
     Args:
         server: what to start. The model ends it.
         max_concurrency: requests in flight at a time.
         options: None for those in the checkpoint's `p2r.json`, or the defaults.
-
-    Attributes:
-        options: how it is asked.
     """
 
     def __init__(
         self, server: VLLMServer, *, max_concurrency: int = 64, options: ModelOptions | None = None
     ) -> None:
         self._server = server
-        self.options = options or (server.settings or Settings()).options
-        self._max_concurrency = max_concurrency
-        self._lock = threading.Lock()
-        self._started: Future[EndpointModel] | None = None
-
-    @property
-    def name(self) -> str:
-        """The folder or hub id."""
-        return self._server.name
+        super().__init__(
+            server.base_url,
+            server.name,
+            api_key=server.api_key,
+            max_concurrency=max_concurrency,
+            options=options or (server.settings or Settings()).options,
+        )
 
     @property
     def settings(self) -> Settings | None:
         """The settings in the checkpoint's `p2r.json`; see `VLLMServer.settings`."""
         return self._server.settings
 
-    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """Complete one conversation; see `Model.complete`."""
-        endpoint = await self._ready()
-        try:
-            return await endpoint.complete(messages, sampling)
-        except ModelError:
-            self._server.check()
-            raise
-
-    async def stream(
-        self, messages: Sequence[Message], sampling: Sampling
-    ) -> AsyncGenerator[str | Completion]:
-        """Complete one conversation piece by piece; see `StreamingModel.stream`."""
-        endpoint = await self._ready()
-        try:
-            async with aclosing(endpoint.stream(messages, sampling)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except ModelError:
-            self._server.check()
-            raise
-
-    async def context_tokens(self) -> int | None:
-        """The context window that the server runs with; see `EndpointModel.context_tokens`."""
-        return await (await self._ready()).context_tokens()
-
     async def aclose(self) -> None:
         """Close the connections and end the server. Safe to call twice."""
-        started = self._started
-        if started is not None and started.done() and started.exception() is None:
-            await started.result().aclose()
+        await super().aclose()
         await asyncio.to_thread(self._server.stop)
 
-    async def _ready(self) -> EndpointModel:
-        """The endpoint; the first caller starts the server, and a failed start fails every call."""
-        with self._lock:
-            if self._started is None:
-                self._started = Future()
-                # A thread of its own: a start takes minutes, and the loop's pool is for short work.
-                threading.Thread(target=self._start, args=(self._started,), daemon=True).start()
-        # Shielded, so that one cancelled caller does not cancel the start for all.
-        endpoint = await asyncio.shield(asyncio.wrap_future(self._started))
-        self._server.check()
-        return endpoint
+    async def _connected(self) -> Connections:
+        while not await asyncio.to_thread(self._server.is_ready):  # noqa: ASYNC110 - a process sets no event
+            await asyncio.sleep(_POLL_S)
+        self.base_url = self._server.base_url
+        return await super()._connected()
 
-    def _start(self, started: Future[EndpointModel]) -> None:
-        try:
-            self._server.start()
-        except ModelError as error:
-            started.set_exception(error)
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, or waits for ever
-            failed = ModelError(f"vLLM cannot be started: {error}", kind="internal", model=self.name)
-            failed.__cause__ = error
-            started.set_exception(failed)
-        else:
-            started.set_result(
-                EndpointModel(
-                    self._server.base_url,
-                    self._server.name,
-                    api_key=self._server.api_key,
-                    max_concurrency=self._max_concurrency,
-                    options=self.options,
-                )
-            )
+    def _failure(self, error: Exception) -> Failure:
+        self._server.check()  # a server that died explains every failure
+        return super()._failure(error)
 
 
 def _find_program(python: str | None) -> list[str]:

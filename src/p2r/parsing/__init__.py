@@ -1,10 +1,12 @@
-"""Readers of what models and people write: boxes, thinking, answers, options. No text makes them raise.
+"""Readers of what models and people write. No text makes them raise.
 
 - `perception`: the perceiver's text → `Perception`. `boxes` and `box_markup` collect the boxes,
   `lenient_json` reads JSON with its usual mistakes.
-- `thinking`: where the thinking begins and ends.
 - `answers`: the reasoner's text → `Answer`. `statements` finds the option that a sentence asserts.
 - `options`: options and instructions in the text of a question.
+- `numbers`: a text → a quantity with its unit. `number_tokens` splits it, `expressions` evaluates it.
+  `number_words` holds the words.
+- `thinking`: thinking tags, special tokens and other markup.
 """
 
 from p2r.parsing.answers import read_answer, read_option

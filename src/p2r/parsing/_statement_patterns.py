@@ -1,6 +1,6 @@
 """The words and signs by which a sentence names, asserts or denies an option. See `statements`.
 
-Every pattern that sees an option has one matching group: a letter, or a run of `MASK`, which stands for an
+Every pattern that sees an option has one matching group: a letter, or a run of `MASK`, which replaces an
 option's text. Every repetition is bounded, so that reading takes time in proportion to the text.
 """
 
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 
-from p2r.parsing.markup import BOX_CLOSE, BOX_OPEN, CJK
+from p2r.parsing.thinking import BOX_CLOSE, BOX_OPEN, CJK
 
 # How strongly a mention asserts its option.
-LOOSE, NAMED, CLAIM, CORRECT, ANSWER = range(5)
+BARE, NAMED, CLAIM, CORRECT, ANSWER = range(5)
 
 # "Object replacement": neither a letter nor a sign that an answer holds; `markup.plain` leaves none.
 MASK = "\ufffc"
@@ -33,7 +33,7 @@ _FOLLOWS_LETTER = (
     r"based|the|it|this|there|rather|instead|over|with|in|on|at|from|to|of|by|here|"
     r"o|y|e|ou|et|und|oder|или|porque|pois|weil|denn|car|parce|puisque|perché|perche|omdat|потому"
 )
-# What may follow a letter that stands for an option.
+# What may follow a letter that names an option.
 _END = (
     rf"(?=\s?(?:$|[.,;:!?)\]}}\"'/>\n{BOX_OPEN}{BOX_CLOSE}]|[{CJK}])"
     rf"|\s(?:\(|[-–—]\s|(?:{_FOLLOWS_LETTER})\b))(?!['.]\w)"
@@ -139,7 +139,7 @@ PATTERNS: dict[int, tuple[re.Pattern[str], ...]] = {
         re.compile(rf"(?i:\bwith)\s([A-Z]){_END}"),
         re.compile(r"(?<![\w'.&-])([A-Z])[.!)\]}\"']{0,3}$"),
     ),
-    LOOSE: (STANDALONE,),
+    BARE: (STANDALONE,),
 }
 BOX = re.compile(f"{BOX_OPEN}[^{BOX_OPEN}{BOX_CLOSE}]*{BOX_CLOSE}")
 

@@ -1,18 +1,17 @@
-"""The reasoner's text → `Answer`. Total: nothing here raises, and the model's text is all that is read.
+"""The reasoner's text → `Answer`. Nothing here raises, and only the model's text is read.
 
 `read_answer` takes the last closed answer tag after the thinking. For a choice question `read_option` then
 reads the option: by its letter, by its exact text, or by a sentence that names one (`statements`). A text
-that names two different options, or none, or says which one it is not, has no answer; the reason says which.
+that names two different options, or none, or denies one, has no answer; the reason says which.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from p2r.parsing.markup import boxed, mark_boxes, plain, without_tokens
 from p2r.parsing.statements import options_equal_to, read_statement, stated_letters
-from p2r.parsing.thinking import split_thinking
+from p2r.parsing.thinking import boxed, mark_boxes, plain, split_thinking, without_tokens
 from p2r.types import Answer
 
 if TYPE_CHECKING:
@@ -25,15 +24,9 @@ UNCLOSED_THINKING = "the thinking never ends"
 NO_ANSWER_TAG = "no closed answer tag after the thinking"
 EMPTY_ANSWER = "the answer is empty"
 
-_ANSWER_TAG = re.compile(r"<(/?)answer\s{0,8}>", re.IGNORECASE)
-
-
-class _Tagged(NamedTuple):
-    """The content of an answer tag, and where the tag starts and ends."""
-
-    content: str
-    start: int
-    end: int
+_TAG = r"answer\s{0,8}>"
+_ANSWER_TAG = re.compile(rf"</?{_TAG}", re.IGNORECASE)
+_ANSWER = re.compile(rf"<{_TAG}((?:[^<]|<(?!/?{_TAG}))*+)</{_TAG}", re.IGNORECASE)
 
 
 def read_answer(text: str, question: Question, *, bare: bool = False) -> Answer:
@@ -48,41 +41,27 @@ def read_answer(text: str, question: Question, *, bare: bool = False) -> Answer:
             (mode `direct`).
     """
     _, thinking, after = split_thinking(text)
-    tagged = _last_closed(thinking if after is None else after)
+    tagged = list(_ANSWER.finditer(thinking if after is None else after))
+    last = tagged[-1] if tagged else None
     if after is None:
-        if tagged is None or without_tokens(thinking[tagged.end :]).strip():
+        if last is None or without_tokens(thinking[last.end() :]).strip():
             return Answer(None, thinking, UNCLOSED_THINKING, text)
-        thinking = thinking[: tagged.start].strip()
-    if tagged is not None:
-        content = tagged.content
+        thinking = thinking[: last.start()].strip()
+    if last is not None:
+        content = last[1]
     elif bare and after is not None:
         content = _ANSWER_TAG.sub(" ", after)
     else:
         return Answer(None, thinking, NO_ANSWER_TAG, text)
-    content = without_tokens(content).strip() if question.choices else _free_answer(content)
+    boxes = set() if question.choices else set(boxed(mark_boxes(content)))
+    # Of a free answer with one box, only what the box holds.
+    content = boxes.pop() if len(boxes) == 1 else without_tokens(content).strip()
     if not content:
         return Answer(None, thinking, EMPTY_ANSWER, text)
     if not question.choices:
         return Answer(content, thinking, "", text)
     letter, reason = read_option(content, question)
     return Answer(letter, thinking, reason, text)
-
-
-def _last_closed(text: str) -> _Tagged | None:
-    opened: re.Match[str] | None = None
-    found: _Tagged | None = None
-    for tag in _ANSWER_TAG.finditer(text):
-        if not tag[1]:
-            opened = tag
-        elif opened is not None:
-            found, opened = _Tagged(text[opened.end() : tag.start()], opened.start(), tag.end()), None
-    return found
-
-
-def _free_answer(content: str) -> str:
-    """What a model's own answer box holds if there is one, else the text without special tokens."""
-    boxes = set(boxed(mark_boxes(content)))
-    return boxes.pop() if len(boxes) == 1 else without_tokens(content).strip()
 
 
 def read_option(text: str, question: Question) -> tuple[str | None, str]:
@@ -110,11 +89,11 @@ def read_option(text: str, question: Question) -> tuple[str | None, str]:
         return same.pop(), ""
     pair = _LETTER_AND_TEXT.fullmatch(text)
     if pair and (letter := pair[1].upper()) in options:
-        told = options_equal_to(pair[2], options)
-        if letter in told:
+        same = options_equal_to(pair[2], options)
+        if letter in same:
             return letter, ""
-        if told:
-            return None, f"names more than one option: {', '.join(sorted(told | {letter}))}"
+        if same:
+            return None, f"names more than one option: {', '.join(sorted(same | {letter}))}"
     return read_statement(text, options)
 
 

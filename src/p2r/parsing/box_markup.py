@@ -71,40 +71,39 @@ class MarkupReader:
         label_from: int | None = None
         last = 0
         for token in _TOKEN.finditer(text):
-            if token.lastgroup == "tag":
+            if token["tag"]:
                 if label_from is not None:
                     self.label = clean_label(text[label_from : token.start()]) or self.label
                     label_from = None
                 kind = _tag_kind(token)
-                if kind in ("box", "end of box") and box_from is not None:
-                    self._read_content(text[box_from : token.start()], closed=kind == "end of box")
                 if kind in ("box", "end of box"):
-                    box_from = None if kind == "end of box" or self._read_attributes(token) else token.end()
+                    if box_from is not None:
+                        self._read_content(text[box_from : token.start()], closed=kind == "end of box")
+                    opens = kind == "box" and not self._read_attributes(token["rest"])
+                    box_from = token.end() if opens else None
                 elif kind == "label":
                     label_from = token.end()
                 elif kind and kind not in self._refused:
                     self._refused.add(kind)
                     self._boxes.refuse(kind)
             elif box_from is None:
-                self._read_token(token, _touching(text, last, token.start()) or self.label)
+                label = _touching(text, last, token.start()) or self.label
+                if token["named"]:
+                    self._read_named(token["named"], label)
+                elif token["points"]:
+                    self._read_points(token["points"], label)
+                else:
+                    self._boxes.accept(box_numbers(token["list"] or token[0]), label)
             last = token.end()
         if box_from is not None:
             self._read_content(text[box_from:], closed=False)
 
-    def _read_attributes(self, token: re.Match[str]) -> bool:
-        return bool(re.search(_NAMED_FOUR, token["rest"])) and self._read_named(token["rest"], self.label)
-
-    def _read_token(self, token: re.Match[str], label: str) -> None:
-        if token["named"]:
-            self._read_named(token["named"], label)
-        elif token["points"]:
-            self._read_points(token["points"], label)
-        else:
-            self._boxes.accept(box_numbers(token["list"] or token[0]), label)
+    def _read_attributes(self, text: str) -> bool:
+        return bool(re.search(_NAMED_FOUR, text)) and self._read_named(text, self.label)
 
     def _read_named(self, text: str, label: str) -> bool:
         """Read `x1=1, y1=2, x2=30, y2=40`; returns whether the names are those of a box."""
-        return self._boxes.accept_named([(found[1], found[2]) for found in _NUMBERED.finditer(text)], label)
+        return self._boxes.accept_named(_NUMBERED.findall(text), label)
 
     def _read_points(self, text: str, label: str) -> None:
         points = list(_POINT_ALONE.finditer(text))
@@ -123,13 +122,13 @@ class MarkupReader:
         values = box_numbers(text)
         if not closed or any(as_number(value) is None for value in values):
             items = self._boxes.items
-            self.read(text)  # it holds no box tag, so that this goes no deeper
+            self.read(text)  # it holds no box tag: no deeper recursion
             if self._boxes.items == items and any(char.isdigit() for char in text):
                 self._boxes.refuse("cut off within its coordinates" if not closed else "words are no box")
-        elif not values:
-            self._boxes.refuse("a box without coordinates")
-        elif len(values) % 4:
-            self._boxes.refuse(f"a box has 4 numbers, not {len(values)}")
+        elif not values or len(values) % 4:
+            self._boxes.refuse(
+                f"a box has 4 numbers, not {len(values)}" if values else "a box without coordinates"
+            )
         else:
             for start in range(0, len(values), 4):
                 self._boxes.accept(values[start : start + 4], self.label)
@@ -147,13 +146,12 @@ def _tag_kind(token: re.Match[str]) -> str:
         return "label"
     if name in ("point", "points"):
         return "a point is not a box"
-    if _LOCATION.fullmatch(name):
-        return "location tokens (<loc…>) are not read: ask the model for JSON"
-    return ""
+    is_location = _LOCATION.fullmatch(name)
+    return "location tokens (<loc…>) are not read: ask the model for JSON" if is_location else ""
 
 
 def _touching(text: str, start: int, end: int) -> str:
-    """The words on the line that touch what begins at `end`: a label whose special tokens were left out."""
+    """The words directly before `end` on its line: a label whose special tokens were left out."""
     start = max(start, text.rfind("\n", start, end) + 1, end - MAX_LABEL_CHARS)
     words = text[start:end]
     if words != words.rstrip() or not any(char.isalnum() for char in words):

@@ -24,56 +24,47 @@ class Word(str):
 
 @dataclass(slots=True)
 class LenientList:
-    """A list; `closed` is False when the text ended inside it."""
+    """A list; `closed` is False when the text ended inside it. An outermost one is `text[start:end]`."""
 
+    start: int
+    end: int
     items: list[Value] = field(default_factory=list)
     closed: bool = False
 
 
 @dataclass(slots=True)
 class LenientObject:
-    """An object, as pairs in the order written; a key may come twice."""
+    """An object as pairs of key and value in the order written, with repeated keys; else as `LenientList`."""
 
-    pairs: list[tuple[str, Value]] = field(default_factory=list)
+    start: int
+    end: int
+    items: list[tuple[str, Value]] = field(default_factory=list)
     closed: bool = False
 
 
-Value: TypeAlias = LenientList | LenientObject | Word | str | float | bool | None
-
-
-@dataclass(slots=True)
-class Found:
-    """What a text holds.
-
-    Attributes:
-        roots: the outermost lists and objects, in the order written.
-        notes: what was skipped or mended on the way, one sentence each.
-    """
-
-    roots: list[Root] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, sentence: str) -> None:
-        """Say something once."""
-        if sentence not in self.notes:
-            self.notes.append(sentence)
-
-
-@dataclass(slots=True)
-class Root:
-    """An outermost list or object, and where it is: `text[start:end]`; to the end if it is cut off."""
-
-    node: LenientList | LenientObject
-    start: int
-    end: int
+Nested = LenientList | LenientObject
+Value: TypeAlias = Nested | Word | str | float | bool | None
 
 
 @dataclass(slots=True)
 class _Frame:
-    node: LenientList | LenientObject
+    """A list or object that is being read, and the key whose value follows."""
+
+    node: Nested
     ends_with: str
     key: str = ""
     wants_value: bool = False
+
+    def add(self, value: Value) -> None:
+        if isinstance(self.node, LenientList):
+            self.node.items.append(value)
+        elif self.wants_value:
+            self.node.items.append((self.key, value))
+            self.key, self.wants_value = "", False
+        elif isinstance(value, str):
+            self.key = value
+        elif isinstance(value, Nested):
+            self.node.items.append(("", value))
 
 
 # Possessive quantifiers wherever two repetitions meet: without them a long run of digits or of unclosed
@@ -112,9 +103,15 @@ _LITERALS: dict[str, float | bool | None] = {
 }
 
 
-def read_lenient_json(text: str) -> Found:
-    """Find the outermost lists and objects of a text; never raises."""
-    found = Found()
+def read_lenient_json(text: str) -> tuple[list[Nested], list[str]]:
+    """Find the outermost lists and objects of a text; never raises.
+
+    Returns:
+        The lists and objects, in the order written, and a sentence for each kind of thing that was skipped
+        or repaired.
+    """
+    roots: list[Nested] = []
+    notes: list[str] = []
     stack: list[_Frame] = []
     position = 0
     while True:
@@ -130,21 +127,24 @@ def read_lenient_json(text: str) -> Found:
         if kind == "cut":  # a quote that never closes: the rest is inside it
             break
         if kind == "open" and len(stack) == MAX_DEPTH:
-            found.note(f"nesting deeper than {MAX_DEPTH} was skipped")
+            notes.append(f"nesting deeper than {MAX_DEPTH} was skipped")
             position = _skip_nested(text, position)
         elif kind == "open":
-            _open(written, stack, found, token.start(kind), len(text))
+            node = (LenientObject if written == "{" else LenientList)(token.start(kind), len(text))
+            if stack:
+                stack[-1].add(node)
+            else:
+                roots.append(node)
+            stack.append(_Frame(node, _ENDS[written]))
         elif kind == "close":
-            _close(written, stack, found, position)
-        elif kind == "colon":
-            stack[-1].wants_value = True
-        elif kind == "comma":
-            stack[-1].wants_value = False
+            notes += _close(written, stack, position)
+        elif kind in ("colon", "comma"):
+            stack[-1].wants_value = kind == "colon"
         elif kind != "junk":
-            _add(stack[-1], _scalar(kind, written))
+            stack[-1].add(_scalar(kind, written))
     if stack:
-        found.note("the text ends inside a list or an object")
-    return found
+        notes.append("the text ends inside a list or an object")
+    return roots, list(dict.fromkeys(notes))
 
 
 def read_number(text: str) -> float | None:
@@ -161,39 +161,18 @@ def _skip_nested(text: str, position: int) -> int:
     return len(text)
 
 
-def _open(bracket: str, stack: list[_Frame], found: Found, start: int, length: int) -> None:
-    node = LenientObject() if bracket == "{" else LenientList()
-    if stack:
-        _add(stack[-1], node)
-    else:
-        found.roots.append(Root(node, start, length))
-    stack.append(_Frame(node, _ENDS[bracket]))
-
-
-def _close(bracket: str, stack: list[_Frame], found: Found, end: int) -> None:
+def _close(bracket: str, stack: list[_Frame], position: int) -> list[str]:
+    """Close the innermost list or object that this bracket ends, and what is inside it; returns notes."""
     if all(frame.ends_with != bracket for frame in stack):
-        return
+        return []
+    notes = []
     while stack[-1].ends_with != bracket:
         node = stack.pop().node
-        # What is empty and has the wrong end is not an empty list on purpose.
-        node.closed = bool(node.items if isinstance(node, LenientList) else node.pairs)
-        found.note(f"a bracket closed by {bracket!r} was mended")
-    stack.pop().node.closed = True
-    if not stack:
-        found.roots[-1].end = end
-
-
-def _add(frame: _Frame, value: Value) -> None:
-    node = frame.node
-    if isinstance(node, LenientList):
-        node.items.append(value)
-    elif frame.wants_value:
-        node.pairs.append((frame.key, value))
-        frame.key, frame.wants_value = "", False
-    elif isinstance(value, str):
-        frame.key = value
-    elif isinstance(value, LenientList | LenientObject):
-        node.pairs.append(("", value))
+        node.closed = bool(node.items)  # what is empty and has the wrong end is not an empty list on purpose
+        notes.append(f"a bracket closed by {bracket!r} was repaired")
+    node = stack.pop().node
+    node.closed, node.end = True, position
+    return notes
 
 
 def _scalar(kind: str, written: str) -> Value:
@@ -204,12 +183,10 @@ def _scalar(kind: str, written: str) -> Value:
         return -literal if isinstance(literal, float) and written.startswith("-") else literal
     if kind == "word":
         return Word(written)
-    return _unescape(written[1:-1]) if kind == "string" else written[1:-1]
+    text = written[1:-1]
+    return _ESCAPE.sub(_unescape, text) if kind == "string" and "\\" in text else text
 
 
-def _unescape(text: str) -> str:
-    def replace(match: re.Match[str]) -> str:
-        code = match[1]
-        return chr(int(code[1:], 16)) if len(code) == 5 else _ESCAPED.get(code, code)
-
-    return _ESCAPE.sub(replace, text) if "\\" in text else text
+def _unescape(match: re.Match[str]) -> str:
+    code = match[1]
+    return chr(int(code[1:], 16)) if len(code) == 5 else _ESCAPED.get(code, code)

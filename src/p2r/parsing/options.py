@@ -5,17 +5,16 @@ A. red
 B. blue
 Answer with the option's letter from the given choices directly.
 
-The server, the command line and the readers of benchmarks read them here, so that a harness which asks the
-server, a person who types a question and `p2r eval` ask one question in one way.
+The server, the command line and the readers of benchmarks share this reader, so that they show a model the
+same question in the same way.
 
 Options have letters from A on, without a gap. At the start of a line a mark is `A.`, `(A)`, `[A]`, `A)`,
 `A:` or `A -`, also in bold, behind a bullet or the word "Option", in lower case or in full-width forms. A
 bare `A` counts only where every line down to the end has the next letter. Within a line a mark is `(A)`,
 `[A]`, `A)`, `A.` or `A:` behind the end of a sentence: "What is written at (A) and at (B)?" has no options.
 
-An instruction is a sentence that says how to answer and nothing else: it speaks of an answer, an option or
-a choice, and all of its words are words of instructions. A sentence with any other word belongs to the
-question.
+An instruction is a sentence that only says how to answer: it speaks of an answer, an option or a choice, and
+all of its words are words of instructions. A sentence with any other word belongs to the question.
 """
 
 from __future__ import annotations
@@ -41,23 +40,17 @@ def split_options(text: str) -> tuple[str, tuple[str, ...]]:
     Letters that repeat or are missing make options unreadable: such a text has none.
     """
     narrow = text.translate(_NARROW)
-    within = False
-    if not (marks := _lettered_lines(narrow) or _bare_lines(narrow)):
-        marks = _within_a_line(narrow)
-        within = True
+    marks = _lettered_lines(narrow) or _bare_lines(narrow)
+    within = not marks
+    marks = marks or _within_a_line(narrow)
     if not marks:
-        return without_instruction(text), ()
+        return _without_instructions(text, only_letters=True).strip(), ()
     options = [text[mark.end : after.start] for mark, after in pairwise(marks)]
     last, behind = _split_last(text[marks[-1].end :])
     body = _LABEL.sub("", _without_instructions(text[: marks[0].start])).strip()
     behind = _LABEL.sub("", _without_instructions(behind, even_all=True)).strip()
     question = "\n".join(part for part in (body, behind) if part)
     return question, legal_choices([_tidy(option, within=within) for option in [*options, last]])
-
-
-def without_instruction(text: str) -> str:
-    """The text without sentences that ask for the letter of an option, stripped."""
-    return _without_instructions(text, _LETTER_WORDS).strip()
 
 
 def reply_format(text: str) -> str:
@@ -92,8 +85,8 @@ def without_marks(options: Sequence[str]) -> list[str]:
 def legal_choices(found: Sequence[str]) -> tuple[str, ...]:
     """Options as a `Question` takes them, in place, each on one line: empty ones become a dash.
 
-    Benchmarks do contain such rows, and their letters must stay where they are. Nothing that holds a letter
-    is added: the reader of answers would take it for an option.
+    Benchmarks contain such rows, and their letters must not change. Nothing that holds a letter is added: the
+    reader of answers would take it for an option.
     """
     return tuple(" ".join(option.split()) or "—" for option in found)
 
@@ -115,11 +108,10 @@ def _lettered_lines(text: str) -> list[_Mark]:
 
 def _last_run(marks: Sequence[_Mark], letters: str) -> list[_Mark]:
     """The marks from the last A on, if they are two or more in order; earlier ones belong to the question."""
-    known = [mark for mark in marks if mark.letter in letters]
-    begins = [index for index, mark in enumerate(known) if mark.letter == letters[0]]
-    run = known[begins[-1] :] if begins else []
-    in_order = "".join(mark.letter for mark in run) == letters[: len(run)]
-    return run if len(run) >= 2 and in_order else []
+    run = [mark for mark in marks if mark.letter in letters]
+    found = "".join(mark.letter for mark in run)
+    start = max(found.rfind(letters[0]), 0)
+    return run[start:] if len(found) - start >= 2 and letters.startswith(found[start:]) else []
 
 
 def _bare_lines(text: str) -> list[_Mark]:
@@ -157,16 +149,15 @@ def _may_begin(text: str, mark: _Mark) -> bool:
 
 
 def _are_options(text: str, run: Sequence[_Mark]) -> bool:
-    """Whether marks within a line stand before options, and not for things of which a sentence speaks."""
+    """Whether marks within a line precede options, and not things of which a sentence speaks."""
     lines = {mark.start for mark in _marks(_LINE_MARK, text) if mark.start >= run[0].start}
     if not lines <= {mark.start for mark in run}:
         return False  # a letter twice, or one that is missing
-    asked = text[: run[0].start].rstrip()
     ends = [*(mark.start for mark in run[1:]), len(text)]
     options = [text[mark.end : end].strip() for mark, end in zip(run, ends, strict=True)]
     if any(_CONNECTIVE.match(option) for option in options):
         return False
-    if asked.endswith("?"):
+    if text[: run[0].start].rstrip().endswith("?"):
         return True
     return not any(option.endswith(" and") for option in options) and not _ASKS_BEHIND.search(options[-1])
 
@@ -178,17 +169,16 @@ def _split_last(text: str) -> tuple[str, str]:
     the instructions at its end are cut off. Its first words are always the option.
     """
     lines = _LINE.findall(text)
-    behind = [number for number, line in enumerate(lines) if number and _does_not_continue(line)]
-    end = behind[0] if behind else len(lines)
+    end = next((number for number, line in enumerate(lines) if number and _begins_anew(line)), len(lines))
     pieces = list(_sentences("".join(lines[:end])))
-    last = len(pieces)
-    while last > 1 and pieces[last - 1][1]:
-        last -= 1
-    option = "".join(piece for piece, _ in pieces[:last])
+    while len(pieces) > 1 and pieces[-1][1]:
+        pieces.pop()
+    option = "".join(piece for piece, _ in pieces)
     return option, text[len(option) :]
 
 
-def _does_not_continue(line: str) -> bool:
+def _begins_anew(line: str) -> bool:
+    """Whether a line does not continue an option."""
     asks = line[:1].isupper() and line.rstrip().endswith("?")
     return not line.strip() or asks or bool(_BEGINS_ANEW.match(line)) or _is_instruction(line)
 
@@ -200,13 +190,13 @@ def _tidy(option: str, *, within: bool) -> str:
     return _SEPARATOR.sub("", option) if within else option
 
 
-def _without_instructions(text: str, about: frozenset[str] | None = None, *, even_all: bool = False) -> str:
+def _without_instructions(text: str, *, only_letters: bool = False, even_all: bool = False) -> str:
     """The text without its instructions; as it was if it holds nothing else, unless `even_all`."""
-    kept = "".join(piece for piece, instruction in _sentences(text, about) if not instruction)
-    return kept if even_all or kept.strip() else text
+    others = "".join(piece for piece, instruction in _sentences(text, only_letters) if not instruction)
+    return others if even_all or others.strip() else text
 
 
-def _sentences(text: str, about: frozenset[str] | None = None) -> Iterator[tuple[str, bool]]:
+def _sentences(text: str, only_letters: bool = False) -> Iterator[tuple[str, bool]]:
     """The sentences of a text, which add up to it, and whether each is an instruction or continues one."""
     starts = [0, *(match.start() for match in _SENTENCE_START.finditer(text)), len(text)]
     instruction = False
@@ -214,22 +204,23 @@ def _sentences(text: str, about: frozenset[str] | None = None) -> Iterator[tuple
         if start < end:
             sentence = text[start:end]
             if sentence.strip():
-                instruction = _is_instruction(sentence, about, continued=instruction)
+                instruction = _is_instruction(sentence, only_letters, continued=instruction)
             elif sentence.count("\n") > 1:
                 instruction = False
             yield sentence, instruction
 
 
-def _is_instruction(sentence: str, about: frozenset[str] | None = None, *, continued: bool = False) -> bool:
+def _is_instruction(sentence: str, only_letters: bool = False, *, continued: bool = False) -> bool:
+    """Whether a sentence only says how to answer; with `only_letters`, that the answer is a letter."""
     sentence = sentence.strip().translate(_NARROW)
     if sentence.endswith("?"):
         return False
     if _CHINESE.match(sentence):
         return True
-    words = [word for word in _WORD.findall(sentence.lower()) if len(word) > 1]
-    speaks_of_answers = not _KEY_WORDS.isdisjoint(words) and (about is None or not about.isdisjoint(words))
+    words = {word for word in _WORD.findall(sentence.lower()) if len(word) > 1}
+    speaks_of_answers = words & _KEY_WORDS and (not only_letters or words & {"letter", "letters"})
     goes_on = continued and not any(char.isdecimal() for char in sentence)
-    return (speaks_of_answers or goes_on) and _INSTRUCTION_WORDS.issuperset(words)
+    return bool(speaks_of_answers or goes_on) and words <= _INSTRUCTION_WORDS
 
 
 # Full-width forms and typographic quotation marks, one character for one.
@@ -290,7 +281,7 @@ _OTHER_WORDS = """
     following for form format from give given here hint id image images in include including indicate
     input inside is it its itself just key last let let's letter letters line lines list listed lowercase
     make mark may me more most multi multiple must my need no not note nothing now of on once one only or
-    other output perform photo phrase image images please possible preceding process provide provided
+    other output perform photo phrase picture pictures please possible preceding process provide provided
     put question questions quotes reasoning return right same should show shown simply single solely solve
     state step steps strictly suitable sure tag tags tasked text than that the then there these think this
     those to two uppercase use using valid video videos we where will with within without word words write
@@ -298,7 +289,6 @@ _OTHER_WORDS = """
 """
 _KEY_WORDS = frozenset(_SPEAKS_OF_ANSWERS.split())
 _INSTRUCTION_WORDS = _KEY_WORDS.union(_OTHER_WORDS.split())
-_LETTER_WORDS = frozenset(("letter", "letters"))
 _CHINESE = re.compile(
     r"请.*(?:选项|字母).*(?:回答|作答)|请.*(?:回答|作答|选择|给出|输出).*(?:字母|选项)"
     r"|根据.{0,8}选择.*答案|只需.*(?:选项|字母)|(?:最佳)?答案[为是]?:$|选项.{0,4}:$"

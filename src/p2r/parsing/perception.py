@@ -1,24 +1,15 @@
-"""The perceiver's text → `Perception`. Total: a model's text is hostile input, and nothing here raises.
+"""The perceiver's text → `Perception`. A model's text is hostile input, and nothing here raises.
 
-What counts, and what is dropped or mended with a reason (each is shown in tests/parsing/test_perception.py):
+Boxes outside a <think> block count, in JSON of any shape and in the markup of grounding models; the rules
+are in docs/scoring.md. Everything that is dropped or repaired has a reason.
 
-- Boxes outside a <think> block, in any list or object, fenced or in prose, complete or cut off, and in the
-  markup of grounding models (box_markup.py). A box whose coordinates are complete counts even if its label
-  was cut off.
-- Shapes: {"bbox_2d": [x0, y0, x1, y1], "label": "…"} with the usual variants of its keys and wrappers; bare
-  lists of four; two corner points; {"x1", "y1", "x2", "y2"}; {"x", "y", "width", "height"}; numbers in
-  quotes. Booleans and null are not numbers.
-- Scale and order are those of the box format, which is set for a model and never guessed from a reply. Only
-  in the formats of 0–1000, if every coordinate of the whole text lies in 0–1, all are shares and are
-  multiplied by 1000: read as thousandths they would be no boxes at all.
-- Swapped corners are put in order. What sticks out of the image is clamped; what lies outside is dropped.
-- A side shorter than `MIN_SIDE` is widened around its middle; a single point is dropped.
-- A box whose IoU with an earlier one is at least `SAME_IOU` counts once. Its crop would show the same: crops
-  have context. Two different things hardly ever overlap that much, and rounding to thousandths moves a box
-  with sides of 40 by less.
-- At most `MAX_BOXES` boxes of the first `MAX_CHARS` characters.
+Scale and order are those of the box format, which is set for a model and never guessed from a reply. The one
+exception: in the formats of 0–1000, if every coordinate of the text lies in 0–1, all are shares and are
+multiplied by 1000. As thousandths they would be no boxes.
 
-The outcome is `whole` for `[]`, bare or wrapped as in {"boxes": []}, if no other item attempts a box.
+Of boxes with an IoU of at least `SAME_IOU` only the first counts: the crops, which have context, would show
+the same. Two different things hardly ever overlap that much, and rounding to thousandths moves a box with
+sides of 40 by less.
 """
 
 from __future__ import annotations
@@ -30,7 +21,7 @@ from typing import NamedTuple
 from p2r.errors import InputError
 from p2r.parsing.box_markup import MarkupReader
 from p2r.parsing.boxes import BoxCollector, WrittenBox, two_points
-from p2r.parsing.lenient_json import LenientList, Root, read_lenient_json
+from p2r.parsing.lenient_json import LenientList, read_lenient_json
 from p2r.parsing.thinking import split_thinking
 from p2r.types import BOX_FORMATS, Box, BoxFormat, Perception
 
@@ -56,7 +47,7 @@ def parse_perception(
 
     Returns:
         The outcome, the usable boxes (0–1000, in the order written, at most `MAX_BOXES`), one reason for each
-        thing that was left out or mended, and the text.
+        thing that was left out or repaired, and the text.
 
     Raises:
         InputError: the format is `pixels` and there is no size.
@@ -64,59 +55,57 @@ def parse_perception(
     scale = _scale(box_format, size)
     before, thinking, after = split_thinking(text)
     visible = f"{before} {after or ''}".strip()
-    reader = BoxCollector()
+    found = BoxCollector()
     if len(visible) > MAX_CHARS:
-        reader.say(f"only the first {MAX_CHARS} of {len(visible)} characters were read")
+        found.say(f"only the first {MAX_CHARS} of {len(visible)} characters were read")
         visible = visible[:MAX_CHARS]
     if _ESCAPED_JSON.search(visible):
         visible = visible.replace('\\"', '"')
-    _read(visible, reader)
-    warning = _warning(reader.boxes, box_format, size)
+    _collect(visible, found)
+    warning = _warning(found.boxes, box_format, size)
     first = (warning,) if warning else ()
-    boxes, repeats = _place(reader, box_format, scale)
+    boxes, repeats = _place(found, box_format, scale)
     if boxes:
-        return Perception("boxes", boxes, first + reader.reasons, text, repeats, warning)
-    if reader.empty_lists and not reader.items:
-        return Perception("whole", (), reader.reasons, text)
-    if not reader.items:
+        return Perception("boxes", boxes, first + found.reasons, text, repeats, warning)
+    if found.empty_lists and not found.items:
+        return Perception("whole", (), found.reasons, text)
+    if not found.items:
         if after is None:
-            reader.say("the thinking never ends")
+            found.say("the thinking never ends")
         elif visible:
-            reader.say("no JSON list of boxes")
+            found.say("no JSON list of boxes")
         else:
-            reader.say("nothing after the thinking" if thinking else "the text is empty")
-    return Perception("malformed", (), first + reader.reasons, text, (), warning)
+            found.say("nothing after the thinking" if thinking else "the text is empty")
+    return Perception("malformed", (), first + found.reasons, text, (), warning)
 
 
-def _read(visible: str, reader: BoxCollector) -> None:
+def _collect(visible: str, found: BoxCollector) -> None:
     """Collect what is written as boxes: in JSON, and in the text around it."""
-    found = read_lenient_json(visible)
-    for note in found.notes:
-        reader.say(note)
-    markup = MarkupReader(reader)
+    roots, notes = read_lenient_json(visible)
+    for note in notes:
+        found.say(note)
+    markup = MarkupReader(found)
     position = 0
     paired = False  # with the root before it
-    for root, following in zip_longest(found.roots, found.roots[1:]):
+    for root, following in zip_longest(roots, roots[1:]):
         markup.read(visible[position : root.start])
         position = root.end
         if paired:
             paired = False
-        elif following and _are_corners(visible, root, following):
-            paired = True
-            reader.visit(LenientList([root.node, following.node], closed=True), markup.label)
-        else:
-            reader.visit(root.node, markup.label)
+            continue
+        # Two lists of two numbers, as in `[1, 2], [30, 40]`, are one box.
+        paired = bool(
+            following
+            and not visible[root.end : following.start].strip(" \t,;")
+            and two_points([root, following])
+        )
+        node = LenientList(root.start, root.end, [root, following], closed=True) if paired else root
+        found.visit(node, markup.label)
     markup.read(visible[position:])
 
 
-def _are_corners(visible: str, root: Root, following: Root) -> bool:
-    """Whether two lists of two numbers follow each other, as in `[1, 2], [30, 40]`."""
-    between = visible[root.end : following.start].strip(" \t,;")
-    return not between and bool(two_points([root.node, following.node]))
-
-
 class _Scale(NamedTuple):
-    """What 1000 thousandths are in a box format: the greatest x and y, and how people call that."""
+    """The greatest x and y of a box format, and the name of its range."""
 
     width: float
     height: float
@@ -133,25 +122,20 @@ def _scale(box_format: BoxFormat, size: tuple[int, int] | None) -> _Scale:
     return _Scale(*size, f"{size[0]}×{size[1]} pixels")
 
 
-def _sides(entry: WrittenBox, box_format: BoxFormat) -> tuple[float, float, float, float]:
+def _sides(box: WrittenBox, box_format: BoxFormat) -> tuple[float, float, float, float]:
     """The corners as `(x0, y0, x1, y1)`, in the units of the format."""
-    first, second, third, fourth = entry.corners
-    if box_format == "gemini" and not entry.named:
-        return second, first, fourth, third
-    return entry.corners
+    if box_format == "gemini" and not box.named:
+        y0, x0, y1, x1 = box.corners
+        return x0, y0, x1, y1
+    return box.corners
 
 
 def _warning(written: list[WrittenBox], box_format: BoxFormat, size: tuple[int, int] | None) -> str:
     """Which other formats the coordinates fit, if no box fits the one that is set; else empty."""
-    if not written or not all(_beyond(entry, box_format, size) for entry in written):
+    if not written or not all(_is_beyond(box, box_format, size) for box in written):
         return ""
-    fitting = [
-        name
-        for name in BOX_FORMATS
-        if name != box_format
-        and not (name == "pixels" and size is None)
-        and not any(_beyond(entry, name, size) for entry in written)
-    ]
+    others = [name for name in BOX_FORMATS if name != box_format and not (name == "pixels" and size is None)]
+    fitting = [name for name in others if not any(_is_beyond(box, name, size) for box in written)]
     if not fitting:
         return ""
     return (
@@ -160,65 +144,62 @@ def _warning(written: list[WrittenBox], box_format: BoxFormat, size: tuple[int, 
     )
 
 
-def _beyond(entry: WrittenBox, box_format: BoxFormat, size: tuple[int, int] | None) -> bool:
-    """Whether a box sticks out of the range of a format, or is too small to be one."""
+def _is_beyond(box: WrittenBox, box_format: BoxFormat, size: tuple[int, int] | None) -> bool:
+    """Whether a box is partly outside the range of a format, or is too small to be in it."""
     width, height, _ = _scale(box_format, size)
-    x0, y0, x1, y1 = _sides(entry, box_format)
-    within_x = all(-_TOLERANCE <= x / width <= 1 + _TOLERANCE for x in (x0, x1))
-    within_y = all(-_TOLERANCE <= y / height <= 1 + _TOLERANCE for y in (y0, y1))
-    shares = box_format == "pixels" and all(0 <= value <= 1 for value in entry.corners)
-    return shares or not (within_x and within_y)
+    sides = zip(_sides(box, box_format), (width, height, width, height), strict=True)
+    within = all(-_TOLERANCE <= side / greatest <= 1 + _TOLERANCE for side, greatest in sides)
+    return not within or (box_format == "pixels" and _are_shares([box]))
 
 
 def _place(
-    reader: BoxCollector, box_format: BoxFormat, scale: _Scale
+    found: BoxCollector, box_format: BoxFormat, scale: _Scale
 ) -> tuple[tuple[Box, ...], tuple[Box, ...]]:
     """The usable boxes, and those that repeat them."""
-    written = reader.boxes
+    written = found.boxes
     if written and scale.width == scale.height == 1000 and _are_shares(written):
-        reader.say("coordinates within 0–1 were read as shares of the image")
+        found.say("coordinates within 0–1 were read as shares of the image")
         scale = scale._replace(width=1, height=1)
     boxes: list[Box] = []
     repeats: list[Box] = []
-    for position, entry in enumerate(written):
+    for position, one in enumerate(written):
         if len(boxes) == MAX_BOXES:
-            reader.say(f"{len(written) - position} more boxes after the first {MAX_BOXES}")
+            found.say(f"{len(written) - position} more boxes after the first {MAX_BOXES}")
             break
-        box = _place_one(entry, reader, box_format, scale)
+        box = _place_one(one, found, box_format, scale)
         if box is not None:
             (repeats if any(box.iou(other) >= SAME_IOU for other in boxes) else boxes).append(box)
     if repeats:
-        reader.say(f"repeated boxes count once: {len(repeats)} left out")
+        found.say(f"repeated boxes count once: {len(repeats)} left out")
     return tuple(boxes), tuple(repeats[:MAX_BOXES])
 
 
 def _are_shares(written: list[WrittenBox]) -> bool:
-    return all(0 <= value <= 1 for entry in written for value in entry.corners)
+    return all(0 <= value <= 1 for box in written for value in box.corners)
 
 
-def _place_one(entry: WrittenBox, reader: BoxCollector, box_format: BoxFormat, scale: _Scale) -> Box | None:
-    where = f"item {entry.number}"
-    x0, y0, x1, y1 = _sides(entry, box_format)
+def _place_one(box: WrittenBox, found: BoxCollector, box_format: BoxFormat, scale: _Scale) -> Box | None:
+    where = f"item {box.number}"
+    x0, y0, x1, y1 = _sides(box, box_format)
     x0, x1 = x0 * (1000 / scale.width), x1 * (1000 / scale.width)
     y0, y1 = y0 * (1000 / scale.height), y1 * (1000 / scale.height)
     if x0 > x1 or y0 > y1:
-        reader.say(f"{where}: swapped corners were put in order")
+        found.say(f"{where}: swapped corners were put in order")
         x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
     if x0 == x1 and y0 == y1:
-        reader.say(f"{where}: a point, not a box")
+        found.say(f"{where}: a point, not a box")
         return None
     if x1 <= 0 or y1 <= 0 or x0 >= 1000 or y0 >= 1000:
-        reader.say(f"{where}: lies outside {scale.name}")
+        found.say(f"{where}: lies outside {scale.name}")
         return None
     if min(x0, y0) < 0 or max(x1, y1) > 1000:
-        reader.say(f"{where}: clamped to {scale.name}")
+        found.say(f"{where}: clamped to {scale.name}")
     x0, x1 = max(0.0, x0), min(1000.0, x1)
     y0, y1 = max(0.0, y0), min(1000.0, y1)
     if min(x1 - x0, y1 - y0) < MIN_SIDE:
-        reader.say(f"{where}: a side below {MIN_SIDE:g} was widened")
-    x0, x1 = _widened(x0, x1)
-    y0, y1 = _widened(y0, y1)
-    return Box(x0, y0, x1, y1, entry.label)
+        found.say(f"{where}: a side below {MIN_SIDE:g} was widened")
+    (x0, x1), (y0, y1) = _widened(x0, x1), _widened(y0, y1)
+    return Box(x0, y0, x1, y1, box.label)
 
 
 def _widened(start: float, end: float) -> tuple[float, float]:

@@ -6,7 +6,7 @@ Every mention of an option, by letter or by text, has a strength:
 - `CORRECT`: "B is correct".
 - `CLAIM`: a statement that does not say "answer". "It is B", "so B", a letter that is a sentence of its own.
 - `NAMED`: named as an option, or by its text. "(b)", "option B", "It is blue".
-- `LOOSE`: a letter that may be anything. "Vitamin C".
+- `BARE`: a letter that may be anything. "Vitamin C".
 
 A mention that is denied ("not B", "B is wrong", "whether B", "anything but B") asserts nothing. Of the
 others, the statements of the answer count, and what takes them back; else what is said to be correct; else
@@ -16,12 +16,12 @@ same option.
 
 from __future__ import annotations
 
-import itertools
 import re
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from p2r.parsing import _statement_patterns as patterns
-from p2r.parsing._statement_patterns import ANSWER, CLAIM, CORRECT, LOOSE, MASK, NAMED
+from p2r.parsing._statement_patterns import ANSWER, BARE, CLAIM, CORRECT, MASK, NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ class Mention(NamedTuple):
     Attributes:
         letters: the options that it may mean; several where options have equal texts.
         start, end: where it is.
-        strength: `LOOSE`, `NAMED`, `CLAIM`, `CORRECT` or `ANSWER`.
+        strength: `BARE`, `NAMED`, `CLAIM`, `CORRECT` or `ANSWER`.
         by_text: by the option's text, not by its letter.
     """
 
@@ -51,7 +51,7 @@ def read_statement(text: str, options: Mapping[str, str]) -> tuple[str | None, s
     """The option that a text asserts: `(letter, "")`, or `(None, why)`; never raises.
 
     Args:
-        text: as `markup.plain` returns it.
+        text: as `thinking.plain` returns it.
         options: letter → text of the option, likewise.
     """
     texts = _text_mentions(text, options)
@@ -65,7 +65,7 @@ def read_statement(text: str, options: Mapping[str, str]) -> tuple[str | None, s
     letters = [mention.letters for mention in named]
     if named and len(common := frozenset.intersection(*letters)) == 1:
         return next(iter(common)), ""
-    union = frozenset[str]().union(*(letters or [mention.letters for mention in [*held, *denied]]))
+    union = frozenset[str]().union(*(letters or [mention.letters for mention in mentions]))
     if len(union) > 1 and (named or denied or not any(mention.strength for mention in held)):
         return None, f"names more than one option: {', '.join(sorted(union))}"
     if denied and union:
@@ -75,42 +75,38 @@ def read_statement(text: str, options: Mapping[str, str]) -> tuple[str | None, s
 
 def options_equal_to(text: str, options: Mapping[str, str]) -> set[str]:
     """The options whose text this is, apart from case and, if none is equal, punctuation at the ends."""
-    exact = {letter for letter, option in options.items() if option.casefold() == text.casefold()}
-    bare = text.casefold().strip(patterns.EDGES)
-    return exact or {
-        letter
-        for letter, option in options.items()
-        if bare and option.casefold().strip(patterns.EDGES) == bare
-    }
+    text = text.casefold()
+    exact = {letter for letter, option in options.items() if option.casefold() == text}
+    if exact or not (text := text.strip(patterns.EDGES)):
+        return exact
+    return {letter for letter, option in options.items() if option.casefold().strip(patterns.EDGES) == text}
 
 
 # What counts.
 
 
 def _what_counts(held: Sequence[Mention], masked: str, options: Mapping[str, str]) -> list[Mention]:
-    strongest = max((mention.strength for mention in held), default=LOOSE)
+    strongest = max((mention.strength for mention in held), default=BARE)
     if strongest >= CORRECT:
         stated = [mention for mention in held if mention.strength == strongest]
         # "The answer is A. No, it is B." takes the answer back.
         after = stated[-1].end
         claims = [mention for mention in held if mention.strength >= CLAIM and mention.start >= after]
         return [*stated, *claims, *_alternatives(stated, held, masked)]
-    lead = _lead(held, masked)
-    if lead:
-        others = [
+    if lead := _lead(held, masked):
+        claims = [
             mention
             for mention in held
             if mention is not lead and (mention.strength == CLAIM or _is_labeled(mention, masked))
         ]
-        return [lead, *others, *_same_sentence(lead, held, masked), *_alternatives([lead], held, masked)]
+        return [lead, *claims, *_same_sentence(lead, held, masked), *_alternatives([lead], held, masked)]
     # What a long text only mentions, it does not conclude, unless it ends with it.
-    if strongest == LOOSE or all(
-        len(masked) - mention.end > CONCLUSION for mention in held if mention.strength == strongest
-    ):
+    last = max((mention.end for mention in held if mention.strength == strongest), default=0)
+    if strongest == BARE or len(masked) - last > CONCLUSION:
         return []
     # "Gate B" may be the option B, or speak of an option whose text has a B of its own.
     spoken = [
-        Mention(frozenset(letter), mention.start, mention.end, LOOSE)
+        Mention(frozenset(letter), mention.start, mention.end, BARE)
         for mention in held
         if not mention.by_text
         for letter, option in options.items()
@@ -122,13 +118,12 @@ def _what_counts(held: Sequence[Mention], masked: str, options: Mapping[str, str
 def _lead(held: Sequence[Mention], masked: str) -> Mention | None:
     """The letter that the text starts with, as "B. …" or "(b) …"; not the first of a list of options."""
     found = patterns.LEAD.match(masked)
-    if not found:
-        return None
-    return next((mention for mention in held if mention.start <= found.start(1) < mention.end), None)
+    start = found.start(1) if found else -1
+    return next((mention for mention in held if mention.start <= start < mention.end), None)
 
 
 def _is_labeled(mention: Mention, masked: str) -> bool:
-    """Whether a letter starts a part, as in "A: red, B: blue", or stands beside its own text."""
+    """Whether a letter starts a part, as in "A: red, B: blue", or is beside its own text."""
     if mention.by_text:
         return False
     starts = patterns.PART_START.search(masked, max(0, mention.start - 8), mention.start)
@@ -145,17 +140,11 @@ def _same_sentence(lead: Mention, held: Sequence[Mention], masked: str) -> list[
 
 def _alternatives(chosen: Iterable[Mention], held: Sequence[Mention], masked: str) -> list[Mention]:
     """Mentions that an "or", "and" or comma puts beside a chosen one."""
-    places = {mention: place for place, mention in enumerate(held)}
+    chosen = set(chosen)
     found = []
-    for mention in chosen:
-        place = places[mention]
-        for left, right in ((place - 1, place), (place, place + 1)):
-            if (
-                left >= 0
-                and right < len(held)
-                and patterns.OR.fullmatch(masked, held[left].end, held[right].start)
-            ):
-                found.append(held[left if right == place else right])
+    for left, right in pairwise(held):
+        if (left in chosen or right in chosen) and patterns.OR.fullmatch(masked, left.end, right.start):
+            found += [left, right]
     return found
 
 
@@ -164,16 +153,10 @@ def _alternatives(chosen: Iterable[Mention], held: Sequence[Mention], masked: st
 
 def _denied(mentions: Sequence[Mention], masked: str) -> set[Mention]:
     denied: set[Mention] = set()
-    previous: Mention | None = None
-    for mention in mentions:
-        spread = (
-            previous in denied and patterns.OR.fullmatch(masked, previous.end, mention.start)
-            if previous
-            else None
-        )
+    for previous, mention in zip([None, *mentions], mentions, strict=False):
+        spread = previous in denied and patterns.OR.fullmatch(masked, previous.end, mention.start)
         if spread or _is_denied_before(masked, mention) or _is_denied_after(masked, mention):
             denied.add(mention)
-        previous = mention
     return denied
 
 
@@ -185,9 +168,10 @@ def _is_denied_before(masked: str, mention: Mention) -> bool:
 
 
 def _is_denied_after(masked: str, mention: Mention) -> bool:
-    stop = patterns.SENTENCE_END.search(masked, mention.end, mention.end + WINDOW)
-    asked = stop is not None and stop[0] == "?"
-    return asked or bool(patterns.DENIED_AFTER.match(masked, mention.end, mention.end + WINDOW))
+    end = mention.end + WINDOW
+    stop = patterns.SENTENCE_END.search(masked, mention.end, end)
+    is_question = stop is not None and stop[0] == "?"
+    return is_question or bool(patterns.DENIED_AFTER.match(masked, mention.end, end))
 
 
 # Mentions.
@@ -195,16 +179,16 @@ def _is_denied_after(masked: str, mention: Mention) -> bool:
 
 def _mentions(text: str, masked: str, texts: Sequence[Mention], options: Mapping[str, str]) -> list[Mention]:
     """All mentions in order; where several patterns see one, the strongest counts."""
-    best = {mention.start: mention for mention in texts}
+    at = {mention.start: mention for mention in texts}
     listed = _listed(masked)
 
     def see(mention: Mention) -> None:
         if mention.start in listed:
             mention = mention._replace(strength=min(mention.strength, NAMED))
-        if mention.start not in best or best[mention.start].strength < mention.strength:
-            best[mention.start] = mention
+        if mention.start not in at or at[mention.start].strength < mention.strength:
+            at[mention.start] = mention
 
-    for mention in _seen(masked, dict(best), options):
+    for mention in _seen(masked, dict(at), options):
         see(mention)
     # Of an option whose text is "is B" and the statement "The answer is B", either may be meant.
     for start, letter in stated_letters(text, options):
@@ -213,29 +197,24 @@ def _mentions(text: str, masked: str, texts: Sequence[Mention], options: Mapping
                 see(Mention(frozenset(letter), start, start + 1, ANSWER))
                 see(mention._replace(strength=ANSWER))
     for box in patterns.BOX.finditer(masked):
-        inside = [mention for mention in best.values() if box.start() <= mention.start < box.end()]
+        inside = [mention for mention in at.values() if box.start() <= mention.start < box.end()]
         for mention in inside:
-            if len(inside) == 1 or mention.strength > LOOSE:
+            if len(inside) == 1 or mention.strength > BARE:
                 see(mention._replace(strength=ANSWER))
-    return sorted(best.values(), key=lambda mention: mention.start)
+    return sorted(at.values(), key=lambda mention: mention.start)
 
 
 def _seen(masked: str, texts: Mapping[int, Mention], options: Mapping[str, str]) -> Iterator[Mention]:
     """What the patterns see: letters of options, and texts, which are `MASK` now."""
     for strength, seen in patterns.PATTERNS.items():
-        for match in itertools.chain.from_iterable(pattern.finditer(masked) for pattern in seen):
-            start, end = match.span(_group(match))
+        for match in chain.from_iterable(pattern.finditer(masked) for pattern in seen):
+            start, end = match.span(match.lastindex or 0)
             letter = masked[start].upper()
             if letter == MASK:
                 if start in texts:
                     yield texts[start]._replace(strength=strength)
             elif letter in options and not _is_word(masked, start):
                 yield Mention(frozenset(letter), start, end, strength)
-
-
-def _group(match: re.Match[str]) -> int:
-    # Each pattern has groups for the ways in which a letter may be followed; one of them matched.
-    return match.lastindex or 0
 
 
 def _text_mentions(text: str, options: Mapping[str, str]) -> list[Mention]:
@@ -258,7 +237,7 @@ def _whole_words(option: str) -> re.Pattern[str]:
     # "3" is neither in "13", "3.5", "-3", "1/3" nor "3%"; "red" is not in "red-brown".
     before = r"(?<![\w$€£])(?<!\w[-'])" + (r"(?<![-−+])(?<!\d[.,:/])" if option[0].isdecimal() else "")
     after = r"(?!\w|['-]\w)" + (r"(?![%°])(?![.,:/]\d)" if option[-1].isdecimal() else "")
-    if any(char.isdecimal() for char in option):  # nor a number that is calculated with
+    if any(char.isdecimal() for char in option):  # nor a number in a calculation
         before, after = before + r"(?<![+*/×÷-]\s)", after + r"(?!\)?\s?[+*/×÷]|\)?\s-\s)"
     if option.casefold() in patterns.FUNCTION_WORDS:  # "no" in "no doubt", "neither" in "neither (A) nor (B)"
         after += r"(?!\s\w|\s\(\w\)\s(?:n?or|and)\b)"
@@ -296,19 +275,15 @@ def _joined_pairs(mentions: Sequence[Mention], masked: str, options: Mapping[str
 def _listed(masked: str) -> set[int]:
     """Where lines start with letters in order, "A. …", "B. …": a list of the options, no answer."""
     labels = [match.start(1) for match in patterns.LABELLED_LINE.finditer(masked)]
-    pairs = [
-        (one, next_)
-        for one, next_ in itertools.pairwise(labels)
-        if ord(masked[next_]) == ord(masked[one]) + 1
-    ]
-    return set(itertools.chain.from_iterable(pairs))
+    pairs = [pair for pair in pairwise(labels) if ord(masked[pair[1]]) == ord(masked[pair[0]]) + 1]
+    return set(chain.from_iterable(pairs))
 
 
 def stated_letters(text: str, options: Mapping[str, str]) -> Iterator[tuple[int, str]]:
     """Where a text states a letter of an option as the answer, and which; no matter whose text it is in."""
     for pattern in (*patterns.PATTERNS[ANSWER], patterns.STATES_A_LETTER):
         for match in pattern.finditer(text):
-            start = match.start(_group(match))
+            start = match.start(match.lastindex or 0)
             if text[start].upper() in options and not _is_word(text, start):
                 yield start, text[start].upper()
 
@@ -321,7 +296,5 @@ def _is_word(text: str, start: int) -> bool:
 
 
 def _has_letter(option: str, letter: str) -> bool:
-    return any(
-        match[1] == letter and not _is_word(option, match.start())
-        for match in patterns.STANDALONE.finditer(option)
-    )
+    found = (match.start() for match in patterns.STANDALONE.finditer(option) if match[1] == letter)
+    return any(not _is_word(option, start) for start in found)

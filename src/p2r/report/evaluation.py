@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks import open_benchmark, select
+from p2r.evaluation.benchmarks import open_benchmark
+from p2r.evaluation.benchmarks.base import select
 from p2r.evaluation.outcomes import MEANING, located, outcome
 from p2r.evaluation.paper_results import rows_beside
 from p2r.evaluation.records import AnswerRecord
@@ -40,18 +41,12 @@ IOU_BINS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.01)
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What the report shows side by side: one run in one mode.
-
-    Attributes:
-        label: its name in the report.
-        run, mode: where it comes from.
-        records: id → the question's answer, or its failure.
-    """
+    """What the report shows side by side: one run in one mode."""
 
     label: str
     run: RunData
     mode: Mode
-    records: Mapping[str, Record]
+    records: Mapping[str, Record]  # id → the question's answer, or its failure
 
 
 def build_page(
@@ -137,10 +132,6 @@ def _pairs(columns: Sequence[Column]) -> list[tuple[Column, Column]]:
     return [(a, b) for a, b in every if a.mode == b.mode] or every
 
 
-def _right(record: Record) -> bool:
-    return isinstance(record, AnswerRecord) and record.score.correct is True
-
-
 # Text, cards and tables.
 
 
@@ -149,15 +140,11 @@ def _facts(columns: Sequence[Column], images: int) -> Iterator[str]:
     asked = max(len(column.records) for column in columns)
     whole = "" if asked == identity.questions else f" of {identity.questions}"
     yield f"{asked}{whole} questions of {identity.benchmark}"
-    yield from dict.fromkeys(_models(column.run) for column in columns)
+    identities = [column.run.config.identity for column in columns]
+    for model, reasoner in dict.fromkeys((one.model, one.reasoner) for one in identities):
+        yield model if reasoner == model else f"{model} perceives, {reasoner} reasons"
     if 0 < images < asked:
         yield f"images of {images} questions, those without a right answer first"
-
-
-def _models(run: RunData) -> str:
-    identity = run.config.identity
-    same = identity.reasoner == identity.model
-    return identity.model if same else f"{identity.model} perceives, {identity.reasoner} reasons"
 
 
 def _card(series: int, column: Column, summary: Summary) -> str:
@@ -209,15 +196,16 @@ def _plots(columns: Sequence[Column]) -> Iterator[str]:
     names = [column.label for column in columns]
     categories = by_category(columns, columns[0].run.config.layout.headings)
     yield accuracy_plot("Accuracy by category, with 95 % intervals", categories, names)
-    outcomes = [(column.label, [outcome(record) for record in column.records.values()]) for column in columns]
-    counts = [(label, {name: found.count(name) for name in MEANING}) for label, found in outcomes]
-    yield split_plot("What became of the questions", counts, MEANING)
+    counts: list[tuple[str, Counter[str]]] = [
+        (column.label, Counter(map(outcome, column.records.values()))) for column in columns
+    ]
+    yield split_plot("Outcomes of the questions", counts, MEANING)
     sizes = _binned(columns, _evidence_side, SIZE_BINS, _size_label)
     if len(sizes) > 1:
         yield accuracy_plot("Accuracy by the side of the smallest evidence", sizes, names)
     fits = _binned(columns, _iou, IOU_BINS, lambda low, high: f"IoU {low:g}–{min(high, 1):g}")
     if len(fits) > 1:
-        yield accuracy_plot("Are good boxes worth it? Accuracy by IoU of the worst-fitting box", fits, names)
+        yield accuracy_plot("Accuracy by IoU of the worst-fitting box", fits, names)
 
 
 Groups = list[tuple[str, list[Point]]]
@@ -250,7 +238,7 @@ def _points(columns: Sequence[Column], key: Callable[[Record], Key | None]) -> d
     found: dict[Key, list[Point]] = defaultdict(list)
     for series, column in enumerate(columns):
         for value, records in grouped(column.records.values(), key).items():
-            correct = sum(map(_right, records))
+            correct = sum(record.correct for record in records)
             share = correct / len(records)
             found[value].append(Point(series, share, *wilson(correct, len(records)), len(records)))
     return dict(sorted(found.items()))
@@ -282,7 +270,7 @@ def illustrated(columns: Sequence[Column], names: Sequence[str]) -> list[str]:
     """The questions that get thumbnails: all, or of very many some, evenly, those that went wrong first."""
     found: dict[bool, list[str]] = {False: [], True: []}
     for name in names:
-        found[all(_right(column.records[name]) for column in columns if name in column.records)].append(name)
+        found[all(column.records[name].correct for column in columns if name in column.records)].append(name)
     first = evenly(found[False], MOST_ILLUSTRATED)
     return [*first, *evenly(found[True], MOST_ILLUSTRATED - len(first))]
 

@@ -43,11 +43,10 @@ def build(
 
     Args:
         name: of the files.
-        kind, items: what the page shows, for its head: `evaluation` and its `questions`.
-        title: of the page.
-        facts: the line below the title; empty ones are left out.
+        kind, items: what the page shows, such as `evaluation` and its `questions`.
+        title, facts: its head; the facts are the line below the title.
         cards, plots: HTML.
-        tables: the tables.
+        tables: see `p2r.evaluation.tables`.
         provenance: heading → a text, or data that is shown as JSON.
         data: for the script.
     """
@@ -57,7 +56,7 @@ def build(
         return [file.read_text(encoding="utf-8") for file in files if file.is_file()]
 
     page, main = read("html")
-    facts = [*filter(None, facts), f"page made {datetime.now(UTC):%Y-%m-%d}"]
+    facts = [*facts, f"page made {datetime.now(UTC):%Y-%m-%d}"]
     colors = [f"rgb{rgb}" for _, rgb in OUTLINE_COLORS]
     inserted = {
         "main": main.rstrip(),

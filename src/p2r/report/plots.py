@@ -24,81 +24,63 @@ LEGIBLE_SHARE = 0.06  # a part of a bar shows its number from this share on
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """An accuracy with its interval.
+    """An accuracy with its interval."""
 
-    Attributes:
-        series: which color it takes: the position of its column in the report.
-        share, low, high: 0–1.
-        n: the number of questions.
-    """
-
-    series: int
-    share: float
+    series: int  # its color: the position of its column in the report
+    share: float  # 0–1
     low: float
     high: float
-    n: int
+    n: int  # the number of questions
 
 
 def accuracy_plot(title: str, groups: Sequence[tuple[str, Sequence[Point]]], names: Sequence[str]) -> str:
-    """Dots with their 95 % intervals: for each group a label, and below it a row for each series.
-
-    Args:
-        title: what is shown.
-        groups: label → points, from top to bottom.
-        names: of the series.
-    """
-    top, parts, said = 0, [], []
+    """Dots with their 95 % intervals: for each group its label, and below it a row for each series."""
+    top, parts, texts = 0, [], []
     for label, points in groups:
         asked = " and ".join(f"{n}" for n in dict.fromkeys(point.n for point in points))
         parts.append(_text(0, top + 15, label, "label") + _text(100, top + 15, f"n = {asked}", "tick", "end"))
         top += LABEL_PX
         for point in points:
             interval = f"{100 * point.low:.1f}–{100 * point.high:.1f}"
-            told = f"{label}, {names[point.series]}: {100 * point.share:.1f} % ({interval}), n = {point.n}"
+            text = f"{label}, {names[point.series]}: {100 * point.share:.1f} % ({interval}), n = {point.n}"
             y = top + ROW_PX / 2
             parts.append(
-                f'<g class="series-{point.series}"><title>{escape(told)}</title>'
+                f'<g class="series-{point.series}"><title>{escape(text)}</title>'
                 f'<line class="whisker" x1="{_at(point.low)}" x2="{_at(point.high)}" y1="{y}" y2="{y}"/>'
                 f'<circle class="dot" cx="{_at(point.share)}" cy="{y}" r="5"/></g>'
             )
-            said.append(told)
+            texts.append(text)
             top += ROW_PX
         top += GAP_PX
     series = dict.fromkeys(point.series for _, points in groups for point in points)
     keys = [(f"series-{one}", names[one]) for one in series] if len(names) > 1 else []
-    return _shares(title, said, top, "".join(parts), keys)
+    return _shares(title, texts, top, "".join(parts), keys)
 
 
 def split_plot(title: str, rows: Sequence[tuple[str, Mapping[str, int]]], meaning: Mapping[str, str]) -> str:
-    """Stacked bars of outcomes, one bar for each column of the report.
-
-    Args:
-        title: what is shown.
-        rows: label → outcome → the number of questions.
-        meaning: outcome → what it means, in the order of the bars.
-    """
-    top, parts, said = 0, [], []
+    """Stacked bars of outcomes, in the order of `meaning`: one bar for each column of the report."""
+    top, parts, texts = 0, [], []
     for label, counts in rows:
         parts.append(_text(0, top + 15, label, "label"))
         top += LABEL_PX
         start, total = 0, sum(counts.values())
         for name in (name for name in meaning if counts.get(name)):
             share = counts[name] / total
-            told = f"{label}: {counts[name]} of {total} {meaning[name]}"
+            text = f"{label}: {counts[name]} of {total} {meaning[name]}"
             number = _text(100 * (start / total + share / 2), top + 19, str(counts[name]), "on-bar", "middle")
             parts.append(
-                f'<g><title>{escape(told)}</title><rect class="outcome-{name}" x="{_at(start / total)}" '
+                f'<g><title>{escape(text)}</title><rect class="outcome-{name}" x="{_at(start / total)}" '
                 f'y="{top}" width="{_at(share)}" height="{BAR_PX}"/>'
                 f"{number if share >= LEGIBLE_SHARE else ''}</g>"
             )
-            said.append(told)
+            texts.append(text)
             start += counts[name]
         top += BAR_PX + GAP_PX
     keys = [(f"outcome-{name}", meaning[name]) for name in meaning if any(row.get(name) for _, row in rows)]
-    return _shares(title, said, top, "".join(parts), keys)
+    return _shares(title, texts, top, "".join(parts), keys)
 
 
-def _shares(title: str, said: Sequence[str], height: int, body: str, keys: Sequence[tuple[str, str]]) -> str:
+def _shares(title: str, texts: Sequence[str], height: int, body: str, keys: Sequence[tuple[str, str]]) -> str:
     """A figure whose axis runs from 0 to 100 %."""
     axis = ""
     for tick in range(0, 101, 20):
@@ -107,7 +89,7 @@ def _shares(title: str, said: Sequence[str], height: int, body: str, keys: Seque
         axis += _text(tick, height + 17, f"{tick} %", "tick", anchor)
     return (
         f"<figure><figcaption>{escape(title)}</figcaption>{_legend(keys)}"
-        f'<svg class="plot" height="{height + AXIS_PX}" role="img" aria-label="{escape("; ".join(said))}">'
+        f'<svg class="plot" height="{height + AXIS_PX}" role="img" aria-label="{escape("; ".join(texts))}">'
         f"{axis}{body}</svg></figure>"
     )
 
@@ -139,49 +121,30 @@ LONG_PHASE = 24  # a phase with fewer steps is drawn as it is
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A phase on the axis of steps.
-
-    Attributes:
-        label, short: its name, where there is room and where there is little.
-        start, end: its steps, counted through all phases: from `start + 1` to `end`.
-        series: the color of its role.
-    """
+    """A phase on the axis of steps, which counts through all phases."""
 
     label: str
-    short: str
-    start: int
+    short: str  # the label where there is little room
+    start: int  # the step before the first
     end: int
-    series: int
+    series: int  # the color of its role
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One line of a plot.
-
-    Attributes:
-        label: what it shows.
-        series: its color; None for that of the phase's role.
-        points: for each band its `(step, value)`, counted through all phases.
-    """
+    """One line of a plot."""
 
     label: str
-    series: int | None
-    points: tuple[tuple[tuple[int, float], ...], ...]
+    series: int | None  # its color; None for that of the phase's role
+    points: tuple[tuple[tuple[int, float], ...], ...]  # for each band its `(step, value)`
 
 
 def curve_plot(title: str, curves: Sequence[Curve], bands: Sequence[Band], *, share: bool) -> str:
-    """A plot of one or more curves over all phases.
-
-    Args:
-        title: what is shown.
-        curves: with the same number of bands each.
-        bands: the phases in order.
-        share: values are shares: 0 to 1, shown as percent.
-    """
+    """A plot of one or more curves over all phases; `share` for values of 0 to 1, shown as percent."""
     values = [value for curve in curves for points in curve.points for _, value in points]
     low, high = _range(values, share=share)
     total = max(1, bands[-1].end)
-    drawn, said = [], []
+    drawn, texts = [], []
     for curve in curves:
         for band, points in zip(bands, curve.points, strict=True):
             if not points:
@@ -191,14 +154,14 @@ def curve_plot(title: str, curves: Sequence[Curve], bands: Sequence[Band], *, sh
             if smooth != list(points):
                 drawn.append(_line(thinned(points), total, low, high, f"raw series-{color}"))
             drawn.append(_line(thinned(smooth), total, low, high, f"series-{color}"))
-            said.append(f"{curve.label}, {band.label}: {ends_of(points, share=share)}")
+            texts.append(f"{curve.label}, {band.label}: {ends_of(points, share=share)}")
     keys = [(f"series-{curve.series}", curve.label) for curve in curves if curve.series is not None]
     return (
         f'<figure class="curve"><figcaption>{escape(title)}</figcaption>{_legend(keys)}'
         '<p class="readout" aria-hidden="true">&nbsp;</p>'
         f'<div class="chart">{_scale(low, high, share=share)}'
         f'<svg class="plot" height="{HEIGHT_PX + STEPS_PX}" role="img" '
-        f'aria-label="{escape("; ".join(said))}">{"".join(_ground(bands, total))}'
+        f'aria-label="{escape("; ".join(texts))}">{"".join(_ground(bands, total))}'
         f'<svg x="0" y="{TOP_PX}" width="100%" height="{HEIGHT_PX - TOP_PX}" '
         f'viewBox="0 0 {WIDTH} 100" preserveAspectRatio="none">{"".join(drawn)}</svg>'
         f'<line class="cursor" y1="{TOP_PX}" y2="{HEIGHT_PX}" x1="0" x2="0" visibility="hidden"/>'
@@ -255,11 +218,11 @@ def _ground(bands: Sequence[Band], total: int) -> Iterator[str]:
     """Phases, steps and lines across."""
     for band in bands:
         left, width = 100 * band.start / total, 100 * (band.end - band.start) / total
-        told = escape(f"{band.label}, {band.end - band.start} steps")
+        text = escape(f"{band.label}, {band.end - band.start} steps")
         label = band.label if len(bands) <= 3 else band.short
         named = _text(left + width / 2, HEIGHT_PX + 34, label, "phase", "middle") if width >= 4 else ""
         yield (
-            f'<g class="series-{band.series}"><title>{told}</title><rect class="band" x="{left:.3f}%" '
+            f'<g class="series-{band.series}"><title>{text}</title><rect class="band" x="{left:.3f}%" '
             f'y="{TOP_PX}" width="{width:.3f}%" height="{HEIGHT_PX - TOP_PX}"/>{named}</g>'
         )
     yield _text(0, HEIGHT_PX + 16, "0", "tick")

@@ -214,14 +214,14 @@ def _clock(seconds: float) -> str:
 
 
 def _card(state: PhaseState, rows: Metrics, band: Band) -> str:
-    said, percent = ["no step yet"], ""
+    lines, percent = ["no step yet"], ""
     if reward := _points(rows, "reward"):
         first, last = ends_of(reward, share=True).removesuffix(" %").split(" → ")
-        said, percent = [f"reward, from {first} %"], last
+        lines, percent = [f"reward, from {first} %"], last
     if recall := _points(rows, "recall"):
-        said.append(f"recall {ends_of(recall, share=True)}")
+        lines.append(f"recall {ends_of(recall, share=True)}")
     status = "" if state.status == "done" else f" ({state.status})"
-    return card(band.series, band.label, percent, said, f"{state.step} of {state.steps} steps{status}")
+    return card(band.series, band.label, percent, lines, f"{state.step} of {state.steps} steps{status}")
 
 
 def _phases_grid(states: Sequence[PhaseState], metrics: Sequence[Metrics]) -> Grid:

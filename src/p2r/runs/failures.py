@@ -1,26 +1,27 @@
-"""Stops a run that has nothing to gain from going on: a server that is down is not a model that is wrong."""
+"""Stop a run that fails too often: a server that is down is not a model that answers wrongly."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from typing import NamedTuple
 
 from p2r.errors import InputError, ModelError
 
 WINDOW = 50
 MOST_FAILURES = 10
+# What tells one image from another in an error message: its path, its row, its numbers.
+_NAMES = re.compile(r"^.*\.\w{3,4}(?=: )|\S*[/\\][^\s:,]+|(?<!column )'[^']*'|\(.*?\)|\d[\d,.×]*")
 
 
 class FailureMonitor:
-    """Watches the last attempts.
+    """Failures among the last attempts.
 
-    Calls that failed and input that cannot be used are counted apart: the one is a server's trouble, which
-    passes, the other is in the data.
+    Calls that failed and input that cannot be used are counted separately: a server may recover, the data do
+    not.
 
     Args:
-        most_failures: the run stops when as many of the last `window` attempts failed in one of these ways.
-        window: how many attempts are looked at.
+        most_failures: the run stops when this many of the last `window` attempts failed in one of these ways.
+        window: the number of attempts.
 
     Raises:
         InputError: a limit that is not within 1 to `window`.
@@ -32,11 +33,11 @@ class FailureMonitor:
                 f"at most {window} of {window} attempts can fail, and at least 1: {most_failures}"
             )
         self._most = most_failures
-        self._last: deque[_Failure | None] = deque(maxlen=window)
+        self._last: deque[tuple[str, bool]] = deque(maxlen=window)  # cause, empty for none; of input
 
     def note_success(self) -> None:
         """One attempt gave an answer, right or wrong."""
-        self._last.append(None)
+        self._last.append(("", False))
 
     def note_failure(self, cause: str, *, of_input: bool = False) -> None:
         """One attempt failed.
@@ -49,8 +50,8 @@ class FailureMonitor:
             ModelError: too many of the last calls failed; the text names the most frequent cause.
             InputError: too much of the input cannot be used; the text names the most frequent cause.
         """
-        self._last.append(_Failure(cause, of_input))
-        causes = [failure.cause for failure in self._last if failure and failure.of_input == of_input]
+        self._last.append((cause, of_input))
+        causes = [text for text, input_ in self._last if text and input_ == of_input]
         if len(causes) < self._most:
             return
         groups = Counter(_NAMES.sub("…", text) if of_input else text for text in causes)
@@ -60,15 +61,6 @@ class FailureMonitor:
         if of_input:
             raise InputError(f"{seen} because of their input, {most}: {often}; the last one: {cause}")
         raise ModelError(
-            f"{seen}, {most}: {often}; see to it and run the same command again: it goes on where it stopped",
+            f"{seen}, {most}: {often}; fix this and run the same command again, which continues the run",
             kind="overloaded",
         )
-
-
-class _Failure(NamedTuple):
-    cause: str
-    of_input: bool
-
-
-# What tells one image from another in the causes that they share: its path, its row, its numbers.
-_NAMES = re.compile(r"^.*\.\w{3,4}(?=: )|\S*[/\\][^\s:,]+|(?<!column )'[^']*'|\(.*?\)|\d[\d,.×]*")

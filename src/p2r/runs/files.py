@@ -63,14 +63,10 @@ def encode_json(data: object, *, indent: int | None = None) -> bytes:
 
 
 def read_json(path: Path, *, hint: str = "") -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Args:
-        path: the file.
-        hint: what to do when it cannot be used.
+    """The JSON object in a file; `hint` says what to do when there is none.
 
     Raises:
-        InputError: it cannot be read or holds something else.
+        InputError: the file cannot be read or holds something else.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -88,11 +84,11 @@ def folder_lock(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
     """Keep other processes from writing into a folder; the system releases the lock when a process dies.
 
     Args:
-        folder: made if it does not exist.
-        wait_s: how long to wait for another process to release it; `NO_LIMIT` waits until it does.
+        folder: created if missing.
+        wait_s: how long to wait while another process has it; `NO_LIMIT` for as long as it takes.
 
     Raises:
-        InputError: another process has it, or it cannot be made or written.
+        InputError: another process has it, or it cannot be created or written.
     """
     from filelock import FileLock, Timeout  # here, because it imports asyncio
 
@@ -111,7 +107,7 @@ def folder_lock(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
 
 
 def write_error(path: Path, error: OSError) -> InputError:
-    """What to do about a file or folder that cannot be written."""
+    """The error for a file or folder that cannot be written, with what to do about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         hint = "free some space and run the same command again; nothing that was written is lost"
     else:

@@ -17,11 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-OTHER_FOLDER = "give --out another folder"
-
 
 def claim(folder: Path, marker: str, names: Iterable[str]) -> None:
-    """Refuse a folder that holds something else under a name that will be written; nothing is made.
+    """Refuse a folder that holds something else under a name that will be written; nothing is created.
 
     Args:
         folder: where a run starts or continues.
@@ -29,13 +27,12 @@ def claim(folder: Path, marker: str, names: Iterable[str]) -> None:
         names: what else will be written, as globs.
 
     Raises:
-        InputError: names what is in the way.
+        InputError: names the file that is in the way.
     """
-    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []  # dangling links too
-    if not (folder / marker).is_file():
-        for name in there:
-            if any(fnmatch.fnmatchcase(name, pattern) for pattern in (marker, *names)):
-                raise InputError(f"{folder} holds {name} but no {marker}; give another folder")
+    if folder.is_dir() and not (folder / marker).is_file():
+        for path in sorted(folder.iterdir()):  # dangling links too
+            if any(fnmatch.fnmatchcase(path.name, pattern) for pattern in (marker, *names)):
+                raise InputError(f"{folder} holds {path.name} but no {marker}; give another folder")
 
 
 def read_run_file(path: Path, command: str) -> dict[str, Any]:
@@ -46,7 +43,7 @@ def read_run_file(path: Path, command: str) -> dict[str, Any]:
     """
     data = read_json(path)
     if not isinstance(data.get("identity"), dict) or not isinstance(data.get("sessions"), list):
-        raise InputError(f"{path} was not written by {command}; {OTHER_FOLDER}")
+        raise InputError(f"{path} was not written by {command}; give --out another folder")
     return data
 
 
@@ -54,17 +51,19 @@ def check_same_run(folder: Path, before: Any, now: Any, *, what: str = "settings
     """Refuse to continue a run under another identity.
 
     Args:
-        folder: of the run, for the message.
+        folder: of the run.
         before: the identity in the folder.
         now: that of the command, as data that `json.dumps` takes.
-        what: what an identity consists of, for the message.
-        hint: what else to say.
+        what, hint: for the message: what an identity consists of, and a remark.
 
     Raises:
         InputError: names every value that differs.
     """
-    if found := differences(before, json.loads(json.dumps(now))):  # compared as it will be read back
-        raise InputError(f"{folder} was started with other {what}: {'; '.join(found)}{hint}; {OTHER_FOLDER}")
+    now = json.loads(json.dumps(now))  # compared as it will be read back
+    if found := differences(before, now):
+        raise InputError(
+            f"{folder} was started with other {what}: {'; '.join(found)}{hint}; give --out another folder"
+        )
 
 
 def differences(before: Any, now: Any, where: str = "") -> list[str]:

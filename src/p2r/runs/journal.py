@@ -1,8 +1,8 @@
 """Append-only JSON lines that survive a kill, a full disk and a power cut.
 
-A line counts when it is whole, with its newline. Whatever else a crash left behind (a torn tail, a page of
-zeros) is removed when the file is opened again, before anything is appended, so that a torn line can never
-become part of a later one. What is removed was never counted: its question is simply asked again.
+A line counts when it is complete, with its newline. Anything else that a crash left (a torn tail, a page of
+zeros) is removed when the file is opened again, before anything is appended. It was never counted: its
+question is asked again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from p2r.errors import InputError, file_problem
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class Journal:
-    """A file of JSON lines that is only ever appended to.
+    """A file of JSON lines that is only appended to.
 
     Args:
-        path: the file; made when it is not there, repaired when its tail is torn.
+        path: the file; created if missing, repaired if its tail is torn.
 
     Attributes:
         records: what it held when it was opened.
-        repaired: how many damaged lines were dropped then.
+        repaired: the number of damaged lines that were removed then.
 
     Raises:
         InputError: it cannot be read or written.
@@ -39,25 +40,25 @@ class Journal:
         self._synced = True
         try:
             self.records, self.repaired = _repair(path)
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            self._size = os.fstat(self._file).st_size
+            self._file = path.open("ab", buffering=0)
+            self._size = os.fstat(self._file.fileno()).st_size
         except OSError as error:
             raise write_error(path, error) from error
-        self._open = True
 
     def append(self, record: dict[str, Any]) -> None:
-        """Hand one line to the system at once: it outlives this process, and with `sync` a power cut.
+        """Write one line to the system at once: it survives this process, and with `sync` a power cut.
 
         Raises:
-            InputError: the disk is full or failed; the file still ends with its last whole line.
+            InputError: the disk is full or failed; the file still ends with its last complete line.
         """
         line = memoryview(encode_json(record) + b"\n")
         try:
             written = 0
             while written < len(line):
-                written += os.write(self._file, line[written:])
+                written += self._file.write(line[written:])
         except OSError as error:
-            self._cut_back()
+            with suppress(OSError):  # a tail that stays torn is removed when the file is opened again
+                self._file.truncate(self._size)
             raise write_error(self.path, error) from error
         self._size += len(line)
         self._synced = False
@@ -71,25 +72,17 @@ class Journal:
         if not self._synced:
             self._synced = True
             try:
-                os.fsync(self._file)
+                os.fsync(self._file.fileno())
             except OSError as error:
                 raise write_error(self.path, error) from error
 
     def close(self) -> None:
         """Sync and close. Safe to call twice."""
-        if self._open:
-            self._open = False
+        if not self._file.closed:
             try:
                 self.sync()
             finally:
-                os.close(self._file)
-
-    def _cut_back(self) -> None:
-        try:
-            os.ftruncate(self._file, self._size)
-        except OSError:
-            # The tail stays torn; it is removed when the file is opened again.
-            return
+                self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -99,7 +92,7 @@ class Journal:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole records of a file of JSON lines, without repairing it; empty when there is no file.
+    """The complete records of a file of JSON lines, without repairing it; empty when there is no file.
 
     Raises:
         InputError: it cannot be read.
@@ -108,10 +101,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def each_line(path: Path) -> Iterator[dict[str, Any]]:
-    """What `read_lines` reads, one record after the other: for files that are large beside the memory."""
+    """What `read_lines` reads, one by one: for files that are large compared with the memory."""
     try:
         with path.open("rb") as file:
-            for _, record in _whole_lines(file):
+            for _, record in _complete_lines(file):
                 yield record
     except FileNotFoundError:
         return
@@ -121,31 +114,23 @@ def each_line(path: Path) -> Iterator[dict[str, Any]]:
 
 def _repair(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The records of a journal, and how many damaged lines were removed from the file."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return [], 0
-    kept = list(_whole_lines(io.BytesIO(data)))
+    data = path.read_bytes()
+    kept = list(_complete_lines(io.BytesIO(data)))
     whole = b"".join(line for line, _ in kept)
-    if whole == data:
-        return [record for _, record in kept], 0
-    if data.startswith(whole):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-            os.fsync(file.fileno())
-    else:
+    if whole != data and data.startswith(whole):
+        os.truncate(path, len(whole))  # needs no space, as on a full disk
+    elif whole != data:
         write_file(path, whole)
-    damaged = data.count(b"\n") + (not data.endswith(b"\n")) - len(kept)
-    return [record for _, record in kept], damaged
+    return [record for _, record in kept], data.count(b"\n") + (data[-1:] not in (b"", b"\n")) - len(kept)
 
 
-def _whole_lines(lines: Iterable[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def _complete_lines(lines: Iterable[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
     for line in lines:
-        if not line.endswith(b"\n"):
-            return  # being written, or torn by a crash
         try:
             record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(record, dict):
+        if isinstance(record, dict) and line.endswith(b"\n"):  # else it is being written, or torn by a crash
             yield line, record

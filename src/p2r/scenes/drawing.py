@@ -1,8 +1,8 @@
-"""Draws a scene, or a part of one, at any size.
+"""Drawing of a scene, or of a part of one, at any size.
 
-Everything is computed from the layout for the asked rectangle and size, so a 192 px overview costs a few
-milliseconds and an 8K image a few seconds, and both show the same scene (tests/test_scenes.py proves that
-shrinking the large one gives the small one).
+Everything is computed from the layout for the wanted rectangle and size, so a 192 px overview costs a few
+milliseconds and an 8K image a few seconds, and both show the same scene (tests/scenes/test_scenes.py proves
+that shrinking the large one gives the small one).
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _GROUND_LOOKS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], tuple
 }
 _OCTAVES = (5, 18, 70, 280)
 _GRAIN = 5.0
+# A patch spans this many times an object's longer side in each direction: room for rim and shadow.
+_PATCH_REACH = 0.62
 
 Rect = tuple[float, float, float, float]
 WHOLE: Rect = (0.0, 0.0, 1.0, 1.0)
@@ -41,7 +43,7 @@ def render(
     """Draw `rect` of a scene.
 
     Args:
-        scene: what to draw.
+        scene: the scene.
         size: the result's (width, height) in pixels.
         rect: the part to draw, `(x0, y0, x1, y1)` as shares of the image's width and height.
         ground: draw on these pixels (height, width, 3) instead of the scene's own ground; training does,
@@ -51,30 +53,29 @@ def render(
         RGB pixels, uint8, (height, width, 3).
     """
     canvas = Image.fromarray(ground_pixels(scene, size, rect) if ground is None else ground)
-    view = _View(scene.aspect, size, rect)
+    view = _View(canvas, scene.aspect, rect)
     for stone in scene.stones:
-        view.paste(canvas, _stone_patch(stone.shade), stone.x, stone.y, stone.size, stone.angle)
+        view.paste(_stone_patch(stone.shade), stone.x, stone.y, stone.size, stone.angle)
     for thing in scene.objects:
         reach = max(thing.width, thing.height) * _PATCH_REACH
         if view.shows(thing.x, thing.y, reach):
-            patch = _object_patch(thing, view.patch_side(reach))
-            view.paste(canvas, patch, thing.x, thing.y, reach, thing.angle)
+            view.paste(_object_patch(thing, view.patch_side(reach)), thing.x, thing.y, reach, thing.angle)
     return np.array(canvas)
 
 
 class _View:
     """Maps a scene's coordinates to the pixels of one image."""
 
-    def __init__(self, aspect: float, size: tuple[int, int], rect: Rect) -> None:
-        self.size = size
+    def __init__(self, canvas: Image.Image, aspect: float, rect: Rect) -> None:
+        self.canvas = canvas
         self.rect = rect
-        # Pixels for one unit (√area) along each axis; they differ where the size does not keep the aspect.
-        self.unit_x = size[0] / (rect[2] - rect[0]) / math.sqrt(aspect)
-        self.unit_y = size[1] / (rect[3] - rect[1]) * math.sqrt(aspect)
+        # Pixels for one unit (√area) along each axis; they differ if the size does not keep the aspect.
+        self.unit_x = canvas.width / (rect[2] - rect[0]) / math.sqrt(aspect)
+        self.unit_y = canvas.height / (rect[3] - rect[1]) * math.sqrt(aspect)
 
     def _center(self, x: float, y: float) -> tuple[float, float]:
         x0, y0, x1, y1 = self.rect
-        return (x - x0) / (x1 - x0) * self.size[0], (y - y0) / (y1 - y0) * self.size[1]
+        return (x - x0) / (x1 - x0) * self.canvas.width, (y - y0) / (y1 - y0) * self.canvas.height
 
     def _frame(self, x: float, y: float, reach: float) -> tuple[int, int, int, int]:
         center_x, center_y = self._center(x, y)
@@ -83,21 +84,19 @@ class _View:
         return left, top, math.ceil(center_x + dx), math.ceil(center_y + dy)
 
     def shows(self, x: float, y: float, reach: float) -> bool:
-        """Whether anything within `reach` units of (x, y) can be seen."""
+        """Whether anything within `reach` units of (x, y) is visible."""
         left, top, right, bottom = self._frame(x, y, reach)
-        return right > 0 and bottom > 0 and left < self.size[0] and top < self.size[1]
+        return right > 0 and bottom > 0 and left < self.canvas.width and top < self.canvas.height
 
     def patch_side(self, reach: float) -> int:
         """Pixels of a patch that is sharp enough for this view, in steps that keep the font cache small."""
         return min(1024, max(128, math.ceil(2.4 * reach * max(self.unit_x, self.unit_y) / 128) * 128))
 
-    def paste(
-        self, canvas: Image.Image, patch: Image.Image, x: float, y: float, reach: float, angle: float
-    ) -> None:
+    def paste(self, patch: Image.Image, x: float, y: float, reach: float, angle: float) -> None:
         """Put a square patch that spans ±`reach` units at its sub-pixel place, turned and antialiased."""
-        left, top, right, bottom = self._frame(x, y, reach)
-        if right <= 0 or bottom <= 0 or left >= self.size[0] or top >= self.size[1]:
+        if not self.shows(x, y, reach):
             return
+        left, top, right, bottom = self._frame(x, y, reach)
         # Drawn larger by a whole number, then reduced by an exact box filter.
         over = max(1, min(12, round(patch.width / (right - left))))
         center_x, center_y = self._center(x, y)
@@ -114,11 +113,10 @@ class _View:
             Image.Resampling.BILINEAR,
         )
         small = layer.reduce(over) if over > 1 else layer
-        canvas.paste(small, (left, top), small)
+        self.canvas.paste(small, (left, top), small)
 
 
-# A patch spans this many times an object's longer side in each direction: room for rim and shadow.
-_PATCH_REACH = 0.62
+# --- objects and stones ----------------------------------------------------------------------------------
 
 
 @functools.lru_cache(maxsize=64)
@@ -133,48 +131,38 @@ def _object_patch(thing: SceneObject, side: int) -> Image.Image:
     patch = Image.new("RGBA", (side, side))
     draw = ImageDraw.Draw(patch)
     scale = side / (2 * _PATCH_REACH * max(thing.width, thing.height))
-    half_w, half_h, middle = thing.width * scale / 2, thing.height * scale / 2, side / 2
-    shadow = side * 0.03
-    _outline(draw, thing.shape, middle + shadow, middle + shadow, half_w, half_h, (0, 0, 0, 90))
-    _outline(draw, thing.shape, middle, middle, half_w, half_h, (250, 250, 246, 255))
-    rim = min(half_w, half_h) * 0.11
+    half = (thing.width * scale / 2, thing.height * scale / 2)
+    middle, shadow, rim = side / 2, side * 0.03, min(half) * 0.11
     fill = COLORS[thing.color]
-    _outline(draw, thing.shape, middle, middle, half_w - rim, half_h - rim, (*fill, 255))
+    _outline(draw, thing.shape, middle + shadow, half, (0, 0, 0, 90))
+    _outline(draw, thing.shape, middle, half, (250, 250, 246, 255))
+    _outline(draw, thing.shape, middle, (half[0] - rim, half[1] - rim), (*fill, 255))
     bright = 0.3 * fill[0] + 0.59 * fill[1] + 0.11 * fill[2] > 130
     ink = (16, 16, 18, 255) if bright else (252, 252, 252, 255)
     # Capital height is about 0.72 of the font size; the glyphs fill two thirds of the object.
-    size = max(4, round(half_h * 2 * 0.92))
-    draw.text(
-        (middle, middle),
-        thing.text,
-        fill=ink,
-        font=_font(size),
-        anchor="mm",
-        stroke_width=size / 36,
-        stroke_fill=ink,
-    )
+    size = max(4, round(half[1] * 2 * 0.92))
+    at, stroke = (middle, middle), size / 36
+    draw.text(at, thing.text, ink, _font(size), "mm", stroke_width=stroke, stroke_fill=ink)
     return patch
 
 
 def _outline(
     draw: ImageDraw.ImageDraw,
     shape: str,
-    x: float,
-    y: float,
-    half_w: float,
-    half_h: float,
+    center: float,
+    half: tuple[float, float],
     fill: tuple[int, int, int, int],
 ) -> None:
-    frame = (x - half_w, y - half_h, x + half_w, y + half_h)
+    half_w, half_h = half
+    frame = (center - half_w, center - half_h, center + half_w, center + half_h)
     if shape == "disc":
         draw.ellipse(frame, fill=fill)
     elif shape == "hexagon":
-        corners = [(math.cos(k * math.pi / 3), math.sin(k * math.pi / 3)) for k in range(6)]
-        draw.polygon(
-            [(x + half_w * cx, y + half_h * cy / math.sin(math.pi / 3)) for cx, cy in corners], fill=fill
-        )
+        turns = [k * math.pi / 3 for k in range(6)]
+        corners = [(math.cos(turn), math.sin(turn) / math.sin(math.pi / 3)) for turn in turns]
+        draw.polygon([(center + half_w * x, center + half_h * y) for x, y in corners], fill=fill)
     else:
-        draw.rounded_rectangle(frame, radius=min(half_w, half_h) * 0.25, fill=fill)
+        draw.rounded_rectangle(frame, radius=min(half) * 0.25, fill=fill)
 
 
 @functools.lru_cache(maxsize=256)
@@ -186,6 +174,9 @@ def _stone_patch(shade: int) -> Image.Image:
     light = min(255, shade + 28)
     draw.ellipse((10, 15, 40, 32), fill=(light, light, light - 6, 255))
     return patch
+
+
+# --- ground ----------------------------------------------------------------------------------------------
 
 
 def ground_pixels(scene: Scene, size: tuple[int, int], rect: Rect = WHOLE) -> np.ndarray:
@@ -206,16 +197,15 @@ def ground_pixels(scene: Scene, size: tuple[int, int], rect: Rect = WHOLE) -> np
 
 
 def _noise(scene: Scene, octave: int, cells: int, size: tuple[int, int], rect: Rect) -> pyvips.Image:
-    lattice = _lattice(scene.texture_seed, octave, cells, scene.aspect)
+    rng = np.random.default_rng((scene.texture_seed, octave))
+    shape = (
+        max(2, round(cells / math.sqrt(scene.aspect))),
+        max(2, round(cells * math.sqrt(scene.aspect))),
+    )
+    lattice = pyvips.Image.new_from_array(rng.random(shape, dtype=np.float32))
     x0, y0, x1, y1 = rect
     across, down = size[0] / (x1 - x0), size[1] / (y1 - y0)
     whole = lattice.resize(across / lattice.width, vscale=down / lattice.height, kernel="cubic")
     left = min(max(0, round(x0 * across)), max(0, whole.width - size[0]))
     top = min(max(0, round(y0 * down)), max(0, whole.height - size[1]))
     return whole.embed(-left, -top, size[0], size[1], extend="copy")
-
-
-def _lattice(seed: int, octave: int, cells: int, aspect: float) -> pyvips.Image:
-    rng = np.random.default_rng((seed, octave))
-    shape = (max(2, round(cells / math.sqrt(aspect))), max(2, round(cells * math.sqrt(aspect))))
-    return pyvips.Image.new_from_array(rng.random(shape, dtype=np.float32))

@@ -1,6 +1,6 @@
-"""Seeded splits of scenes, and the folder format in which they are written.
+"""Seeded samples of three splits, and folders of scenes.
 
-`train`, `validation` and `test` can never overlap: a sample's random stream is seeded by the number
+`train`, `validation` and `test` never overlap: the random stream of a sample is seeded by the number
 `(seed · 2³² + index) · 4 + split`, which no two splits share.
 """
 
@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
-import threading
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context, parent_process
 from typing import TYPE_CHECKING, Any, Literal
+
+import pyvips
 
 from p2r.errors import InputError, file_problem
 from p2r.runs.files import folder_lock, replacing
@@ -34,9 +32,10 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-# The long side of a 16:9 image; other aspects keep its area.
+# The size of a 16:9 image; other aspects keep its area.
 SIZES: dict[str, tuple[int, int]] = {"2k": (2560, 1440), "4k": (3840, 2160), "8k": (7680, 4320)}
 ASPECTS: tuple[float, ...] = (16 / 9, 16 / 9, 3 / 2, 4 / 3, 1.0, 3 / 4, 2 / 3)
+QUALITY = 92  # of the JPEG files
 _MAX_COUNT = 2**32
 
 
@@ -46,7 +45,7 @@ class SceneSample:
 
     Attributes:
         id: `SPLIT-SEED-INDEX`.
-        scene, task: what is drawn and what is asked.
+        scene, task: the scene and the question.
         size: (width, height) of the image in pixels.
     """
 
@@ -66,7 +65,7 @@ class SceneSample:
 
     @property
     def file(self) -> str:
-        """Where a folder of scenes keeps the image, relative to the folder."""
+        """The path of the image in a folder of scenes."""
         return f"images/{self.id}-{self.size[0]}x{self.size[1]}.jpg"
 
     def row(self) -> dict[str, Any]:
@@ -98,15 +97,11 @@ def parse_size(text: str) -> tuple[int, int] | None:
     """
     if text.lower() in SIZES:
         return None
-    width, cross, height = text.lower().partition("x")
-    if (
-        cross
-        and width.isdigit()
-        and height.isdigit()
-        and 256 <= int(width) <= 32768
-        and 256 <= int(height) <= 32768
+    sides = text.lower().split("x")
+    if len(sides) == 2 and all(
+        side.isdecimal() and len(side) < 6 and 256 <= int(side) <= 32768 for side in sides
     ):
-        return int(width), int(height)
+        return int(sides[0]), int(sides[1])
     raise InputError(f"size {text!r}: give {', '.join(SIZES)}, or WIDTHxHEIGHT with sides of 256 to 32768")
 
 
@@ -136,16 +131,17 @@ def make_sample(
     if family is not None:
         if family not in FAMILIES:
             raise InputError(f"family {family!r}: one of {', '.join(FAMILIES)}")
-        drawn = next(name for name in FAMILIES if name == family)
+        drawn = FAMILIES[FAMILIES.index(family)]
     scene = draw_scene(rng, drawn, aspect)
     task = draw_task(rng, drawn, scene)
-    return SceneSample(
-        f"{split}-{seed}-{index}", scene, task, exact or with_aspect(SIZES[size.lower()], aspect)
-    )
+    if exact is None:
+        area = math.prod(SIZES[size.lower()])
+        exact = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+    return SceneSample(f"{split}-{seed}-{index}", scene, task, exact)
 
 
 def stream(split: Split, index: int, seed: int) -> int:
-    """The number that seeds a sample's random stream; injective, and disjoint between splits."""
+    """The number that seeds the random stream of a sample; injective, and disjoint between splits."""
     if split not in SPLITS:
         raise InputError(f"split {split!r}: one of {', '.join(SPLITS)}")
     if not 0 <= index < _MAX_COUNT or not 0 <= seed < _MAX_COUNT:
@@ -153,10 +149,25 @@ def stream(split: Split, index: int, seed: int) -> int:
     return (seed * _MAX_COUNT + index) * 4 + SPLITS.index(split)
 
 
-def with_aspect(size: tuple[int, int], aspect: float) -> tuple[int, int]:
-    """A size of the same area as `size` with another aspect (width / height)."""
-    area = size[0] * size[1]
-    return round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+def draw_files(jobs: Sequence[tuple[SceneSample, Path]], *, workers: int = 1) -> Iterator[None]:
+    """Draw each scene into its file, unless it exists. Yields after each, in order; no file is half written.
+
+    Args:
+        jobs: scenes, at their size, with their files.
+        workers: threads at most; almost all of the time passes in libvips.
+
+    Raises:
+        OSError, pyvips.Error: a file cannot be written.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(_draw, jobs)
+
+
+def _draw(job: tuple[SceneSample, Path]) -> None:
+    made, path = job
+    if not path.exists():
+        with replacing(path) as partial:
+            pyvips.Image.new_from_array(made.render()).write_to_file(str(partial), Q=QUALITY)
 
 
 def write_scenes(
@@ -164,19 +175,17 @@ def write_scenes(
 ) -> Iterator[SceneSample]:
     """Write `images/*.jpg` and `samples.jsonl`, yielding each sample when it is on disk.
 
-    What is already there is kept, so an interrupted call continues, and so does one with a larger `count`.
+    Existing files are kept, so an interrupted call continues, and so does one with a larger `count`.
 
     Args:
         out: the folder.
         split, size, seed: as of `make_sample`.
         count: samples 0 to `count` − 1.
-        workers: processes that draw; see `draw_files`.
+        workers: as of `draw_files`.
 
     Raises:
         InputError: the folder holds other samples or cannot be written, or an argument is out of range.
     """
-    import pyvips
-
     made = [make_sample(split, index, seed=seed, size=size) for index in range(count)]
     rows = [json.dumps(one.row(), ensure_ascii=False) + "\n" for one in made]
     listed = out / "samples.jsonl"
@@ -202,68 +211,3 @@ def _check_rows(listed: Path, rows: Sequence[str]) -> None:
     before = listed.read_text(encoding="utf-8") if listed.exists() else ""
     if not "".join(rows).startswith(before):
         raise InputError(f"{listed}: there are other samples, or more; give another folder")
-
-
-QUALITY = 92
-_WORTH_A_PROCESS = 4  # images: to start one takes about as long
-
-
-def draw_files(jobs: Sequence[tuple[SceneSample, Path]], *, workers: int = 1) -> Iterator[None]:
-    """Draw each scene into its file, in order; a file is whole or not there. Yields as each is there.
-
-    Args:
-        jobs: scenes, at their size, with their files.
-        workers: processes at most. More than one only where `__main__` can be imported, as of a program.
-
-    Raises:
-        OSError, pyvips.Error: a file cannot be written.
-    """
-    missing = [job for job in jobs if not job[1].exists()]
-    paths = {path for _, path in missing}
-    with _drawing(missing, min(workers, len(missing) // _WORTH_A_PROCESS)) as drawn:
-        for _, path in jobs:
-            if path in paths:
-                next(drawn)
-            yield
-
-
-@contextmanager
-def _drawing(jobs: Sequence[tuple[SceneSample, Path]], workers: int) -> Iterator[Iterator[None]]:
-    if workers < 2:
-        yield map(_draw, jobs)
-        return
-    others = active_children()
-    # Not forked: libvips has threads of its own.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin)
-    try:
-        yield pool.map(_draw, jobs, chunksize=2)
-    except BaseException:
-        # An interrupt does not wait for images that are begun: a file is whole or not there.
-        for process in active_children():
-            if process not in others:
-                process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _begin() -> None:
-    import pyvips
-
-    pyvips.concurrency_set(1)
-    # A pool's processes outlive a parent that is killed.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    if parent := parent_process():
-        parent.join()
-        os._exit(1)
-
-
-def _draw(job: tuple[SceneSample, Path]) -> None:
-    import pyvips
-
-    made, path = job
-    with replacing(path) as partial:
-        pyvips.Image.new_from_array(made.render()).write_to_file(str(partial), Q=QUALITY)

@@ -1,4 +1,4 @@
-"""Where things lie in a synthetic scene: ground, objects with something written on them, clutter.
+"""The layout of a synthetic scene: ground, objects with something written on them, clutter.
 
 A layout is resolution-free: positions are shares of the image's width and height, lengths are shares of
 the *unit*, the square root of its area. The same layout can therefore be rendered at 2K, 4K or 8K, or at a
@@ -45,7 +45,7 @@ class SceneObject:
     """A tag (one digit) or a plate (a code of two letters).
 
     Attributes:
-        kind: what the questions call it.
+        kind: its word in the questions.
         color: a name in `COLORS`; unique within a scene.
         text: what is written on it.
         shape: its outline.
@@ -66,7 +66,7 @@ class SceneObject:
 
     @property
     def name(self) -> str:
-        """What people call it, for example `red tag`."""
+        """Its name in the questions, for example `red tag`."""
         return f"{self.color} {self.kind}"
 
     def extent(self, aspect: float) -> tuple[float, float]:

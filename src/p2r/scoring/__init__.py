@@ -1,23 +1,24 @@
-"""Is the answer right? One scorer for training, evaluation and the command line (docs/scoring.md).
+"""Scores answers: one scorer for training, evaluation and the command line (docs/scoring.md).
 
-Importing this loads no model.
+`judge` asks a model about free-form answers, `localization` compares boxes. Importing this loads no model.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from typing import TYPE_CHECKING
 
 from p2r.errors import ModelError
-from p2r.scoring.choice import score_choice
-from p2r.scoring.number import Quantity, read_quantity, same_quantity
-from p2r.scoring.text import same_text
+from p2r.parsing.numbers import Quantity, read_quantity, same_quantity
+from p2r.parsing.thinking import PLAIN_MARKS
 from p2r.types import Score
 
 if TYPE_CHECKING:
     from p2r.scoring.judge import Judge
     from p2r.types import Answer, Sample
 
-__all__ = ["score"]
+__all__ = ["normalize", "same_text", "score"]
 
 
 async def score(answer: Answer, sample: Sample, judge: Judge | None = None) -> Score:
@@ -29,7 +30,7 @@ async def score(answer: Answer, sample: Sample, judge: Judge | None = None) -> S
     Args:
         answer: as read by `read_answer`; without a value it is wrong.
         sample: the question and its gold answer.
-        judge: asked only about free-form answers that do not match, and about gold "numbers" that are none.
+        judge: gets only free-form answers that do not match, and answers to gold "numbers" that are none.
 
     Returns:
         `correct` is None, *no score*, when it could not be decided: the judge failed or was unclear, or the
@@ -37,7 +38,7 @@ async def score(answer: Answer, sample: Sample, judge: Judge | None = None) -> S
     """
     kind = sample.question.answer_type
     if kind == "choice":
-        return score_choice(answer, sample)
+        return _score_choice(answer, sample)
     if answer.value is None:
         return Score(False, "number" if kind == "number" else "exact", answer.reason or "no answer")
     given = read_quantity(answer.value)
@@ -60,6 +61,16 @@ async def score(answer: Answer, sample: Sample, judge: Judge | None = None) -> S
     return Score(False, "exact", "no exact match; no judge is configured")
 
 
+def _score_choice(answer: Answer, sample: Sample) -> Score:
+    letters, gold = sample.question.letters, sample.answer.strip().upper()
+    if len(gold) != 1 or gold not in letters:  # a fault of the data
+        return Score(None, "choice", f"the gold answer {sample.answer!r} is not one of {letters}")
+    if answer.value is None:
+        return Score(False, "choice", answer.reason or "no answer")
+    right = answer.value.strip().upper() == gold
+    return Score(right, "choice", "" if right else f"{answer.value}, not {gold}")
+
+
 async def _ask(value: str, sample: Sample, judge: Judge) -> Score:
     gold = " or ".join((sample.answer, *sample.aliases))
     try:
@@ -69,3 +80,32 @@ async def _ask(value: str, sample: Sample, judge: Judge) -> Score:
     if verdict is None:
         return Score(None, "judge", "the judge said neither yes nor no")
     return Score(verdict, "judge", f"the judge said {'yes' if verdict else 'no'}")
+
+
+def same_text(gold: str, answer: str) -> bool:
+    """Whether two texts are equal after normalization."""
+    if len(answer) > 20 * len(gold) + 1_000:  # not worth the work; no normalization shortens that much
+        return False
+    return normalize(gold) == normalize(answer)
+
+
+def normalize(text: str) -> str:
+    """A text without case, prose punctuation, articles and a leading "the answer is".
+
+    Compatibility characters are unified (NFKC), hyphens between words become spaces, white space becomes
+    single spaces. Never empty unless the text is.
+    """
+    plain = " ".join(unicodedata.normalize("NFKC", text).translate(_PLAIN_SIGNS).casefold().split())
+    bare = _HYPHEN.sub(" ", _PREFIX.sub("", plain, count=1))
+    bare = _SILENT_MARK.sub("", _SPACING_MARK.sub(" ", bare))
+    return _ARTICLE.sub("", " ".join(bare.split())) or plain
+
+
+_PLAIN_SIGNS = str.maketrans({**PLAIN_MARKS, "`": "'", **dict.fromkeys("*\u200b\u200c\u200d\ufeff\u00ad")})
+_PREFIX = re.compile(r"(?:(?:so|thus|therefore),? )?(?:the )?(?:final )?answer(?: is|:| is:) (?=\S)")
+# Signs with a meaning (+ - # % $ @ & / = < >) remain, and so do those within numbers.
+_SPACING_MARK = re.compile(r"[!?;()\[\]{}]|[,:](?!\d)")
+_SILENT_MARK = re.compile(r"[\"']|\.(?!\d)")
+_HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
+# "A 12" may be a code: an article is followed by a word.
+_ARTICLE = re.compile(r"\b(?:an?|the) (?=[^\W\d_]{2})")

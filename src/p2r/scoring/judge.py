@@ -1,4 +1,4 @@
-"""A judge model for free-form answers: is this answer the gold answer in other words?
+"""A judge model for free-form answers: whether an answer says the same as the gold answer.
 
 The verdict is what its reply states after any thinking: "yes", "Correct.", "Verdict: no", "They are not the
 same." A reply that states nothing, or one thing and its opposite, is no verdict.
@@ -11,8 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from p2r.models.base import Message, Sampling
-from p2r.parsing.markup import BOX_CLOSE, BOX_OPEN, plain
-from p2r.parsing.thinking import split_thinking
+from p2r.parsing.thinking import BOX_CLOSE, BOX_OPEN, plain, split_thinking
 
 if TYPE_CHECKING:
     from p2r.models.base import Model
@@ -79,11 +78,7 @@ _TURN = re.compile(
 
 
 class Judge:
-    """Asks a model whether two answers are the same.
-
-    Args:
-        model: any model; it is asked at temperature 0 and shown no image.
-    """
+    """Asks a model, at temperature 0 and without an image, whether two answers are the same."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -116,20 +111,12 @@ def read_verdict(reply: str) -> bool | None:
     stated = [*_SENTENCE.finditer(text), *_LABELLED.finditer(text)]
     if any(_TURN.match(text, match.end()) for match in stated):
         return None
-    verdicts = {match["yes"] is not None for match in stated} | _predicates(text)
-    return verdicts.pop() if len(verdicts) == 1 else None
-
-
-def _predicates(text: str) -> set[bool]:
-    found: set[bool] = set()
+    verdicts = {match["yes"] is not None for match in stated}
     for match in _PREDICATE.finditer(text):
-        if (match["yes"] and match["yes"].casefold() == "yes") or (
-            match["no"] and match["no"].casefold() == "no"
-        ):
-            continue  # "The answer is yes" may quote the answer
-        same = bool(match["yes"] or match["agree"])
-        found.add(not same if match["contracted"] else same)
-    return found
+        # "The answer is yes" may quote the answer.
+        if (match["yes"] or match["no"] or "").casefold() not in ("yes", "no"):
+            verdicts.add(bool(match["yes"] or match["agree"]) != bool(match["contracted"]))
+    return verdicts.pop() if len(verdicts) == 1 else None
 
 
 def _quote(text: str, most: int) -> str:

@@ -1,4 +1,4 @@
-"""Did the perceiver find the evidence? Gold boxes against the boxes it drew and the regions that were cut."""
+"""Localization of the evidence: gold boxes compared with predicted boxes and with the crops."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Localization:
 def localize(
     gold: Sequence[Box], boxes: Sequence[Box], crops_px: Sequence[RectPx], size: tuple[int, int]
 ) -> Localization:
-    """Compare what was looked at with what should have been.
+    """Compare predicted boxes and crops with gold boxes.
 
     A question that needs the whole image has no gold boxes; nothing can be missed then.
 
@@ -44,18 +44,16 @@ def localize(
         crops_px: the regions that were cut, with their context, in pixels.
         size: width and height of the image, in pixels.
     """
-    regions = [_thousandths(rect, size) for rect in crops_px]
+    width, height = size
+    regions = [
+        (1000 * x0 / width, 1000 * y0 / height, 1000 * x1 / width, 1000 * y1 / height)
+        for x0, y0, x1, y1 in crops_px
+    ]
     return Localization(
         found=tuple(any(_holds(region, box.center) for region in regions) for box in gold),
         covered=tuple(max((_share(box, region) for region in regions), default=0.0) for box in gold),
         iou=tuple(max((box.iou(other) for other in boxes), default=0.0) for box in gold),
     )
-
-
-def _thousandths(rect: RectPx, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    x0, y0, x1, y1 = rect
-    width, height = size
-    return (1000 * x0 / width, 1000 * y0 / height, 1000 * x1 / width, 1000 * y1 / height)
 
 
 def _holds(region: tuple[float, float, float, float], point: tuple[float, float]) -> bool:

@@ -14,8 +14,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from p2r.parsing.numbers import read_quantity
 from p2r.parsing.options import without_mark
-from p2r.scoring.number import read_quantity
 from p2r.serving.errors import APIError, invalid_field
 from p2r.types import LETTERS
 

@@ -1,4 +1,11 @@
-"""PRA-GRPO on TRL: rounds of a perceiver phase and a reasoner phase, each in a process of its own.
+"""PRA-GRPO on TRL: rounds of a perceiver phase and a reasoner phase, each in processes of its own.
 
-Only this package knows TRL and accelerate, and it imports them where a phase runs.
+- `recipe`: a run as data, and its YAML file; `data`: its samples and the rows of TRL's dataset.
+- `run`: rounds of phases; `launch`: the processes of a phase; `phase`, `session`: what they run.
+- `rewards`, `frozen`, `precomputed_boxes`: the rewards, and the role that is not trained.
+- `trl`, `callback`, `vision_cache`: the stock trainer, and what a phase writes while it runs.
+- `run_folder`: the files of a run and their records; `export`: the final model; `progress`: for people.
+- `preflight`: `p2r train --check`.
+
+Only this package imports TRL and accelerate, and only where a phase runs.
 """

@@ -25,19 +25,18 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
+    from p2r.training.recipe import Phase
     from p2r.training.run_folder import PhaseFolder, PhaseState
 
 RECORD = "record"  # the column in which the reward function hands over the `Rollout` of each completion
 
 
 class Recorder(TrainerCallback):  # type: ignore[misc]
-    """Writes `metrics.jsonl`, `rollouts.jsonl` and `state.json` of a phase, on the first process.
+    """Writes `metrics.jsonl`, `rollouts.jsonl` and `state.json` of a phase.
 
     Args:
-        folder, state: of the phase.
-        group: completions of a prompt.
-        rollouts_every: steps between those whose completions are written.
-        writes: whether this is the first process.
+        folder, phase, state: of the phase.
+        writes: whether this is the first process, the only one that writes.
         stop: when it is set, training ends after the step, with a checkpoint.
 
     Attributes:
@@ -47,21 +46,13 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(
-        self,
-        folder: PhaseFolder,
-        state: PhaseState,
-        *,
-        group: int,
-        rollouts_every: int,
-        writes: bool,
-        stop: threading.Event,
+        self, folder: PhaseFolder, phase: Phase, state: PhaseState, *, writes: bool, stop: threading.Event
     ) -> None:
-        self._stop = stop
         self._folder = folder
+        self._phase = phase
         self._state = state
-        self._group = group
-        self._every = rollouts_every
         self._writes = writes
+        self._stop = stop
         self._started = self._step_started = time.monotonic()
         self._seconds_before = state.seconds
         self._metrics: Journal | None = None
@@ -103,7 +94,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         now, phase, step = time.monotonic(), self._state, state.global_step
         numbers = {key: value for key, value in logs.items() if _is_number(value)}
         values = {"seconds/step": round(now - self._step_started, 4), **numbers}
-        if step % self._every == 0 or step == 1:
+        if step % self._phase.rollouts_every == 0 or step == 1:
             self._write_rollouts(self._rollouts, step)
         row = StepMetrics(step, phase.round, phase.number, phase.role, round(time.time(), 3), values)
         self._metrics.append(row.to_json())
@@ -117,7 +108,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         for position, (record, advantage) in enumerate(zip(records, logs.get("advantages", ()), strict=True)):
             rollout = Rollout.from_json(json.loads(record))
             advantage = round(advantage, 6) if rollout.reward is not None else None
-            done = replace(rollout, step=step, group=position // self._group, advantage=advantage)
+            done = replace(rollout, step=step, group=position // self._phase.group, advantage=advantage)
             journal.append(done.to_json())
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from p2r.models.encoding import PromptEncoder
-    from p2r.scenes import SceneSample
-    from p2r.training.recipe import Phase, Recipe, Role, SceneSeries
+    from p2r.training.recipe import Phase, Recipe, Role
     from p2r.types import Perception, Question, Sample
 
 EXACT = "exact"  # recipe.judge: free-form answers are right when their texts match
@@ -51,19 +50,12 @@ SERIES = "scenes.json"
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """The samples of a run.
+    """The samples of a run."""
 
-    Attributes:
-        samples: in the order of their file, after `limit`.
-        source: the file.
-        fingerprint: twelve hex digits over questions, answers and images.
-        notes: what a person should know: inferred answer types, for example.
-    """
-
-    samples: list[Sample]
-    source: Path
-    fingerprint: str
-    notes: tuple[str, ...] = ()
+    samples: list[Sample]  # in the order of their file, after `limit`
+    source: Path  # the file
+    fingerprint: str  # twelve hex digits over questions, answers and images
+    notes: tuple[str, ...] = ()  # what a person should know: inferred answer types, for example
 
     def record(self) -> DataRecord:
         """The content of `data.json`."""
@@ -102,18 +94,49 @@ def prepare_data(recipe: Recipe, out: Path, on_progress: Callable[[str], None] |
     if free and recipe.judge is None:
         raise InputError(
             f"{free} of {len(data.samples)} samples have free-form answers and there is no judge: set judge "
-            f"to a model, or to {EXACT!r} if only matching texts shall count"
+            f"to a model, or to {EXACT!r} if only matching texts count"
         )
     return data
 
 
 def find_samples(recipe: Recipe, out: Path, tell: Callable[[str], None]) -> Path:
-    """The file of samples of a recipe; its scenes are drawn below `out`, unless it names another folder."""
+    """The file of samples of a recipe; its scenes are drawn on all cores, below `out` or elsewhere.
+
+    That folder may hold scenes of the same series from another run; they are kept.
+
+    Raises:
+        InputError: the folder cannot be written, or holds another series.
+    """
     scenes = recipe.data.scenes
     if scenes is None:
         return Path(recipe.data.samples or "")
     folder = Path(scenes.folder) if scenes.folder else out / "scenes"
-    return draw_scenes(folder, scenes, lambda done: tell(f"drawing scenes: {done} of {scenes.count}"))
+    series = {"split": "train", **scenes.model_dump(exclude={"count", "folder"})}
+    try:
+        claim(folder, SERIES, ("images", "samples-*.jsonl"))
+        # Runs that share a folder and start together wait for each other here.
+        with folder_lock(folder, wait_s=NO_LIMIT):
+            path = folder / SERIES
+            if path.exists() and (there := read_json(path)) != series:
+                raise InputError(
+                    f"{folder} holds other scenes ({there}): set data.scenes.folder to another folder"
+                )
+            write_json(path, series)
+            (folder / "images").mkdir(exist_ok=True)
+            made = []
+            for index in range(scenes.count):
+                scene = make_sample("train", index, seed=scenes.seed, size=scenes.size)
+                width, height = (round(scenes.scale * side) for side in scene.size)
+                made.append(replace(scene, size=(width, height)))
+            jobs = [(scene, folder / scene.file) for scene in made]
+            for done, _ in enumerate(draw_files(jobs, workers=os.cpu_count() or 1), 1):
+                tell(f"drawing scenes: {done} of {scenes.count}")
+            samples = folder / f"samples-{scenes.count}.jsonl"
+            if not samples.exists():
+                write_file(samples, b"".join(encode_json(scene.row()) + b"\n" for scene in made))
+    except OSError as error:
+        raise InputError(f"cannot write scenes to {folder}: {error.strerror or error}") from error
+    return samples
 
 
 def load_data(recipe: Recipe, source: Path) -> TrainingData:
@@ -195,48 +218,6 @@ def _fingerprint(samples: Sequence[Sample], root: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def draw_scenes(folder: Path, scenes: SceneSeries, on_drawn: Callable[[int], None] | None = None) -> Path:
-    """Draw scenes of the train split on all cores and write their samples; returns the file of samples.
-
-    Args:
-        folder: may hold scenes of the same series from another run; they are kept.
-        scenes: which.
-        on_drawn: called with the number of scenes that exist.
-
-    Raises:
-        InputError: the folder cannot be written, or holds another series.
-    """
-    series = {"split": "train", **scenes.model_dump(exclude={"count", "folder"})}
-    try:
-        claim(folder, SERIES, ("images", "samples-*.jsonl"))
-        # Runs that share a folder and start together wait for each other here.
-        with folder_lock(folder, wait_s=NO_LIMIT):
-            path = folder / SERIES
-            if path.exists() and (there := read_json(path)) != series:
-                raise InputError(
-                    f"{folder} holds other scenes ({there}): set data.scenes.folder to another folder"
-                )
-            write_json(path, series)
-            (folder / "images").mkdir(exist_ok=True)
-            made = [_scaled(index, scenes) for index in range(scenes.count)]
-            jobs = [(one, folder / one.file) for one in made]
-            for done, _ in enumerate(draw_files(jobs, workers=os.cpu_count() or 1), 1):
-                if on_drawn:
-                    on_drawn(done)
-            path = folder / f"samples-{scenes.count}.jsonl"
-            if not path.exists():
-                write_file(path, b"".join(encode_json(one.row()) + b"\n" for one in made))
-    except OSError as error:
-        raise InputError(f"cannot write scenes to {folder}: {error.strerror or error}") from error
-    return path
-
-
-def _scaled(index: int, scenes: SceneSeries) -> SceneSample:
-    made = make_sample("train", index, seed=scenes.seed, size=scenes.size)
-    width, height = made.size
-    return replace(made, size=(round(width * scenes.scale), round(height * scenes.scale)))
-
-
 # The rows.
 
 
@@ -263,18 +244,13 @@ class ImageCache:
 
 @dataclass(frozen=True, slots=True)
 class RolloutDataset:
-    """The conversations of one role.
+    """The conversations of one role."""
 
-    Attributes:
-        role: that acts.
-        samples, settings, images: of the run.
-        boxes: the frozen perceiver's boxes of each sample, by index (role `reasoner`).
-    """
-
-    role: Role
-    samples: Sequence[Sample]
+    role: Role  # that acts
+    samples: Sequence[Sample]  # of the run
     settings: Settings
     images: ImageCache
+    # The frozen perceiver's boxes of each sample, by index (role `reasoner`).
     boxes: Mapping[int, Sequence[Box]] = field(default_factory=dict)
 
     def messages(self, index: int) -> tuple[Message, ...]:

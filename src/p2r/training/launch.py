@@ -15,13 +15,13 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from p2r.models.vllm import free_port
 from p2r.training.run_folder import LOG
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from p2r.training.recipe import Launch
 
@@ -88,74 +88,65 @@ def _has_members(group: int) -> bool:
     return True
 
 
-class PhaseProcesses:
-    """The processes of one phase; their output goes to the phase's `log.txt`.
+@contextlib.contextmanager
+def phase_processes(
+    launch: Launch, folder: Path, environment: Mapping[str, str]
+) -> Iterator[Callable[[], int | None]]:
+    """The processes of the phase in `folder`, and `_exit_code` of them; their output goes to its `log.txt`.
 
-    Args:
-        launch: how they are started.
-        folder: of the phase.
-        environment: more variables for them.
+    At the end of the block they may save a checkpoint; those that take too long are killed. They are killed
+    at once when one of them has failed, and by a second interrupt.
     """
-
-    def __init__(self, launch: Launch, folder: Path, environment: Mapping[str, str]) -> None:
-        variables = {**os.environ, **environment, END_WITH_STDIN: "1", "PYTHONUNBUFFERED": "1"}
-        variables.setdefault("TOKENIZERS_PARALLELISM", "false")
-        if not _has_gpu():
-            variables = {**CPU_VARIABLES, **variables}
-        commands = launch_commands(launch, folder)
-        if launch.threads is not None:
-            variables["OMP_NUM_THREADS"] = str(launch.threads)
-        elif len(commands) > 1:
-            variables.setdefault("OMP_NUM_THREADS", "1")
-        with (folder / LOG).open("ab") as log:
-            self._processes = [
-                subprocess.Popen(  # noqa: S603 - the command is built above
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                    env={**variables, **own},
-                    start_new_session=True,  # an interrupt is ours; they stop between two steps
-                )
-                for command, own in commands
-            ]
-
-    def poll(self) -> int | None:
-        """The exit code, or None while they run; when one fails, its code, negative for a signal."""
-        codes = [process.poll() for process in self._processes]
-        ended = [STOPPED if code in _STOP_SIGNALS else code for code in codes if code is not None]
-        if failed := [code for code in ended if code not in (0, STOPPED)]:
-            return min(failed)
-        return max(ended) if len(ended) == len(codes) else None
-
-    def stop(self) -> None:
-        """Let them save a checkpoint and end; kill those that take too long. Safe to call twice.
-
-        They are killed at once when one of them has failed, and by a second interrupt.
-        """
-        for process in self._processes:
-            if process.stdin is not None and not process.stdin.closed:
-                process.stdin.close()
-        deadline = time.monotonic() + GRACE_S + 2
+    variables = {**os.environ, **environment, END_WITH_STDIN: "1", "PYTHONUNBUFFERED": "1"}
+    variables.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not _has_gpu():
+        variables = {**CPU_VARIABLES, **variables}
+    commands = launch_commands(launch, folder)
+    if launch.threads is not None:
+        variables["OMP_NUM_THREADS"] = str(launch.threads)
+    elif len(commands) > 1:
+        variables.setdefault("OMP_NUM_THREADS", "1")
+    with (folder / LOG).open("ab") as log:
+        processes = [
+            subprocess.Popen(  # noqa: S603 - the command is built above
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env={**variables, **own},
+                start_new_session=True,  # an interrupt is ours; they stop between two steps
+            )
+            for command, own in commands
+        ]
+    try:
         try:
-            while self._are_ending() and time.monotonic() < deadline:
-                time.sleep(0.05)
+            yield lambda: _exit_code(processes)
         finally:
-            for process in self._processes:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)  # and what it has started
-                process.wait()
+            for process in processes:
+                process.stdin.close()  # type: ignore[union-attr]  # asks it to stop
+            deadline = time.monotonic() + GRACE_S + 2
+            while _are_ending(processes) and time.monotonic() < deadline:
+                time.sleep(0.05)
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and what it has started
+            process.wait()
 
-    def _are_ending(self) -> bool:
-        code = self.poll()
-        # A launcher that got a signal too ends before the process that it has started.
-        return code is None or (code == STOPPED and any(_has_members(one.pid) for one in self._processes))
 
-    def __enter__(self) -> Self:
-        return self
+def _exit_code(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """None while they run; when one fails, its code, negative for a signal."""
+    codes = [process.poll() for process in processes]
+    ended = [STOPPED if code in _STOP_SIGNALS else code for code in codes if code is not None]
+    if failed := [code for code in ended if code not in (0, STOPPED)]:
+        return min(failed)
+    return max(ended) if len(ended) == len(codes) else None
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+
+def _are_ending(processes: Sequence[subprocess.Popen[bytes]]) -> bool:
+    code = _exit_code(processes)
+    # A launcher that got a signal too ends before the process that it has started.
+    return code is None or (code == STOPPED and any(_has_members(one.pid) for one in processes))
 
 
 # How they ended.
@@ -172,20 +163,15 @@ def exception_line(error: BaseException) -> str:
 
 
 def signal_name(code: int, log: str) -> str:
-    """The signal that ended a process, such as `SIGKILL`; empty when none did.
-
-    Args:
-        code: its exit code; negative for a signal.
-        log: its output: launchers name the signals that end their own processes.
-    """
+    """The signal that ended a process with this exit code and output, such as `SIGKILL`; empty for none."""
     if code < 0:
         return signal.Signals(-code).name
-    # By SIGTERM launchers end those that are left.
+    # Launchers name the signal that ended one of their processes, and end the others by SIGTERM.
     return next((name for name in _SIGNAL.findall(log) if name != "SIGTERM"), "")
 
 
 def exit_line(code: int, log: str) -> str:
-    """Why processes ended that wrote no error file; for the arguments see `signal_name`."""
+    """Why processes with this exit code and output ended, in one line."""
     if name := signal_name(code, log):
         return f"ended by {name}{_SIGNAL_HINTS.get(name, '')}"
     lines = [line.strip() for line in log.splitlines() if line.strip()]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Role = Literal["perceiver", "reasoner", "think", "direct"]
 
 Positive = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
+Natural = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 AboveZero = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -41,7 +41,7 @@ class SceneSeries(_Part):
     """Synthetic scenes 0 to `count` − 1 of the train split."""
 
     count: Positive
-    seed: Seed = 0
+    seed: Natural = 0
     size: str = "4k"  # `2k`, `4k`, `8k` or `WIDTHxHEIGHT`: what the scene would measure
     # Images are drawn at this share of that size: crops are reduced anyway, and drawing takes most of the
     # time that preparing a small run takes.
@@ -76,7 +76,7 @@ class Training(_Part):
     group: Annotated[int, Field(ge=2)] = 8  # G, the completions of each prompt
     micro_batch: Positive = 8  # completions of one forward and backward pass on each device
     learning_rate: AboveZero = 1e-6  # of AdamW, as the next five
-    warmup_steps: Seed = 0
+    warmup_steps: Natural = 0
     weight_decay: NotNegative = 0.01
     max_grad_norm: AboveZero = 1.0
     betas: tuple[Share, Share] = (0.9, 0.999)
@@ -193,7 +193,7 @@ class Recipe(_Part):
     name: str  # of the run and of the final model
     model: str  # what is trained: `nano-base`, a folder or a hub id; options may follow (`NAME,thinking=off`)
     data: Data
-    seed: Seed = 0  # of the order of the data and of the rollouts
+    seed: Natural = 0  # of the order of the data and of the rollouts
     rounds: Positive = 1  # passes through the phases
     training: Training = Training()  # defaults of every phase; a phase may set any of its keys itself
     phases: Annotated[list[Phase], Field(min_length=1)]  # of one round, in order

@@ -14,7 +14,7 @@ import os
 import re
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from p2r.settings import Settings
     from p2r.training.data import RolloutDataset
     from p2r.training.frozen import FrozenRole
-    from p2r.training.recipe import Gates, Role
+    from p2r.training.recipe import Gates
     from p2r.types import Answer, Box, Perception, Sample
 
     Evidence = tuple[int, tuple[tuple[float, ...], ...]]  # index of a sample, coordinates of its boxes
@@ -44,33 +44,6 @@ if TYPE_CHECKING:
 Gate = Literal["", "malformed", "overlap", "label"]
 
 _EXAMPLE_LABEL = re.compile(r'"label"\s*:\s*"([^"]*)"')
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Reward of one completion, and how it came about.
-
-    Attributes:
-        reward: 0 or 1; None when a call failed or the answer could not be scored.
-        gate: the gate that set it to 0; "" when none did.
-        perception: what was read from a perceiver's text; None for the other roles.
-        boxes: the evidence.
-        answer: what was read from the text that answers; None when nothing was answered.
-        correct: whether it is right; None when unknown.
-        reasoner_text: the frozen reasoner's reply (perceiver phase).
-        recall: share of gold boxes whose center lies in a crop; None without gold boxes.
-        error: why there is no reward.
-    """
-
-    reward: float | None
-    gate: Gate = ""
-    perception: Perception | None = None
-    boxes: tuple[Box, ...] = ()
-    answer: str | None = None
-    correct: bool | None = None
-    reasoner_text: str | None = None
-    recall: float | None = None
-    error: str = ""
 
 
 class RewardFunction:
@@ -98,7 +71,7 @@ class RewardFunction:
     ) -> None:
         self.dataset = dataset
         self.frozen = frozen
-        self.frozen_seconds = 0.0
+        self._frozen_seconds = 0.0
         self._gates = gates
         self._placeholders = placeholder_labels(dataset.settings)
         self._judge = judge
@@ -127,33 +100,28 @@ class RewardFunction:
         """
         from p2r.training.callback import RECORD, any_process
 
+        began, self._frozen_seconds = time.perf_counter(), 0.0
         texts = [completion[0]["content"] for completion in completions]
-        began, self.frozen_seconds = time.perf_counter(), 0.0
-        verdicts = self._loop.run(self.verdicts(index, texts))
-        for verdict in verdicts:
-            if verdict.reward is None:
-                self._monitor.note_failure(verdict.error)
+        rollouts = self._loop.run(self.rollouts(index, texts))
+        for rollout in rollouts:
+            if rollout.reward is None:
+                self._monitor.note_failure(rollout.error)
             else:
                 self._monitor.note_success()
-        if not any_process(any(verdict.reward is not None for verdict in verdicts)):
-            cause, times = Counter(verdict.error for verdict in verdicts).most_common(1)[0]
+        if not any_process(any(rollout.reward is not None for rollout in rollouts)):
+            cause, times = Counter(rollout.error for rollout in rollouts).most_common(1)[0]
             raise ModelError(
-                f"none of the {len(verdicts)} completions of a step has a reward, {times} of them because: "
+                f"none of the {len(rollouts)} completions of a step has a reward, {times} of them because: "
                 f"{cause}; fix this and run the same command again: it repeats this step",
                 kind="overloaded",
             )
-        role, samples = self.dataset.role, self.dataset.samples
-        rollouts = [
-            rollout_record(role, samples[which], text, verdict)
-            for which, text, verdict in zip(index, texts, verdicts, strict=True)
-        ]
-        log_extra(RECORD, [json.dumps(one.to_json(), ensure_ascii=False) for one in rollouts])
-        for name, value in reward_metrics(verdicts).items():
+        log_extra(RECORD, [json.dumps(rollout.to_json(), ensure_ascii=False) for rollout in rollouts])
+        for name, value in reward_metrics(rollouts).items():
             log_metric(name, value)
         log_metric("seconds/reward", time.perf_counter() - began)
         if self.frozen:
-            log_metric("seconds/frozen", self.frozen_seconds)
-        return [verdict.reward for verdict in verdicts]
+            log_metric("seconds/frozen", self._frozen_seconds)
+        return [rollout.reward for rollout in rollouts]
 
     def close(self) -> None:
         """End the loop. Safe to call twice."""
@@ -161,17 +129,16 @@ class RewardFunction:
 
     # The computation.
 
-    async def verdicts(self, indices: Sequence[int], texts: Sequence[str]) -> list[Verdict]:
+    async def rollouts(self, indices: Sequence[int], texts: Sequence[str]) -> list[Rollout]:
         """Reward completions: `texts[i]` is about sample `indices[i]`.
 
         Raises:
             InputError: the role is the perceiver and there is no frozen reasoner.
         """
-        if self.dataset.role != "perceiver":
-            return await asyncio.gather(*map(self._answer_verdict, indices, texts))
-        perceptions = [
-            self.dataset.perception(index, text) for index, text in zip(indices, texts, strict=True)
-        ]
+        dataset = self.dataset
+        if dataset.role != "perceiver":
+            return await asyncio.gather(*map(self._reward_answer, indices, texts))
+        perceptions = [*map(dataset.perception, indices, texts)]
         gates = [failed_gate(perception, self._gates, self._placeholders) for perception in perceptions]
         # A frozen role without sampling gives the same answer to the same evidence: one call for each.
         keys: list[Evidence] = [
@@ -179,43 +146,46 @@ class RewardFunction:
             for index, perception in zip(indices, perceptions, strict=True)
         ]
         replies = await self._ask_reasoner(
-            {
-                key: perception.boxes
-                for key, perception, gate in zip(keys, perceptions, gates, strict=True)
-                if not gate
-            }
+            {key: one.boxes for key, one, gate in zip(keys, perceptions, gates, strict=True) if not gate}
         )
-        return await asyncio.gather(
-            *(
-                self._boxes_verdict(key[0], perception, gate, replies.get(key))
-                for key, perception, gate in zip(keys, perceptions, gates, strict=True)
-            )
-        )
+        found = [replies.get(key, "") for key in keys]
+        return await asyncio.gather(*map(self._reward_boxes, indices, texts, perceptions, gates, found))
 
-    async def _answer_verdict(self, index: int, text: str) -> Verdict:
+    async def _reward_answer(self, index: int, text: str) -> Rollout:
         role, sample = self.dataset.role, self.dataset.samples[index]
-        answer = read_answer(text, sample.question, bare=role == "direct")
         boxes = tuple(self.dataset.boxes.get(index, ()))
         recall = await asyncio.to_thread(self._recall, index, boxes) if role == "reasoner" else None
-        return await self._scored(sample, answer, boxes=boxes, recall=recall)
+        rollout = Rollout(role, sample.question.id, text, boxes=boxes, gold=sample.answer, recall=recall)
+        return await self._scored(rollout, sample, read_answer(text, sample.question, bare=role == "direct"))
 
-    async def _boxes_verdict(
-        self, index: int, perception: Perception, gate: Gate, reply: str | P2RError | None
-    ) -> Verdict:
-        known: dict[str, Any] = {"perception": perception, "boxes": perception.boxes}
-        known["recall"] = await asyncio.to_thread(self._recall, index, perception.boxes)
-        if gate or reply is None:
-            return Verdict(0.0, gate, **known)
+    async def _reward_boxes(
+        self, index: int, text: str, perception: Perception, gate: Gate, reply: str | P2RError
+    ) -> Rollout:
+        sample, boxes = self.dataset.samples[index], perception.boxes
+        rollout = Rollout(
+            self.dataset.role,
+            sample.question.id,
+            text,
+            gate=gate,
+            outcome=perception.outcome,
+            boxes=boxes,
+            repeats=perception.repeats,
+            gold=sample.answer,
+            recall=await asyncio.to_thread(self._recall, index, boxes),
+        )
+        if gate:
+            return replace(rollout, reward=0.0)
         if isinstance(reply, P2RError):
-            return Verdict(None, error=str(reply), **known)
-        sample = self.dataset.samples[index]
-        return await self._scored(sample, read_answer(reply, sample.question), reasoner_text=reply, **known)
+            return replace(rollout, error=str(reply))
+        answer = read_answer(reply, sample.question)
+        return await self._scored(replace(rollout, reasoner_text=reply), sample, answer)
 
-    async def _scored(self, sample: Sample, answer: Answer, **known: Any) -> Verdict:
+    async def _scored(self, rollout: Rollout, sample: Sample, answer: Answer) -> Rollout:
         scored = await score(answer, sample, self._judge)
         if scored.correct is None:
-            return Verdict(None, answer=answer.value, error=scored.reason, **known)
-        return Verdict(float(scored.correct), answer=answer.value, correct=scored.correct, **known)
+            return replace(rollout, answer=answer.value, error=scored.reason)
+        reward = float(scored.correct)
+        return replace(rollout, answer=answer.value, correct=scored.correct, reward=reward)
 
     async def _ask_reasoner(
         self, asked: Mapping[Evidence, tuple[Box, ...]]
@@ -246,7 +216,7 @@ class RewardFunction:
         replies = await self.frozen.complete_all(
             list(conversations.values()), Sampling(self.dataset.settings.max_tokens.reason)
         )
-        self.frozen_seconds += time.perf_counter() - began
+        self._frozen_seconds += time.perf_counter() - began
         for key, reply in zip(conversations, replies, strict=True):
             results[key] = reply if isinstance(reply, ModelError) else reply.text
         return results
@@ -303,7 +273,7 @@ def overlaps(boxes: Sequence[Box], most: float) -> bool:
 
 def placeholder_labels(settings: Settings) -> frozenset[str]:
     """The labels in the examples of the perceiver's prompt."""
-    prompt = settings.prompts.for_boxes(settings.box_format).perceive
+    prompt = settings.prompts.perceive_template(settings.box_format)
     return frozenset(_plain(label) for label in _EXAMPLE_LABEL.findall(prompt))
 
 
@@ -311,43 +281,21 @@ def _plain(label: str) -> str:
     return " ".join(label.casefold().split())
 
 
-# What is logged.
-
-
-def rollout_record(role: Role, sample: Sample, text: str, verdict: Verdict) -> Rollout:
-    """A completion and its reward, without step, group and advantage."""
-    return Rollout(
-        role=role,
-        id=sample.question.id,
-        text=text,
-        reward=verdict.reward,
-        gate=verdict.gate,
-        outcome=verdict.perception.outcome if verdict.perception else None,
-        boxes=verdict.boxes,
-        answer=verdict.answer,
-        correct=verdict.correct,
-        gold=sample.answer,
-        recall=verdict.recall,
-        reasoner_text=verdict.reasoner_text,
-        error=verdict.error,
-    )
-
-
-def reward_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
+def reward_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """Means over the completions of a step; what does not apply is left out."""
-    answered = [verdict for verdict in verdicts if verdict.correct is not None]
-    perceptions = [verdict.perception for verdict in verdicts if verdict.perception]
-    lists = [(*one.boxes, *one.repeats) for one in perceptions if one.boxes]
+    answered = [rollout for rollout in rollouts if rollout.correct is not None]
+    perceived = [rollout for rollout in rollouts if rollout.outcome]
+    lists = [(*one.boxes, *one.repeats) for one in perceived if one.boxes]
     values: dict[str, list[float]] = {
-        "failed": [verdict.reward is None for verdict in verdicts],
-        "correct": [verdict.correct is True for verdict in answered],
-        "no_answer": [verdict.answer is None for verdict in answered],
-        "recall": [verdict.recall for verdict in verdicts if verdict.recall is not None],
+        "failed": [rollout.reward is None for rollout in rollouts],
+        "correct": [rollout.correct is True for rollout in answered],
+        "no_answer": [rollout.answer is None for rollout in answered],
+        "recall": [rollout.recall for rollout in rollouts if rollout.recall is not None],
         "boxes/count": [len(boxes) for boxes in lists],
         "boxes/area": [sum(box.area for box in boxes) for boxes in lists],
     }
     for outcome in ("boxes", "whole", "malformed"):
-        values[f"outcome/{outcome}"] = [one.outcome == outcome for one in perceptions]
+        values[f"outcome/{outcome}"] = [rollout.outcome == outcome for rollout in perceived]
     for gate in ("overlap", "label", "malformed"):
-        values[f"gated/{gate}"] = [verdict.gate == gate for verdict in verdicts] if perceptions else []
+        values[f"gated/{gate}"] = [rollout.gate == gate for rollout in perceived]
     return {name: sum(found) / len(found) for name, found in values.items() if found}

@@ -7,11 +7,10 @@ phase from its last complete checkpoint, between phases at the next one.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Protocol, cast
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, cast
 
 from p2r.errors import InputError, ModelError
 from p2r.models.checkpoint import locate
@@ -19,17 +18,15 @@ from p2r.models.loading import LOGINS
 from p2r.models.options import split_spec
 from p2r.runs.files import folder_lock, write_file, write_json
 from p2r.runs.identity import check_same_run, claim, read_run_file
-from p2r.runs.provenance import environment as installed
-from p2r.runs.provenance import revision
-from p2r.text import without_secrets
+from p2r.runs.provenance import revision, session
 from p2r.training.data import prepare_data, settings_of
 from p2r.training.launch import (
     FROZEN_KEY,
     FROZEN_URL,
     GRACE_S,
     STOPPED,
-    PhaseProcesses,
     exit_line,
+    phase_processes,
     signal_name,
 )
 from p2r.training.progress import TrainingProgress
@@ -53,7 +50,7 @@ from p2r.training.run_folder import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -63,19 +60,12 @@ if TYPE_CHECKING:
     from p2r.training.data import TrainingData
     from p2r.training.recipe import Launch, Recipe
 
-    StartPhase = Callable[[Launch, Path, Mapping[str, str]], AbstractContextManager["Running"]]
+    # Starts the processes of a phase; their exit code is None while they run.
+    StartPhase = Callable[[Launch, Path, Mapping[str, str]], AbstractContextManager[Callable[[], int | None]]]
 
 _POLL_S = 0.3
 # What may differ when a run continues: how it is run, not what is computed.
 _FREE = ("launch", "report_to", "failures", "frozen")
-
-
-class Running(Protocol):
-    """The processes of a phase."""
-
-    def poll(self) -> int | None:
-        """Their exit code, or None while they run."""
-        ...
 
 
 def train(
@@ -84,16 +74,11 @@ def train(
     console: Console,
     *,
     command: str = "",
-    start_phase: StartPhase = PhaseProcesses,
+    start_phase: StartPhase = phase_processes,
 ) -> Path:
     """Train a recipe, or continue; returns the folder of the final model.
 
-    Args:
-        recipe: as loaded.
-        out: the run folder.
-        console: for progress.
-        command: as the user gave it, for `run.json`.
-        start_phase: starts the processes of a phase.
+    `command`, as the user gave it, is for `run.json`; `start_phase` starts the processes of a phase.
 
     Raises:
         InputError: the recipe, the data or the folder cannot be used, or the disk is full.
@@ -153,11 +138,7 @@ def find_start(spec: str) -> Path:
 
 
 def make_folder(out: Path) -> None:
-    """Make a run folder.
-
-    Raises:
-        InputError: it cannot be made.
-    """
+    """Make a run folder; InputError when it cannot be made."""
     claim(out, RUN, (RECIPE, DATA, "phases", "scenes", MODEL))
     if (out / RUN).exists():
         read_run_file(out / RUN, "p2r train")
@@ -190,7 +171,7 @@ def open_run(
     if run.identity:
         check_same_run(out, run.identity, identity, what="settings or data")
     run.identity = identity
-    run.sessions.append({"started": time.time(), "command": without_secrets(command), **installed()})
+    run.sessions.append(session(command))
     write_json(out / RUN, run.to_json())
     write_file(out / RECIPE, dump_recipe(recipe))
     write_json(out / DATA, data.record().to_json())
@@ -248,9 +229,9 @@ def _run_phase(
             environment = _serve_frozen(recipe, state, stack)
             if logins:
                 environment[LOGINS] = json.dumps(logins)
-            processes = stack.enter_context(start_phase(recipe.launch, folder.path, environment))
+            exit_code = stack.enter_context(start_phase(recipe.launch, folder.path, environment))
             try:
-                code = _watch(processes, folder, progress)
+                code = _watch(exit_code, folder, progress)
             except KeyboardInterrupt:
                 progress.say(f"a checkpoint is saved if that takes less than {GRACE_S:.0f} s")
                 raise
@@ -275,36 +256,20 @@ def _serve_frozen(recipe: Recipe, state: PhaseState, stack: ExitStack) -> dict[s
     server = VLLMServer(
         state.start,
         arguments=recipe.frozen.vllm_arguments,
+        gpus=recipe.frozen.gpus,
         grace_s=5.0,  # of the 30 s that batch systems give, the processes of the phase have had most
     )
     stack.callback(server.stop)
-    with _visible_gpus(recipe.frozen.gpus):
-        server.start()
+    server.start()
     return {FROZEN_URL: f"{server.base_url}#{server.name}", FROZEN_KEY: server.api_key}
 
 
-@contextmanager
-def _visible_gpus(gpus: str | None) -> Iterator[None]:
-    """Processes that are started within see these GPUs only."""
-    if gpus is None:
-        yield
-        return
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpus
-    try:
-        yield
-    finally:
-        os.environ.pop("CUDA_VISIBLE_DEVICES")
-        if before is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = before
-
-
-def _watch(processes: Running, folder: PhaseFolder, progress: TrainingProgress) -> int:
+def _watch(exit_code: Callable[[], int | None], folder: PhaseFolder, progress: TrainingProgress) -> int:
     """Show what the processes write until they end; returns their exit code."""
     shown, seen, note = folder.state().step, -1, ""
     path = folder.path / METRICS
     while True:
-        code = processes.poll()
+        code = exit_code()
         state = folder.state()
         if state.note != note:
             note = state.note

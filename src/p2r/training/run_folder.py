@@ -159,7 +159,7 @@ class StepMetrics(_Record):
     values: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The values stand beside the other keys."""
+        """Values are keys of the line."""
         row = asdict(self)
         values: dict[str, Any] = row.pop("values")
         return row | values
@@ -184,6 +184,7 @@ class Rollout(_Record):
     gate: str = ""  # the gate that set the reward to 0
     outcome: str | None = None  # of a perceiver's text: `boxes`, `whole` or `malformed`
     boxes: tuple[Box, ...] = ()  # the evidence
+    repeats: tuple[Box, ...] = ()  # that a perceiver wrote again
     answer: str | None = None  # what was read from the text that answers
     correct: bool | None = None  # None when unknown
     gold: str | None = None  # the right answer
@@ -195,13 +196,13 @@ class Rollout(_Record):
     def to_json(self) -> dict[str, Any]:
         """Boxes are objects with `box` and `label`."""
         record = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return record | {"boxes": [box.to_json() for box in self.boxes]}
+        return record | {key: [box.to_json() for box in record[key]] for key in ("boxes", "repeats")}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Only `role` and `id` are needed."""
-        boxes = tuple(Box.from_json(entry) for entry in data.get("boxes") or ())
-        return super(Rollout, cls).from_json({**data, "boxes": boxes})
+        boxes = {key: tuple(map(Box.from_json, data.get(key) or ())) for key in ("boxes", "repeats")}
+        return super(Rollout, cls).from_json({**data, **boxes})
 
 
 @dataclass(frozen=True, slots=True)

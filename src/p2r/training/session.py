@@ -58,27 +58,16 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Components:
-    """What a session trains with.
+    """What a session trains with."""
 
-    Attributes:
-        trainer: TRL's.
-        processor: of the checkpoint.
-        dataset: the conversations of the role that is trained.
-        order: the samples of the phase, by index, in their order.
-        boxes: the frozen perceiver's boxes, filled in before a reasoner trains.
-        frozen: the role that is not trained; None for one-pass roles.
-        rewards: the reward function.
-        recorder: writes metrics and rollouts.
-    """
-
-    trainer: Any
-    processor: Any
-    dataset: RolloutDataset
-    order: list[int]
-    boxes: dict[int, tuple[Box, ...]]
-    frozen: FrozenRole | None
-    rewards: RewardFunction
-    recorder: Recorder
+    trainer: Any  # TRL's
+    processor: Any  # of the checkpoint
+    dataset: RolloutDataset  # the conversations of the role that is trained
+    order: list[int]  # the samples of the phase, by index, in their order
+    boxes: dict[int, tuple[Box, ...]]  # the frozen perceiver's boxes, filled in before a reasoner trains
+    frozen: FrozenRole | None  # the role that is not trained; None for one-pass roles
+    rewards: RewardFunction  # the reward function
+    recorder: Recorder  # writes metrics and rollouts
 
     @property
     def frozen_weights(self) -> Any:
@@ -111,7 +100,7 @@ class Session:
         """Train from where the phase stopped, and write its model.
 
         Raises:
-            P2RError: the phase cannot go on; what it did is kept.
+            P2RError: the phase cannot continue; what it did is kept.
         """
         torch.set_flush_denormal(True)
         place = PartialState(cpu=not torch.cuda.is_available())
@@ -122,21 +111,19 @@ class Session:
                 self.state.note = self.folder.clear_damaged()
                 _log(self.state.note or "all checkpoints are complete")
             place.wait_for_everyone()
-            built, state = self.build(), self.state
-            in_process = isinstance(built.frozen, FrozenWeights)
-            weights = (
-                weights_digest(built.frozen_weights) if in_process else revision(state.start) or state.start
-            )
+            components, state = self.build(), self.state
+            in_process = isinstance(components.frozen, FrozenWeights)
+            weights = revision(state.start) or state.start
             if in_process:
+                weights = weights_digest(components.frozen_weights)
                 state.frozen_before = state.frozen_before or weights
-            if self.phase.role == "reasoner":
-                self.perceive(built, weights)
+            self.perceive(components, weights)
             if place.is_main_process:
                 self.folder.write_state(state)
-            self._train(built)
+            self._train(components)
             if in_process:
-                state.frozen_after = weights_digest(built.frozen_weights)
-            self._write_model(built)
+                state.frozen_after = weights_digest(components.frozen_weights)
+            self._write_model(components)
 
     def try_step(self) -> None:
         """Build, perceive and train without checkpoints or a model, as a check before a run.
@@ -144,14 +131,13 @@ class Session:
         Raises:
             P2RError: the phase could not be trained.
         """
-        built = self.build()
-        if self.phase.role == "reasoner":
-            self.perceive(built, "check")
+        components = self.build()
+        self.perceive(components, "check")
         try:
-            built.trainer.train()
+            components.trainer.train()
         finally:
-            built.recorder.close()
-            built.rewards.close()
+            components.recorder.close()
+            components.rewards.close()
         lost = [row.error for row in self.folder.rollouts() if row.reward is None]
         if lost:
             raise ModelError(f"{len(lost)} rollouts got no reward: {lost[0]}", kind="internal")
@@ -182,14 +168,8 @@ class Session:
         dataset = RolloutDataset(phase.role, samples, settings, images, boxes)
         if phase.freeze_vision:
             building.freeze_vision(model)
-        recorder = Recorder(
-            self.folder,
-            state,
-            group=phase.group,
-            rollouts_every=phase.rollouts_every,
-            writes=config.process_index == 0,
-            stop=self._stop,
-        )
+        first = config.process_index == 0
+        recorder = Recorder(self.folder, phase, state, writes=first, stop=self._stop)
         rewards = RewardFunction(dataset, recipe.gates, judge=_judge(recipe), monitor=self._monitor())
         trainer = GRPOTrainer(
             model=model,
@@ -207,23 +187,23 @@ class Session:
             building.speed_up(trainer.ref_model, recipe.attention)
         if phase.freeze_vision and recipe.lora is None:
             building.cache_vision_features(trainer)
-        built = Components(trainer, processor, dataset, order, boxes, None, rewards, recorder)
+        components = Components(trainer, processor, dataset, order, boxes, None, rewards, recorder)
         if phase.role in ("perceiver", "reasoner"):
-            built.frozen = _frozen(recipe, built, settings)
+            components.frozen = _frozen(recipe, components, settings)
         if phase.role == "perceiver":
-            rewards.frozen = built.frozen
-        return built
+            rewards.frozen = components.frozen
+        return components
 
-    def perceive(self, built: Components, weights: str) -> None:
-        """Precompute the frozen perceiver's boxes of every sample of the phase, a share in each process.
+    def perceive(self, components: Components, weights: str) -> None:
+        """For a reasoner: precompute the boxes of every sample of the phase, a share in each process.
 
         Raises:
             ModelError: too many calls fail.
         """
-        if built.frozen is None:
+        if self.phase.role != "reasoner" or components.frozen is None:
             return
-        dataset, accelerator = built.dataset, built.trainer.accelerator
-        wanted = sorted(set(built.order))
+        dataset, accelerator = components.dataset, components.trainer.accelerator
+        wanted = sorted(set(components.order))
         mine = wanted[accelerator.process_index :: accelerator.num_processes]
 
         def on_done(done: int) -> None:
@@ -233,7 +213,7 @@ class Session:
 
         asyncio.run(
             perceive_samples(
-                built.frozen,
+                components.frozen,
                 dataset,
                 mine,
                 weights=weights,
@@ -244,44 +224,44 @@ class Session:
             )
         )
         accelerator.wait_for_everyone()
-        built.boxes.update(read_boxes(self.folder.path, dataset, wanted, weights))
+        components.boxes.update(read_boxes(self.folder.path, dataset, wanted, weights))
 
     def _monitor(self) -> FailureMonitor:
         return FailureMonitor(self.recipe.failures.most, self.recipe.failures.window)
 
-    def _train(self, built: Components) -> None:
+    def _train(self, components: Components) -> None:
         checkpoints = self.folder.checkpoints()
         last = str(checkpoints[-1]) if checkpoints else None
         try:
-            built.trainer.train(resume_from_checkpoint=last)
+            components.trainer.train(resume_from_checkpoint=last)
         except (P2RError, KeyboardInterrupt):
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending, and has this left to do
-            self._save_interrupted(built)
+            self._save_interrupted(components)
             raise
         finally:
-            built.recorder.close()
-            built.rewards.close()
-        if built.trainer.state.global_step < self.state.steps:
+            components.recorder.close()
+            components.rewards.close()
+        if components.trainer.state.global_step < self.state.steps:
             raise KeyboardInterrupt
 
-    def _save_interrupted(self, built: Components) -> None:
+    def _save_interrupted(self, components: Components) -> None:
         """Save a checkpoint in the middle of a step, so that the steps since the last one are not lost.
 
         Weights change at the end of a step, so until then they are those of the step before. Several
         processes cannot agree on one when one of them has failed; there the last regular one counts.
         """
-        trainer = built.trainer
+        trainer = components.trainer
         step = trainer.state.global_step
-        if trainer.accelerator.num_processes > 1 or step == 0 or built.recorder.updating:
+        if trainer.accelerator.num_processes > 1 or step == 0 or components.recorder.updating:
             return
         if self.folder.checkpoint(step) in self.folder.checkpoints():
             return
-        put_random_state(built.recorder.random_state)
+        put_random_state(components.recorder.random_state)
         trainer._save_checkpoint(trainer.model, trial=None)  # noqa: SLF001 - nothing public saves between steps
         self.folder.mark_complete(step)
 
-    def _write_model(self, built: Components) -> None:
-        trainer = built.trainer
+    def _write_model(self, components: Components) -> None:
+        trainer = components.trainer
         accelerator = trainer.accelerator
         partial = self.folder.path / "model.part"
         if accelerator.is_main_process:
@@ -294,7 +274,7 @@ class Session:
         else:
             trainer.save_model(str(partial))
         if accelerator.is_main_process:
-            finish_folder(partial, built.processor, self.settings)
+            finish_folder(partial, components.processor, self.settings)
             shutil.rmtree(self.folder.model, ignore_errors=True)
             partial.replace(self.folder.model)
             self.state.weights = checksums(self.folder.model)
@@ -310,8 +290,8 @@ def _log_whole_steps(trainer: Any, rows: int) -> None:
         trainer._logs["extra"] = defaultdict(lambda: deque(maxlen=rows))  # noqa: SLF001
 
 
-def _frozen(recipe: Recipe, built: Components, settings: Settings) -> FrozenRole:
-    wanted, trainer = recipe.frozen, built.trainer
+def _frozen(recipe: Recipe, components: Components, settings: Settings) -> FrozenRole:
+    wanted, trainer = recipe.frozen, components.trainer
     # Connections to a server belong to the loops of TRL; they end with this process.
     if wanted.where == "endpoint":
         return FrozenModel(open_endpoint(recipe, settings))
@@ -331,7 +311,9 @@ def _frozen(recipe: Recipe, built: Components, settings: Settings) -> FrozenRole
         sharded=trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled,
         reference=trainer.ref_model is not None or recipe.lora is not None,
     )
-    return FrozenWeights(built.frozen_weights, built.processor, batch=wanted.batch, options=settings.options)
+    return FrozenWeights(
+        components.frozen_weights, components.processor, batch=wanted.batch, options=settings.options
+    )
 
 
 def _judge(recipe: Recipe) -> Judge | None:

@@ -1,7 +1,7 @@
-"""Boxes and crops as people like to see them: numbered, named, and in the colors of the evidence.
+"""Boxes and crops for people: numbered, named, and in the colors of the evidence.
 
-The colors are those of the evidence by name, in calmer shades; each outline has a halo, so that it is seen on
-any ground. What models are shown is drawn by `evidence`.
+The colors are those of the evidence by name, in calmer shades; each outline has a halo, so that it is visible
+on any ground. What models are shown is drawn by `evidence`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from p2r.visualization.text import RGB, Lettering, clean, rounded
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from p2r.images import ImageSource
-    from p2r.types import Box, RectPx
+    from p2r.images import ImageSource, RectPx
+    from p2r.types import Box
 
 LINE = 4  # width of an outline
 HALO = 2  # of white, on both sides of an outline
@@ -48,11 +48,21 @@ SHADES: dict[str, RGB] = {
 }
 
 
-def parts_of(size: tuple[int, int]) -> tuple[int, int]:
-    """How an image of `size` is cut to be shown: `(rows, columns)`, one of which is 1.
+def shade(index: int) -> RGB:
+    """The color of the box with this index."""
+    return SHADES[OUTLINE_COLORS[index % len(OUTLINE_COLORS)][0]]
 
-    A long strip is cut into parts, one below (or beside) the other, which together are no strip any more.
-    """
+
+def _ink_on(color: RGB) -> RGB:
+    red, green, blue = color
+    return DARK if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else WHITE
+
+
+# --- sizes -----------------------------------------------------------------------------------------------
+
+
+def _parts(size: tuple[int, int]) -> tuple[int, int]:
+    # Rows and columns, one of which is 1: a long strip is cut into parts that together are no strip any more.
     shape = size[0] / size[1]
     if shape > STRIP:
         return min(MAX_PARTS, round(math.sqrt(shape / 2))), 1
@@ -67,12 +77,14 @@ def inscribed(size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
 
 def fitted(size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
     """The largest `(width, height)` within `room` at which `annotated` shows an image of `size`."""
-    rows, columns = parts_of(size)
+    rows, columns = _parts(size)
     slits = SLIT * (columns - 1), SLIT * (rows - 1)
-    part = (size[0] * columns, size[1] * rows)
-    across, down = (room[0] - slits[0]) // columns, (room[1] - slits[1]) // rows
-    width, height = inscribed(part, (across, down))
+    room_of_part = (room[0] - slits[0]) // columns, (room[1] - slits[1]) // rows
+    width, height = inscribed((size[0] * columns, size[1] * rows), room_of_part)
     return columns * width + slits[0], rows * height + slits[1]
+
+
+# --- the whole image -------------------------------------------------------------------------------------
 
 
 def annotated(
@@ -84,18 +96,17 @@ def annotated(
         letters: writes the tags.
         source: the image.
         boxes: 0–1000, in the order of their numbers.
-        size: `(width, height)` of what is returned; see `fitted`.
+        size: `(width, height)` of the result; see `fitted`.
 
     Raises:
         InputError: the image is damaged.
     """
-    rows, columns = parts_of(source.size)
+    rows, columns = _parts(source.size)
     width = max(1, (size[0] - SLIT * (columns - 1)) // columns)
     height = max(1, (size[1] - SLIT * (rows - 1)) // rows)
-    whole = (width * rows, height * columns)
     corners = [(width * row, height * column) for row in range(rows) for column in range(columns)]
     parts = [(x, y, x + width, y + height) for x, y in corners]
-    image = _drawn(source.overview(whole).to_pil(), letters, boxes, parts)
+    image = _drawn(source.overview((width * rows, height * columns)).to_pil(), letters, boxes, parts)
     if len(parts) == 1:
         return image
     stack = PIL.Image.new("RGB", size, WHITE)
@@ -110,13 +121,12 @@ def _drawn(
 ) -> PIL.Image.Image:
     inside = [outlined_px(box, plain.size, LINE) for box in boxes]
     rects = [_grown(rect, EDGE) for rect in inside]
-    lines, tags = _tags(letters, boxes, rects, parts)
+    tags = _tags(letters, boxes, rects, parts)
     image = plain.copy()
     draw = PIL.ImageDraw.Draw(image)
-    for index, tag in tags.items():
-        rect = rects[index]
+    for index, (_, tag) in tags.items():
         # A tag that found no room beside its box is tied to it.
-        ends = [_nearest(tag, rect), _nearest(rect, tag)]
+        ends = [_nearest(tag, rects[index]), _nearest(rects[index], tag)]
         draw.line(ends, WHITE, LINE + 2)
         draw.line(ends, shade(index), LINE - 1)
     # Around the boxes, and a larger one gives way to a smaller one, as in the evidence.
@@ -124,53 +134,44 @@ def _drawn(
         for margin, color in ((EDGE, DARK), (EDGE - 1, WHITE), (HALO + LINE, shade(index)), (HALO, WHITE)):
             image.paste(color, _grown(inside[index], margin))
         image.paste(plain.crop(inside[index]), inside[index])
-    for index, tag in tags.items():
+    for index, (line, tag) in tags.items():
         rounded(image, tag, 7, WHITE)
         rounded(image, _grown(tag, -HALO), 6, shade(index))
         at = (tag[0] + TAG_MARGIN, (tag[1] + tag[3]) // 2)
-        letters.write(image, at, lines[index], TAG, _ink_on(shade(index)), bold=True)
+        letters.write(image, at, line, TAG, _ink_on(shade(index)), bold=True)
     return image
 
 
 def _tags(
     letters: Lettering, boxes: Sequence[Box], rects: Sequence[RectPx], parts: Sequence[RectPx]
-) -> tuple[dict[int, str], dict[int, RectPx]]:
-    # What is written at each box, and where: its number alone, where the label has no room; nothing in a part
+) -> dict[int, tuple[str, RectPx]]:
+    # What is written at each box, and where: its number alone if the label has no room; nothing in a part
     # that is smaller than a tag.
     width = parts[0][2] - parts[0][0]
-    lines: dict[int, str] = {}
-    tags: dict[int, RectPx] = {}
+    tags: dict[int, tuple[str, RectPx]] = {}
     for index, box in enumerate(boxes):
         part = max(parts, key=lambda part: _overlap(part, rects[index]))
-        taken = list(tags.values())
+        others = [*rects, *(tag for _, tag in tags.values())]
         least = math.inf
         number = str(index + 1)
         for text in (f"{number} {clean(box.label)}", number) if width >= MIN_LABELED else (number,):
             (line,) = letters.lines(text, TAG, min(260, width // 2), most=1)
             tag = (letters.width(line, TAG) + 2 * TAG_MARGIN, TAG_HEIGHT)
-            hidden, place = _place(tag, rects[index], [*rects, *taken], part)
-            if place and hidden < least:
-                least, lines[index], tags[index] = hidden, line, place
+            for place in _places(tag, rects[index]):
+                # No place outside of the part, and none that hides much of the box itself. The nearest that
+                # hides no box and no tag; else the one that hides the smallest share of them.
+                if _overlap(place, part) < _area(place) or 4 * _overlap(place, rects[index]) > _area(
+                    rects[index]
+                ):
+                    continue
+                hidden = sum(_overlap(place, other) / _area(other) for other in others)
+                if hidden < least:
+                    least, tags[index] = hidden, (line, place)
+                if hidden == 0:
+                    break
             if least == 0:
                 break
-    return lines, tags
-
-
-def _place(
-    tag: tuple[int, int], own: RectPx, others: Sequence[RectPx], part: RectPx
-) -> tuple[float, RectPx | None]:
-    # The nearest place that hides no box and no tag; else the one that hides the smallest share of them, and
-    # that share. None of them hides much of the box itself.
-    least, best = math.inf, None
-    for place in _places(tag, own):
-        if _overlap(place, part) < _area(place) or _overlap(place, own) > _area(own) / 4:
-            continue
-        hidden = sum(_overlap(place, other) / _area(other) for other in others)
-        if hidden < least:
-            least, best = hidden, place
-        if hidden == 0:
-            break
-    return least, best
+    return tags
 
 
 def _places(tag: tuple[int, int], rect: RectPx) -> Iterator[RectPx]:
@@ -184,10 +185,9 @@ def _places(tag: tuple[int, int], rect: RectPx) -> Iterator[RectPx]:
         for turn in range(16):
             angle = 2 * math.pi * turn / 16
             # On an ellipse around the box, on which the tag just does not touch it at distance 0.
-            across, down = (x1 - x0 + width) / 2 + distance, (y1 - y0 + height) / 2 + distance
-            corners.append(
-                (round(middle[0] + across * math.sin(angle)), round(middle[1] - down * math.cos(angle)))
-            )
+            across = ((x1 - x0 + width) / 2 + distance) * math.sin(angle)
+            down = ((y1 - y0 + height) / 2 + distance) * math.cos(angle)
+            corners.append((round(middle[0] + across), round(middle[1] - down)))
     corners += [(x0 + EDGE, y0 + EDGE), (x1 - EDGE - width, y1 - EDGE - height)]
     for left, top in corners:
         yield left, top, left + width, top + height
@@ -213,15 +213,18 @@ def _nearest(rect: RectPx, other: RectPx) -> tuple[int, int]:
     return min(max(x, rect[0]), rect[2] - 1), min(max(y, rect[1]), rect[3] - 1)
 
 
+# --- a crop ----------------------------------------------------------------------------------------------
+
+
 def framed(
     letters: Lettering, source: ImageSource, region_px: RectPx, title: str, index: int, size: tuple[int, int]
 ) -> PIL.Image.Image:
-    """A crop in the frame of its box's color, which bears its number and label.
+    """A crop in a frame of the color of its box, with a title.
 
     Args:
         letters: writes the title.
         source: the image.
-        region_px: what is cut from it.
+        region_px: the crop, in pixels of the image.
         title: of the frame; as much of it as there is room for.
         index: of the box.
         size: `(width, height)` of the crop within its frame, which adds `FRAME` and `HEAD`.
@@ -235,13 +238,3 @@ def framed(
     (line,) = letters.lines(title, TAG, size[0], most=1)
     letters.write(image, (FRAME + 4, HEAD // 2), line, TAG, _ink_on(shade(index)), bold=True)
     return image
-
-
-def shade(index: int) -> RGB:
-    """The color of the box with this index."""
-    return SHADES[OUTLINE_COLORS[index % len(OUTLINE_COLORS)][0]]
-
-
-def _ink_on(color: RGB) -> RGB:
-    red, green, blue = color
-    return DARK if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else WHITE

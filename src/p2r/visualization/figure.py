@@ -1,4 +1,4 @@
-"""The figure that people look at: the image with numbered boxes, the crops in the same colors, the answer.
+"""The figure of a prediction for people: image with numbered boxes, crops in their colors, answer.
 
 It is drawn from the original at a size for people; what the models saw is smaller (docs/images.md).
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import PIL.ExifTags
 import PIL.Image
+import PIL.ImageOps
 
 from p2r.errors import InputError
 from p2r.runs.files import replacing
@@ -19,7 +19,7 @@ from p2r.visualization.annotate import FRAME, HEAD, annotated, fitted, framed, i
 from p2r.visualization.text import RGB, Lettering, clean, rounded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from p2r.images import ImageSource
@@ -32,7 +32,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     ".jpeg": {"quality": 92, "subsampling": 0},
     ".webp": {"quality": 92},
 }
-# Written into every figure, so that a figure may be replaced by a newer one, and no other file ever is.
+# Written into every figure, so that a figure can be replaced by a newer one, and no other file is.
 MADE_BY = "perceive-to-reason"
 
 WIDTH = 1600
@@ -40,8 +40,8 @@ MARGIN = 56
 GAP = 28
 INNER = WIDTH - 2 * MARGIN
 MAX_HEIGHT = 1000  # of the overview and the crops
-MIN_CROP = 40  # the least side of a crop's place
-MIN_SHOWN = 400 * 300  # pixels to which a small crop is enlarged, where there is room
+MIN_CROP = 40  # the least side of the room for a crop
+MIN_SHOWN = 400 * 300  # pixels to which a small crop is enlarged, if there is room
 CHIP = 44
 PANEL = 28
 
@@ -53,15 +53,6 @@ GREEN: tuple[RGB, RGB] = ((228, 243, 232), (22, 101, 52))  # background and ink 
 RED: tuple[RGB, RGB] = ((252, 235, 234), (153, 27, 27))
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """A part of the figure: how large it is, and what draws it with its top left corner at a place."""
-
-    width: int
-    height: int
-    draw: Callable[[PIL.Image.Image, int, int], None]
-
-
 def figure(
     source: ImageSource,
     prediction: Prediction,
@@ -69,13 +60,13 @@ def figure(
     path: Path | None = None,
     gold: str | None = None,
 ) -> PIL.Image.Image:
-    """Draw a prediction; write it in the format of the path's suffix if a path is given.
+    """Draw a prediction, and write it if a path is given.
 
     Args:
-        source: the image that was asked about.
-        prediction: what was seen, thought and answered.
-        question: what was asked.
-        path: where the file goes: `.png`, `.jpg` or `.webp`.
+        source: the image of the question.
+        prediction: the boxes, the crops and the answer.
+        question: the question.
+        path: of the file, whose suffix is its format: `.png`, `.jpg` or `.webp`.
         gold: the right answer, a letter for a choice question; shown beside the answer.
 
     Returns:
@@ -86,30 +77,20 @@ def figure(
     """
     if path is not None:
         check_path(path)
-    labels = [box.label for box in prediction.boxes]
-    texts = [
-        question.text,
-        *question.choices,
-        prediction.thinking,
-        prediction.answer or "",
-        gold or "",
-        *labels,
-    ]
-    letters = Lettering(texts)
-    blocks = [
+    texts = [question.text, *question.choices, prediction.thinking, prediction.answer or "", gold or ""]
+    letters = Lettering([*texts, *(box.label for box in prediction.boxes)])
+    parts = [
         _heading(letters, question, prediction, gold),
         _images(letters, source, prediction),
         _verdict(letters, question, prediction, gold),
         _footer(letters, prediction),
     ]
-    stack = _column(blocks)
-    image = PIL.Image.new("RGB", (WIDTH, stack.height + 2 * MARGIN), PAPER)
-    stack.draw(image, MARGIN, MARGIN)
+    image = PIL.ImageOps.expand(_stacked(parts), MARGIN, PAPER)
     if path is not None:
         exif = PIL.Image.Exif()
         exif[PIL.ExifTags.Base.Software] = MADE_BY
         try:
-            with replacing(path) as partial:  # of a link the link, not what it leads to
+            with replacing(path) as partial:
                 image.save(partial, exif=exif, **FORMATS[path.suffix.lower()])
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}") from error
@@ -117,23 +98,25 @@ def figure(
 
 
 def check_path(path: Path) -> None:
-    """Refuse a path that a figure cannot be written to, before anything is done for it.
+    """Raise `InputError` if a figure cannot be written to a path.
 
-    Raises:
-        InputError: an unknown format, no folder, no permission, or a file that is not a figure.
+    That is an unknown format, no folder, no permission, or a file that is not a figure.
     """
-    known = ", ".join(FORMATS)
-    if path.is_dir():
-        raise InputError(f"{path}: a folder; give a file name, such as {path / 'figure.png'}")
-    if path.suffix.lower() not in FORMATS:
-        raise InputError(f"{path}: a figure is written as {known}; for example {path.with_suffix('.png')}")
     folder = path.parent
-    if not folder.is_dir():
-        raise InputError(f"{path}: there is no folder {folder}; make it first")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise InputError(f"{path}: no permission to write there")
-    if path.is_file() and not _is_replaceable(path):
-        raise InputError(f"{path}: it is there already and is not a figure of ours; give another name")
+    problem = ""
+    if path.is_dir():
+        problem = f"a folder; give a file name, such as {path / 'figure.png'}"
+    elif path.suffix.lower() not in FORMATS:
+        known = ", ".join(FORMATS)
+        problem = f"a figure is written as {known}; for example {path.with_suffix('.png')}"
+    elif not folder.is_dir():
+        problem = f"there is no folder {folder}; make it first"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        problem = "no permission to write there"
+    elif path.is_file() and not _is_replaceable(path):
+        problem = "it is there already and is not a figure of ours; give another name"
+    if problem:
+        raise InputError(f"{path}: {problem}")
 
 
 def _is_replaceable(path: Path) -> bool:
@@ -146,52 +129,48 @@ def _is_replaceable(path: Path) -> bool:
         return False
 
 
-def _column(blocks: list[_Block]) -> _Block:
-    def draw(image: PIL.Image.Image, x: int, y: int) -> None:
-        for block in blocks:
-            block.draw(image, x, y)
-            y += block.height + GAP
-
-    height = sum(block.height for block in blocks) + GAP * (len(blocks) - 1)
-    return _Block(max(block.width for block in blocks), height, draw)
+def _paper(width: int, height: int) -> PIL.Image.Image:
+    return PIL.Image.new("RGB", (width, height), PAPER)
 
 
-def _row(blocks: list[_Block]) -> _Block:
-    def draw(image: PIL.Image.Image, x: int, y: int) -> None:
-        for block in blocks:
-            block.draw(image, x, y)
-            x += block.width + GAP
-
-    width = sum(block.width for block in blocks) + GAP * (len(blocks) - 1)
-    return _Block(width, max(block.height for block in blocks), draw)
+def _stacked(parts: Sequence[PIL.Image.Image], *, beside: bool = False) -> PIL.Image.Image:
+    # One below the other, or side by side.
+    widths, heights = [part.width for part in parts], [part.height for part in parts]
+    gaps = GAP * (len(parts) - 1)
+    stack = _paper(sum(widths) + gaps, max(heights)) if beside else _paper(max(widths), sum(heights) + gaps)
+    x, y = 0, 0
+    for part in parts:
+        stack.paste(part, (x, y))
+        x, y = (x + part.width + GAP, 0) if beside else (0, y + part.height + GAP)
+    return stack
 
 
 # --- question and options --------------------------------------------------------------------------------
 
 
-def _heading(letters: Lettering, question: Question, prediction: Prediction, gold: str | None) -> _Block:
+def _heading(
+    letters: Lettering, question: Question, prediction: Prediction, gold: str | None
+) -> PIL.Image.Image:
     size, line = 34, 46
     lines = letters.lines(question.text, size, INNER, most=5)
-    chips: list[tuple[str, int, int, int]] = []  # text, left, down, width
-    left, down = 0, len(lines) * line + 20
-    for choice in question.choices:
+    chips: list[tuple[str, str, int, int, int]] = []  # letter, text, left, top, width
+    left, top = 0, len(lines) * line + 20
+    for letter, choice in zip(question.letters, question.choices, strict=True):
         (text,) = letters.lines(choice, 22, INNER - 70, most=1)
         width = 64 + letters.width(text, 22)
         if left and left + width > INNER:
-            left, down = 0, down + CHIP + 12
-        chips.append((text, left, down, width))
+            left, top = 0, top + CHIP + 12
+        chips.append((letter, text, left, top, width))
         left += width + 12
-
-    def draw(image: PIL.Image.Image, x: int, y: int) -> None:
-        for index, text in enumerate(lines):
-            letters.write(image, (x, y + index * line + line // 2), text, size, INK, bold=True)
-        for letter, (text, left, down, width) in zip(question.letters, chips, strict=True):
-            fill, ink = _chip_colors(letter, prediction.answer, gold)
-            rounded(image, (x + left, y + down, x + left + width, y + down + CHIP), 12, fill)
-            letters.write(image, (x + left + 18, y + down + CHIP // 2), letter, 22, ink, bold=True)
-            letters.write(image, (x + left + 46, y + down + CHIP // 2), text, 22, ink)
-
-    return _Block(INNER, down + CHIP if chips else len(lines) * line, draw)
+    image = _paper(INNER, top + CHIP if chips else len(lines) * line)
+    for index, text in enumerate(lines):
+        letters.write(image, (0, index * line + line // 2), text, size, INK, bold=True)
+    for letter, text, left, top, width in chips:
+        fill, ink = _chip_colors(letter, prediction.answer, gold)
+        rounded(image, (left, top, left + width, top + CHIP), 12, fill)
+        letters.write(image, (left + 18, top + CHIP // 2), letter, 22, ink, bold=True)
+        letters.write(image, (left + 46, top + CHIP // 2), text, 22, ink)
+    return image
 
 
 def _chip_colors(letter: str, answer: str | None, gold: str | None) -> tuple[RGB, RGB]:
@@ -205,44 +184,35 @@ def _chip_colors(letter: str, answer: str | None, gold: str | None) -> tuple[RGB
 # --- images ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Sizes of the overview and of the crops (without their frames), and how the crops stand."""
-
-    overview: tuple[int, int]
-    crops: list[tuple[int, int]]
-    columns: int
-    beside: bool  # the overview, or below it
-
+class _Layout(NamedTuple):
     score: float  # larger is better
+    overview: tuple[int, int]
+    crops: list[tuple[int, int]]  # without their frames
+    columns: int
+    beside: bool  # the crops stand beside the overview, or below it
 
 
-def _images(letters: Lettering, source: ImageSource, prediction: Prediction) -> _Block:
-    regions = prediction.crops_px
+def _images(letters: Lettering, source: ImageSource, prediction: Prediction) -> PIL.Image.Image:
+    boxes, regions = prediction.boxes, prediction.crops_px
     if not regions:
-        size = fitted(source.size, (INNER, MAX_HEIGHT))
-        return _image(annotated(letters, source, prediction.boxes, size))
-    layout = _layout(source.size, [(x1 - x0, y1 - y0) for x0, y0, x1, y1 in regions])
-    overview = _image(annotated(letters, source, prediction.boxes, layout.overview))
-    crops = [
-        _image(framed(letters, source, region, _title(prediction, index), index, size))
-        for index, (region, size) in enumerate(zip(regions, layout.crops, strict=True))
-    ]
+        return annotated(letters, source, boxes, fitted(source.size, (INNER, MAX_HEIGHT)))
+    sizes = [(x1 - x0, y1 - y0) for x0, y0, x1, y1 in regions]
+    layout = max(_layouts(source.size, sizes), key=lambda layout: layout.score)
+    crops = []
+    for index, (region, size) in enumerate(zip(regions, layout.crops, strict=True)):
+        label = boxes[index].label if index < len(boxes) else ""
+        title = f"{index + 1} {clean(label)}".strip()
+        crops.append(framed(letters, source, region, title, index, size))
     step = layout.columns
-    grid = _column([_row(crops[at : at + step]) for at in range(0, len(crops), step)])
-    return _row([overview, grid]) if layout.beside else _column([overview, grid])
+    rows = [_stacked(crops[at : at + step], beside=True) for at in range(0, len(crops), step)]
+    overview = annotated(letters, source, boxes, layout.overview)
+    return _stacked([overview, _stacked(rows)], beside=layout.beside)
 
 
-def _title(prediction: Prediction, index: int) -> str:
-    label = prediction.boxes[index].label if index < len(prediction.boxes) else ""
-    return f"{index + 1} {clean(label)}".strip()
-
-
-def _layout(size: tuple[int, int], regions: Sequence[tuple[int, int]]) -> _Layout:
-    # All ways to set the crops beside or below an overview of some height are tried. Better is what shows
-    # everything larger, the overview above all, and the crops up to their own size.
+def _layouts(size: tuple[int, int], regions: Sequence[tuple[int, int]]) -> Iterator[_Layout]:
+    # All ways to put the crops beside or below an overview of some height. Better is what shows everything
+    # larger, the overview above all, and the crops up to their own size.
     wanted = [max(MIN_SHOWN, width * height) for width, height in regions]
-    found: list[_Layout] = []
     for height in range(120, MAX_HEIGHT + 1, 20):
         overview = fitted(size, (INNER, height))
         room_beside = (INNER - overview[0] - GAP, overview[1])
@@ -256,23 +226,16 @@ def _layout(size: tuple[int, int], regions: Sequence[tuple[int, int]]) -> _Layou
                     continue
                 crops = [inscribed(region, (across, down)) for region in regions]
                 areas = [min(most, crop[0] * crop[1]) for most, crop in zip(wanted, crops, strict=True)]
-                score = 2 * math.log(overview[0] * overview[1])
-                score += sum(map(math.log, areas)) / len(areas)
-                found.append(_Layout(overview, crops, columns, beside, score))
-    return max(found, key=lambda layout: layout.score)
-
-
-def _image(drawn: PIL.Image.Image) -> _Block:
-    def draw(image: PIL.Image.Image, x: int, y: int) -> None:
-        image.paste(drawn, (x, y))
-
-    return _Block(*drawn.size, draw)
+                score = 2 * math.log(overview[0] * overview[1]) + sum(map(math.log, areas)) / len(areas)
+                yield _Layout(score, overview, crops, columns, beside)
 
 
 # --- answer, thinking, cost ------------------------------------------------------------------------------
 
 
-def _verdict(letters: Lettering, question: Question, prediction: Prediction, gold: str | None) -> _Block:
+def _verdict(
+    letters: Lettering, question: Question, prediction: Prediction, gold: str | None
+) -> PIL.Image.Image:
     width = round(INNER * 0.36) if prediction.thinking else INNER
     room = width - 2 * PANEL
     title, text, right = _answer(question, prediction, gold)
@@ -281,25 +244,20 @@ def _verdict(letters: Lettering, question: Question, prediction: Prediction, gol
     expected = "" if right is not False or gold is None else f"expected: {_named(question, gold)}"
     notes = letters.lines(expected, 20, room, most=2)
     thinking = letters.lines(prediction.thinking, 22, INNER - width - 2 * GAP, most=6)
-    height = 2 * PANEL + max(
-        28 + 48 * len(lines) + 30 * len(notes), 34 + 34 * len(thinking) if thinking else 0
-    )
-
-    def draw(image: PIL.Image.Image, x: int, y: int) -> None:
-        rounded(image, (x, y, x + width, y + height), 16, fill)
-        left, top = x + PANEL, y + PANEL
-        letters.write(image, (left, top + 8), title, 19, ink)
-        for index, line in enumerate(lines):
-            letters.write(image, (left, top + 52 + 48 * index), line, 36, ink, bold=True)
-        for index, line in enumerate(notes):
-            letters.write(image, (left, top + 44 + 48 * len(lines) + 30 * index), line, 20, ink)
-        if thinking:
-            left = x + width + 2 * GAP
-            letters.write(image, (left, top + 8), "thinking", 19, GRAY)
-            for index, line in enumerate(thinking):
-                letters.write(image, (left, top + 48 + 34 * index), line, 22, INK)
-
-    return _Block(INNER, height, draw)
+    height = max(28 + 48 * len(lines) + 30 * len(notes), 34 + 34 * len(thinking) if thinking else 0)
+    image = _paper(INNER, height + 2 * PANEL)
+    rounded(image, (0, 0, width, image.height), 16, fill)
+    letters.write(image, (PANEL, PANEL + 8), title, 19, ink)
+    for index, line in enumerate(lines):
+        letters.write(image, (PANEL, PANEL + 52 + 48 * index), line, 36, ink, bold=True)
+    for index, line in enumerate(notes):
+        letters.write(image, (PANEL, PANEL + 44 + 48 * len(lines) + 30 * index), line, 20, ink)
+    if thinking:
+        left = width + 2 * GAP
+        letters.write(image, (left, PANEL + 8), "thinking", 19, GRAY)
+        for index, line in enumerate(thinking):
+            letters.write(image, (left, PANEL + 48 + 34 * index), line, 22, INK)
+    return image
 
 
 def _answer(question: Question, prediction: Prediction, gold: str | None) -> tuple[str, str, bool | None]:
@@ -318,7 +276,7 @@ def _named(question: Question, answer: str) -> str:
     return question.option(answer) if len(answer) == 1 and answer in question.letters else answer
 
 
-def _footer(letters: Lettering, prediction: Prediction) -> _Block:
+def _footer(letters: Lettering, prediction: Prediction) -> PIL.Image.Image:
     seconds = dict(prediction.seconds)
     total = seconds.pop("total", sum(seconds.values()))
     models = prediction.model
@@ -326,9 +284,7 @@ def _footer(letters: Lettering, prediction: Prediction) -> _Block:
         models += f" + {prediction.reasoner}"
     stages = ", ".join(f"{stage} {took:.2f}" for stage, took in seconds.items())
     parts = [models, prediction.mode, f"{total:.2f} s", stages]
-    lines = letters.lines(" · ".join(part for part in parts if part), 19, INNER, most=1)
-
-    def draw(image: PIL.Image.Image, x: int, y: int) -> None:
-        letters.write(image, (x, y + 12), lines[0], 19, GRAY)
-
-    return _Block(INNER, 24, draw)
+    (line,) = letters.lines(" · ".join(part for part in parts if part), 19, INNER, most=1)
+    image = _paper(INNER, 24)
+    letters.write(image, (0, 12), line, 19, GRAY)
+    return image

@@ -1,7 +1,8 @@
-"""Text and rounded shapes on images: a font that has the letters, and lines that fit a width."""
+"""Text and rounded shapes on images: a font that has the characters, and lines that fit a width."""
 
 from __future__ import annotations
 
+import bisect
 import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING
@@ -47,7 +48,7 @@ def _knows(name: str, letter: str) -> bool:
 
 
 def clean(text: str) -> str:
-    """The text on one line, without control characters and halves of characters."""
+    """The text on one line, without control characters and lone surrogates."""
     text = unicodedata.normalize("NFC", text.encode(errors="replace").decode())
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
@@ -70,15 +71,17 @@ class Lettering:
         return font
 
     def width(self, text: str, size: int) -> int:
-        """How wide a line is, in pixels."""
+        """The width of a line, in pixels."""
         return round(self._sized(size).getlength(text))
 
     def lines(self, text: str, size: int, width: int, most: int) -> list[str]:
-        """The text in at most `most` lines of at most `width` pixels; what is left becomes an ellipsis."""
-        rest = clean(text)
+        """The text in at most `most` lines of at most `width` pixels; an ellipsis stands for the rest."""
+        font, rest = self._sized(size), clean(text)
         lines: list[str] = []
         while rest and len(lines) < most:
-            count = self._count_that_fits(rest, size, width)
+            # At least one letter fits; by bisection, because texts may be long.
+            counts = range(1, min(len(rest), max(1, width)) + 1)
+            count = max(1, bisect.bisect_right(counts, float(width), key=lambda n: font.getlength(rest[:n])))
             # Break at a space if there is one; languages without spaces break anywhere.
             space = rest.rfind(" ", 0, count + 1)
             cut = space if count < len(rest) and space > 0 else count
@@ -90,18 +93,6 @@ class Lettering:
                 last = last[:-1]
             lines[-1] = f"{last.rstrip()}…"
         return lines
-
-    def _count_that_fits(self, text: str, size: int, width: int) -> int:
-        # At least one letter; by bisection, because texts may be long.
-        font = self._sized(size)
-        low, high = 1, min(len(text), max(1, width))
-        while low < high:
-            middle = (low + high + 1) // 2
-            if font.getlength(text[:middle]) <= width:
-                low = middle
-            else:
-                high = middle - 1
-        return low
 
     def write(
         self,

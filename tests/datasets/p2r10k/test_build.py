@@ -1,4 +1,4 @@
-"""The builder on small sets in the true schemas: what it writes, leaves out, finds twice, goes on with."""
+"""The builder on small sets in the published schemas: samples, rows left out, duplicates, continuing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from p2r.datasets.p2r10k.overlap import read_reference
 from p2r.datasets.p2r10k.report import report_of
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks import Entry, open_benchmark
+from p2r.evaluation.benchmarks import open_benchmark
+from p2r.evaluation.benchmarks.base import Entry
 from p2r.images import ImageSource
 from tests.datasets.p2r10k.sets import deepeyes, jpeg, pixels, released, visualprobe, zwz
 from tests.image_files import encoded
@@ -118,7 +119,7 @@ def test_rows_that_cannot_be_used_are_replaced_and_named(sources, tmp_path):
     assert "deepeyes: 1 samples instead of 3" in report["notes"][0]
 
 
-def test_a_question_about_a_box_that_nobody_drew_is_left_out(sources, tmp_path):
+def test_a_question_about_a_box_that_is_not_drawn_is_left_out(sources, tmp_path):
     path = tmp_path / "sources" / "zwz" / "train_crop_clean.csv"
     path.write_text(
         path.read_text().replace("How many lamps does pole 3", "In the red bounding box, how many")

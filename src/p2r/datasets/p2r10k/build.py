@@ -46,23 +46,15 @@ AHEAD = 2  # images for each core that are read before their turn
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a source that was read (a line of `rows.jsonl`).
-
-    Attributes:
-        source, row: its source, and its number there from 1.
-        kept: whether it is a sample.
-        reason: why not.
-        line: of `samples.jsonl`.
-        digest, look: of its image: of its bytes, and its perceptual hash as 16 hex digits.
-    """
+    """A row of a source that was read (a line of `rows.jsonl`)."""
 
     source: str
-    row: int
-    kept: bool
-    reason: str = ""
-    line: dict[str, Any] = field(default_factory=dict)
-    digest: str = ""
-    look: str = ""
+    row: int  # its number in the source, from 1
+    kept: bool  # whether it is a sample
+    reason: str = ""  # why not
+    line: dict[str, Any] = field(default_factory=dict)  # of `samples.jsonl`
+    digest: str = ""  # of the bytes of its image
+    look: str = ""  # the perceptual hash of its image, 16 hex digits
 
     def left_out(self, reason: str) -> Row:
         """The same row, not kept."""
@@ -71,23 +63,15 @@ class Row:
 
 @dataclass(slots=True)
 class Drawn:
-    """What was drawn from one source.
-
-    Attributes:
-        source: which.
-        place: its files, or the hub id with its commit.
-        wanted: the number of samples; None for all.
-        rows: how many it has.
-        unusable: reason → how many rows cannot be used, whatever their image.
-        read: the rows that were read, in that order.
-    """
+    """What was drawn from one source."""
 
     source: str
-    place: str
-    wanted: int | None
-    rows: int = 0
+    place: str  # its files, or the hub id with its commit
+    wanted: int | None  # the number of samples; None for all
+    rows: int = 0  # how many it has
+    # Reason → how many rows cannot be used, whatever their image.
     unusable: Counter[str] = field(default_factory=Counter)
-    read: list[Row] = field(default_factory=list)
+    read: list[Row] = field(default_factory=list)  # the rows that were read, in that order
 
     @property
     def kept(self) -> list[Row]:
@@ -97,23 +81,16 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """What is built.
+    """What is built."""
 
-    Attributes:
-        counts: source → the number of samples; None for all that can be used.
-        out: the folder.
-        data: source → a file, a folder or a hub id, where it is not taken from where it is published.
-        seed: picks the rows and the order of the samples.
-        references: benchmark → its questions and images, which are searched for.
-        drop_overlap: leave out what shows a benchmark's image, instead of reporting it only.
-    """
-
-    counts: Mapping[str, int | None]
-    out: Path
+    counts: Mapping[str, int | None]  # source → the number of samples; None for all that can be used
+    out: Path  # the folder
+    # Source → a file, a folder or a hub id to use instead of the published one.
     data: Mapping[str, str] = field(default_factory=dict)
-    seed: int = 0
+    seed: int = 0  # picks the rows and the order of the samples
+    # Benchmark → its questions and images, which are searched for.
     references: Mapping[str, Reference] = field(default_factory=dict)
-    drop_overlap: bool = False
+    drop_overlap: bool = False  # leave out what shows a benchmark's image, instead of reporting it only
 
 
 def scaled(total: int) -> dict[str, int]:

@@ -28,19 +28,12 @@ _SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"II": ".tif
 
 @dataclass(frozen=True, slots=True)
 class HashedImage:
-    """An image that was opened and decoded.
+    """An image that was opened and decoded."""
 
-    Attributes:
-        digest: sixteen hex digits over its bytes.
-        hash: its perceptual hash, 64 bits.
-        size: (width, height), upright.
-        data: the bytes, or the file that holds them.
-    """
-
-    digest: str
-    hash: int
-    size: tuple[int, int]
-    data: bytes | Path
+    digest: str  # sixteen hex digits over its bytes
+    hash: int  # its perceptual hash, 64 bits
+    size: tuple[int, int]  # (width, height), upright
+    data: bytes | Path  # the bytes, or the file that holds them
 
     @classmethod
     def open(cls, data: bytes | Path) -> HashedImage:

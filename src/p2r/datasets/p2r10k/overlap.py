@@ -25,21 +25,13 @@ SAME_LOOK = 6  # of 64 bits; unrelated images differ in 32 on average, with a st
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The questions and images of a benchmark.
+    """The questions and images of a benchmark."""
 
-    Attributes:
-        source: where it was read.
-        questions: its questions, as `plain` writes them.
-        looks: perceptual hashes of its images, uint64; those that cannot be read are missing.
-        ids: of the questions that the images belong to.
-        unreadable: how many images could not be read.
-    """
-
-    source: str
-    questions: frozenset[str]
-    looks: np.ndarray
-    ids: tuple[str, ...]
-    unreadable: int
+    source: str  # where it was read
+    questions: frozenset[str]  # its questions, as `plain` writes them
+    looks: np.ndarray  # perceptual hashes of its images, uint64; those that cannot be read are missing
+    ids: tuple[str, ...]  # of the questions that the images belong to
+    unreadable: int  # how many images could not be read
 
     def shows(self, look: str) -> str | None:
         """The question whose image looks the same as that of a hash (16 hex digits); None for none."""

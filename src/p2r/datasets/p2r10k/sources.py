@@ -40,45 +40,28 @@ _DRAWN_BOX = re.compile(r"\bred\s+bounding\s+box\b", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row before its image is read.
+    """A row before its image is read."""
 
-    Attributes:
-        id: the source's own name of the row; empty when it has none.
-        question, choices, answer, answer_type: as in sample files; with choices, the answer is a letter.
-        inferred: the source does not say of which type the answer is.
-        category: the source's name for this kind of question.
-    """
-
-    id: str
-    question: str
+    id: str  # the source's own name of the row; empty when it has none
+    question: str  # as in sample files, like the next three; with choices, the answer is a letter
     choices: tuple[str, ...]
     answer: str
     answer_type: AnswerType
-    inferred: bool
-    category: str
+    inferred: bool  # the source does not say of which type the answer is
+    category: str  # the source's name for this kind of question
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A released data set.
+    """A released data set."""
 
-    Attributes:
-        hub: where it is published.
-        patterns: its table, among the files of a folder or repository.
-        columns: that a row must have.
-        image: the column with the image, or with a list of one.
-        read: a row → an item; InputError says why the row cannot be used.
-        embedded: images are in the table, so rows are first read without them.
-        boxes: the column with gold boxes in pixels; empty for none.
-    """
-
-    hub: str
-    patterns: tuple[str, ...]
-    columns: tuple[str, ...]
-    image: str
-    read: Callable[[Row], Item]
-    embedded: bool = False
-    boxes: str = ""
+    hub: str  # where it is published
+    patterns: tuple[str, ...]  # its table, among the files of a folder or repository
+    columns: tuple[str, ...]  # that a row must have
+    image: str  # the column with the image, or with a list of one
+    read: Callable[[Row], Item]  # a row → an item; InputError says why the row cannot be used
+    embedded: bool = False  # images are in the table, so rows are first read without them
+    boxes: str = ""  # the column with gold boxes in pixels; empty for none
 
 
 def _read_listed(row: Row) -> Item:

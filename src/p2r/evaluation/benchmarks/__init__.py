@@ -8,24 +8,16 @@ own            scenes and JSON lines
 
 from __future__ import annotations
 
-from p2r.errors import InputError
-from p2r.evaluation.benchmarks.base import Benchmark, Entry, Layout, Selection, Unreadable, named, select
-from p2r.evaluation.benchmarks.hrbench import open_hrbench
-from p2r.evaluation.benchmarks.own import GeneratedScenes, SampleFile
-from p2r.evaluation.benchmarks.tabular import RELEASES, Tabular
-from p2r.evaluation.benchmarks.vstar_folder import VStarFolder
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "BENCHMARKS",
-    "Benchmark",
-    "Entry",
-    "Layout",
-    "Selection",
-    "Unreadable",
-    "named",
-    "open_benchmark",
-    "select",
-]
+from p2r.errors import InputError
+from p2r.evaluation.benchmarks.hrbench import open_hrbench
+from p2r.evaluation.benchmarks.own import open_samples, open_scenes
+from p2r.evaluation.benchmarks.tabular import RELEASES, open_table
+from p2r.evaluation.benchmarks.vstar_folder import open_vstar_folder
+
+if TYPE_CHECKING:
+    from p2r.evaluation.benchmarks.base import Benchmark
 
 BENCHMARKS = ("scenes", "vstar-boxes", "hrbench-4k", "hrbench-8k", *RELEASES, "jsonl")
 SCENE_COUNT = 500
@@ -53,13 +45,13 @@ def open_benchmark(
         MissingExtraError: `datasets` is needed and not installed.
     """
     if name == "scenes" and data is None:
-        return GeneratedScenes(count, seed, size)
+        return open_scenes(count, seed, size)
     if name in ("scenes", "jsonl"):
-        return SampleFile(data, name)
+        return open_samples(data, name)
     if name in RELEASES:
-        return Tabular(name, data, RELEASES[name])
+        return open_table(name, data, RELEASES[name])
     if name == "vstar-boxes":
-        return VStarFolder(data, seed)
+        return open_vstar_folder(data, seed)
     if name.startswith("hrbench-") and name in BENCHMARKS:
         return open_hrbench(data, name.removeprefix("hrbench-"))
     raise InputError(f"unknown benchmark {name!r}: one of {', '.join(BENCHMARKS)}")

@@ -11,13 +11,14 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from p2r.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from p2r.images import ImageInput
     from p2r.types import Sample
 
 
@@ -43,69 +44,35 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A row that holds no valid question: its options or its answer cannot be read. It is not asked.
+    """A row that holds no valid question: its options or its answer cannot be read. It is not asked."""
 
-    Attributes:
-        row: which one, for people: `row 12`, or a file.
-        reason: what is wrong with it.
-    """
-
-    row: str
+    row: str  # `row 12`, or a file
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The layout of a benchmark's table of results.
+    """The layout of a benchmark's table of results."""
 
-    Attributes:
-        headings: category → heading, in the order of the columns; other categories follow under their name.
-        sections: the tag whose values get an average column each, for example `task`; empty for none.
-        breakdowns: tags that get a table of their own.
+    headings: dict[str, str] = field(default_factory=dict)  # category → heading, in the order of the columns
+    sections: str = ""  # the tag whose values get an average column each, for example `task`
+    breakdowns: tuple[str, ...] = ()  # tags that get a table of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A source of questions. Its two iterators run over the same rows in the same order.
+
+    `entries` reads all rows without their images, and raises InputError when the data cannot be read.
+    `loaders` gives for each row a function that returns the whole sample, or raises InputError.
     """
 
-    headings: dict[str, str] = field(default_factory=dict)
-    sections: str = ""
-    breakdowns: tuple[str, ...] = ()
-
-
-class Benchmark(Protocol):
-    """A source of questions. Its two iterators run over the same rows in the same order."""
-
-    @property
-    def name(self) -> str:
-        """The name on the command line."""
-        ...
-
-    @property
-    def source(self) -> str:
-        """Where the rows come from: a path, a hub id with its revision, or how they are generated."""
-        ...
-
-    @property
-    def layout(self) -> Layout:
-        """The layout of its table."""
-        ...
-
-    @property
-    def has_boxes(self) -> bool:
-        """Whether gold boxes are known."""
-        ...
-
-    def entries(self) -> Iterator[Entry | Unreadable]:
-        """All rows without their images.
-
-        Raises:
-            InputError: the data cannot be read, or a column is missing; names it.
-        """
-        ...
-
-    def loaders(self) -> Iterator[Callable[[], Sample]]:
-        """For each row, a function that reads its image and returns the whole sample.
-
-        The function raises InputError when the image cannot be used.
-        """
-        ...
+    name: str  # on the command line
+    source: str  # a path, a hub id with its revision, or how the questions are generated
+    layout: Layout
+    has_boxes: bool  # whether gold boxes are known
+    entries: Callable[[], Iterator[Entry | Unreadable]]
+    loaders: Callable[[], Iterator[Callable[[], Sample]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +143,11 @@ def select(benchmark: Benchmark, *, limit: int | None = None, seed: int = 0) -> 
             entries[row] = replace(entry, sample=named(entry.sample, unique))
         fingerprints.append(digest.hexdigest()[:12])
     if not entries:
-        cause = f": none of the {len(unreadable)} rows can be read" if unreadable else ""
-        first = f", for example {unreadable[0].row}: {unreadable[0].reason}" if unreadable else ""
-        raise InputError(f"{benchmark.name}: {benchmark.source} holds no questions{cause}{first}")
+        cause = ""
+        if unreadable:
+            first = f"{unreadable[0].row}: {unreadable[0].reason}"
+            cause = f": none of the {len(unreadable)} rows can be read, for example {first}"
+        raise InputError(f"{benchmark.name}: {benchmark.source} holds no questions{cause}")
     rows = sorted(entries, key=lambda row: hashlib.sha256(f"{seed}:{entries[row].id}".encode()).digest())
     chosen = {row: entries[row] for row in sorted(rows[:limit])}
     return Selection(benchmark, chosen, tuple(fingerprints), tuple(unreadable))
@@ -187,6 +156,11 @@ def select(benchmark: Benchmark, *, limit: int | None = None, seed: int = 0) -> 
 def named(sample: Sample, name: str) -> Sample:
     """The same sample under the id that it has in the run."""
     return replace(sample, question=replace(sample.question, id=name))
+
+
+def with_image(sample: Sample, image: ImageInput) -> Sample:
+    """The same sample with another image."""
+    return replace(sample, question=replace(sample.question, image=image))
 
 
 def _canonical(entry: Entry) -> str:

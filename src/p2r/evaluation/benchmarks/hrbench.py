@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from p2r.datasets.cells import image, letter, optional_text, text
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks.base import Entry, Layout
-from p2r.evaluation.benchmarks.tabular import Release, Tabular
+from p2r.evaluation.benchmarks.tabular import Release, open_table
 from p2r.parsing.options import legal_choices
 from p2r.text import encodable
 from p2r.types import LETTERS, Question, Sample
@@ -25,10 +25,11 @@ from p2r.types import LETTERS, Question, Sample
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from p2r.evaluation.benchmarks.base import Benchmark
     from p2r.evaluation.benchmarks.tabular import Row
 
 
-def open_hrbench(data: str | None, size: str) -> Tabular:
+def open_hrbench(data: str | None, size: str) -> Benchmark:
     """The table for `size`, `4k` or `8k`."""
     name = f"hr_bench_{size}"
     patterns = (f"**/{name}*.parquet", f"**/*{size}*.parquet", f"**/*{size}*.tsv", f"**/*{size.upper()}*.tsv")
@@ -54,6 +55,6 @@ def open_hrbench(data: str | None, size: str) -> Tabular:
         cluster = hashlib.sha256(encodable(same).encode()).hexdigest()[:12]
         return Entry(sample, {"rotation": rotation, "cluster": cluster})
 
-    return Tabular(
+    return open_table(
         f"hrbench-{size}", data, Release("DreamMr/HR-Bench", patterns, columns, read, layout=layout)
     )

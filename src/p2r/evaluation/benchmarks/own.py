@@ -6,19 +6,16 @@ family`, with images relative to the file.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks.base import Entry, Layout
+from p2r.evaluation.benchmarks.base import Benchmark, Entry, Layout, with_image
 from p2r.scenes import FAMILIES, make_sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from p2r.scenes import SceneSample
     from p2r.types import Sample
 
@@ -27,8 +24,8 @@ _JPEG_QUALITY = 92
 SCENE_LAYOUT = Layout(headings={name: name.capitalize() for name in FAMILIES})
 
 
-class GeneratedScenes:
-    """Generated test scenes, each drawn when its question is asked; see `Benchmark`.
+def open_scenes(count: int, seed: int, size: str) -> Benchmark:
+    """Generated test scenes, each drawn when its question is asked.
 
     Args:
         count: how many.
@@ -36,39 +33,28 @@ class GeneratedScenes:
         size: `2k`, `4k`, `8k` or `WIDTHxHEIGHT`.
     """
 
-    name = "scenes"
-    layout = SCENE_LAYOUT
-    has_boxes = True
+    def make(index: int) -> SceneSample:
+        return make_sample("test", index, seed=seed, size=size)
 
-    def __init__(self, count: int, seed: int, size: str) -> None:
-        self.source = f"generated, split test, seed {seed}, size {size}"
-        self._made = [partial(make_sample, "test", index, seed=seed, size=size) for index in range(count)]
+    def draw(index: int) -> Sample:
+        import pyvips
 
-    def entries(self) -> Iterator[Entry]:
-        """All questions; nothing is drawn."""
-        for make in self._made:
-            yield Entry(_with_image(make().sample(""), b""))
+        made = make(index)
+        jpeg = pyvips.Image.new_from_array(made.render()).jpegsave_buffer(Q=_JPEG_QUALITY)
+        return with_image(made.sample(""), jpeg)
 
-    def loaders(self) -> Iterator[Callable[[], Sample]]:
-        """For each question, a function that draws its image, as the JPEG that `p2r scenes` would write."""
-        for make in self._made:
-            yield partial(_draw, make)
-
-
-def _draw(make: Callable[[], SceneSample]) -> Sample:
-    import pyvips
-
-    made = make()
-    jpeg = pyvips.Image.new_from_array(made.render()).jpegsave_buffer(Q=_JPEG_QUALITY)
-    return _with_image(made.sample(""), jpeg)
+    return Benchmark(
+        name="scenes",
+        source=f"generated, split test, seed {seed}, size {size}",
+        layout=SCENE_LAYOUT,
+        has_boxes=True,
+        entries=lambda: (Entry(with_image(make(index).sample(""), b"")) for index in range(count)),
+        loaders=lambda: (partial(draw, index) for index in range(count)),
+    )
 
 
-def _with_image(sample: Sample, image: bytes) -> Sample:
-    return replace(sample, question=replace(sample.question, image=image))
-
-
-class SampleFile:
-    """The questions of a JSON-lines file, or of a folder that holds `samples.jsonl`; see `Benchmark`.
+def open_samples(data: str | None, name: str) -> Benchmark:
+    """The questions of a JSON-lines file, or of a folder that holds `samples.jsonl`.
 
     Args:
         data: the file or folder.
@@ -77,28 +63,20 @@ class SampleFile:
     Raises:
         InputError: no file was given, or it cannot be read.
     """
-
-    def __init__(self, data: str | None, name: str) -> None:
-        if data is None:
-            raise InputError(f"benchmark {name} needs --data FILE.jsonl, or a folder with samples.jsonl")
-        path = Path(data).expanduser()
-        if path.is_dir():
-            path /= "samples.jsonl"
-        self.name = name
-        self.source = str(path)
-        self.layout = SCENE_LAYOUT if name == "scenes" else Layout()
-        self._samples = list(read_samples(path))
-        self.has_boxes = any(sample.boxes is not None for sample in self._samples)
-
-    def entries(self) -> Iterator[Entry]:
-        """All questions."""
-        for sample in self._samples:
-            yield Entry(_with_image(sample, b""))
-
-    def loaders(self) -> Iterator[Callable[[], Sample]]:
-        """For each question, a function that returns it; the image stays a path."""
-        for sample in self._samples:
-            yield partial(_itself, sample)
+    if data is None:
+        raise InputError(f"benchmark {name} needs --data FILE.jsonl, or a folder with samples.jsonl")
+    path = Path(data).expanduser()
+    if path.is_dir():
+        path /= "samples.jsonl"
+    samples = read_samples(path)
+    return Benchmark(
+        name=name,
+        source=str(path),
+        layout=SCENE_LAYOUT if name == "scenes" else Layout(),
+        has_boxes=any(sample.boxes is not None for sample in samples),
+        entries=lambda: (Entry(with_image(sample, b"")) for sample in samples),
+        loaders=lambda: (partial(_itself, sample) for sample in samples),
+    )
 
 
 def _itself(sample: Sample) -> Sample:

@@ -14,7 +14,6 @@ text or a number), `question_type` (`mcq` or `blank`), `bbox` (x1, y1, x2, y2 in
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,95 +22,76 @@ from typing import TYPE_CHECKING, Any
 from p2r.datasets.cells import image, letter, optional_text, options, pixel_boxes, text
 from p2r.datasets.tables import Table, local_or_fetched, require
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks.base import Entry, Layout, Unreadable
+from p2r.evaluation.benchmarks.base import Benchmark, Entry, Layout, Unreadable, with_image
 from p2r.images import ImageSource
 from p2r.parsing.options import split_options
 from p2r.types import Question, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from p2r.images import ImageInput
 
 Row = dict[str, Any]
-ReadRow = Callable[[Row, Path | None], Entry]
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
     """How a benchmark is released.
 
-    Attributes:
-        hub: where it is published.
-        patterns: the files of the table, as globs; the first that matches decides.
-        columns: the columns that a row must have.
-        read: a row and the folder of relative paths → the question; called with and without images.
-        images: the columns that hold images.
-        boxes: the column with gold boxes in pixels; empty for none.
-        layout: of the table of results.
-        files_beside: images are files beside the table, so that the whole repository is needed.
+    `read` turns a row, with or without its images, and the folder of relative paths into the question.
     """
 
     hub: str
-    patterns: tuple[str, ...]
-    columns: tuple[str, ...]
-    read: ReadRow
-    images: tuple[str, ...] = ("image",)
-    boxes: str = ""
+    patterns: tuple[str, ...]  # the files of the table, as globs; the first that matches decides
+    columns: tuple[str, ...]  # that a row must have
+    read: Callable[[Row, Path | None], Entry]
+    images: tuple[str, ...] = ("image",)  # the columns that hold images
+    boxes: str = ""  # the column with gold boxes in pixels
     layout: Layout = Layout()  # noqa: RUF009  (it is frozen)
-    files_beside: bool = False
+    files_beside: bool = False  # images are files beside the table: the whole repository is needed
 
 
-class Tabular:
-    """Questions from the rows of a table; see `Benchmark`.
+def open_table(name: str, data: str | None, release: Release) -> Benchmark:
+    """A benchmark whose questions are the rows of a table.
 
     Args:
-        name: the name on the command line.
+        name: on the command line.
         data: a file, a folder or a hub id; None for where the benchmark is published.
         release: how it is released.
 
     Raises:
         InputError: there is no such data.
     """
+    place = data or release.hub
+    table = Table(local_or_fetched(place) if release.files_beside else place, patterns=release.patterns)
+    needed = [column for column in release.columns if column not in release.images]
 
-    def __init__(self, name: str, data: str | None, release: Release) -> None:
-        place = data or release.hub
-        self.name = name
-        self.layout = release.layout
-        self.has_boxes = bool(release.boxes)
-        self._release = release
-        self._table = Table(
-            local_or_fetched(place) if release.files_beside else place, patterns=release.patterns
-        )
-        self.source = self._table.source
-
-    def entries(self) -> Iterator[Entry | Unreadable]:
-        """All rows without their images."""
-        release = self._release
-        needed = [column for column in release.columns if column not in release.images]
-        for number, row in enumerate(self._table.rows(without=release.images), start=1):
-            require(row, needed, f"{self.name}: row {number}")
+    def entries() -> Iterator[Entry | Unreadable]:
+        for number, row in enumerate(table.rows(without=release.images), start=1):
+            require(row, needed, f"{name}: row {number}")
             try:
-                yield release.read(row, self._table.root)
+                yield release.read(row, table.root)
             except InputError as error:
                 yield Unreadable(f"row {number}", str(error))
 
-    def loaders(self) -> Iterator[Callable[[], Sample]]:
-        """All rows with their images, still encoded."""
-        for number, row in enumerate(self._table.rows(), start=1):
-            require(row, self._release.images[:1], self.name)
-            yield partial(self._load, number, row)
+    def loaders() -> Iterator[Callable[[], Sample]]:
+        for number, row in enumerate(table.rows(), start=1):
+            require(row, release.images[:1], name)
+            yield partial(load, number, row)
 
-    def _load(self, number: int, row: Row) -> Sample:
+    def load(number: int, row: Row) -> Sample:
         try:
-            sample = self._release.read(row, self._table.root).sample
-            if not self._release.boxes:
+            sample = release.read(row, table.root).sample
+            if not release.boxes:
                 return sample
             source = ImageSource.open(sample.question.image)
-            boxes = pixel_boxes(row, self._release.boxes, source.size)
+            boxes = pixel_boxes(row, release.boxes, source.size)
         except InputError as error:
-            raise InputError(f"{self.name}: row {number}: {error}") from error
-        return replace(sample, question=replace(sample.question, image=source), boxes=boxes)
+            raise InputError(f"{name}: row {number}: {error}") from error
+        return replace(with_image(sample, source), boxes=boxes)
+
+    return Benchmark(name, table.source, release.layout, bool(release.boxes), entries, loaders)
 
 
 VSTAR_HEADINGS = {"direct_attributes": "Attribute", "relative_position": "Spatial"}

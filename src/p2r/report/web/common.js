@@ -1,5 +1,5 @@
 "use strict";
-// What all pages share. Every text comes from models and data sets: it is set as text, never as HTML.
+// Shared by all pages. Every text comes from models and data sets: it is set as text, never as HTML.
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const PAGE = 40;  // items that are shown at a time
@@ -76,7 +76,7 @@ function section(title, text) {
   return text ? [element("h4", {}, title), element("pre", {}, text)] : [];
 }
 
-// The list: what the filters leave, so many items at a time
+// The list: what passes the filters, PAGE items at a time
 
 function unfolding(uri, about, detail) {
   const image = uri

@@ -7,20 +7,20 @@ document.querySelectorAll(".curve").forEach((figure, position) => {
   const readout = figure.querySelector(".readout");
   const cursor = figure.querySelector(".cursor");
   const total = data.bands.at(-1)[1];
-  const tell = (event) => {
+  const show = (event) => {
     const place = plot.getBoundingClientRect();
     const step = Math.min(total, Math.max(1, Math.round(total * (event.clientX - place.left) / place.width)));
     const phase = Math.max(0, data.bands.findIndex(([start, end]) => step > start && step <= end));
-    const told = data.curves[position].filter((curve) => curve.values[step] !== undefined)
+    const values = data.curves[position].filter((curve) => curve.values[step] !== undefined)
       .map((curve) => `${curve.label} ${curve.values[step]}`);
-    readout.textContent = `step ${step - data.bands[phase][0]} of ${data.phases[phase]}: ${told.join(" · ") || "no value"}`;
+    readout.textContent = `step ${step - data.bands[phase][0]} of ${data.phases[phase]}: ${values.join(" · ") || "no value"}`;
     const x = `${100 * step / total}%`;
     cursor.setAttribute("x1", x);
     cursor.setAttribute("x2", x);
     cursor.setAttribute("visibility", "visible");
   };
-  plot.addEventListener("pointermove", tell);
-  plot.addEventListener("pointerdown", tell);
+  plot.addEventListener("pointermove", show);
+  plot.addEventListener("pointerdown", show);
   plot.addEventListener("pointerleave", () => {
     cursor.setAttribute("visibility", "hidden");
     readout.textContent = " ";

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from p2r.checks import CheckResult
 from p2r.errors import InputError, P2RError
-from p2r.scoring.number import read_quantity
+from p2r.parsing.numbers import read_quantity
 from p2r.training.data import EXACT, find_samples, load_data, settings_of, unreadable_images
 from p2r.training.frozen import check_shared_weights
 from p2r.training.preflight.construction import check_trainer, empty_model

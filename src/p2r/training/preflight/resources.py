@@ -83,12 +83,7 @@ def memory_needed(recipe: Recipe, phase: Phase, parameters: int, trained: int) -
 def check_memory(
     recipe: Recipe, phase: Phase, parameters: int, trained: int, device: str, memory: int
 ) -> CheckResult:
-    """Does a phase fit on a device?
-
-    Args:
-        recipe, phase, parameters, trained: as in `memory_needed`.
-        device, memory: of this machine, as `device` gives them.
-    """
+    """Does a phase fit on a device with so much memory? For the other arguments see `memory_needed`."""
     name = f"memory, {phase.role}"
     parts = memory_needed(recipe, phase, parameters, trained)
     total = sum(parts.values())
@@ -113,14 +108,9 @@ def check_memory(
 
 
 def check_disk(recipe: Recipe, parameters: int, trained: int, out: Path) -> CheckResult:
-    """Does a run fit on the disk of its folder?
+    """Does a run fit on the disk of its folder, which need not exist yet?
 
     It grows to three checkpoints, one of them half written, and the models.
-
-    Args:
-        recipe: the run.
-        parameters, trained: weights of the model, and the most that a phase trains.
-        out: the run folder; it need not exist.
     """
     checkpoint = 4 * (trained if recipe.lora else parameters) + 8 * trained
     model = (2 if recipe.lora and recipe.precision == "bfloat16" else 4) * parameters

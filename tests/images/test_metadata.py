@@ -1,4 +1,4 @@
-"""What libvips does not say of a file: its orientation, what a GIF leaves empty, how it is stored."""
+"""Metadata that libvips does not give: orientation, the first frame of a GIF, how a file is stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The budget of bytes held at once: order, bounds, and threads that nobody waits for."""
+"""The memory budget: order, bounds, and threads whose work was cancelled."""
 
 from __future__ import annotations
 
@@ -100,18 +100,18 @@ def test_trying_never_waits_and_never_overtakes() -> None:
         assert budget.held == 100
 
 
-def test_a_waiting_thread_that_is_abandoned_gives_up_its_turn() -> None:
+def test_a_waiting_thread_that_is_cancelled_gives_up_its_turn() -> None:
     budget = MemoryBudget(100)
     held = budget.reserve(100)
 
-    async def leave() -> None:
-        asking = asyncio.create_task(in_image_thread(budget.reserve, 10))
+    async def cancel() -> None:
+        task = asyncio.create_task(in_image_thread(budget.reserve, 10))
         await asyncio.to_thread(until, lambda: budget.waiting)
-        asking.cancel()
+        task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asking
+            await task
 
-    asyncio.run(leave())
+    asyncio.run(cancel())
     until(lambda: budget.waiting == 0)
     assert budget.held == 100
     held.release()

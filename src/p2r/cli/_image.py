@@ -1,4 +1,4 @@
-"""The image of a command line: a path, a URL, a data: URI, or standard input."""
+"""The image argument of `p2r answer`: a path, a URL, a data: URI, or standard input."""
 
 from __future__ import annotations
 
@@ -23,19 +23,18 @@ _LOG = logging.getLogger("p2r.cli")
 
 TIMEOUT_S = 30.0  # without a byte from the server
 
-# Several images are a loop: one line says so.
 MANY = (
     "for many images: P2R.answer_many in Python, or with gold answers p2r eval --benchmark jsonl --data FILE"
 )
 
 
 def open_image(text: str, limits: Limits | None = None) -> ImageSource:
-    """Open the image that an argument names, and decode it once at a small size to find damage.
+    """Open an image and decode it once at a small size, to find damage before a model is loaded.
 
     Args:
         text: a path (`~` is the home folder), `-` for standard input, `http://…`, `https://…`, `file://…`, or
             a `data:` URI.
-        limits: what it may be at most; None for the defaults.
+        limits: None for the defaults.
 
     Raises:
         InputError: it cannot be fetched or read.
@@ -43,7 +42,6 @@ def open_image(text: str, limits: Limits | None = None) -> ImageSource:
     from p2r.images import ImageSource, Limits
 
     limits = limits or Limits()
-
     if not text:
         raise InputError("the image is empty: give a file, a URL, a data: URI, or - for standard input")
     scheme = text.partition(":")[0].lower()
@@ -56,7 +54,6 @@ def open_image(text: str, limits: Limits | None = None) -> ImageSource:
         source = ImageSource.open(text, limits)
     else:
         source = ImageSource.open(_path(text), limits)
-    # A header says nothing about what follows it; a model may take minutes to load.
     source.overview((64, 64))
     _LOG.info("image: %s, %d×%d pixels", source.name, *source.size)
     return source
@@ -82,7 +79,7 @@ def _path(text: str) -> Path:
 
 def _standard_input(limits: Limits) -> bytes:
     if sys.stdin is None or sys.stdin.isatty():
-        raise InputError("-: nothing is piped in; p2r answer - QUESTION < image.jpg")
+        raise InputError("-: standard input is a terminal; p2r answer - QUESTION < image.jpg")
     data = sys.stdin.buffer.read(limits.max_bytes + 1)
     if not data:
         raise InputError("standard input: it is empty (0 bytes)")
@@ -90,22 +87,19 @@ def _standard_input(limits: Limits) -> bytes:
 
 
 def _fetched(url: str, limits: Limits) -> tuple[str, bytes]:
-    """Fetch an image: what errors call it, and its bytes. Any host may be asked, because the user asks."""
+    """Fetch an image: its name for errors, and its bytes. The user may name any host."""
     try:
         name, request = _request(url)
         _LOG.info("fetching %s", name)
-        # The scheme is http or https, at each redirect too.
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310 (http or https)
             data = reply.read(limits.max_bytes + 1)
             kind = reply.headers.get("Content-Type", "")
     except urllib.error.HTTPError as error:
         with error:
-            # The reason of endless redirects has several lines.
             reason = "redirects without end" if 300 <= error.code < 400 else error.reason
             raise InputError(f"{name}: the server replied {error.code} ({reason})") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        # A URLError has its cause as its reason.
-        cause = getattr(error, "reason", None) or error
+        cause = getattr(error, "reason", None) or error  # of a URLError
         problem = file_problem(cause) if isinstance(cause, OSError) else str(cause) or type(cause).__name__
         raise InputError(f"{url}: cannot be fetched: {problem}") from error
     if len(data) > limits.max_bytes:
@@ -120,7 +114,7 @@ def _request(url: str) -> tuple[str, urllib.request.Request]:
     if not parts.hostname:
         raise ValueError("it names no host")
     where = parts._replace(netloc=host.encode("idna").decode()).geturl()
-    # What a browser would escape is escaped; what is escaped already stays.
+    # As a browser escapes it; existing escapes stay.
     escaped = urllib.parse.quote(where, safe="%/:?#[]@!$&'()*+,;=~")
     request = urllib.request.Request(escaped, headers={"User-Agent": f"perceive-to-reason/{__version__}"})  # noqa: S310
     if at:

@@ -1,7 +1,7 @@
 """The text of an answer → tokens: numbers in digits, words, signs and LaTeX commands.
 
-Only markup is taken away here (emphasis, paired quotes, LaTeX wrappers, invisible characters). A character
-that no rule knows stays a token of its own, so that the reader refuses it.
+Only markup is removed here (emphasis, paired quotes, LaTeX wrappers, invisible characters). A character
+without a rule remains as a token, so that the reader refuses it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import unicodedata
 from fractions import Fraction
 from typing import NamedTuple
 
-from p2r.parsing.markup import CJK
-from p2r.scoring.units import UNITS
+from p2r.parsing.number_words import UNITS
+from p2r.parsing.thinking import CJK, PLAIN_MARKS, replace_edges
 
 MAX_CHARS = 200
+SEVERAL, NONE = "names several numbers", "names no number"  # reasons of `NotOneNumber`
 
 
 class NotOneNumber(Exception):  # noqa: N818 - it says what the text is
@@ -25,10 +26,10 @@ class Token(NamedTuple):
     """A piece of a text.
 
     Attributes:
-        kind: "number", "word", "command" (LaTeX) or "sign".
+        kind: "number", "word", "command" (LaTeX) or "sign"; "end" behind the last token.
         text: in lower case; a number without thousands separators and with a decimal point.
         raw: as written.
-        glued: no space is before it.
+        glued: no space precedes it.
         code_like: a number with a leading zero or an exponent.
     """
 
@@ -42,6 +43,11 @@ class Token(NamedTuple):
     def is_pair(self) -> bool:
         """Whether it has a decimal comma, which between brackets separates: `(3,4)` is a point."""
         return self.kind == "number" and "," in self.raw and "." in self.text and "." not in self.raw
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a number of digits only."""
+        return self.kind == "number" and self.text.isdecimal()
 
     @property
     def value(self) -> Fraction:
@@ -71,9 +77,14 @@ class Tokens:
         return token
 
     def accept(self, *texts: str) -> Token | None:
-        """The next token if it is one of these words or signs, else None."""
+        """The next token, taken, if it is one of these words or signs, else None."""
         token = self.peek()
         return self.take() if token.kind not in ("number", "end") and token.text in texts else None
+
+    def sign(self) -> int:
+        """-1 for a minus at this place, else 1. Takes a plus, too."""
+        sign = self.accept("+", "-")
+        return -1 if sign and sign.text == "-" else 1
 
 
 def tokenize(text: str) -> list[Token]:
@@ -107,16 +118,12 @@ def tokenize(text: str) -> list[Token]:
 
 def _number(match: re.Match[str], raw: str, *, glued: bool) -> Token:
     digits, exponent = match["mantissa"], match["exponent"]
-    if _ENGLISH.fullmatch(digits):
-        digits = digits.replace(",", "")
-    elif _SPACED.fullmatch(digits):
-        digits = digits.replace(" ", "").replace("'", "").replace(",", ".")
-    elif _CONTINENTAL.fullmatch(digits):
-        digits = digits.replace(".", "").replace(",", ".")
-    elif _DECIMAL_COMMA.fullmatch(digits):
-        digits = digits.replace(",", ".")
-    elif not _PLAIN_DIGITS.fullmatch(digits):
-        raise NotOneNumber("names several numbers")
+    for form, separators in _DIGITS:
+        if form.fullmatch(digits):
+            digits = digits.translate(separators)
+            break
+    else:
+        raise NotOneNumber(SEVERAL)
     text = f"{digits}e{exponent}" if exponent else digits
     return Token("number", text, raw, glued, bool(exponent or re.match(r"0\d", digits)))
 
@@ -125,9 +132,10 @@ def _plain(text: str) -> str:
     if _OVERRIDE.search(text):
         raise NotOneNumber("the direction of the text is overridden")
     text = _SUPERSCRIPT.sub(_raised, _BESIDE_FRACTION.sub(" ", _INVISIBLE.sub("", text)))
-    text = unicodedata.normalize("NFC", "".join(_compatible(char) for char in text)).translate(_SIGNS)
+    text = unicodedata.normalize("NFC", "".join(map(_compatible, text))).translate(_SIGNS)
     lines = (" ".join(line.split()) for line in text.replace("\\\\", "\n").splitlines())
-    text = _without_wrappers("\n".join(line for line in lines if line))
+    # Boxes and styles go: `\boxed{\frac{1}{2}} \text{ cm}` is `\frac{1}{2} cm`.
+    text = replace_edges(_WRAPPER_EDGE, _gap, "\n".join(line for line in lines if line))
     text = text.replace("{,}", ",").replace("\\!", "").replace("\\%", "%").replace("\\$", "\ue000")
     text = _TEX_SPACE.sub(" ", text)
     for pattern in (_TEX_MATHS, _EMPHASIS, _EMPHASIS, _QUOTED):
@@ -142,7 +150,7 @@ def _raised(match: re.Match[str]) -> str:
 
 
 def _compatible(char: str) -> str:
-    """A character in its plain form; one that would become a number of its own stays (①, Ⅻ, ₂)."""
+    """A character in its plain form, unless that would make a number of its own (①, Ⅻ, ₂)."""
     if char.isascii():
         return char
     digit = unicodedata.decimal(char, None)
@@ -151,29 +159,14 @@ def _compatible(char: str) -> str:
     plain = unicodedata.normalize("NFKC", char)
     if unicodedata.decomposition(char).startswith("<fraction>"):
         return plain
-    if unicodedata.category(char) in ("No", "Nl") or plain[:1].isdecimal():
-        return char
-    return plain
+    is_number = unicodedata.category(char) in ("No", "Nl") or plain[:1].isdecimal()
+    return char if is_number else plain
 
 
-def _without_wrappers(text: str) -> str:
-    """The text without LaTeX's boxes and styles: `\\boxed{\\frac{1}{2}} \\text{ cm}` is `\\frac{1}{2} cm`."""
-    parts: list[str] = []
-    braces: list[bool] = []  # whether each open brace is that of a wrapper
-    last = 0
-    for edge in _WRAPPER_EDGE.finditer(text):
-        if edge[0] == "}":
-            if not (braces and braces.pop()):
-                continue
-        else:
-            braces.append(edge[0] != "{")
-            if edge[0] == "{":
-                continue
-        parts.append(text[last : edge.start()])
-        last = edge.end()
-        if text[edge.start() - 1 : edge.start()].isalnum() or text[last : last + 1].isalnum():
-            parts.append(" ")
-    return "".join((*parts, text[last:]))
+def _gap(edge: re.Match[str]) -> str:
+    """A space in place of a wrapper's edge beside a letter or a digit."""
+    text, start, end = edge.string, edge.start(), edge.end()
+    return " " if text[start - 1 : start].isalnum() or text[end : end + 1].isalnum() else ""
 
 
 _OVERRIDE = re.compile("[\u202d\u202e]")
@@ -182,9 +175,7 @@ _SUPERSCRIPT = re.compile("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _BESIDE_FRACTION = re.compile(r"(?<=[\d¼-¾⅐-⅞])(?=[¼-¾⅐-⅞])|(?<=[¼-¾⅐-⅞])(?=\d)")  # 1½ is not 11/2
 _SIGNS = str.maketrans(
     {
-        **dict.fromkeys("‘’‛′´", "'"),
-        **dict.fromkeys("“”„″«»", '"'),
-        **dict.fromkeys("‐‑‒–—―−", "-"),
+        **PLAIN_MARKS,
         **dict.fromkeys("·⋅∙・", "·"),
         **dict.fromkeys("✕✖⨯", "×"),
         **dict.fromkeys("⁄∕", "/"),
@@ -236,8 +227,14 @@ _TOKEN = re.compile(
       |(?P<sign>\*\*|[^\ ])""",
     re.VERBOSE | re.DOTALL,
 )
-_ENGLISH = re.compile(r"[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}(?:\.\d+)?")  # also Indian: 12,34,567
-_SPACED = re.compile(r"\d{1,3}(?:(?: \d{3})+|(?:'\d{3})+)(?:[.,]\d+)?")
-_CONTINENTAL = re.compile(r"[1-9]\d{0,2}(?:\.\d{3})+,\d+|[1-9]\d{0,2}(?:\.\d{3}){2,}")
-_DECIMAL_COMMA = re.compile(r"(?:0|[1-9]\d*),\d+")
-_PLAIN_DIGITS = re.compile(r"\d+(?:\.\d+)?|\.\d+")
+# How digits may be written, and what their separators are in a plain number; the first that fits.
+_DIGITS = tuple(
+    (re.compile(form), str.maketrans(separators))
+    for form, separators in (
+        (r"[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}(?:\.\d+)?", {",": ""}),  # also Indian: 12,34,567
+        (r"\d{1,3}(?:(?: \d{3})+|(?:'\d{3})+)(?:[.,]\d+)?", {" ": "", "'": "", ",": "."}),
+        (r"[1-9]\d{0,2}(?:\.\d{3})+,\d+|[1-9]\d{0,2}(?:\.\d{3}){2,}", {".": "", ",": "."}),
+        (r"(?:0|[1-9]\d*),\d+", {",": "."}),
+        (r"\d+(?:\.\d+)?|\.\d+", {}),
+    )
+)
