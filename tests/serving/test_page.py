@@ -687,10 +687,9 @@ def test_with_keys_the_browser_logs_in(browser: Browser) -> None:
             expect(visitor.answered()).to_have_text("B. blue")
 
 
-def test_the_first_paint_needs_three_files(browser: Browser, server: LiveServer) -> None:
+def test_the_first_paint_needs_one_file(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server) as visitor:
-        sizes = [len(server.http.get(path).content) for path in ("/", "/page/static/page.css")]
-        assert sum(sizes) < 24_000
+        assert len(server.http.get("/").content) < 24_000
         paint = visitor.page.evaluate(
             "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
         )
