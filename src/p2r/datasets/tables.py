@@ -195,7 +195,7 @@ def _streamed(url: str, without: Collection[str]) -> Iterator[dict[str, Any]]:
 
 def _matching(where: str, names: Sequence[str], patterns: tuple[str, ...]) -> list[str]:
     for pattern in patterns:
-        # `**/` in front of a pattern stands for any folders, also for none.
+        # `**/` in front of a pattern matches any folders, also none.
         globs = {pattern, pattern.removeprefix("**/")}
         if found := sorted(n for n in names if any(fnmatch.fnmatchcase(n, glob) for glob in globs)):
             return found

@@ -57,7 +57,7 @@ def commit(folder: Path) -> str | None:
 
 
 def revision(spec: str) -> str | None:
-    """The weights that a model spec stands for, as far as they are known here.
+    """The weights that a model spec refers to, as far as they are known here.
 
     A folder: twelve hex digits over its files' names, sizes and first and last mebibyte. A hub id: the commit
     in the cache. None for a server.

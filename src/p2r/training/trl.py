@@ -56,7 +56,7 @@ def phase_steps(phase: Phase, samples: int) -> int:
 
 
 def prompts_needed(phase: Phase, steps: int) -> int:
-    """The number of prompts, repeats counted, that a phase of so many steps uses."""
+    """The number of prompts that a phase of this many steps uses; repeated ones count again."""
     return math.ceil(steps / phase.updates) * phase.prompts
 
 

@@ -75,7 +75,7 @@ class Lettering:
         return round(self._sized(size).getlength(text))
 
     def lines(self, text: str, size: int, width: int, most: int) -> list[str]:
-        """The text in at most `most` lines of at most `width` pixels; an ellipsis stands for the rest."""
+        """The text in at most `most` lines of at most `width` pixels; an ellipsis replaces the rest."""
         font, rest = self._sized(size), clean(text)
         lines: list[str] = []
         while rest and len(lines) < most:

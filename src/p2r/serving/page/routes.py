@@ -48,7 +48,7 @@ class Page:
             image = HeldImage(asked.id, f"{asked.id}.jpg", source, self._store.reserve(0))
             self._store.pinned[image.id] = image
             self._scenes.append({"question": asked.text, "choices": asked.choices, "image": image.record()})
-        # Whoever pans asks for many regions; questions must go on meanwhile.
+        # Panning requests many regions; questions must not wait for them.
         self._reading = asyncio.Semaphore(os.cpu_count() or 1)
 
     def router(self) -> APIRouter:

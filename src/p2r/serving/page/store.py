@@ -33,7 +33,7 @@ class Result:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class HeldImage:
-    """An image under an id that nobody can guess, with the newest results about it by theirs."""
+    """An image under an id that cannot be guessed, with the newest results about it by their ids."""
 
     id: str
     name: str
