@@ -100,7 +100,7 @@ class ImageSource:
         Raises:
             InputError: the image is truncated or damaged.
         """
-        return self.region((0, 0, self.width, self.height), size, stretch=stretch)
+        return self.regions([(0, 0, self.width, self.height)], [size], stretch=stretch)[0]
 
     def region(self, rect_px: RectPx, size: tuple[int, int], *, stretch: bool = True) -> EncodedImage:
         """A rectangle of the upright image (half-open pixels), resized to exactly `size` = (width, height).
@@ -180,8 +180,8 @@ def _called(image: object) -> str:
 def _read(image: ImageInput, limits: Limits, name: str) -> Reader:
     if isinstance(image, str):
         if image[:5].lower() == "data:":
-            return _read_bytes(*decode_data_uri(image, limits), limits)
-        if match := _URL.match(image):
+            name, image = decode_data_uri(image, limits)
+        elif match := _URL.match(image):
             raise InputError(
                 f"{image[:80]}: {match[0]} is not read: give a path, or the bytes, or a data: URI"
             )
@@ -189,7 +189,8 @@ def _read(image: ImageInput, limits: Limits, name: str) -> Reader:
         path = Path(image)
         return _read_encoded(name, _read_head(name, path, limits), path, limits)
     if isinstance(image, bytes):
-        return _read_bytes(name, image, limits)
+        check_bytes(name, len(image), limits.max_bytes)
+        return _read_encoded(name, image[:HEAD_BYTES], image, limits)
     if isinstance(image, PIL.Image.Image):
         return read_pil(image, limits)
     if isinstance(image, np.ndarray):
@@ -215,11 +216,6 @@ def _read_head(name: str, path: Path, limits: Limits) -> bytes:
         raise
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _read_bytes(name: str, data: bytes, limits: Limits) -> Reader:
-    check_bytes(name, len(data), limits.max_bytes)
-    return _read_encoded(name, data[:HEAD_BYTES], data, limits)
 
 
 def _read_encoded(name: str, head: bytes, origin: Path | bytes, limits: Limits) -> Reader:
