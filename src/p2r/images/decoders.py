@@ -57,9 +57,7 @@ class Reader(Protocol):
     height: int
     orientation: int
     bits: int
-
-    @property
-    def notes(self) -> tuple[str, ...]: ...  # noqa: D102
+    notes: tuple[str, ...]
 
     def read(self, wanted: Sequence[tuple[RectPx, Size]]) -> Iterable[Sequence[VipsImage]]:
         """Rectangles of the image, each at its size or larger, where the file has as much.
@@ -170,16 +168,11 @@ class EncodedReader:
         self.width, self.height = self._levels[0].width, self._levels[0].height
         self._tiled = self._file.tile_row_bytes > 0
         self._pixel_bytes = pixel_bytes(self._levels[0].open("sequential"))
-        self._damage: tuple[str, ...] = ()
+        self.notes = self._file.notes
         self._kept: VipsImage | None = None
         self._room: Reservation | None = None  # of the kept pixels
         self._lock = threading.Lock()
         check_size(name, self.width, self.height, limits, whole_bytes=self._file.whole_bytes)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """See `Reader.notes`."""
-        return (*self._file.notes, *self._damage)
 
     def forget_levels(self) -> bool:
         """Stop reading the smaller copies in a TIFF file, since one is damaged; False if there are none."""
@@ -187,7 +180,7 @@ class EncodedReader:
             if len(self._levels) == 1 or not isinstance(self._file, TiffFile):
                 return False
             self._levels = self._levels[:1]
-            self._damage = ("a smaller level in the file is damaged: the image itself was read",)
+            self.notes += ("a smaller level in the file is damaged: the image itself was read",)
             return True
 
     def cost(self, wanted: Sequence[tuple[RectPx, Size]]) -> int:

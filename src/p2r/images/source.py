@@ -129,27 +129,30 @@ class ImageSource:
             return []
         # Floating-point samples have no range of their own in which they could be shown.
         reader = self._stretched if stretch or self._reader.bits > 16 else self._reader
+        orientation = self._reader.orientation
         wanted = [
-            (stored_rect(rect, self.size, reader.orientation), turned_size(size, reader.orientation))
+            (stored_rect(rect, self.size, orientation), turned_size(size, orientation))
             for rect, size in zip(rects_px, sizes, strict=True)
         ]
         with _input_errors(self.name):
-            cost = reader.cost(wanted) + sum(_MADE_BYTES * width * height for width, height in sizes)
+            cost = self._reader.cost(wanted) + sum(_MADE_BYTES * width * height for width, height in sizes)
             check_decoding(self.name, self.size, cost, self._limits)
             with decoding.reserve(cost):
                 try:
-                    return _read_pixels(reader, wanted)
+                    return _read_pixels(reader, wanted, orientation)
                 except pyvips.Error:
                     # A smaller level of a TIFF file that is damaged must not cost the image.
                     if not (isinstance(self._reader, EncodedReader) and self._reader.forget_levels()):
                         raise
                     raise_if_cancelled()
-                    return _read_pixels(reader, wanted)
+                    return _read_pixels(reader, wanted, orientation)
 
 
-def _read_pixels(reader: Reader, wanted: Sequence[tuple[RectPx, Size]]) -> list[EncodedImage]:
+def _read_pixels(
+    reader: Reader | StretchedReader, wanted: Sequence[tuple[RectPx, Size]], orientation: int
+) -> list[EncodedImage]:
     return [
-        EncodedImage(upright(resized_rgb(images, size), reader.orientation))
+        EncodedImage(upright(resized_rgb(images, size), orientation))
         for images, (_, size) in zip(reader.read(wanted), wanted, strict=True)
     ]
 
