@@ -152,10 +152,6 @@ def stream(split: Split, index: int, seed: int) -> int:
 def draw_files(jobs: Sequence[tuple[SceneSample, Path]], *, workers: int = 1) -> Iterator[None]:
     """Draw each scene into its file, unless it exists. Yields after each, in order; no file is half written.
 
-    Args:
-        jobs: scenes, at their size, with their files.
-        workers: threads at most; almost all of the time passes in libvips.
-
     Raises:
         OSError, pyvips.Error: a file cannot be written.
     """
@@ -181,7 +177,7 @@ def write_scenes(
         out: the folder.
         split, size, seed: as of `make_sample`.
         count: samples 0 to `count` − 1.
-        workers: as of `draw_files`.
+        workers: threads; almost all of the time passes in libvips.
 
     Raises:
         InputError: the folder holds other samples or cannot be written, or an argument is out of range.

@@ -60,17 +60,13 @@ def figure(
     path: Path | None = None,
     gold: str | None = None,
 ) -> PIL.Image.Image:
-    """Draw a prediction, and write it if a path is given.
+    """Draw a prediction, RGB, 1600 pixels wide, and write it if a path is given.
 
     Args:
         source: the image of the question.
-        prediction: the boxes, the crops and the answer.
-        question: the question.
+        prediction, question: what is drawn.
         path: of the file, whose suffix is its format: `.png`, `.jpg` or `.webp`.
         gold: the right answer, a letter for a choice question; shown beside the answer.
-
-    Returns:
-        The figure, RGB, 1600 pixels wide.
 
     Raises:
         InputError: the image is damaged, or the path cannot be written (see `check_path`).
