@@ -73,15 +73,11 @@ def check_bytes(name: str, size: int, most: int) -> None:
 
 
 class Reservation(AbstractContextManager["Reservation"]):
-    """Bytes of a `MemoryBudget`, held until `release` or the end of a `with` block."""
+    """Bytes of a `MemoryBudget`, held until `release()`, the end of a `with` block, or of this object."""
 
     def __init__(self, nbytes: int, give_back: Callable[[int], None]) -> None:
         self.nbytes = nbytes
-        self._give_back = weakref.finalize(self, give_back, nbytes)
-
-    def release(self) -> None:
-        """Give the bytes back; a second call does nothing."""
-        self._give_back()
+        self.release = weakref.finalize(self, give_back, nbytes)  # a second call does nothing
 
     def __exit__(self, *_: object) -> None:
         self.release()
