@@ -37,7 +37,7 @@ from tests.serving.live_server import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from p2r.models.base import Completion, Message, Sampling
 
@@ -98,7 +98,7 @@ class Talkative(StreamingFakeModel):
 
     async def stream(
         self, messages: Sequence[Message], sampling: Sampling
-    ) -> AsyncIterator[str | Completion]:
+    ) -> AsyncGenerator[str | Completion]:
         self.streams += 1
         try:
             yield "<think>"
