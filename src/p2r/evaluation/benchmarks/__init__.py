@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks.base import Benchmark, Entry, Layout, with_image
+from p2r.evaluation.benchmarks.base import Benchmark, Entry, Layout, with_question
 from p2r.evaluation.benchmarks.tabular import RELEASES, open_hrbench, open_table
 from p2r.evaluation.benchmarks.vstar_folder import open_vstar_folder
 from p2r.scenes import FAMILIES, make_sample
@@ -76,14 +76,14 @@ def _open_scenes(count: int, seed: int, size: str) -> Benchmark:
 
         made = make(index)
         jpeg = pyvips.Image.new_from_array(made.render()).jpegsave_buffer(Q=_JPEG_QUALITY)
-        return with_image(made.sample(""), jpeg)
+        return with_question(made.sample(""), image=jpeg)
 
     return Benchmark(
         name="scenes",
         source=f"generated, split test, seed {seed}, size {size}",
         layout=_SCENE_LAYOUT,
         has_boxes=True,
-        entries=lambda: (Entry(with_image(make(index).sample(""), b"")) for index in range(count)),
+        entries=lambda: (Entry(with_question(make(index).sample(""), image=b"")) for index in range(count)),
         loaders=lambda: (partial(draw, index) for index in range(count)),
     )
 
@@ -101,7 +101,7 @@ def _open_samples(data: str | None, name: str) -> Benchmark:
         source=str(path),
         layout=_SCENE_LAYOUT if name == "scenes" else Layout(),
         has_boxes=any(sample.boxes is not None for sample in samples),
-        entries=lambda: (Entry(with_image(sample, b"")) for sample in samples),
+        entries=lambda: (Entry(with_question(sample, image=b"")) for sample in samples),
         loaders=lambda: (partial(_itself, sample) for sample in samples),
     )
 

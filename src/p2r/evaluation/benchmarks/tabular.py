@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.datasets.cells import image, letter, only_image, optional_text, options, pixel_boxes, text
 from p2r.datasets.tables import Table, local_or_fetched, require
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks.base import Benchmark, Entry, Layout, Unreadable, with_image
+from p2r.evaluation.benchmarks.base import Benchmark, Entry, Layout, Unreadable, with_question
 from p2r.images import ImageSource
 from p2r.parsing.options import legal_choices, split_options
 from p2r.text import encodable
@@ -92,7 +92,7 @@ def open_table(name: str, data: str | None, release: Release) -> Benchmark:
             boxes = pixel_boxes(row, release.boxes, source.size)
         except InputError as error:
             raise InputError(f"{name}: row {number}: {error}") from error
-        return replace(with_image(sample, source), boxes=boxes)
+        return replace(with_question(sample, image=source), boxes=boxes)
 
     return Benchmark(name, table.source, release.layout, bool(release.boxes), entries, loaders)
 
