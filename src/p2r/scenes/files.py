@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyvips
 
 from p2r.errors import InputError, file_problem
-from p2r.runs.files import folder_lock, replacing
-from p2r.runs.identity import claim
+from p2r.runs.files import claim, folder_lock, replacing
 from p2r.scenes.drawing import render
 from p2r.scenes.questions import FAMILIES, WEIGHTS, Task, draw_scene, draw_task
 from p2r.types import Box, Question, Sample
