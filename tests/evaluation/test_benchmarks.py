@@ -73,7 +73,7 @@ def test_vstar(tmp_path):
         assert_shows(sample, index)
 
 
-def test_ids_that_repeat_are_told_apart(tmp_path):
+def test_repeated_ids_get_a_number(tmp_path):
     selection = select(open_benchmark("vstar", str(vstar(tmp_path))))
     assert [entry.id for entry in selection.entries.values()] == ["0", "1", "1#2"]
 
@@ -256,7 +256,7 @@ def test_data_without_one_readable_row_is_refused(tmp_path, cells, message):
         select(rewritten_treebench(tmp_path, **cells))
 
 
-def test_rows_of_treebench_are_read_or_set_aside(tmp_path):
+def test_rows_of_treebench_are_read_or_unreadable(tmp_path):
     """The odd rows that the release holds."""
     row = next(iter(text_rows(treebench(tmp_path) / "TreeBench.tsv")))
     cells = [

@@ -100,7 +100,7 @@ def test_code_is_run_where_the_user_trusts_it(
     assert "--trust-remote-code" in server.command(1)
 
 
-def test_vllm_is_not_told_to_run_it(tiny: Path) -> None:
+def test_vllm_is_started_without_trusting_the_code(tiny: Path) -> None:
     assert "--trust-remote-code" not in VLLMServer(tiny, python=sys.executable).command(1)
 
 

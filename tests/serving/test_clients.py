@@ -218,7 +218,7 @@ def test_they_list_models(said: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_they_understand_each_error(said: dict[str, Any], name: str) -> None:
+def test_they_raise_the_right_error(said: dict[str, Any], name: str) -> None:
     _, status, code, param = ERRORS[name]
     error = said[name]["error"]
     assert error["code"] == code

@@ -328,7 +328,7 @@ def test_of_several_schemas_in_a_prompt_the_last_one_counts() -> None:
     assert (found.before, found.schema) == ("Speak.", real)
 
 
-def test_a_schema_may_stand_beside_json_object() -> None:
+def test_a_schema_may_be_given_next_to_json_object() -> None:
     wanted = {"type": "json_object", "schema": model(color=(Color, ...))}
     with LiveServer() as server:
         reply = server.ask(body(NO_OPTIONS, response_format=wanted)).json()
