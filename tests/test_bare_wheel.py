@@ -1,4 +1,4 @@
-"""The wheel without extras: every command that needs one says so in one line, with what to install."""
+"""The wheel without extras: every command that needs one names it in one line."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ WRITERS: dict[BoxFormat, Writer] = {"qwen3": qwen3, "pixels": pixels, "gemini": 
 
 
 def model_that_writes(perceive: Writer | Reply) -> FakeModel:
-    """Knows where the objects of the probes are, and writes it in one way, whatever the prompt says."""
+    """A model that writes the objects' places in one format, whatever the prompt says."""
 
     def answer(messages: Sequence[Message]) -> Reply:
         text = said(messages)
@@ -120,8 +120,8 @@ def test_shares_are_in_order_with_the_default_format() -> None:
             "no box format fits: in at most 0 of 6",
             "not ground",
         ),
-        ("I see a tag.", "6 replies without a box, 0 that ask for the whole image", "does not write boxes"),
-        ("[]", "0 replies without a box, 6 that ask for the whole image", "not ground"),
+        ("I see a tag.", "6 replies without a box, 0 for the whole image", "does not write boxes"),
+        ("[]", "0 replies without a box, 6 for the whole image", "not ground"),
         (
             Completion("<think>Where", 9, 96, "length"),
             "6 of 6 replies were cut at max_tokens.perceive = 96 while",

@@ -415,7 +415,7 @@ def test_the_stages_of_different_questions_overlap() -> None:
 
 
 class Uneven(FakeModel):
-    """Answers the number that it is asked for; the first of each `period` questions takes longer."""
+    """Answers with the number in the question; the first of each `period` questions takes longer."""
 
     def __init__(self, delay_s: float, *, slow_s: float, period: int = 10**9) -> None:
         super().__init__(lambda messages: "", delay_s=delay_s)

@@ -1,4 +1,4 @@
-"""Question → messages: what each role reads, in which order, and which packs are refused."""
+"""Question → messages: their content and order for each role, and invalid packs."""
 
 from __future__ import annotations
 

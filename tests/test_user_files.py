@@ -1,4 +1,4 @@
-"""Nothing of the user's is ever overwritten: commands refuse, and leave no trace."""
+"""Files of the user are never overwritten: commands refuse without writing anything."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def perceiving(exchange: Exchange) -> bool:
 
 
 def answering(boxes: str = BOXES, thought: Behavior | None = None) -> list[Behavior]:
-    """A script that tells the two roles apart by what they are asked."""
+    """A script that distinguishes the two roles by their prompts."""
     reasoned = thought or reply(THOUGHT)
     return [lambda exchange: (reply(boxes) if perceiving(exchange) else reasoned)(exchange)]
 
@@ -215,7 +215,7 @@ def test_debug_shows_the_trace(image: str) -> None:
 
 def test_the_note_on_nano() -> None:
     note = nano_note("nano-base")
-    assert "nano-base knows only the synthetic scenes" in note
+    assert "nano-base was trained only on the scenes" in note
     assert "any other image" in note, "true of a scene, of its copy and of a photograph"
     assert "Qwen/Qwen3-VL-4B-Instruct" in note
     assert nano_note("Qwen/Qwen3-VL-4B-Instruct") == ""

@@ -28,7 +28,7 @@ THOUGHT = "<think>It is.</think><answer>B</answer>"
 
 
 class Terminal:
-    """A command on a pseudo-terminal; `seen` is what it has shown."""
+    """A command on a pseudo-terminal; `seen` is its output so far."""
 
     def __init__(self, *command: str) -> None:
         self._own, theirs = pty.openpty()

@@ -1,4 +1,4 @@
-"""Every benchmark from its rows to its table, with a model whose answers make the figures easy to check."""
+"""Every benchmark from its rows to its table, with a scripted model and known figures."""
 
 from __future__ import annotations
 

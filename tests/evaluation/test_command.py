@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def answer(exchange):
-    """A good reply, worked out from the request: boxes for the perceiver, the right letter for the rest."""
+    """A right reply to a request: boxes for the perceiver, else the right letter."""
     text = json.dumps(exchange.body)
     k = int(text.partition("number ")[2].partition("?")[0])
     reply = perception(k) if "bbox_2d" in text else f"<think>…</think><answer>{'ABCD'[k % 4]}</answer>"

@@ -1,4 +1,4 @@
-"""A whole evaluation with a scripted model: figures that can be worked out by hand, and how a run goes on."""
+"""A whole evaluation with a scripted model: figures computed by hand, and continuing a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uncertainty: against values worked by hand, from the literature, and from scipy where it is installed."""
+"""Uncertainty, compared with values computed by hand, from the literature, and from scipy if installed."""
 
 from __future__ import annotations
 

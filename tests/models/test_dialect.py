@@ -1,4 +1,4 @@
-"""What a refusal teaches: the words of real servers, and those that must teach nothing."""
+"""Refusals of real servers that change later requests, and others that must not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The endpoint model against real sockets: what it sends, what it makes of each failure, how it ends."""
+"""The endpoint model on real sockets: requests, failures, closing."""
 
 from __future__ import annotations
 

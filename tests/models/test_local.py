@@ -1,4 +1,4 @@
-"""The transformers engine on a very small real Qwen3-VL: what batches, streams, stops and fails, and how."""
+"""The transformers engine on a very small real Qwen3-VL: batches, streams, stops and failures."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ SAMPLING = Sampling(8)
 
 
 class Fake:
-    """The program of the fake and what it writes down when it starts."""
+    """The program of the fake, and the record that it writes at its start."""
 
     def __init__(self, folder: Path) -> None:
         self.notes = folder / "notes.jsonl"

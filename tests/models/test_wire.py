@@ -1,4 +1,4 @@
-"""The text of a reply, wherever a server puts it; and the server's words where there is no text."""
+"""The text of a reply in every field that servers use, and the server's message where there is no text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reasoner texts: which answer they give, and why some give none."""
+"""Reasoner texts: their answer, or the reason why there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Perceiver texts: what is read, and why the rest is not."""
+"""Perceiver texts: the boxes that are read, and the reasons for the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options and instructions in the text of a question: what is found, what is left out, what is left alone."""
+"""Options and instructions in the text of a question: found, left out, or unchanged."""
 
 from __future__ import annotations
 

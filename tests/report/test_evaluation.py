@@ -1,4 +1,4 @@
-"""The page: what is on it, that it is safe and small, and that a real browser shows it without complaint."""
+"""The page of an evaluation: content, safety, size, and a real browser without errors."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def browser():
 
 @pytest.fixture
 def opened(base, browser):
-    """A function that opens a page in some theme and width; complaints of the browser end the test."""
+    """A function that opens a page in a theme and width; errors of the browser fail the test."""
     complaints: list[str] = []
     contexts = []
 

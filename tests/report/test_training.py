@@ -1,4 +1,4 @@
-"""The page of a training: what is on it, that it is safe and small, and that a real browser shows it."""
+"""The page of a training: content, safety, size, and a real browser without errors."""
 
 from __future__ import annotations
 

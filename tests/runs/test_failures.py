@@ -1,4 +1,4 @@
-"""When a run stops: calls that fail and input that cannot be used are counted apart."""
+"""When a run stops: failed calls and unusable input are counted separately."""
 
 from __future__ import annotations
 

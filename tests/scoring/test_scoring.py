@@ -1,4 +1,4 @@
-"""Right and wrong answers of each type; what cannot be decided has no score."""
+"""Right and wrong answers of each type; an undecided one has no score."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def test_a_client_that_leaves_while_it_waits_takes_no_slot(stream: bool) -> None
         waiting[2].shutdown(socket.SHUT_WR)
         wait_until(lambda: server.app.state.limiter.queued == 0, 5)
         waiting[2].close()
-        assert len(model.calls) == 1  # nobody asked for the boxes of those who left
+        assert len(model.calls) == 1  # no call for clients that had left
 
 
 def noisy() -> bytes:

@@ -1,4 +1,4 @@
-"""Safe by default: keys, names, bodies, images, logs. Each test fails when its guard is taken away."""
+"""Security: keys, host names, bodies, images, logs. Each test fails without its guard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions over HTTP, whole: what the pipeline is asked, what comes back, and what is refused."""
+"""Questions over HTTP: the calls of the pipeline, the replies, and refusals."""
 
 from __future__ import annotations
 

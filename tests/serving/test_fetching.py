@@ -29,7 +29,7 @@ def found(data: bytes = IMAGE, **headers: str) -> httpx.Response:
 
 
 class Web:
-    """A scripted web: names and what their addresses answer; it records who was asked."""
+    """A scripted web: names and the replies of their addresses; it records the requests."""
 
     def __init__(
         self,

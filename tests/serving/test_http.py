@@ -1,4 +1,4 @@
-"""Connections over real sockets: bodies arrive whole, and no client is waited for without end."""
+"""Connections over real sockets: bodies arrive whole, and every wait for a client is bounded."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def port() -> Iterator[int]:
 
 
 def told(connection: socket.socket, lines: int) -> list[str]:
-    """The last lines of so many replies."""
+    """The last line of each reply."""
     data = b""
     while sum(line.startswith(b"/") for line in data.split(b"\n")[:-1]) < lines:
         piece = connection.recv(65536)

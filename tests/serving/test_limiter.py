@@ -1,4 +1,4 @@
-"""Load: the bounded queue, deadlines, the drained end, and what is counted."""
+"""Load: the bounded queue, deadlines, draining, and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: what a person does and sees, with a scripted model and with nano."""
+"""The page in a real browser, with a scripted model and with nano."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def server() -> Iterator[LiveServer]:
 
 
 class Visitor:
-    """One who uses the page."""
+    """A user of the page."""
 
     def __init__(self, page: Page, server: LiveServer) -> None:
         self.page, self.server = page, server
@@ -103,7 +103,7 @@ class Visitor:
         self.click("Ask")
 
     def answered(self, column: int = 0) -> Locator:
-        """The answer, once it is there with what it took."""
+        """The answer, once it is shown with its seconds and tokens."""
         article = self.page.locator("#columns article").nth(column)
         expect(article.locator(".small")).to_contain_text("tokens in")
         return article.locator(".answer")
@@ -664,7 +664,7 @@ def test_axe_finds_no_violation(browser: Browser, server: LiveServer, scheme: st
 
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The source of axe-core, which looks for what keeps people out."""
+    """The source of axe-core, which tests accessibility."""
     if not shutil.which("npm"):
         pytest.skip("there is no npm here")
     folder = tmp_path_factory.mktemp("axe")

@@ -1,4 +1,4 @@
-"""What the page asks of the server beside the protocol: files, uploads, regions, results; and who may ask."""
+"""The page's own routes: files, uploads, regions, results, and access."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def question(image: str, text: str = ASK, **more: Any) -> dict[str, Any]:
 
 
 def asked(server: LiveServer, image: str, **more: Any) -> dict[str, Any]:
-    """What is beside the answer of a question about an upload."""
+    """The `p2r` field of the reply to a question about an upload."""
     reply = server.ask(question(image, **more))
     assert reply.status_code == 200, reply.text
     return reply.json()["choices"][0]["message"]["p2r"]

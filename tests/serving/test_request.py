@@ -1,4 +1,4 @@
-"""What is read of a chat request: fields without effect, and conversations of any shape."""
+"""Parsing of chat requests: fields without effect, and conversations of any shape."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_what_comes_behind_the_question_does_not_hide_it(after: list[dict[str, A
 
 def test_unsupported_conversations_are_refused_with_a_reason() -> None:
     answer = text("A bus", "assistant")
-    assert "begun" in refusal(user(), answer).message
+    assert "a reply is not continued" in refusal(user(), answer).message
     assert "no image in the conversation" in refusal(text("Hi"), answer, text("And now?")).message
     assert refusal(text("Hi"), answer, text("And now?")).param == "messages.2.content"
     nothing = {"role": "user", "content": user()["content"][:1]}

@@ -1,4 +1,4 @@
-"""The responses endpoint: what is read, and what comes back, whole and as events."""
+"""The responses endpoint: parsing, whole replies, and events."""
 
 from __future__ import annotations
 

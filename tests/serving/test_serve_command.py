@@ -1,4 +1,4 @@
-"""`p2r serve` as a process: a real port, a real signal, a model server behind it."""
+"""`p2r serve` as a process, with a real port, real signals and a model server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams: what comes when, to the official client and on the wire, and what happens when one ends early."""
+"""Streams: the order of events, for the official client and on the wire, and early ends."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_streamed_thinking_is_always_a_prefix_of_the_final_one(pieces: list[str]
 
 
 def thinking_s(count: int) -> float:
-    """CPU seconds of so many pieces; the best of three."""
+    """CPU seconds for a number of pieces; the best of three."""
     seconds = []
     for _ in range(3):
         thinking, begin_s = ThinkingFilter(), time.thread_time()

@@ -1,4 +1,4 @@
-"""Structured output: schemas as clients send them, what is asked for them, and the JSON that comes back."""
+"""Structured output: the schemas of clients, their questions, and the JSON of the reply."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def model(**fields: Any) -> dict[str, Any]:
 
 
 def written(schema: Any, answer: str | None, options: tuple[str, ...] = (), text: str = "") -> Any:
-    """What comes back for an answer, with the thinking "Because."."""
+    """The JSON of an answer, with the thinking "Because."."""
     form = read_form(schema, "schema", options)
     return json.loads(form.write(answer, text or answer or "", "Because."))
 

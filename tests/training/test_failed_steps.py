@@ -1,4 +1,4 @@
-"""A frozen server that dies and comes back: a step in which nothing has a reward is done again."""
+"""A frozen server that fails and recovers: a step without any reward is repeated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHANGES = [
 def test_a_step_without_a_reward_stops_the_phase_and_is_done_again(
     warm: Warm, small: Small, tmp_path: Path
 ) -> None:
-    """The server is gone in the first step, and twice in the second."""
+    """The server is unreachable in the first step, and twice in the second."""
     out = tmp_path / "run"
     folder = PhaseFolder(out / "phases/01-perceiver")
     broken: int | None = None

@@ -1,4 +1,4 @@
-"""The frozen role on a server: in order, bounded, failures apart; a phase that stops when too much fails."""
+"""The frozen role on a server: in order, bounded, failures apart; a phase stops after too many."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_call_that_always_fails_stops_the_phase_and_keeps_the_rest(tmp_path: P
     assert len(read_lines(tmp_path / "boxes-0.jsonl")) == 4
 
 
-# A server that dies.
+# A server that becomes unreachable.
 
 
 def crops(messages: Sequence[Message]) -> int:

@@ -1,6 +1,6 @@
 """Whole runs that are killed, in each phase and between them, or damaged: the same command completes them.
 
-The processes are true ones and the signal is SIGKILL to all of them at once.
+The processes are real, and SIGKILL is sent to all of them at once.
 """
 
 from __future__ import annotations

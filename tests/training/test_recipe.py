@@ -1,4 +1,4 @@
-"""Recipes: what they may hold, what is refused and how, changes to them, and every one that ships."""
+"""Recipes: valid and invalid keys, changes, and every bundled recipe."""
 
 from __future__ import annotations
 

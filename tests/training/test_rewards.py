@@ -1,4 +1,4 @@
-"""What each role is rewarded for, with a scripted frozen reasoner; failures give no reward."""
+"""Rewards of each role with a scripted frozen reasoner; failures give no reward."""
 
 from __future__ import annotations
 

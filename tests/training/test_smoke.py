@@ -1,4 +1,4 @@
-"""The true thing: the command, the processes that it starts, the recipe for CI, and a parent that dies."""
+"""The whole command with its processes and the recipe for CI, after a kill of the parent."""
 
 from __future__ import annotations
 

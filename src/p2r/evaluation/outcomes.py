@@ -1,4 +1,4 @@
-"""Why a question came out as it did: one outcome for each, the earliest cause first."""
+"""The outcome of each question: the first cause that applies."""
 
 from __future__ import annotations
 

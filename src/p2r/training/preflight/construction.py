@@ -64,7 +64,7 @@ def check_trainer(
         hint = "see the recipe's keys training, lora and attention"
         yield CheckResult(name, "failure", str(error), hint)
         return None
-    except Exception as error:  # noqa: BLE001 - of TRL, transformers and peft: whatever would end the run
+    except Exception as error:  # noqa: BLE001 - of TRL, transformers and peft: any error that would end the run
         yield CheckResult(name, "failure", exception_line(error), REPORT)
         return None
     yield CheckResult(name, "ok", f"TRL, attention {recipe.attention or 'as the model has it'}")
@@ -110,7 +110,7 @@ def check_engine(name: str, recipe: Recipe, config: Any, start: Path) -> CheckRe
 
                 model = ModelConfig(model=str(start), max_model_len=config.vllm_max_model_length)
                 SamplingParams(**sampling_parameters(config)).verify(model, None, None, None)
-        except Exception as error:  # noqa: BLE001 - of vLLM: whatever would end the first step
+        except Exception as error:  # noqa: BLE001 - of vLLM: any error that would end the first step
             return CheckResult(name, "failure", f"vLLM refuses the rollouts: {exception_line(error)}", REPORT)
     if caught:
         hint = "install a version that TRL supports, or look closely at the first step"

@@ -224,7 +224,7 @@ def check_step(recipe: Recipe, phase: Phase, samples: Path, scratch: Path) -> Ch
             Session(run.open_phase(small, out, 1, start).path).try_step()
     except P2RError as error:
         return CheckResult(name, "failure", str(error), "see what it names")
-    except Exception as error:  # noqa: BLE001 - whatever would end the first step of the run
+    except Exception as error:  # noqa: BLE001 - any error that would end the first step of the run
         return CheckResult(name, "failure", exception_line(error), REPORT)
     return CheckResult(name, "ok", f"1 prompt × {phase.group} rollouts: generated, rewarded and trained")
 
