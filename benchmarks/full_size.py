@@ -132,8 +132,8 @@ def take_steps(role: str, model: Path, folder: Path, options: argparse.Namespace
     import torch
     import yaml
 
-    from p2r.training import run as rounds
     from p2r.training.recipe import load_recipe
+    from p2r.training.run import first_phase
     from p2r.training.session import Session
 
     cuda = torch.cuda.is_available()
@@ -166,9 +166,7 @@ def take_steps(role: str, model: Path, folder: Path, options: argparse.Namespace
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe_data))
     recipe, out = load_recipe(path), folder / role
-    rounds.make_folder(out)
-    start, _ = rounds.open_run(recipe, out)
-    session = Session(rounds.open_phase(recipe, out, 1, start).path)
+    session = Session(first_phase(recipe, out))
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     built = session.build()

@@ -139,8 +139,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
 
 def open_session(options: argparse.Namespace, role: str, folder: Path) -> Session:
-    from p2r.training import run as rounds
     from p2r.training.recipe import load_recipe
+    from p2r.training.run import first_phase
     from p2r.training.session import Session
 
     rows = options.prompts * GROUP
@@ -156,10 +156,7 @@ def open_session(options: argparse.Namespace, role: str, folder: Path) -> Sessio
         "training.save_every=1000",
     ]
     recipe = load_recipe(Path(__file__).parents[1] / "recipes/nano.yaml", changes)
-    out = folder / "run"
-    rounds.make_folder(out)
-    start, _ = rounds.open_run(recipe, out, command="benchmark")
-    return Session(rounds.open_phase(recipe, out, 1, start).path)
+    return Session(first_phase(recipe, folder / "run"))
 
 
 def plain_trainer(built: Components, session: Session) -> Any:

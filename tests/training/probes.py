@@ -13,9 +13,9 @@ import torch
 
 from p2r.models.base import Completion, Sampling
 from p2r.models.encoding import PromptEncoder
-from p2r.training import run as rounds
 from p2r.training.data import prompt_tokens
 from p2r.training.recipe import load_recipe
+from p2r.training.run import find_start, first_phase
 from p2r.training.session import Session
 from p2r.types import Box
 from tests.training import small_run
@@ -54,9 +54,7 @@ def make_family(folder: str, family: str, samples: str) -> str:
 def open_session(recipe: str, out: str, changes: list[str] | None = None) -> Session:
     """A session of the first phase of a new run."""
     loaded, folder = load_recipe(Path(recipe), changes or ()), Path(out)
-    rounds.make_folder(folder)
-    start, _ = rounds.open_run(loaded, folder)
-    return Session(rounds.open_phase(loaded, folder, 1, start).path)
+    return Session(first_phase(loaded, folder))
 
 
 def ragged(built: Components) -> None:
@@ -247,7 +245,7 @@ def configured(recipe: str, changes: list[str]) -> dict[str, Any]:
     from p2r.training.trl import configure
 
     loaded = load_recipe(Path(recipe), changes)
-    start = rounds.find_start(loaded.model)
+    start = find_start(loaded.model)
     found = configure(loaded, loaded.phases[0], settings_of(loaded), start, output=Path("out"), seed=0)
     names = ("use_vllm", "vllm_max_model_length", "max_completion_length", "chat_template_kwargs")
     return {name: getattr(found, name) for name in names} | {

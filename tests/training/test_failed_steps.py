@@ -27,11 +27,12 @@ CHANGES = [
 ]
 
 
+@pytest.mark.parametrize("failures", [(0, 1, 1), pytest.param((0, 1, 1, 2), marks=pytest.mark.long)])
 def test_a_step_without_a_reward_stops_the_phase_and_is_done_again(
-    warm: Warm, small: Small, tmp_path: Path
+    warm: Warm, small: Small, tmp_path: Path, failures: tuple[int, ...]
 ) -> None:
-    """The server is unreachable in the first step, and twice in the second."""
-    out = tmp_path / "run"
+    """The server is unreachable after these numbers of steps: in the first, twice in the second, in the last."""
+    out, steps = tmp_path / "run", failures[-1] + 1
     folder = PhaseFolder(out / "phases/01-perceiver")
     broken: int | None = None
 
@@ -41,8 +42,8 @@ def test_a_step_without_a_reward_stops_the_phase_and_is_done_again(
         return servers.reply("<answer>A</answer>")
 
     with servers.Server(behave) as server:
-        changes = [*CHANGES, f"frozen.url={server.url}#served"]
-        for broken in (0, 1, 1):
+        changes = [*CHANGES, f"frozen.url={server.url}#served", f"training.steps={steps}"]
+        for broken in failures:
             ended = warm.call("warm.train", recipe=small["recipe"], out=out, changes=changes)
             assert ended.code == 2
             assert (
@@ -56,10 +57,10 @@ def test_a_step_without_a_reward_stops_the_phase_and_is_done_again(
         broken = None
         warm.value("warm.train", recipe=small["recipe"], out=out, changes=changes)
     rows = folder.metrics()
-    assert [row.step for row in rows] == [1, 2]
+    assert [row.step for row in rows] == list(range(1, steps + 1))
     assert all("reward" in row.values for row in rows)
     assert (out / "model/model.safetensors").is_file()
-    assert "| 1 | perceiver | 2 |" in (out / "model/README.md").read_text()
+    assert f"| 1 | perceiver | {steps} |" in (out / "model/README.md").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,8 @@ from p2r.models.base import Completion, Message, Sampling
 from p2r.runs.failures import FailureMonitor
 from p2r.runs.journal import read_lines
 from p2r.settings import PixelBudget, Settings
-from p2r.training.data import ImageCache, RolloutDataset
-from p2r.training.frozen import FrozenModel
-from p2r.training.precomputed_boxes import perceive_samples, read_boxes
+from p2r.training.data import RolloutDataset, image_cache
+from p2r.training.frozen import FrozenModel, perceive_samples, read_boxes
 from p2r.training.recipe import Gates
 from p2r.training.rewards import RewardFunction
 from p2r.types import Question, Sample
@@ -52,7 +51,7 @@ def test_replies_come_in_order_and_failures_apart() -> None:
 
 def dataset(count: int, settings: Settings = SETTINGS) -> RolloutDataset:
     asked = samples(count)
-    return RolloutDataset("reasoner", asked, settings, ImageCache(asked, settings, 8))
+    return RolloutDataset("reasoner", asked, settings, image_cache(asked, settings, 8))
 
 
 def perceive(
@@ -145,7 +144,7 @@ def crops(messages: Sequence[Message]) -> int:
 
 def test_a_failing_reasoner_stops_the_phase_with_the_cause(tmp_path: Path) -> None:
     asked = samples(1)
-    rows = RolloutDataset("perceiver", asked, SETTINGS, ImageCache(asked, SETTINGS, 2))
+    rows = RolloutDataset("perceiver", asked, SETTINGS, image_cache(asked, SETTINGS, 2))
     rewards = RewardFunction(rows, Gates(), monitor=FailureMonitor(most_failures=3, window=5))
     logged: dict[str, Any] = {}
 

@@ -99,15 +99,18 @@ def test_rollouts_are_written_with_what_trl_made_of_them(uninterrupted: Path) ->
                 assert sum(row.advantage or 0.0 for row in members) == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.parametrize("in_second", [(1,), pytest.param((1, 3), marks=pytest.mark.long)])
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(
-    warm: Warm, small: Small, uninterrupted: Path, tmp_path: Path
+    warm: Warm, small: Small, uninterrupted: Path, tmp_path: Path, in_second: tuple[int, ...]
 ) -> None:
+    """After the checkpoint of the first phase, between the two, and after these steps of the second."""
     out = tmp_path / "run"
     first, second = out / "phases/01-perceiver", out / "phases/02-reasoner"
     kill_when(warm, small, out, has_steps(out, first.name, 3))
     between = first / "model/config.json"
     kill_when(warm, small, out, between.exists)
-    kill_when(warm, small, out, has_steps(out, second.name, 1))
+    for steps in in_second:
+        kill_when(warm, small, out, has_steps(out, second.name, steps))
     warm.value("warm.train", recipe=small["recipe"], out=out, changes=CHANGES)
     for ours, theirs in zip(phases(out), phases(uninterrupted), strict=True):
         # In float32 on a CPU to the last digit.
@@ -119,7 +122,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(
         for folder in (out, uninterrupted)
     ]
     assert hashes[0] == hashes[1]
-    assert len(json.loads((out / "run.json").read_text())["sessions"]) == 4
+    assert len(json.loads((out / "run.json").read_text())["sessions"]) == 3 + len(in_second)
 
 
 def test_a_finished_run_is_left_as_it_is(warm: Warm, small: Small, uninterrupted: Path) -> None:
@@ -145,10 +148,17 @@ def test_two_commands_do_not_write_one_run(warm: Warm, small: Small, uninterrupt
     assert "another process is writing this run" in ended.errors
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param([*CHANGES, "phases=[{role: perceiver}]"], id="first phase"),
+        pytest.param(CHANGES, id="both phases", marks=pytest.mark.long),
+    ],
+)
 def test_a_full_disk_at_a_checkpoint_is_reported_and_the_run_continues(
-    warm: Warm, small: Small, uninterrupted: Path, tmp_path: Path
+    warm: Warm, small: Small, uninterrupted: Path, tmp_path: Path, changes: list[str]
 ) -> None:
-    out, changes = tmp_path / "run", [*CHANGES, "phases=[{role: perceiver}]"]
+    out = tmp_path / "run"
     largest = (Path(small["model"]) / "model.safetensors").stat().st_size
     ended = warm.call(
         "warm.train", recipe=small["recipe"], out=out, changes=changes, file_limit=largest - 1_000
@@ -157,7 +167,8 @@ def test_a_full_disk_at_a_checkpoint_is_reported_and_the_run_continues(
     assert "free some space and run the same command again" in ended.errors
     assert PhaseFolder(out / "phases/01-perceiver").state().status == "stopped"
     warm.value("warm.train", recipe=small["recipe"], out=out, changes=changes)
-    assert figures(phases(out)[0]) == figures(phases(uninterrupted)[0])
+    for ours, theirs in zip(phases(out), phases(uninterrupted), strict=changes == CHANGES):
+        assert figures(ours) == figures(theirs)
 
 
 # Runs whose files were damaged or deleted.

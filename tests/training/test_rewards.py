@@ -14,7 +14,7 @@ from p2r.parsing.perception import parse_perception
 from p2r.prompts import PromptPack
 from p2r.scoring.judge import Judge
 from p2r.settings import PixelBudget, Settings
-from p2r.training.data import ImageCache, RolloutDataset
+from p2r.training.data import RolloutDataset, image_cache
 from p2r.training.frozen import FrozenModel
 from p2r.training.recipe import Gates
 from p2r.training.rewards import (
@@ -53,7 +53,7 @@ def sample(name: str = "a", **more: Any) -> Sample:
 def dataset(
     role: Role, samples: Sequence[Sample], boxes: dict[int, tuple[Box, ...]] | None = None
 ) -> RolloutDataset:
-    return RolloutDataset(role, samples, SETTINGS, ImageCache(samples, SETTINGS, keep=4), boxes or {})
+    return RolloutDataset(role, samples, SETTINGS, image_cache(samples, SETTINGS, keep=4), boxes or {})
 
 
 def by_sight(messages: Sequence[Message]) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from p2r.pipeline import P2R
 from p2r.settings import PixelBudget, Settings
-from p2r.training.data import ImageCache, RolloutDataset
+from p2r.training.data import RolloutDataset, image_cache
 from p2r.types import Box, Question, Sample
 from tests.fake_model import FakeModel, said, shown
 
@@ -77,7 +77,7 @@ def test_a_role_is_shown_what_the_pipeline_shows(
     question: Question, role: Role, mode: Mode, call: int, boxes: tuple[Box, ...], perceived: str
 ) -> None:
     samples = [Sample(question, "A")]
-    rows = RolloutDataset(role, samples, SETTINGS, ImageCache(samples, SETTINGS, 2), {0: boxes})
+    rows = RolloutDataset(role, samples, SETTINGS, image_cache(samples, SETTINGS, 2), {0: boxes})
     same(rows.messages(0), asked(question, mode, perceived)[call])
 
 
@@ -94,7 +94,7 @@ def test_a_role_is_asked_and_read_in_the_box_format_of_the_model(box_format: Box
     settings = replace(SETTINGS, box_format=box_format)
     question = QUESTIONS[0]
     samples = [Sample(question, "A")]
-    images = ImageCache(samples, settings, 2)
+    images = image_cache(samples, settings, 2)
     rows = RolloutDataset("perceiver", samples, settings, images)
     perceive, reason = asked(question, "p2r", written, settings)
     same(rows.messages(0), perceive)
@@ -105,7 +105,7 @@ def test_a_role_is_asked_and_read_in_the_box_format_of_the_model(box_format: Box
 
 def test_an_image_is_opened_once_for_a_group_and_dropped_later() -> None:
     samples = [Sample(question, "A") for question in QUESTIONS]
-    images = ImageCache(samples, SETTINGS, keep=2)
+    images = image_cache(samples, SETTINGS, keep=2)
     first = images(0)
     assert images(0) is first
     assert images(1) is not first

@@ -2,7 +2,7 @@
 
 - `recipe`: a run as data, and its YAML file; `data`: its samples and the rows of TRL's dataset.
 - `run`: rounds of phases; `launch`: the processes of a phase; `phase`, `session`: what they run.
-- `rewards`, `frozen`, `precomputed_boxes`: the rewards, and the role that is not trained.
+- `rewards`, `frozen`: the rewards, and the role that is not trained with its boxes.
 - `trl`, `callback`: the stock trainer, and what a phase writes while it runs.
 - `run_folder`: the files of a run and their records; `export`: the final model; `progress`: for people.
 - `preflight`: `p2r train --check`.

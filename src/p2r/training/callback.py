@@ -33,7 +33,6 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
     """Writes `metrics.jsonl`, `rollouts.jsonl` and `state.json` of a phase.
 
     Args:
-        folder, phase, state: of the phase.
         writes: whether this is the first process, the only one that writes.
         stop: when it is set, training ends after the step, with a checkpoint.
 
@@ -65,8 +64,7 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
             self._folder.drop_after(state.global_step)
             self._metrics = Journal(self._folder.path / METRICS)
             self._rollouts = Journal(self._folder.path / ROLLOUTS)
-            self._metrics.records.clear()
-            self._rollouts.records.clear()
+            self._rollouts.records.clear()  # may be large
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Remember the random state: a step that fails half way can be repeated exactly."""
@@ -90,7 +88,11 @@ class Recorder(TrainerCallback):  # type: ignore[misc]
         if self._metrics is None or self._rollouts is None or "reward" not in logs:
             return
         now, phase, step = time.monotonic(), self._state, state.global_step
-        numbers = {key: value for key, value in logs.items() if _is_number(value)}
+        numbers = {
+            key: value
+            for key, value in logs.items()
+            if isinstance(value, int | float) and math.isfinite(value)
+        }
         values = {"seconds/step": round(now - self._step_started, 4), **numbers}
         if step % self._phase.rollouts_every == 0 or step == 1:
             self._write_rollouts(self._rollouts, step)
@@ -136,7 +138,3 @@ def put_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state:
         torch.cuda.set_rng_state_all(state["cuda"])
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

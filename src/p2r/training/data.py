@@ -25,6 +25,7 @@ from p2r.errors import InputError
 from p2r.evidence import OUTLINE_COLORS, build_evidence, plain_overview, plan_sizes
 from p2r.images import ImageSource
 from p2r.models.base import Message
+from p2r.models.loading import settings_for
 from p2r.models.options import split_spec
 from p2r.parsing.perception import parse_perception
 from p2r.pipeline import OpenedImage
@@ -74,11 +75,6 @@ class TrainingData:
 def prepare_data(recipe: Recipe, out: Path, on_progress: Callable[[str], None] | None = None) -> TrainingData:
     """Draw or read the samples of a recipe, and check them.
 
-    Args:
-        recipe: the run.
-        out: the run folder; scenes are drawn there unless the recipe names another folder.
-        on_progress: called with a description of the current work.
-
     Raises:
         InputError: the file is wrong, an image cannot be opened, or a free-form answer has no judge.
     """
@@ -103,9 +99,6 @@ def find_samples(recipe: Recipe, out: Path, tell: Callable[[str], None]) -> Path
     """The file of samples of a recipe; its scenes are drawn on all cores, below `out` or elsewhere.
 
     That folder may hold scenes of the same series from another run; they are kept.
-
-    Raises:
-        InputError: the folder cannot be written, or holds another series.
     """
     scenes = recipe.data.scenes
     if scenes is None:
@@ -155,11 +148,7 @@ def load_data(recipe: Recipe, source: Path) -> TrainingData:
 
 
 def read_data(recipe: Recipe, out: Path) -> TrainingData:
-    """The samples of a run that was prepared.
-
-    Raises:
-        InputError: the run has no data yet, or they have changed.
-    """
+    """The samples of a run that was prepared; InputError when they have changed."""
     known = DataRecord.read(out / DATA)
     data = load_data(recipe, Path(known.source))
     if data.fingerprint != known.fingerprint:
@@ -170,13 +159,7 @@ def read_data(recipe: Recipe, out: Path) -> TrainingData:
 
 
 def settings_of(recipe: Recipe) -> Settings:
-    """The settings of a run: those of its model, the recipe's changes, and the options in the model's spec.
-
-    Raises:
-        InputError: names the key that is wrong.
-    """
-    from p2r.models.loading import settings_for
-
+    """The settings of a run: those of its model with the recipe's changes, and the options of its spec."""
     spec, changes = split_spec(recipe.model)
     settings = (settings_for(spec) or Settings()).updated(recipe.settings, where="recipe: settings")
     options = settings.options.updated(changes, where=f"recipe: model {recipe.model}")
@@ -221,25 +204,15 @@ def _fingerprint(samples: Sequence[Sample], root: Path) -> str:
 # The rows.
 
 
-class ImageCache:
-    """Opened images and their overviews, by the index of their sample; the last `keep` are kept."""
+def image_cache(samples: Sequence[Sample], settings: Settings, keep: int) -> Callable[[int], OpenedImage]:
+    """Index of a sample → its image and overview; the last `keep` stay open."""
 
-    def __init__(self, samples: Sequence[Sample], settings: Settings, keep: int) -> None:
-        self._samples = samples
-        self._settings = settings
-        self._open = lru_cache(keep)(self._open_image)
+    @lru_cache(keep)
+    def opened(index: int) -> OpenedImage:
+        source = ImageSource.open(samples[index].question.image)
+        return OpenedImage(source, plain_overview(source, settings))
 
-    def __call__(self, index: int) -> OpenedImage:
-        """The image of sample `index`.
-
-        Raises:
-            InputError: it cannot be read.
-        """
-        return self._open(index)
-
-    def _open_image(self, index: int) -> OpenedImage:
-        source = ImageSource.open(self._samples[index].question.image)
-        return OpenedImage(source, plain_overview(source, self._settings))
+    return opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,16 +222,12 @@ class RolloutDataset:
     role: Role  # that acts
     samples: Sequence[Sample]  # of the run
     settings: Settings
-    images: ImageCache
+    images: Callable[[int], OpenedImage]  # by the index of their sample
     # The frozen perceiver's boxes of each sample, by index (role `reasoner`).
     boxes: Mapping[int, Sequence[Box]] = field(default_factory=dict)
 
     def messages(self, index: int) -> tuple[Message, ...]:
-        """The conversation about sample `index`.
-
-        Raises:
-            InputError: its image cannot be read.
-        """
+        """The conversation about sample `index`."""
         image = self.images(index)
         evidence = Evidence(image.overview)
         if self.role == "reasoner":
@@ -346,11 +315,7 @@ def keep_short(
     encoder: PromptEncoder,
     processor: Any,
 ) -> list[Sample]:
-    """The samples whose prompts fit; prints how many do not.
-
-    Raises:
-        InputError: more than `data.max_dropped` of them do not.
-    """
+    """The samples whose prompts fit; InputError when more than `data.max_dropped` do not."""
     most = recipe.data.max_prompt_tokens
     if most is None:
         return list(samples)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from p2r.training.recipe import Recipe
     from p2r.training.run_folder import DataRecord, PhaseFolder, RunRecord
 
-_LEFTOVERS = ("training_args.bin", "README.md")
 _EDGE = 10  # steps at each end of a phase whose mean reward the card shows
 
 
@@ -33,16 +32,15 @@ def finish_folder(folder: Path, processor: Any, settings: Settings) -> None:
             config = read_json(path)
             if config.pop("auto_map", None):
                 write_json(path, config)
-    for name in _LEFTOVERS:
+    for name in ("training_args.bin", "README.md"):
         (folder / name).unlink(missing_ok=True)
 
 
 def write_final(trained: Path, out: Path, dtype: str, card: str) -> None:
-    """Write the final model of a run: the weights of its last phase in the precision of its first.
+    """Write the final model of a run into `out`, in one step.
 
     Args:
         trained: the model folder of the last phase.
-        out: written in one step; replaced if it is there.
         dtype: of the weights, such as `bfloat16`.
         card: the text of README.md.
     """

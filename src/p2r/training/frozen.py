@@ -1,7 +1,11 @@
-"""The role that is not trained: completes many conversations, in this process or on a server.
+"""The role that is not trained: it completes many conversations, in this process or on a server.
 
 In the process it has the weights of the KL reference, or of the base under the adapters: at the start of a
 phase they are the same, so that no copy is needed.
+
+As the perceiver of a reasoner phase it is asked once about each sample, and its boxes are written as JSON
+lines. A line has a key: a digest of its weights, the settings and the question, so that boxes of other
+weights are never used for these. Each process perceives its share of the samples and writes its own file.
 """
 
 from __future__ import annotations
@@ -9,22 +13,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from p2r.errors import InputError, ModelError
+from p2r.models.base import Sampling
 from p2r.models.batching import Request
 from p2r.models.loading import open_model
 from p2r.models.options import ModelOptions
+from p2r.runs.journal import Journal, read_lines
+from p2r.types import Box
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
-    from p2r.models.base import Completion, Message, Model, Sampling
+    from p2r.models.base import Completion, Message, Model
     from p2r.models.encoding import EncodedPrompt
+    from p2r.runs.failures import FailureMonitor
     from p2r.settings import Settings
+    from p2r.training.data import RolloutDataset
     from p2r.training.recipe import Recipe
 
 _PART = 1 << 24  # bytes of weights that are summed at a time
+_ATTEMPTS = 3  # at the boxes of a sample
 
 
 class FrozenRole(Protocol):
@@ -104,24 +116,17 @@ class FrozenWeights:
 
 
 def open_endpoint(recipe: Recipe, settings: Settings) -> Model:
-    """The server that plays the frozen role (`frozen.where: endpoint`).
-
-    Raises:
-        InputError: its address or its options cannot be used.
-    """
+    """The server that plays the frozen role (`frozen.where: endpoint`)."""
     wanted = recipe.frozen
     return open_model(wanted.url or "", options=settings.options, max_concurrency=wanted.concurrency)
 
 
 def check_shared_weights(*, sharded: bool, reference: bool) -> None:
-    """Can the frozen role share the weights of the training process (`frozen.where: process`)?
+    """InputError when the frozen role cannot share the weights of the training process.
 
     Args:
         sharded: no process holds whole weights.
         reference: there is a KL reference, or a base under adapters.
-
-    Raises:
-        InputError: it cannot.
     """
     if sharded:
         raise InputError(
@@ -173,3 +178,91 @@ def _base_weights(model: Any) -> Iterator[None]:
             yield
     finally:
         model.train(training)
+
+
+# The boxes of a reasoner phase.
+
+
+async def perceive_samples(
+    frozen: FrozenRole,
+    dataset: RolloutDataset,
+    wanted: Sequence[int],
+    *,
+    weights: str,
+    path: Path,
+    batch: int,
+    monitor: FailureMonitor,
+    on_done: Callable[[int], None] | None = None,
+) -> None:
+    """Ask the frozen perceiver about the samples whose boxes are in no file beside `path` yet.
+
+    Raises:
+        ModelError: too many calls fail, or one fails again and again.
+        InputError: an image cannot be read, or the disk is full.
+    """
+    asked = replace(dataset, role="perceiver")
+    known = _known(path.parent)
+    missing = [index for index in wanted if _key(asked, index, weights) not in known]
+    sampling = Sampling(asked.settings.max_tokens.perceive)
+
+    def row(index: int, reply: Completion) -> dict[str, Any]:
+        perception = asked.perception(index, reply.text)
+        return {
+            "key": _key(asked, index, weights),
+            "id": asked.samples[index].question.id,
+            "outcome": perception.outcome,
+            "boxes": [box.to_json() for box in perception.boxes],
+            "text": perception.text,
+        }
+
+    with Journal(path) as journal:
+        for _ in range(_ATTEMPTS):
+            failed: dict[int, ModelError] = {}
+            for start in range(0, len(missing), batch):
+                chunk = missing[start : start + batch]
+                replies = await frozen.complete_all([asked.messages(index) for index in chunk], sampling)
+                for index, reply in zip(chunk, replies, strict=True):
+                    if isinstance(reply, ModelError):
+                        failed[index] = reply
+                        monitor.note_failure(str(reply))
+                    else:
+                        monitor.note_success()
+                        journal.append(row(index, reply))
+                journal.sync()
+                if on_done:
+                    on_done(min(start + batch, len(missing)))
+            if not failed:
+                return
+            missing = list(failed)
+    index, error = next(iter(failed.items()))
+    raise ModelError(
+        f"the frozen perceiver failed {_ATTEMPTS} times on {len(failed)} samples, for example "
+        f"{asked.samples[index].question.id}: {error}; the same command tries only those again",
+        kind=error.kind,
+    )
+
+
+def read_boxes(
+    folder: Path, dataset: RolloutDataset, wanted: Sequence[int], weights: str
+) -> dict[int, tuple[Box, ...]]:
+    """The boxes of the wanted samples, by index."""
+    rows = _known(folder)
+    found = {}
+    for index in wanted:
+        row = rows.get(_key(dataset, index, weights))
+        if row is None:
+            name = dataset.samples[index].question.id
+            raise InputError(f"{folder}: the boxes of sample {name} are missing")
+        found[index] = tuple(Box.from_json(entry) for entry in row["boxes"])
+    return found
+
+
+def _known(folder: Path) -> dict[str, dict[str, Any]]:
+    """Key → line, of the files of all processes."""
+    return {row["key"]: row for file in sorted(folder.glob("boxes-*.jsonl")) for row in read_lines(file)}
+
+
+def _key(dataset: RolloutDataset, index: int, weights: str) -> str:
+    question = dataset.samples[index].question
+    parts = (weights, dataset.settings.digest, question.id, question.text, *question.choices)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

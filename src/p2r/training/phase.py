@@ -49,7 +49,11 @@ def main() -> None:
         sys.exit(_report(path, error))
     except Exception as error:  # noqa: BLE001 - the end of the process; all of it goes into the log
         traceback.print_exc()
-        sys.exit(_report(path, _full_disk(error, path) or _crash(error, path)))
+        text = (
+            f"phase {path.name}: {exception_line(error)}; the whole trace is in {path / LOG}; the same "
+            "command continues from the last checkpoint"
+        )
+        sys.exit(_report(path, _full_disk(error, path) or ModelError(text, kind="internal")))
 
 
 def _full_disk(error: BaseException, path: Path) -> InputError | None:
@@ -98,14 +102,6 @@ def _end_when_asked(stop: threading.Event) -> None:
     if os.environ.get(END_WITH_STDIN):
         threading.Thread(target=watch_stdin, daemon=True).start()
     threading.Thread(target=end, daemon=True).start()
-
-
-def _crash(error: Exception, path: Path) -> ModelError:
-    text = (
-        f"phase {path.name}: {exception_line(error)}; the whole trace is in {path / LOG}; the same command "
-        "continues from the last checkpoint"
-    )
-    return ModelError(text, kind="internal")
 
 
 def _report(path: Path, error: P2RError) -> int:

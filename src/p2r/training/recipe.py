@@ -280,12 +280,7 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
 
 
 def read_resolved(path: Path) -> tuple[Recipe, list[str]]:
-    """The recipe of a finished or running run, and its keys that recipes no longer have.
-
-    Raises:
-        InputError: the file cannot be read, or a value is wrong.
-        MissingExtraError: PyYAML is not installed.
-    """
+    """The recipe of a finished or running run, and its keys that recipes no longer have."""
     data = _read(path)
     unknown: list[tuple[int | str, ...]] = []
     try:

@@ -80,9 +80,7 @@ class RewardFunction:
         self._monitor = monitor or FailureMonitor()
         self._loop = asyncio.Runner()  # one for all steps: a client of a server belongs to its loop
 
-    # What TRL calls. The name of the method is the name of the reward in the metrics.
-
-    def answer(
+    def answer(  # the name of the reward in the metrics
         self,
         completions: list[Any],
         index: list[int],
@@ -90,12 +88,7 @@ class RewardFunction:
         log_metric: Callable[[str, float], None],
         **_: Any,
     ) -> list[float | None]:
-        """Reward the completions of a step on this process.
-
-        Args:
-            completions: each a conversation of one assistant message.
-            index: of their samples.
-            log_extra, log_metric: TRL's loggers.
+        """Reward the completions of a step on this process, each a conversation of one assistant message.
 
         Raises:
             ModelError: too many of the last calls failed, or no completion of any process has a reward.
@@ -127,14 +120,8 @@ class RewardFunction:
         """End the loop. Safe to call twice."""
         self._loop.close()
 
-    # The computation.
-
     async def rollouts(self, indices: Sequence[int], texts: Sequence[str]) -> list[Rollout]:
-        """Reward completions: `texts[i]` is about sample `indices[i]`.
-
-        Raises:
-            InputError: the role is the perceiver and there is no frozen reasoner.
-        """
+        """Reward completions: `texts[i]` is about sample `indices[i]`."""
         dataset = self.dataset
         if dataset.role != "perceiver":
             return await asyncio.gather(*map(self._reward_answer, indices, texts))
@@ -259,13 +246,7 @@ def any_process(flag: bool) -> bool:
 
 
 def failed_gate(perception: Perception, gates: Gates, placeholders: frozenset[str] = frozenset()) -> Gate:
-    """The gate that sets the reward to 0, or "" when none does.
-
-    Args:
-        perception: what was read from the perceiver's text.
-        gates: which gates there are.
-        placeholders: labels that only repeat the prompt's example, as `placeholder_labels` finds them.
-    """
+    """The gate that sets the reward to 0, or "" for none; `placeholders` as of `placeholder_labels`."""
     if gates.malformed and perception.outcome == "malformed":
         return "malformed"
     # Repeated boxes count once as evidence, but a perceiver earns nothing by repeating them.

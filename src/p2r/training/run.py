@@ -13,13 +13,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, cast
 
 from p2r.errors import InputError, ModelError
-from p2r.models.checkpoint import locate
+from p2r.models.checkpoint import find_folder, locate
 from p2r.models.loading import LOGINS
 from p2r.models.options import split_spec
 from p2r.runs.files import folder_lock, write_file, write_json
 from p2r.runs.identity import check_same_run, claim, read_run_file
 from p2r.runs.provenance import revision, session
 from p2r.training.data import prepare_data, settings_of
+from p2r.training.export import model_card, stored_dtype, write_final
 from p2r.training.launch import (
     FROZEN_KEY,
     FROZEN_URL,
@@ -78,7 +79,7 @@ def train(
 ) -> Path:
     """Train a recipe, or continue; returns the folder of the final model.
 
-    `command`, as the user gave it, is for `run.json`; `start_phase` starts the processes of a phase.
+    `command`, as the user gave it, is for `run.json`.
 
     Raises:
         InputError: the recipe, the data or the folder cannot be used, or the disk is full.
@@ -86,16 +87,16 @@ def train(
     """
     recipe, logins = recipe.without_logins()
     states = _states(recipe)
-    make_folder(out)
+    _make_folder(out)
     with folder_lock(out), TrainingProgress(console, rounds=recipe.rounds, phases=len(states)) as progress:
-        start, data = open_run(recipe, out, command=command, on_progress=progress.doing)
+        start, data = _open_run(recipe, out, command=command, on_progress=progress.doing)
         for note in data.notes:
             progress.say(f"data: {note}")
         folders = [PhaseFolder(out / "phases" / state.name) for state in states]
         if _is_finished(out, folders):
             return out / MODEL
         for number in range(1, len(folders) + 1):
-            folder = open_phase(recipe, out, number, start, progress.say)
+            folder = _open_phase(recipe, out, number, start, progress.say)
             if folder.state().status != "done":
                 # Until the run has ended, a final model would be one of other weights.
                 shutil.rmtree(out / MODEL, ignore_errors=True)
@@ -127,18 +128,22 @@ def _is_finished(out: Path, folders: Sequence[PhaseFolder]) -> bool:
 
 
 def find_start(spec: str) -> Path:
-    """The folder of the weights that a run starts from; options in the spec are ignored.
-
-    Raises:
-        InputError: there are none.
-    """
-    from p2r.models.checkpoint import find_folder
-
+    """The folder of the weights that a run starts from; options in the spec are ignored."""
     return find_folder(locate(split_spec(spec)[0], spec)).resolve()
 
 
-def make_folder(out: Path) -> None:
-    """Make a run folder; InputError when it cannot be made."""
+def first_phase(recipe: Recipe, out: Path) -> Path:
+    """The folder of the first phase of a new run, for trying it without the rest of the run.
+
+    Raises:
+        InputError: the recipe, the data or the folder cannot be used.
+    """
+    _make_folder(out)
+    start, _ = _open_run(recipe, out)
+    return _open_phase(recipe, out, 1, start, print).path
+
+
+def _make_folder(out: Path) -> None:
     claim(out, RUN, (RECIPE, DATA, "phases", "scenes", MODEL))
     if (out / RUN).exists():
         read_run_file(out / RUN, "p2r train")
@@ -150,14 +155,10 @@ def make_folder(out: Path) -> None:
         write_json(out / RUN, RunRecord().to_json())
 
 
-def open_run(
+def _open_run(
     recipe: Recipe, out: Path, *, command: str = "", on_progress: Callable[[str], None] | None = None
 ) -> tuple[Path, TrainingData]:
-    """Check data and model, and write down what the run is; returns the first weights and the data.
-
-    Raises:
-        InputError: the data or the model cannot be used, or the folder holds a run of another recipe.
-    """
+    """Check data and model, and write down what the run is; returns the first weights and the data."""
     start = find_start(recipe.model)
     data = prepare_data(recipe, out, on_progress)
     identity = {
@@ -178,16 +179,13 @@ def open_run(
     return start, data
 
 
-def open_phase(
-    recipe: Recipe, out: Path, number: int, start: Path, say: Callable[[str], None] = print
+def _open_phase(
+    recipe: Recipe, out: Path, number: int, start: Path, say: Callable[[str], None]
 ) -> PhaseFolder:
     """The folder of phase `number` (from 1), made if it is not there.
 
     A phase that was trained from other weights than those that are at `start` now is trained again. One whose
     model was damaged continues from its last checkpoint.
-
-    Raises:
-        InputError: it cannot be written.
     """
     state = _states(recipe)[number - 1]
     state.start = str(start)
@@ -304,8 +302,6 @@ def _failure(folder: PhaseFolder, code: int, before: int) -> InputError | ModelE
 
 
 def _finish(recipe: Recipe, out: Path, folders: Sequence[PhaseFolder], progress: TrainingProgress) -> Path:
-    from p2r.training.export import model_card, stored_dtype, write_final
-
     model, run = out / MODEL, RunRecord.read(out / RUN)
     progress.doing("writing the final model")
     card = model_card(recipe, run, DataRecord.read(out / DATA), folders)

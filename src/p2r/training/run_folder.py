@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from p2r.errors import InputError
 from p2r.runs.files import encode_json, read_json, write_file, write_json
 from p2r.runs.journal import each_line, read_lines
+from p2r.training.recipe import read_resolved
 from p2r.types import Box
 
 if TYPE_CHECKING:
@@ -59,22 +60,15 @@ class _Record:
     __slots__ = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As data that `json.dumps` takes."""
         return asdict(self)  # type: ignore[call-overload,no-any-return]
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Raises TypeError when a key is missing."""
         known = {entry.name for entry in fields(cls)}  # type: ignore[arg-type]
         return cls(**{key: value for key, value in data.items() if key in known})
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a file.
-
-        Raises:
-            InputError: it is missing or damaged.
-        """
         try:
             return cls.from_json(read_json(path))
         except TypeError as error:
@@ -226,11 +220,7 @@ class PhaseFolder:
         return (self.path / STATE).is_file()
 
     def state(self) -> PhaseState:
-        """Read `state.json`.
-
-        Raises:
-            InputError: it is missing or damaged.
-        """
+        """Read `state.json`."""
         return PhaseState.read(self.path / STATE)
 
     def write_state(self, state: PhaseState) -> None:
@@ -246,11 +236,7 @@ class PhaseFolder:
         return (Rollout.from_json(row) for row in each_line(self.path / ROLLOUTS))
 
     def drop_after(self, step: int) -> None:
-        """Remove the lines of later steps from `metrics.jsonl` and `rollouts.jsonl`.
-
-        Raises:
-            InputError: one of them cannot be written.
-        """
+        """Remove the lines of later steps from `metrics.jsonl` and `rollouts.jsonl`."""
         for path in (self.path / METRICS, self.path / ROLLOUTS):
             rows = read_lines(path)
             kept = [row for row in rows if row.get("step", 0) <= step]
@@ -267,11 +253,7 @@ class PhaseFolder:
         return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
     def mark_complete(self, step: int) -> None:
-        """Sync the files of a checkpoint, then write `complete.json` with their checksums beside them.
-
-        Raises:
-            InputError: the disk is full.
-        """
+        """Sync the files of a checkpoint, then write `complete.json` with their checksums beside them."""
         checkpoint = self.checkpoint(step)
         for path in _files(checkpoint):
             with path.open("rb") as file:
@@ -285,27 +267,22 @@ class PhaseFolder:
             if path not in complete:
                 shutil.rmtree(path)
         notes = []
-        while complete and (found := _checkpoint_damage(complete[-1])):
-            path = complete.pop()
+        while complete:
+            path = complete[-1]
+            try:
+                found = damage(path, CheckpointMark.read(path / COMPLETE).files)
+            except InputError:
+                found = f"{COMPLETE} cannot be read"
+            if not found:
+                break
             notes.append(f"{path.name} is damaged ({found}) and removed")
-            shutil.rmtree(path)
+            shutil.rmtree(complete.pop())
         start = complete[-1].name if complete else "the beginning of the phase"
         return f"{'; '.join(notes)}; it continues from {start}" if notes else ""
 
 
-def _checkpoint_damage(checkpoint: Path) -> str:
-    try:
-        return damage(checkpoint, CheckpointMark.read(checkpoint / COMPLETE).files)
-    except InputError:
-        return f"{COMPLETE} cannot be read"
-
-
 def checksums(folder: Path) -> Checksums:
-    """Relative path → size and CRC-32 of every file below a folder; a few seconds for 10 GB.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
+    """Relative path → size and CRC-32 of every file below a folder; a few seconds for 10 GB."""
     files = _files(folder)
     names = [path.relative_to(folder).as_posix() for path in files]
     with ThreadPoolExecutor(4) as pool:  # reading and summing release the interpreter's lock
@@ -349,13 +326,7 @@ class TrainingRun:
 
     @classmethod
     def read(cls, folder: Path) -> TrainingRun:
-        """Read a run folder.
-
-        Raises:
-            InputError: it is not that of a training.
-        """
-        from p2r.training.recipe import read_resolved
-
+        """Read a run folder; InputError for one that is not that of a training."""
         if not is_training_run(folder):
             raise InputError(f"{folder} is not a run folder of p2r train: it has no {RECIPE}")
         recipe, unknown = read_resolved(folder / RECIPE)

@@ -27,9 +27,9 @@ from p2r.training import trl as building
 from p2r.training.callback import Recorder, put_random_state
 from p2r.training.data import (
     EXACT,
-    ImageCache,
     RolloutDataset,
     draw_order,
+    image_cache,
     keep_short,
     read_data,
     settings_of,
@@ -40,10 +40,11 @@ from p2r.training.frozen import (
     FrozenWeights,
     check_shared_weights,
     open_endpoint,
+    perceive_samples,
+    read_boxes,
     weights_digest,
 )
 from p2r.training.launch import FROZEN_KEY, FROZEN_URL, GRACE_S
-from p2r.training.precomputed_boxes import perceive_samples, read_boxes
 from p2r.training.recipe import load_recipe
 from p2r.training.rewards import RewardFunction
 from p2r.training.run_folder import RECIPE, PhaseFolder, checksums
@@ -61,13 +62,13 @@ class Components:
     """What a session trains with."""
 
     trainer: Any  # TRL's
-    processor: Any  # of the checkpoint
+    processor: Any
     dataset: RolloutDataset  # the conversations of the role that is trained
     order: list[int]  # the samples of the phase, by index, in their order
     boxes: dict[int, tuple[Box, ...]]  # the frozen perceiver's boxes, filled in before a reasoner trains
     frozen: FrozenRole | None  # the role that is not trained; None for one-pass roles
-    rewards: RewardFunction  # the reward function
-    recorder: Recorder  # writes metrics and rollouts
+    rewards: RewardFunction
+    recorder: Recorder
 
     @property
     def frozen_weights(self) -> Any:
@@ -77,14 +78,9 @@ class Components:
 
 
 class Session:
-    """A session of the phase in a folder.
+    """A session of the phase in a folder, such as `RUN/phases/01-perceiver`.
 
-    Args:
-        path: `RUN/phases/01-perceiver`.
-        stop: when it is set, the session ends after the current step, and saves a checkpoint.
-
-    Raises:
-        InputError: the run folder cannot be read.
+    When `stop` is set, it ends after the current step, and saves a checkpoint.
     """
 
     def __init__(self, path: Path, stop: threading.Event | None = None) -> None:
@@ -97,11 +93,7 @@ class Session:
         self.settings = settings_of(self.recipe)
 
     def run(self) -> None:
-        """Train from where the phase stopped, and write its model.
-
-        Raises:
-            P2RError: the phase cannot continue; what it did is kept.
-        """
+        """Train from where the phase stopped, and write its model."""
         torch.set_flush_denormal(True)
         place = PartialState(cpu=not torch.cuda.is_available())
         with contextlib.ExitStack() as stack:
@@ -126,11 +118,7 @@ class Session:
             self._write_model(components)
 
     def try_step(self) -> None:
-        """Build, perceive and train without checkpoints or a model, as a check before a run.
-
-        Raises:
-            P2RError: the phase could not be trained.
-        """
+        """Build, perceive and train without checkpoints or a model, as a check before a run."""
         components = self.build()
         self.perceive(components, "check")
         try:
@@ -143,11 +131,7 @@ class Session:
             raise ModelError(f"{len(lost)} rollouts got no reward: {lost[0]}", kind="internal")
 
     def build(self) -> Components:
-        """Load the weights and make a stock trainer of them; steps and digest are put into the state.
-
-        Raises:
-            InputError: the recipe does not fit the model, the data or TRL.
-        """
+        """Load the weights and make a stock trainer of them; steps and digest are put into the state."""
         recipe, phase, settings, state = self.recipe, self.phase, self.settings, self.state
         data = read_data(recipe, self.run_folder)
         seed = recipe.seed * 1_000 + state.number
@@ -164,7 +148,7 @@ class Session:
         wanted = building.prompts_needed(phase, state.steps)
         order = draw_order(len(samples), wanted, f"{recipe.seed}-{state.number}")
         boxes: dict[int, tuple[Box, ...]] = {}
-        images = ImageCache(samples, settings, keep=2 * phase.prompts + 8)
+        images = image_cache(samples, settings, keep=2 * phase.prompts + 8)
         dataset = RolloutDataset(phase.role, samples, settings, images, boxes)
         first = config.process_index == 0
         recorder = Recorder(self.folder, phase, state, writes=first, stop=self._stop)
@@ -193,11 +177,7 @@ class Session:
         return components
 
     def perceive(self, components: Components, weights: str) -> None:
-        """For a reasoner: precompute the boxes of every sample of the phase, a share in each process.
-
-        Raises:
-            ModelError: too many calls fail.
-        """
+        """For a reasoner: precompute the boxes of every sample of the phase, a share in each process."""
         if self.phase.role != "reasoner" or components.frozen is None:
             return
         dataset, accelerator = components.dataset, components.trainer.accelerator

@@ -41,11 +41,7 @@ def completion_tokens(phase: Phase, settings: Settings) -> int:
 
 
 def phase_steps(phase: Phase, samples: int) -> int:
-    """The number of optimizer steps of a phase.
-
-    Raises:
-        InputError: there are fewer samples than prompts in a step.
-    """
+    """The number of optimizer steps of a phase; InputError when there are too few samples for one."""
     steps = phase.steps or phase.epochs * phase.updates * samples // phase.prompts
     if steps < 1:
         raise InputError(
@@ -65,9 +61,6 @@ def load_policy(start: Path, recipe: Recipe, phase: Phase) -> Any:
 
     All weights: in float32, computed in the recipe's precision (an update of 1e-6 is lost in bfloat16). With
     adapters: the base in the recipe's precision.
-
-    Raises:
-        InputError: they cannot be read, or have no vision tower to freeze.
     """
     model = read_weights(start, getattr(torch, recipe.precision) if recipe.lora else torch.float32)
     prepare_policy(model, recipe, phase)
@@ -75,11 +68,7 @@ def load_policy(start: Path, recipe: Recipe, phase: Phase) -> Any:
 
 
 def prepare_policy(model: Any, recipe: Recipe, phase: Phase) -> None:
-    """Set attention and patch embedding of a model that is trained, and freeze its vision tower if wanted.
-
-    Raises:
-        InputError: it has no vision tower to freeze.
-    """
+    """Set attention and patch embedding of a model that is trained, and freeze its vision tower if wanted."""
     speed_up(model, recipe.attention)
     if phase.freeze_vision:
         tower = vision_tower(model)
@@ -90,11 +79,7 @@ def prepare_policy(model: Any, recipe: Recipe, phase: Phase) -> None:
 
 
 def load_processor(start: Path, settings: Settings) -> Any:
-    """The processor of a checkpoint; images have their final size already, so it does not resize.
-
-    Raises:
-        InputError: images of the sizes that `settings` gives them cannot be cut into its patches.
-    """
+    """The processor of a checkpoint; images have their final size already, so it does not resize."""
     processor = read_part("AutoProcessor", start, padding_side="left", truncation_side="left")
     images = processor.image_processor
     images.do_resize = False
@@ -108,10 +93,7 @@ def load_processor(start: Path, settings: Settings) -> Any:
 
 
 def speed_up(model: Any, attention: str | None) -> None:
-    """Set the attention of the language model, and compute the patch embedding as a matrix product.
-
-    Weights and their names stay the same.
-    """
+    """Set the attention, and compute the patch embedding as a matrix product; weights stay the same."""
     if attention is not None:
         model.set_attn_implementation({"text_config": attention})
     linearize_patch_embedding(model)
@@ -120,11 +102,7 @@ def speed_up(model: Any, attention: str | None) -> None:
 def configure(
     recipe: Recipe, phase: Phase, settings: Settings, start: Path, *, output: Path, seed: int
 ) -> Any:
-    """TRL's configuration of a phase; `max_steps` is set when the data have been measured.
-
-    Raises:
-        InputError: the batch does not divide, or `trainer` names a field that TRL does not know.
-    """
+    """TRL's configuration of a phase; `max_steps` is set when the data have been measured."""
     from trl import GRPOConfig
 
     fields = _fields(recipe, phase, settings, output, seed)
@@ -146,11 +124,7 @@ def configure(
 
 
 def check_batch(phase: Phase, processes: int) -> None:
-    """Do micro-batches divide a step?
-
-    Raises:
-        InputError: they do not.
-    """
+    """InputError when micro-batches do not divide a step."""
     rows, per_pass = phase.prompts * phase.group, phase.micro_batch * processes
     if rows % per_pass:
         raise InputError(

@@ -20,12 +20,8 @@ from p2r.training.data import EXACT, find_samples, load_data, settings_of, unrea
 from p2r.training.frozen import check_shared_weights
 from p2r.training.preflight.construction import check_trainer, empty_model
 from p2r.training.preflight.dry_run import check_calls, check_step, skipped
-from p2r.training.preflight.resources import (
-    check_disk,
-    check_memory,
-    device,
-    processes_of,
-)
+from p2r.training.preflight.resources import check_disk, check_memory, device, processes_of
+from p2r.training.run import find_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -58,7 +54,6 @@ def run_checks(
     """All checks in order; one that depends on a failed one is skipped, and says so.
 
     Args:
-        recipe: as loaded.
         out: the run folder that is meant; None for the current folder.
         groups: of rollouts in the dry run.
         tell: called with a description of the current work.
@@ -144,8 +139,6 @@ def check_plan(recipe: Recipe, roles: Sequence[Phase]) -> Generator[CheckResult,
 
 def check_model(recipe: Recipe, tell: Tell) -> Generator[CheckResult, None, Start | None]:
     """Find the model and its settings; returns them."""
-    from p2r.training.run import find_start
-
     tell("reading the model")
     try:
         settings, folder = settings_of(recipe), find_start(recipe.model)
@@ -175,12 +168,10 @@ def check_data(
     except InputError as error:
         yield CheckResult("data", "failure", str(error), "correct the line, or the recipe's data")
         return None
-    kinds = Counter(sample.question.answer_type for sample in found.samples)
-    types = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    gold = sum(sample.boxes is not None for sample in found.samples)
-    notes = "".join(f"; {note}" for note in found.notes)
-    detail = f"{len(found.samples)} samples{few}: {types}; {gold} with gold boxes{notes}"
-    yield CheckResult("data", "ok", detail)
+    record = found.record()
+    types = ", ".join(f"{count} {kind}" for kind, count in Counter(record.answer_types).most_common())
+    detail = f"{record.samples} samples{few}: {types}; {record.gold_boxes} with gold boxes"
+    yield CheckResult("data", "ok", "; ".join([detail, *record.notes]))
     return found
 
 

@@ -25,15 +25,18 @@ if TYPE_CHECKING:
     from p2r.settings import Settings
     from p2r.training.recipe import Phase, Recipe
 
-REPORT = "change what it names; if that is not yours, report it with this line"
+_REPORT = "change what it names; if that is not yours, report it with this line"
+
+
+def failure(name: str, error: Exception, hint: str) -> CheckResult:
+    """The result for an exception that would end the run; `hint` is for errors of this project."""
+    if isinstance(error, P2RError):
+        return CheckResult(name, "failure", str(error), hint)
+    return CheckResult(name, "failure", exception_line(error), _REPORT)
 
 
 def empty_model(start: Path) -> Any:
-    """The model of a checkpoint without its weights (on torch's device `meta`).
-
-    Raises:
-        InputError: it is no checkpoint of a vision-language model.
-    """
+    """The model of a checkpoint without its weights (on torch's device `meta`)."""
     import torch
     from transformers import AutoModelForImageTextToText
 
@@ -60,12 +63,8 @@ def check_trainer(
             whole = phase.model_copy(update={"micro_batch": phase.micro_batch * processes})
             config = configure(recipe, whole, settings, start, output=start, seed=recipe.seed)
             trained = _trained_weights(recipe, phase, start)
-    except P2RError as error:
-        hint = "see the recipe's keys training, lora and attention"
-        yield CheckResult(name, "failure", str(error), hint)
-        return None
     except Exception as error:  # noqa: BLE001 - of TRL, transformers and peft: any error that would end the run
-        yield CheckResult(name, "failure", exception_line(error), REPORT)
+        yield failure(name, error, "see the recipe's keys training, lora and attention")
         return None
     yield CheckResult(name, "ok", f"TRL, attention {recipe.attention or 'as the model has it'}")
     yield check_engine(f"rollouts, {phase.role}", recipe, config, start)
@@ -111,7 +110,9 @@ def check_engine(name: str, recipe: Recipe, config: Any, start: Path) -> CheckRe
                 model = ModelConfig(model=str(start), max_model_len=config.vllm_max_model_length)
                 SamplingParams(**sampling_parameters(config)).verify(model, None, None, None)
         except Exception as error:  # noqa: BLE001 - of vLLM: any error that would end the first step
-            return CheckResult(name, "failure", f"vLLM refuses the rollouts: {exception_line(error)}", REPORT)
+            return CheckResult(
+                name, "failure", f"vLLM refuses the rollouts: {exception_line(error)}", _REPORT
+            )
     if caught:
         hint = "install a version that TRL supports, or look closely at the first step"
         return CheckResult(name, "warning", " ".join(str(caught[0].message).split()), hint)

@@ -19,12 +19,12 @@ from p2r.errors import InputError, ModelError, P2RError
 from p2r.models.base import Sampling
 from p2r.models.loading import open_model
 from p2r.scoring.judge import Judge
-from p2r.training.data import EXACT, ImageCache, RolloutDataset
+from p2r.training.data import EXACT, RolloutDataset, image_cache
 from p2r.training.frozen import FrozenModel, open_endpoint
-from p2r.training.launch import exception_line
-from p2r.training.preflight.construction import REPORT, quiet
+from p2r.training.preflight.construction import failure, quiet
 from p2r.training.recipe import Data, Frozen, Launch, Rollouts
 from p2r.training.rewards import RewardFunction
+from p2r.training.run import first_phase
 from p2r.types import Box
 
 if TYPE_CHECKING:
@@ -60,11 +60,9 @@ def check_calls(
     """Call every model that takes part in a training.
 
     Args:
-        recipe, samples, settings: of the run.
         roles: one phase of each role.
         start: the weights that it starts from; None when they are too large for this machine.
         groups: number of groups of rollouts.
-        tell: called with a description of the current work.
     """
     with asyncio.Runner() as runner, ExitStack() as opened:
 
@@ -123,7 +121,7 @@ async def _check_frozen(
     if model is None:
         return skipped(name, _NO_GPU, _ELSEWHERE)
     boxes = sample.boxes or (Box(250, 250, 750, 750, "the middle"),)
-    prompts = RolloutDataset("reasoner", [sample], settings, ImageCache([sample], settings, 1), {0: boxes})
+    prompts = RolloutDataset("reasoner", [sample], settings, image_cache([sample], settings, 1), {0: boxes})
     try:
         reply = await model.complete(prompts.messages(0), Sampling(settings.max_tokens.reason))
     except P2RError as error:
@@ -185,12 +183,11 @@ async def dry_run(
 
     Raises:
         ModelError: the model failed. Failures of frozen role and judge are in the rollouts.
-        InputError: an image cannot be read.
     """
     from p2r.training.trl import reply_tokens
 
     boxes: dict[int, tuple[Box, ...]] = {}
-    images = ImageCache(samples, settings, keep=len(samples))
+    images = image_cache(samples, settings, keep=len(samples))
     dataset = RolloutDataset(phase.role, samples, settings, images, boxes)
     if phase.role == "reasoner":
         perceiver = replace(dataset, role="perceiver")
@@ -212,20 +209,15 @@ async def dry_run(
 
 def check_step(recipe: Recipe, phase: Phase, samples: Path, scratch: Path) -> CheckResult:
     """Generate, reward and train one prompt of a file of samples, in this process and below `scratch`."""
-    from p2r.training import run
     from p2r.training.session import Session
 
     name, out = f"step, {phase.role}", scratch / f"step-{phase.role}"
     try:
         with quiet():
             small = _one_step(recipe, phase, samples)
-            run.make_folder(out)
-            start, _ = run.open_run(small, out)
-            Session(run.open_phase(small, out, 1, start).path).try_step()
-    except P2RError as error:
-        return CheckResult(name, "failure", str(error), "see what it names")
+            Session(first_phase(small, out)).try_step()
     except Exception as error:  # noqa: BLE001 - any error that would end the first step of the run
-        return CheckResult(name, "failure", exception_line(error), REPORT)
+        return failure(name, error, "see what it names")
     return CheckResult(name, "ok", f"1 prompt × {phase.group} rollouts: generated, rewarded and trained")
 
 

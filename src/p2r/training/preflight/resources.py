@@ -30,11 +30,7 @@ class Processes:
 
 
 def processes_of(recipe: Recipe) -> Processes:
-    """The processes that a recipe starts.
-
-    Raises:
-        InputError: the configuration of accelerate cannot be read.
-    """
+    """The processes that a recipe starts."""
     launch = recipe.launch
     if launch.config is None:
         return Processes(launch.processes or 1, sharded=False)
@@ -64,7 +60,6 @@ def memory_needed(recipe: Recipe, phase: Phase, parameters: int, trained: int) -
     """Bytes on each device at all times, by part.
 
     Args:
-        recipe, phase: of the run.
         parameters: weights of the model, without adapters.
         trained: weights that the phase trains, adapters included.
     """
