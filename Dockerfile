@@ -7,7 +7,7 @@ ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim-bookworm AS build
 ARG EXTRAS=serve,local
-# What uv knows as a torch backend: cpu, cu126, cu128, …
+# A torch backend of uv: cpu, cu126, cu128, …
 ARG TORCH_BACKEND=cpu
 WORKDIR /source
 COPY constraints.txt pyproject.toml README.md LICENSE ./
@@ -24,9 +24,9 @@ ENV PATH=/opt/p2r/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001
 WORKDIR /home/p2r
 EXPOSE 8100
-# The process runs; whether the models answer is /readyz, which a proxy or an orchestrator should ask.
+# Shows that the process runs; /readyz, for a proxy or an orchestrator, shows whether the models answer.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8100/healthz', timeout=2)"]
 ENTRYPOINT ["p2r"]
-# A container is reached from outside, so keys are needed: a file with one a line.
+# A container is reached from outside, so keys are required: a file with one key a line.
 CMD ["serve", "--host", "0.0.0.0", "--api-key-file", "/run/secrets/p2r_keys"]

@@ -1,17 +1,17 @@
-"""Throughput of an evaluation: ours against one that works as the paper's release does, on the same endpoint.
+"""Throughput of an evaluation: ours against one that works like the paper's release, on the same endpoint.
 
     python benchmarks/evaluation.py                              # a managed vLLM with nano-base, 4K scenes
     python benchmarks/evaluation.py --model http://127.0.0.1:8000/v1#nano --questions 300
-    python benchmarks/evaluation.py --model scripted --delay 0.5 # no model: what the images alone cost
+    python benchmarks/evaluation.py --model scripted --delay 0.5 # no model: the cost of the images alone
 
 The baseline: batches of 256; all perceiver prompts of a batch are made, then sent, then all reasoner prompts
 are made, then sent: a barrier between the stages. Images by Pillow on the full raster, one after the other,
 as a loop over a batch does. Prompts, geometry, budgets and the client are the same for both, and so are the
 requests in flight that the endpoint may see. Each runs in a fresh process, in turn, `--repeat` times; figures
-are medians. Images are written before and not timed. Exit code 1 when the target of 1.5 times is missed.
+are medians. Images are written in advance and not timed. Exit code 1 when the target of 1.5 times is missed.
 
-Where the time goes is shown as the share of the time in which the endpoint had nothing to do, the mean number
-of requests in flight, and the seconds of each stage.
+The table shows the share of the time in which the endpoint was idle, the mean number of requests in flight,
+and the seconds of each stage.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ async def baseline(arguments: argparse.Namespace, settings: Settings) -> dict[st
 
 
 async def together(model: Metered, prompts: Sequence[Sequence[Message]], max_tokens: int) -> list[str]:
-    """One batch: everything is sent, and everything is waited for."""
+    """One batch: send all requests, and wait for all replies."""
     sampling = Sampling(max_tokens)
     return [done.text for done in await asyncio.gather(*(model.complete(one, sampling) for one in prompts))]
 
@@ -159,7 +159,7 @@ CONTESTANTS = {"ours": ours, "baseline": baseline}
 
 @dataclass(frozen=True)
 class Result:
-    """One contestant's median run."""
+    """The median run of one of the two."""
 
     name: str
     figures: dict[str, Any]

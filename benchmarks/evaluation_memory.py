@@ -2,9 +2,9 @@
 
     python benchmarks/evaluation_memory.py --plot docs/images/evaluation-memory.png --json out/memory.json
 
-The model is a scripted endpoint in another process, so that what is measured is ours: reading and decoding
-images, cutting evidence, requests, records. Images are 20 scenes at 8K, asked about in turn; a row of the
-benchmark is one question, so nothing is shared between two of them. Flat means: the least-squares line
+The model is a scripted endpoint in another process, so that only our own memory is measured: reading and
+decoding images, cutting evidence, requests, records. Images are 20 scenes at 8K, asked about in turn; a row
+of the benchmark is one question, so nothing is shared between two of them. Flat means: the least-squares line
 through the second half of the run rises by less than 10 MB per 1,000 questions. Exit code 1 otherwise.
 """
 

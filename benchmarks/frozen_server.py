@@ -1,8 +1,8 @@
-"""A model behind the OpenAI protocol that answers one call at a time: what `training.py` compares with.
+"""A model behind the OpenAI protocol that answers one call at a time: the baseline of `training.py`.
 
     python benchmarks/frozen_server.py CHECKPOINT     # prints its address
 
-No batching, no queue, no limits: a reward that asks one call after the other leaves nothing to batch.
+No batching, no queue, no limits: a reward that makes one call after the other needs none.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def handler(model: LocalModel) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     return Handler
 

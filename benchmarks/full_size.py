@@ -1,11 +1,11 @@
 """PRA-GRPO steps of a full-size Qwen3-VL with random weights: tokens a second, memory, shares of the time.
 
-    python benchmarks/full_size.py --size tiny             # a minute on a CPU: does the script work
+    python benchmarks/full_size.py --size tiny             # a minute on a CPU, to test the script
     python benchmarks/full_size.py --size 2b               # one 80 GB GPU, all weights
     python benchmarks/full_size.py --size 4b --lora        # one 80 GB GPU, adapters
 
-Prints one JSON object after each step; the first step includes what is done once. No checkpoint is saved.
-Random weights write nothing useful, so every completion has exactly `--tokens` tokens, gates are off, and the
+Prints one JSON object after each step; the first step includes initialization. No checkpoint is saved. Random
+weights generate no useful text, so every completion has exactly `--tokens` tokens, gates are off, and the
 frozen reasoner gets the plain image, once for each prompt. The tokenizer and processor are those of nano,
 with the size of the vocabulary padded to the real one, because nothing is downloaded.
 """
@@ -214,7 +214,7 @@ def step_printer(role: str, generating: Stopwatch, options: argparse.Namespace) 
 
 
 class Stopwatch:
-    """A function, and how long its calls took."""
+    """A function, with the seconds of its calls."""
 
     def __init__(self, function: Any) -> None:
         self._function = function

@@ -1,4 +1,4 @@
-"""Reads every file of a folder and compares what `p2r.images` makes of it with Pillow.
+"""Reads every file of a folder and compares the pixels of `p2r.images` with Pillow's.
 
     python benchmarks/image_files.py FOLDER
     python benchmarks/image_files.py FOLDER --every 10 --json out/image_files.json
@@ -8,13 +8,13 @@ file at a time under a bound of time and memory. The table has a row for each su
 
 - `read`: an overview of at most 400 pixels a side, and a crop of at most 200 from the middle, were made;
 - `refused`: `InputError`; the reasons are listed below the table with how often they occurred;
-- `foreign`: an exception of another type; `crashed`: the process died; `late`: no answer within the bound;
+- `foreign`: an exception of another type; `crashed`: the process ended; `late`: no answer within the bound;
 - `differ`: the mean absolute difference to Pillow's pixels is above 6 of 255 in the overview or the crop.
 
 Pillow's pixels are those of the file after `exif_transpose`, converted from its ICC profile to sRGB (relative
 colorimetric, black point compensation), with transparency flattened on white, and resized with its bicubic
-filter. A file that Pillow cannot read is not compared. Ctrl-C prints the table of the files that were read by
-then. The exit code is 1 after a foreign exception, a crash or a late file.
+filter. A file that Pillow cannot read is not compared. Ctrl-C prints the table of the files read so far. The
+exit code is 1 after a foreign exception, a crash or a late file.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ BAD = ("foreign", "crashed", "late")
 
 
 def reference(path: Path) -> PIL.Image.Image:
-    """The image as Pillow gives it: upright, in sRGB, on white."""
+    """The image as Pillow reads it: upright, in sRGB, on white."""
     image = PIL.Image.open(path)
     mode, profile = image.mode, image.info.get("icc_profile")
     image.load()
@@ -114,7 +114,7 @@ def read(way: str, path: Path) -> dict[str, Any]:
 
 
 def difference(found: dict[str, Any], expected: PIL.Image.Image) -> str:
-    """How what was read differs from Pillow's image; empty when it does not."""
+    """How the pixels differ from Pillow's; empty when they do not."""
     if expected.size != found["size"]:
         return f"size {found['size']}, Pillow {expected.size}"
     size, rect = views(expected.size)

@@ -1,4 +1,4 @@
-"""A model, and how busy its caller keeps it."""
+"""A model wrapper that measures the requests in flight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images of a question as one would make them with Pillow and its defaults: what ours are held against.
+"""The images of a question made with Pillow and its defaults: the baseline for ours.
 
 The full raster is decoded, resized and cropped. Steps, sizes and filter are those of `p2r`.
 """

@@ -1,16 +1,16 @@
-"""How the reader of answers does on real questions: every phrasing × every option of every question.
+"""Accuracy of the reader of answers on real questions: every phrasing × every option of every question.
 
     python benchmarks/reading.py --questions mmmu.jsonl --questions own.jsonl
     python benchmarks/reading.py --benchmark treebench=TreeBench.tsv --benchmark vstar=vstar.parquet
     python benchmarks/reading.py --questions mmmu.jsonl --letters 3 --seed 1   # three options a question
 
 A file of `--questions` has one JSON object a line with `question` and `choices` (docs/scoring.md; no
-image is opened). Without either, only the questions of `HARD` below are used: options that hold letters,
+image is opened). Without either, only the questions of `HARD` below are used: options that contain letters,
 units, other options, denials and quoted answers.
 
-Each phrasing says which option it asserts, or that it asserts none. A reading is *right* when it gives that
-option, or none where none is asserted; *no answer* when it gives none although one is asserted; and *wrong*
-when it gives another option, or any where none is asserted. Exit code 1 if a reading is wrong.
+Each phrasing is labeled with the option that it asserts, or with none. A reading is *right* when it gives
+that option, or none where none is asserted; *no answer* when it gives none although one is asserted; and
+*wrong* when it gives another option, or any where none is asserted. Exit code 1 if a reading is wrong.
 """
 
 from __future__ import annotations
@@ -260,10 +260,10 @@ SILENT: dict[str, tuple[str, ...]] = {
         "I am a model. I see an image.",
     ),
 }
-# How a text reaches the reader: with an answer tag after thinking that speaks of another option, and bare.
+# The forms of a reply: with an answer tag after thinking that mentions another option, and bare.
 TAGGED = "<think>At first sight it is {O}. The answer might be {O}.</think>\n<answer>{said}</answer>"
 
-# Options that are hard to tell from what is said about options.
+# Options that are hard to distinguish from statements about options.
 HARD: tuple[tuple[str, ...], ...] = (
     ("S OT 911", "S TQ 119", "S QT 911", "B QT 119", "This image doesn't feature the plate number."),
     ("LB MA 864", "S EV 4201", "S FC 311", "A PC 311"),
@@ -404,10 +404,10 @@ _TWO_LETTERS = re.compile(r"\b[A-Z] (?:and|or) [A-Z]\b")
 
 
 def fair(phrasing: str, family: str, question: Question, letter: str) -> bool:
-    """Whether a phrasing says what its family claims about this question.
+    """Whether the label of a phrasing is valid for this question.
 
     The text of an option asserts it only if no other option may be meant by the same words: one with an equal
-    text, or one whose letter the text is or speaks of. A denial by text is one unless an option is that
+    text, or one whose letter the text is or mentions. A denial by text is one unless an option is that
     denial.
     """
     same = [

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint that costs almost nothing, in a process of its own: a stand-in.
+"""A scripted OpenAI-compatible endpoint with almost no cost, in a separate process.
 
     python benchmarks/scripted_endpoint.py --delay 0.2      # prints its URL and serves until it is ended
 
@@ -30,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
     delay_s = 0.0
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         """The list of models."""

@@ -1,19 +1,19 @@
-"""Attacks on `p2r serve` with its default settings: what each costs, and how soon the server is idle again.
+"""Attacks on `p2r serve` with its default settings: their cost, and the time until the server is idle.
 
     python benchmarks/server_attacks.py                          # all of them, about six minutes
     python benchmarks/server_attacks.py --only idle slow-bodies  # some of them
     python benchmarks/server_attacks.py --source OTHER/src       # the server of another version
 
 Each attack goes over loopback to a real server process, with at most 1,024 file descriptors, as most systems
-allow by default. Some of them meet the bundled model, the others a scripted endpoint that streams. Meanwhile
-an honest client asks one small question after another. Afterwards the attackers leave, or stay and say
-nothing where that is the attack, and the server has to return to its idle values: no request runs or waits,
-no call of the endpoint is open, file descriptors are as before.
+allow by default. Some run against the bundled model, the others against a scripted endpoint that streams.
+Meanwhile a regular client sends small questions. Afterwards the attackers disconnect, or stay silent where
+that is the attack, and the server has to return to its idle values: no running or waiting request, no open
+call of the endpoint, as many file descriptors as before.
 
 Columns: the server's peak memory during the attack and its memory afterwards (MiB), the most descriptors and
-threads, its CPU seconds; the honest client's median and longest seconds, and what it got beside answers; the
-seconds until idle. The exit code is 1 when a bound is broken: 2,048 MiB; 5 seconds, or where the attackers
-stay, the server's own timeout; honest questions are answered or told to come again (429).
+threads, its CPU seconds; the regular client's median and longest seconds, and its replies other than
+answers; the seconds until idle. The exit code is 1 when a bound is broken: 2,048 MiB; 5 seconds, or where the
+attackers stay, the server's own timeout; every regular question gets an answer or a 429.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def posted(body: bytes, path: str = CHAT) -> bytes:
 
 @cache
 def small() -> bytes:
-    """An honest image."""
+    """A small image of a regular client."""
     file = io.BytesIO()
     PIL.Image.new("RGB", (320, 240), "red").save(file, "JPEG")
     return file.getvalue()
@@ -138,12 +138,12 @@ def bombs() -> list[bytes]:
     ]
 
 
-# The server, and who measures it.
+# The server and its measurements.
 
 
 @dataclass
 class Target:
-    """A server process and what is known about it."""
+    """A server process with its measurements."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -161,7 +161,7 @@ class Target:
         return Path(f"/proc/{self.process.pid}/{name}")
 
     def forget_peak(self) -> None:
-        """Begin to measure the peak of the memory anew."""
+        """Restart the measurement of the memory peak."""
         self._proc("clear_refs").write_text("5")
 
     def mib(self, what: str = "VmRSS") -> float:
@@ -209,7 +209,7 @@ class Client:
         return True
 
     async def read(self, within_s: float = 30, until: bytes | None = None) -> bytes:
-        """What comes until some text does, or the end."""
+        """The bytes up to a text, or to the end."""
         data = b""
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(within_s):
@@ -407,7 +407,7 @@ async def half_closed(target: Target) -> None:
 
 
 async def unread(target: Target, *, stream: bool) -> None:
-    """32 clients ask for the images of a reply and do not read it, for 15 seconds."""
+    """32 clients request the images of a reply and do not read it for 15 seconds."""
     request = posted(asking(noise(), stream=stream, p2r={"include_images": True, "max_evidence": 6}))
 
     async def one(client: Client, number: int) -> None:  # noqa: ARG001
@@ -456,7 +456,7 @@ async def large_bodies(target: Target) -> None:
 
 
 async def odd_json(target: Target) -> None:
-    """24 clients send 31 MB that become much more once they are parsed."""
+    """24 clients send 31 MB that need much more memory when parsed."""
     start = b'{"model": "p2r", "messages": '
     bodies = [
         start + b"[" + b"[]," * (10 * MIB) + b"[]]}",
@@ -520,7 +520,7 @@ async def silence_after_401(target: Target) -> None:
 
 
 async def slow_heads(target: Target) -> None:
-    """1,000 clients send a letter of a head every second and stay."""
+    """1,000 clients send one letter of a head a second and stay connected."""
 
     async def one(client: Client, number: int) -> None:  # noqa: ARG001
         for letter in b"GET / HT":
@@ -532,7 +532,7 @@ async def slow_heads(target: Target) -> None:
 
 
 async def idle(target: Target) -> None:
-    """1,000 clients ask whether the server runs and stay."""
+    """1,000 clients send one health check and stay connected."""
 
     async def one(client: Client, number: int) -> None:  # noqa: ARG001
         await client.send(head("/healthz", 0, "GET"))
@@ -543,7 +543,7 @@ async def idle(target: Target) -> None:
 
 
 async def slow_bodies(target: Target) -> None:
-    """200 clients send a body, a chunk's size or a trailer by the letter, or wait for a 100; they stay."""
+    """200 clients send a body, a chunk size or a trailer letter by letter, or wait for a 100; they stay."""
     starts = [
         head(length=1_000) + b"{",
         head() + b"2\r\n{}\r\n0\r\nX-Trailer: ",
@@ -626,7 +626,7 @@ STREAMED: list[tuple[str, Attack, float]] = [
 # One attack, measured.
 
 
-async def honest(target: Target, seconds: list[float], others: Counter[str]) -> None:
+async def regular(target: Target, seconds: list[float], others: Counter[str]) -> None:
     """Ask small questions, one after the other."""
     request = posted(asking(small(), model="p2r-direct"))
     while True:
@@ -654,14 +654,14 @@ async def measure(name: str, attack: Attack, within_s: float, target: Target) ->
             await asyncio.sleep(0.1)
 
     watching = asyncio.create_task(watch())
-    asking_honestly = asyncio.create_task(honest(target, seconds, others))
+    regular_task = asyncio.create_task(regular(target, seconds, others))
     async with asyncio.TaskGroup() as group:
         running = group.create_task(attack(target))
         await asyncio.wait([running], timeout=150)
         running.cancel()
     end_s = time.monotonic()
-    asking_honestly.cancel()
-    await asyncio.wait([asking_honestly])
+    regular_task.cancel()
+    await asyncio.wait([regular_task])
     idle_s = None
     while time.monotonic() < end_s + 60:
         busy, now = await target.busy(), target.descriptors()

@@ -1,21 +1,21 @@
-"""What the server adds to the method, and how it holds up under load. Loopback only, bounded.
+"""Latency that the server adds, and its behavior under load. Loopback only, bounded.
 
     python benchmarks/serving.py                    # a minute of load
     python benchmarks/serving.py --seconds 300      # five
-    python benchmarks/serving.py --short            # seconds, to see that it works
+    python benchmarks/serving.py --short            # seconds, to test the script
     python benchmarks/serving.py --vllm http://127.0.0.1:8000/v1#nano --settings P2R_JSON
 
-The model is scripted: every call takes `--delay` and returns fixed boxes or a fixed answer, so what is left
-is ours. The server runs in a process of its own. Requests are written beforehand: to write them is a client's
-work. Latency: one client, 4K JPEGs, the request's seconds and those of the same `P2R.predict` without a
-server, in turn; the median of the differences is what the server adds. Load: 64 clients ask without a pause,
-each answer is checked, the resident memory of the server is read.
-Shedding: four times as many clients as concurrency and queue take; anything but 200 and 429 is an error.
+The model is scripted: every call takes `--delay` and returns fixed boxes or a fixed answer, so the rest is
+our own time. The server runs in a separate process. Requests are prepared in advance, because that is the
+client's work. Latency: one client, 4K JPEGs, the request's seconds and those of the same `P2R.predict`
+without a server, in turn; the median of the differences is what the server adds. Load: 64 clients ask without
+a pause, each answer is checked, the resident memory of the server is read. Shedding: four times as many
+clients as concurrency and queue take; anything but 200 and 429 is an error.
 
 With `--vllm` (a server that runs, with the bundled scenes' own model) it measures instead how many questions
 are answered in a second by as many clients, in turn, the first turn of each to warm up: through the server;
 by the pipeline in the client's process, which calls vLLM directly and makes the images itself; and by the
-bare calls, with images that were made and encoded beforehand, as nobody can who does not know the boxes.
+bare calls, with images that were made and encoded beforehand, which needs the boxes in advance.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def settings_of(options: argparse.Namespace) -> Settings | None:
 
 
 class Recorder:
-    """A model that hands on every call and remembers it."""
+    """A model that passes on every call and records it."""
 
     def __init__(self, model: Model) -> None:
         self.name = model.name
@@ -177,7 +177,7 @@ async def against_vllm(client: httpx.AsyncClient, options: argparse.Namespace) -
 
 
 async def rate_of(one: Callable[[int], Awaitable[None]], clients: int, questions: int) -> float:
-    """Questions a second with so many clients."""
+    """Questions a second with `clients` clients."""
     numbers = iter(range(questions))
 
     async def client() -> None:

@@ -5,7 +5,7 @@
 Plain GRPO is TRL's trainer on the same rows with a reward that costs nothing. Every completion has exactly
 `--tokens` tokens, so that all trainers generate and train on the same number. Each part runs in its own
 process; times are medians over the steps after the first, in seconds. The parts are run in turns, and the
-median of each figure counts; nothing else may run meanwhile. Targets:
+median of each figure counts; no other load may run meanwhile. Targets:
 
     perceiver step ≤ 1.35 × plain step + one batched generation of the frozen role
     reasoner step ≤ 1.1 × plain step on the same rows

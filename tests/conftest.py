@@ -1,4 +1,4 @@
-"""What every test shares. The scripted model is in fake_model.py, beside this file."""
+"""Fixtures of all tests. The scripted model is in fake_model.py."""
 
 from __future__ import annotations
 

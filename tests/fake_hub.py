@@ -43,7 +43,7 @@ class FakeHub:
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def environment(self, home: Path) -> dict[str, str]:
-        """For a process that asks this hub, and keeps what it fetches in `home`.
+        """For a process that uses this hub, with its cache in `home`.
 
         The hub's clients read their endpoint when they are imported.
         """

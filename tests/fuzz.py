@@ -3,7 +3,8 @@
     python tests/fuzz.py --n 500000 --seed 0
 
 Half of the texts are perceiver's, half reasoner's: assembled from hostile pieces, or valid texts mutated.
-Every box goes on to the geometry of its crop. Prints a summary; a broken promise stops it with the text.
+Every box is passed to the geometry of its crop. Prints a summary; a violated guarantee stops it with the
+text.
 """
 
 from __future__ import annotations

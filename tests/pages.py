@@ -1,4 +1,4 @@
-"""What the tests of pages share: a browser, and a text that must never be read as HTML."""
+"""Shared by the tests of pages: a browser, and a text that must never be read as HTML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel without extras: every command that needs one says so in one line, with what to install."""
+"""The wheel without extras: every command that needs one names it in one line."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_what_needs_no_extra_works(p2r: Path) -> None:
     assert run(p2r, "scenes", "made", "--n", 1, "--size", "512x512").returncode == 0
 
 
-def test_doctor_says_what_cannot_run(p2r: Path) -> None:
+def test_doctor_reports_what_cannot_run(p2r: Path) -> None:
     ended = run(p2r, "doctor", "--json")
     found = {finding["name"]: finding for finding in json.loads(ended.stdout)["findings"]}
     assert ended.returncode == 0

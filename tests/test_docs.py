@@ -1,4 +1,4 @@
-"""What the documents say about the repository is there."""
+"""The documents agree with the repository."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def test_a_box_too_small_to_see_is_outlined_wider() -> None:
     assert colored(drawn, "red").sum() == 12 * 12 - 6 * 6
 
 
-def test_the_outline_of_a_large_box_gives_way_to_the_evidence_of_a_small_one() -> None:
+def test_the_outline_of_a_large_box_is_not_drawn_inside_a_small_one() -> None:
     large, small = Box(200, 200, 600, 600), Box(590, 300, 650, 400)
     for boxes in ([large, small], [small, large]):
         drawn = draw_boxes(plain(1000, 1000), boxes, PAPER)

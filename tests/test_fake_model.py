@@ -1,4 +1,4 @@
-"""The scripted model keeps the promises that other tests build on."""
+"""The scripted model behaves as other tests expect."""
 
 from __future__ import annotations
 

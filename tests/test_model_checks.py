@@ -58,7 +58,7 @@ WRITERS: dict[BoxFormat, Writer] = {"qwen3": qwen3, "pixels": pixels, "gemini": 
 
 
 def model_that_writes(perceive: Writer | Reply) -> FakeModel:
-    """Knows where the objects of the probes are, and writes it in one way, whatever the prompt says."""
+    """A model that writes the objects' places in one format, whatever the prompt says."""
 
     def answer(messages: Sequence[Message]) -> Reply:
         text = said(messages)
@@ -85,7 +85,7 @@ def look(model: FakeModel | str, settings: Settings = SMALL) -> dict[str, CheckR
         ("pixels", PixelBudget(overview_max_pixels=600_000)),  # about 1000 pixels wide
     ],
 )
-def test_the_probe_tells_the_box_formats_apart(written: BoxFormat, budget: PixelBudget) -> None:
+def test_the_probe_distinguishes_the_box_formats(written: BoxFormat, budget: PixelBudget) -> None:
     model = model_that_writes(WRITERS[written])
     boxes = look(model, replace(SMALL, budget=budget, box_format=written))["boxes"]
     assert boxes.state == "ok"
@@ -120,8 +120,8 @@ def test_shares_are_in_order_with_the_default_format() -> None:
             "no box format fits: in at most 0 of 6",
             "not ground",
         ),
-        ("I see a tag.", "6 replies without a box, 0 that ask for the whole image", "does not write boxes"),
-        ("[]", "0 replies without a box, 6 that ask for the whole image", "not ground"),
+        ("I see a tag.", "6 replies without a box, 0 for the whole image", "does not write boxes"),
+        ("[]", "0 replies without a box, 6 for the whole image", "not ground"),
         (
             Completion("<think>Where", 9, 96, "length"),
             "6 of 6 replies were cut at max_tokens.perceive = 96 while",
@@ -134,7 +134,7 @@ def test_shares_are_in_order_with_the_default_format() -> None:
         ),
     ],
 )
-def test_a_model_that_does_not_ground_is_said(written: Reply, detail: str, hint: str) -> None:
+def test_a_model_that_does_not_ground_is_reported(written: Reply, detail: str, hint: str) -> None:
     settings = replace(SMALL, max_tokens=TokenLimits(perceive=96))
     boxes = look(model_that_writes(written), settings)["boxes"]
     assert boxes.state == "warning"
@@ -142,7 +142,7 @@ def test_a_model_that_does_not_ground_is_said(written: Reply, detail: str, hint:
     assert hint in boxes.hint
 
 
-def test_an_answer_that_is_cut_is_said() -> None:
+def test_an_answer_that_is_cut_off_is_reported() -> None:
     model = FakeModel(lambda _: Completion("<think>Well", 9, 2048, "length"))
     answers = look(model)["answers"]
     assert answers.state == "warning"
@@ -216,7 +216,7 @@ def test_a_context_too_small_for_any_question_is_one_failure_with_its_cause() ->
     assert "--max-model-len), or lower max_tokens.perceive and max_tokens.reason" in finding.hint
 
 
-def test_what_the_context_does_not_explain_is_not_put_down_to_it() -> None:
+def test_other_refusals_are_not_attributed_to_the_context() -> None:
     with Server(
         [status(400, message="no such field")], models=[{"id": "served", "max_model_len": 10**6}]
     ) as server:
@@ -232,7 +232,7 @@ def test_a_server_that_does_not_say_its_context_is_asked_for_the_largest_request
     assert budgets.detail.startswith("an 8K image with 3 crops is 340 tokens, 240 of them images; up to 2048")
 
 
-def test_a_server_that_shrinks_images_is_said() -> None:
+def test_a_server_that_shrinks_images_is_reported() -> None:
     with served(100_000, shrinks=10) as server:
         budgets = look(f"{server.url}#served")["budgets"]
     assert budgets.state == "warning"

@@ -252,7 +252,7 @@ def test_wrong_use_is_refused_before_any_call() -> None:
     assert not model.calls
 
 
-def test_a_failed_call_raises_from_predict_and_marks_an_attempt() -> None:
+def test_a_failed_call_raises_or_is_returned_as_failed() -> None:
     with pytest.raises(ModelError, match="scripted failure"):
         predict(replies(boxes=failure("timeout")))
     known = asyncio.run(pipeline(replies(boxes=failure("timeout"))).predict(QUESTION, errors="return"))
@@ -268,7 +268,7 @@ def test_a_failed_second_stage_keeps_what_the_first_found() -> None:
     assert {"perceive", "evidence", "reason", "total"} <= set(known.seconds)
 
 
-def test_an_unreadable_image_raises_from_predict_and_marks_an_attempt(tmp_path: Path) -> None:
+def test_an_unreadable_image_raises_or_is_returned_as_failed(tmp_path: Path) -> None:
     question = Question(str(tmp_path / "none.jpg"), "What?")
     model = FakeModel([])
     with pytest.raises(InputError, match=r"none\.jpg"):
@@ -296,7 +296,7 @@ def test_a_cancelled_question_cancels_its_call() -> None:
     assert model.cancelled == 1
 
 
-def test_the_digest_tells_prompts_and_geometry_apart() -> None:
+def test_the_digest_depends_on_prompts_and_geometry() -> None:
     wide = replace(SETTINGS, geometry=Geometry(context_fraction=0.2))
     worded = replace(SETTINGS, prompts=replace(SETTINGS.prompts, free_hint="One word."))
     digests = {P2R(FakeModel([]), settings=chosen).settings.digest for chosen in (SETTINGS, wide, worded)}
@@ -415,7 +415,7 @@ def test_the_stages_of_different_questions_overlap() -> None:
 
 
 class Uneven(FakeModel):
-    """Answers the number that it is asked for; the first of each `period` questions takes longer."""
+    """Answers with the number in the question; the first of each `period` questions takes longer."""
 
     def __init__(self, delay_s: float, *, slow_s: float, period: int = 10**9) -> None:
         super().__init__(lambda messages: "", delay_s=delay_s)
@@ -479,7 +479,7 @@ def test_leaving_early_cancels_running_calls() -> None:
         assert model.cancelled == len(model.calls) - 1
 
 
-def test_a_failure_among_many_is_marked_and_the_others_go_on() -> None:
+def test_a_failure_among_many_is_marked_and_the_others_continue() -> None:
     model = FakeModel(
         lambda messages: failure("server", "it broke") if "Question: 1\n" in said(messages) else "7"
     )
@@ -543,7 +543,7 @@ def test_the_callers_own_event_loop_stays_the_callers() -> None:
         mine.close()
 
 
-def test_any_thread_may_ask() -> None:
+def test_any_thread_may_call_answer() -> None:
     with pipeline(replies()) as p2r:
         answers: list[str | None] = []
         ask = lambda: answers.append(p2r.answer(IMAGE, "What?", answer_type="number").answer)  # noqa: E731

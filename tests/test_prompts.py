@@ -1,4 +1,4 @@
-"""Question → messages: what each role reads, in which order, and which packs are refused."""
+"""Question → messages: their content and order for each role, and invalid packs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_perceiver_sees_the_image_and_then_the_question() -> None:
         ("unit", "Coordinates run from 0 to 1 along the width"),
     ],
 )
-def test_the_prompt_asks_for_the_box_format_of_the_model(box_format: BoxFormat, wording: str) -> None:
+def test_the_prompt_describes_the_box_format_of_the_model(box_format: BoxFormat, wording: str) -> None:
     overview = EncodedImage(np.zeros((32, 64, 3), np.uint8))
     assert wording in said(perceive_messages(PACK, CHOICE, overview, box_format))
 
@@ -92,7 +92,7 @@ def test_the_reasoner_sees_the_overview_then_the_crops_then_the_question() -> No
     assert said(messages).endswith(PACK.choice_hint)
 
 
-def test_without_crops_the_prompt_does_not_speak_of_them() -> None:
+def test_without_crops_the_prompt_does_not_mention_them() -> None:
     messages = reason_messages(PACK, CHOICE, Evidence(OVERVIEW))
     assert shown(messages) == [OVERVIEW]
     assert "outlined" not in said(messages)

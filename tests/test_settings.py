@@ -1,4 +1,4 @@
-"""Settings are validated, read and written, and their digest covers all that decides a request."""
+"""Settings are validated, read and written, and their digest covers everything that determines a request."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from tests.strategies import good_boxes
 # Boxes.
 
 
-def test_a_box_knows_its_area_and_center() -> None:
+def test_area_and_center_of_a_box() -> None:
     box = Box(100, 200, 300, 700, "sign")
     assert box.as_tuple() == (100, 200, 300, 700)
     assert [box.area, *box.center] == pytest.approx([0.1, 200, 450])

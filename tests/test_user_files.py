@@ -1,4 +1,4 @@
-"""Nothing of the user's is ever overwritten: commands refuse, and leave no trace."""
+"""Files of the user are never overwritten: commands refuse without writing anything."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_file_that_is_a_link_is_replaced_itself_and_not_what_it_leads_to(tmp_p
     assert ((tmp_path / "mine").read_text(), (tmp_path / "link").read_text()) == ("mine", "ours")
 
 
-def test_what_is_claimed(tmp_path: Path) -> None:
+def test_claim_refuses_folders_of_other_content(tmp_path: Path) -> None:
     claim(tmp_path / "none", "mark", ["*"])
     (tmp_path / "model").mkdir()
     claim(tmp_path, "mark", ["models", "*.jsonl"])

@@ -1,4 +1,4 @@
-"""TIFF files written by hand, with any tags: what Pillow and libvips would never write."""
+"""TIFF files with any tags, also those that Pillow and libvips never write."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class SyncRunner:
 
         At most `concurrency` items are being worked on, and at most four times as many are drawn ahead of the
         one that is waited for, so that one slow item does not stop the others and an endless iterable is
-        fine. The items are drawn in the caller's thread. Leaving early cancels what has begun.
+        fine. The items are drawn in the caller's thread. Leaving early cancels the running calls.
         """
         drawn = iter(items)
         window: deque[Future[T]] = deque()
@@ -72,7 +72,7 @@ class SyncRunner:
                 future.cancel()
 
     def close(self) -> None:
-        """Cancel what is still running and end the thread. Safe to call twice; the next call starts anew."""
+        """Cancel running calls and end the thread. Safe to call twice; the next call starts a new one."""
         with self._lock:
             if self._end is not None:
                 self._end()

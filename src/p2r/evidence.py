@@ -103,7 +103,7 @@ def draw_boxes(overview: EncodedImage, boxes: Sequence[Box], geometry: Geometry)
     """Outline each box on the overview, around its evidence, in the order of `OUTLINE_COLORS`.
 
     The outline lies outside the box; at the edge of the image it is cut off. Where boxes overlap, the
-    outline of a larger box gives way to the inside of a smaller one. A box too small to see is widened.
+    outline of a larger box is not drawn inside a smaller one. A box too small to see is widened.
     """
     if not boxes:
         return overview

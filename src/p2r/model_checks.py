@@ -142,7 +142,7 @@ class _ModelChecks:
             return self._result("boxes", "warning", detail, f"{_THINKING}; or raise the limit")
         detail = (
             f"no box format fits: in at most {found} of {total} probes the crop shows the object "
-            f"({malformed} replies without a box, {whole} that ask for the whole image)"
+            f"({malformed} replies without a box, {whole} for the whole image)"
         )
         hint = "it does not ground small objects, or not with these --prompts"
         if 2 * malformed >= total:

@@ -36,7 +36,7 @@ def perceiving(exchange: Exchange) -> bool:
 
 
 def answering(boxes: str = BOXES, thought: Behavior | None = None) -> list[Behavior]:
-    """A script that tells the two roles apart by what they are asked."""
+    """A script that distinguishes the two roles by their prompts."""
     reasoned = thought or reply(THOUGHT)
     return [lambda exchange: (reply(boxes) if perceiving(exchange) else reasoned)(exchange)]
 
@@ -215,7 +215,7 @@ def test_debug_shows_the_trace(image: str) -> None:
 
 def test_the_note_on_nano() -> None:
     note = nano_note("nano-base")
-    assert "nano-base knows only the synthetic scenes" in note
+    assert "nano-base was trained only on the scenes" in note
     assert "any other image" in note, "true of a scene, of its copy and of a photograph"
     assert "Qwen/Qwen3-VL-4B-Instruct" in note
     assert nano_note("Qwen/Qwen3-VL-4B-Instruct") == ""
@@ -362,7 +362,7 @@ def test_demo_answers_the_bundled_questions_and_draws_them(server: Server, tmp_p
     assert right + result.stdout.count("✗") == 2 * len(figures)
 
 
-def test_demo_with_a_failing_model_says_so(tmp_path: Path) -> None:
+def test_demo_reports_a_failing_model(tmp_path: Path) -> None:
     with Server([status(400, message="no such thing")]) as server:
         result = run("demo", "--model", f"{server.url}#served", "--out", tmp_path / "out")
     assert result.exit_code == 3
@@ -384,7 +384,7 @@ def findings(result: Result) -> dict[str, dict[str, Any]]:
     return {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}
 
 
-def test_doctor_says_what_is_there_and_asks_the_model(tmp_path: Path) -> None:
+def test_doctor_lists_what_is_installed_and_calls_the_model(tmp_path: Path) -> None:
     with Server(answering(thought=reply("<answer>A</answer>"))) as server:
         result = doctor(server, tmp_path)
         assert len(server.requests) == 2 + PROBES + 1
@@ -400,7 +400,7 @@ def test_doctor_says_what_is_there_and_asks_the_model(tmp_path: Path) -> None:
     assert "the server counts 7" in result.stdout
 
 
-def test_doctor_tells_a_model_that_cannot_point(tmp_path: Path) -> None:
+def test_doctor_reports_a_model_without_usable_boxes(tmp_path: Path) -> None:
     with Server(answering("I see a square.", reply("<answer>A</answer>"))) as server:
         result = doctor(server, tmp_path, "--json")
         finding = findings(result)[f"{server.url}#served boxes"]
@@ -410,7 +410,7 @@ def test_doctor_tells_a_model_that_cannot_point(tmp_path: Path) -> None:
     assert "does not write boxes" in finding["hint"]
 
 
-def test_doctor_tells_budgets_that_do_not_fit(tmp_path: Path) -> None:
+def test_doctor_reports_budgets_that_do_not_fit(tmp_path: Path) -> None:
     def too_long(exchange: Exchange) -> None:
         images = json.dumps(exchange.body).count("data:image")
         behave = status(400, message="longer than the context") if images > 3 else answering()[0]
@@ -425,6 +425,6 @@ def test_doctor_tells_budgets_that_do_not_fit(tmp_path: Path) -> None:
     assert "context_tokens" in finding["hint"]
 
 
-def test_doctor_knows_the_extras_of_the_project() -> None:
+def test_doctor_lists_the_extras_of_the_project() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert {*EXTRAS, "all"} == set(project["optional-dependencies"])

@@ -28,7 +28,7 @@ THOUGHT = "<think>It is.</think><answer>B</answer>"
 
 
 class Terminal:
-    """A command on a pseudo-terminal; `seen` is what it has shown."""
+    """A command on a pseudo-terminal; `seen` is its output so far."""
 
     def __init__(self, *command: str) -> None:
         self._own, theirs = pty.openpty()
@@ -148,7 +148,7 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         process.stdout.close()
 
 
-def test_work_that_cannot_be_cancelled_is_left_after_a_time() -> None:
+def test_work_that_cannot_be_cancelled_is_abandoned_after_a_timeout() -> None:
     script = (
         "import asyncio, time\n"
         "from p2r.cli._console import readable_errors\n"
@@ -192,7 +192,7 @@ def test_drawing_ends_with_the_command_and_leaves_whole_files(tmp_path: Path) ->
         PIL.Image.open(path).load()
 
 
-def test_lines_of_findings_do_not_share_a_line_with_the_spinner() -> None:
+def test_check_results_do_not_share_a_line_with_the_spinner() -> None:
     script = (
         "import time\n"
         "from p2r.cli._console import show_checks\n"

@@ -15,7 +15,7 @@ from p2r.types import Box, Sample
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with `images/1.jpg`, so that rows have something to point at."""
+    """A folder with `images/1.jpg` for the rows."""
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "1.jpg").touch()
     return tmp_path

@@ -36,7 +36,7 @@ class Ended:
 
 
 class Launcher:
-    """The side of the tests: starts runs and waits for them."""
+    """Starts runs and waits for them; used by the tests."""
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(

@@ -25,7 +25,7 @@ INSTRUCTION = "Answer with the option's letter from the given choices directly."
 
 @dataclass(frozen=True)
 class Shot:
-    """A scene as a benchmark's author would have photographed it."""
+    """A scene in the form of a benchmark's image."""
 
     jpeg: bytes
     box_px: tuple[int, int, int, int]

@@ -1,4 +1,4 @@
-"""A benchmark of plain questions and a model whose every reply can be worked out by hand."""
+"""A benchmark of plain questions, and a model whose replies follow from the question's number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every benchmark from its rows to its table, with a model whose answers make the figures easy to check."""
+"""Every benchmark from its rows to its table, with a scripted model and known figures."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_vstar_by_category(tmp_path):
     assert grid.rows == (("direct", "50.0", "0.0", "33.3"),)
 
 
-def test_vstar_with_boxes_knows_where_the_model_looked(tmp_path):
+def test_vstar_with_boxes_measures_localization(tmp_path):
     x0, y0, x1, y1 = shot(0).box_px
     found = (1000 * x0 / WIDTH, 1000 * y0 / HEIGHT, 1000 * x1 / WIDTH, 1000 * y1 / HEIGHT)
 
@@ -151,7 +151,7 @@ def test_zoombench_letters_and_numbers(tmp_path):
     assert set(summary["modes"]["direct"]["categories"]) == {"mcq", "blank"}
 
 
-def test_the_paper_s_rows_stand_beside_the_same_model():
+def test_the_papers_rows_are_shown_for_the_same_model():
     assert [row.model for row in rows_beside("hongxingli/P2R-4B")] == ["Qwen3-VL-4B-Instruct", "P2R-4B"]
     assert [row.model for row in rows_beside("http://h/v1#Qwen/Qwen3-VL-32B-Instruct")] == [
         "Qwen3-VL-32B-Instruct"
@@ -167,7 +167,7 @@ def test_the_paper_s_rows_stand_beside_the_same_model():
     }
 
 
-def test_the_grid_beside_the_paper_says_when_the_paper_has_nothing(tmp_path):
+def test_the_comparison_says_when_the_paper_has_no_row(tmp_path):
     summary = evaluated(open_benchmark("vstar", str(vstar(tmp_path))), tmp_path, always("A"))
     grid = paper_grid(summary)
     assert grid.note == "The paper has no row for always; these are all of its rows."

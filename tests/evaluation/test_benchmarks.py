@@ -1,4 +1,4 @@
-"""Every benchmark loads in the schema of its release, and says which column is not as expected."""
+"""Every benchmark loads in the schema of its release, and errors name the unexpected column."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytest.importorskip("pyarrow", reason="the eval extra is not installed")
 
 
 def loaded(benchmark):
-    """Entries and samples side by side; both passes must tell of the same questions."""
+    """Pairs of entries and samples; both passes must have the same questions."""
     entries = list(benchmark.entries())
     samples = [load() for load in benchmark.loaders()]
     assert len(entries) == len(samples)
@@ -73,7 +73,7 @@ def test_vstar(tmp_path):
         assert_shows(sample, index)
 
 
-def test_ids_that_repeat_are_told_apart(tmp_path):
+def test_repeated_ids_get_a_number(tmp_path):
     selection = select(open_benchmark("vstar", str(vstar(tmp_path))))
     assert [entry.id for entry in selection.entries.values()] == ["0", "1", "1#2"]
 
@@ -117,7 +117,7 @@ def test_hrbench(tmp_path, size):
 
 @pytest.mark.parametrize("by_image", [True, False])
 def test_a_cluster_of_hrbench_is_an_image(tmp_path, by_image):
-    """The same question is asked about several images; its rotations are not of one of them."""
+    """The same question about several images is not a rotation."""
     options = ["left", "right", "above", "below"]
     images = [("Where is the cat?", options), ("Where is the cat?", options), ("Where is the dog?", options)]
     images += [("Where is the cat?", ["right", "left", "above", "below"])]  # another answer
@@ -256,7 +256,7 @@ def test_data_without_one_readable_row_is_refused(tmp_path, cells, message):
         select(rewritten_treebench(tmp_path, **cells))
 
 
-def test_rows_of_treebench_are_read_or_set_aside(tmp_path):
+def test_rows_of_treebench_are_read_or_unreadable(tmp_path):
     """The odd rows that the release holds."""
     row = next(iter(text_rows(treebench(tmp_path) / "TreeBench.tsv")))
     cells = [

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def answer(exchange):
-    """A good reply, worked out from the request: boxes for the perceiver, the right letter for the rest."""
+    """A right reply to a request: boxes for the perceiver, else the right letter."""
     text = json.dumps(exchange.body)
     k = int(text.partition("number ")[2].partition("?")[0])
     reply = perception(k) if "bbox_2d" in text else f"<think>…</think><answer>{'ABCD'[k % 4]}</answer>"
@@ -117,7 +117,7 @@ def test_a_server_that_always_fails_stops_the_run_within_a_minute(tmp_path, ques
     assert json.loads(done.stdout)["modes"]["p2r"]["accuracy"] == 1.0
 
 
-def test_a_dead_server_stops_the_run_within_a_minute(tmp_path, questions):
+def test_an_unreachable_server_stops_the_run_within_a_minute(tmp_path, questions):
     start = time.monotonic()
     done = evaluate(servers.dead_url(), questions, tmp_path / "run")
     assert time.monotonic() - start < 60
@@ -125,7 +125,7 @@ def test_a_dead_server_stops_the_run_within_a_minute(tmp_path, questions):
     assert "is the server running?" in done.output
 
 
-def test_an_image_that_cannot_be_read_is_told_by_the_exit_code(tmp_path, questions):
+def test_an_unreadable_image_sets_the_exit_code(tmp_path, questions):
     rows = [json.loads(line) for line in questions.read_text().splitlines()]
     (questions.parent / "broken.png").write_text("no image")
     rows[3]["image"] = "broken.png"
@@ -154,7 +154,7 @@ def test_many_images_that_cannot_be_read_stop_the_run_as_wrong_input(tmp_path, q
     assert summary["modes"]["p2r"]["failures"]["image"] in range(10, 13), "those that were on their way too"
 
 
-def test_rows_that_cannot_be_read_are_reported_apart(tmp_path):
+def test_unreadable_rows_are_reported_separately(tmp_path):
     root = vstar(tmp_path / "vstar")
     table = root / "data/test-00000-of-00001.parquet"
     rows = pq.read_table(table).to_pylist()
@@ -263,7 +263,7 @@ def test_a_report_is_written_where_help_says_and_replaces_reports_only(tmp_path,
     assert mine.read_text() == "<p>mine</p>"
 
 
-def test_what_is_wrong_is_said_before_the_model_is_asked(tmp_path, questions):
+def test_input_errors_come_before_the_first_model_call(tmp_path, questions):
     (tmp_path / "file").write_text("")
     taken = tmp_path / "taken"
     taken.mkdir()
@@ -292,7 +292,7 @@ def test_what_is_wrong_is_said_before_the_model_is_asked(tmp_path, questions):
     assert not (tmp_path / "new").exists()
 
 
-def test_questions_without_answers_are_told_where_to_go(tmp_path):
+def test_questions_without_gold_answers_get_a_hint(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     questions = tmp_path / "q.jsonl"
     questions.write_text('{"image": "a.png", "question": "Which?"}\n')
@@ -309,7 +309,7 @@ def test_verbose_names_every_failure(tmp_path, questions):
     assert done.stderr.count("in mode direct failed: ") == 3
 
 
-def test_latency_is_said_to_include_waiting(tmp_path, questions):
+def test_the_latency_note_mentions_waiting(tmp_path, questions):
     with servers.Server(lambda _: answer) as server:
         done = evaluate(server.url, questions, tmp_path / "run", "--limit", 2, "--mode", "direct")
     assert "latency (s)" in done.output

@@ -1,6 +1,6 @@
-"""Data sets on the hub, served from loopback: pinned to a commit, streamed or fetched, and clear when away.
+"""Data sets on the hub, served from loopback: pinned to a commit, streamed or fetched, unreachable.
 
-The hub's clients read their endpoint when they are imported, so the asking is done in a process of its own.
+The hub's clients read their endpoint when they are imported, so it is used in a separate process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Real processes, real signals, real limits: a run survives what happens to long runs."""
+"""Runs survive kills, signals and a full disk, tested with real processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole evaluation with a scripted model: figures that can be worked out by hand, and how a run goes on."""
+"""A whole evaluation with a scripted model: figures computed by hand, and continuing a run."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_changed_setting_is_refused_with_the_difference(tmp_path, questions):
         run(changed, tmp_path / "run", limit=5)
 
 
-def test_at_most_so_many_are_in_flight(tmp_path, questions):
+def test_concurrency_is_bounded(tmp_path, questions):
     asked = model(delay_s=0.01)
     run(questions, tmp_path / "run", asked, concurrency=3)
     assert 2 <= asked.most_in_flight <= 3
@@ -175,7 +175,7 @@ def test_pairs_leave_out_what_failed_in_either(tmp_path, questions):
     assert summary["pairs"][0]["n"] == 19
 
 
-def test_a_dead_server_stops_the_run_and_it_goes_on_afterwards(tmp_path, questions):
+def test_an_unreachable_server_stops_the_run_which_can_be_continued(tmp_path, questions):
     down = FakeModel(lambda messages: failure("unreachable", "cannot reach the server"), name="scripted")
     with pytest.raises(
         ModelError, match=r"stopped: 10 of the last 10 attempts failed, all of them: .*cannot reach"

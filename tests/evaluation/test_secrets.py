@@ -1,4 +1,4 @@
-"""A password in the URL of a model: it is sent, and no file, page or line of the command line holds it."""
+"""A password in the URL of a model is sent, and appears in no file, page or output."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def leaks(folder: Path) -> list[str]:
 
 
 def echo(exchange: servers.Exchange) -> None:
-    """A server that repeats everything that it was sent."""
+    """A server that repeats every request."""
     said = f"no access with {exchange.headers['authorization']} at {exchange.path}, user pass-word-77"
     servers.status(403, message=said)(exchange)
 

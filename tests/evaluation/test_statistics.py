@@ -1,4 +1,4 @@
-"""Uncertainty: against values worked by hand, from the literature, and from scipy where it is installed."""
+"""Uncertainty, compared with values computed by hand, from the literature, and from scipy if installed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_wilson_by_hand_for_one_of_two():
     assert list(wilson(1, 2)) == [pytest.approx(0.5 - half), pytest.approx(0.5 + half)]
 
 
-def test_wilson_knows_nothing_without_questions_and_stays_within_bounds():
+def test_wilson_without_questions_is_0_to_1_and_stays_within_bounds():
     assert wilson(0, 0) == (0.0, 1.0)
     for n in (1, 5, 500):
         assert wilson(0, n)[0] == 0.0
@@ -121,7 +121,7 @@ def test_tango_holds_the_difference_and_mirrors(gained, lost, n):
     assert [-high, -low] == pytest.approx(mirrored, abs=1e-9)
 
 
-def test_tango_covers_what_it_promises():
+def test_tango_has_its_nominal_coverage():
     draw = random.Random(0)
     n, p_gain, p_loss, covered, rounds = 100, 0.15, 0.05, 0, 400
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""Whatever is wrong with an image, and in whatever form it is given: `InputError`, and nothing else."""
+"""Every defect of an image, in every form of input, raises `InputError` and nothing else."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_each_form_of_an_image_is_refused_alike(form: str, what: str, data: byte
 
 
 class Broken(PIL.Image.Image):
-    """A PIL image of a plugin that raises whatever it likes."""
+    """A PIL image of a plugin that raises any exception."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ def test_whatever_a_plugin_of_pillow_raises(error: Exception) -> None:
 
 
 class Unnamable:
-    """A path that cannot be asked for."""
+    """A path whose operations fail."""
 
     def __fspath__(self) -> str:
         raise OSError("gone")

@@ -1,4 +1,4 @@
-"""Files of every kind, and files that are none: eight-bit sRGB, or one clear line."""
+"""Files of every kind become eight-bit sRGB; other files are refused with one clear line."""
 
 from __future__ import annotations
 

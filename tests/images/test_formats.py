@@ -1,4 +1,4 @@
-"""What a file is: named in one line with what to do, or read through Pillow or pillow-heif."""
+"""The format of a file: named in one line with a remedy, or read through Pillow or pillow-heif."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_bytes_are_given_back_when_the_work_fails() -> None:
     assert budget.held == 0
 
 
-def test_reservations_wait_their_turn_in_the_order_of_arrival() -> None:
+def test_reservations_are_served_in_the_order_of_arrival() -> None:
     budget, done, release = MemoryBudget(100), list[int](), threading.Event()
     first = budget.reserve(50)
     reserve_in_thread(budget, 80, done, release)
@@ -100,7 +100,7 @@ def test_trying_never_waits_and_never_overtakes() -> None:
         assert budget.held == 100
 
 
-def test_a_waiting_thread_that_is_cancelled_gives_up_its_turn() -> None:
+def test_a_cancelled_thread_leaves_the_queue() -> None:
     budget = MemoryBudget(100)
     held = budget.reserve(100)
 

@@ -132,7 +132,7 @@ def test_no_image_shrinks_below_the_floor() -> None:
     assert all(width * height >= 256 * 1024 for width, height in (plan.overview, *plan.crops))
 
 
-def test_a_context_too_small_for_the_floor_is_refused_with_the_cure() -> None:
+def test_a_context_too_small_for_the_floor_is_refused_with_a_hint() -> None:
     budget = PixelBudget(context_tokens=2_048, text_tokens=2_000)
     with pytest.raises(
         InputError, match=r"4 images need at least \d+ tokens.*leaves 48.*raise context_tokens"

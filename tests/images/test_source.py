@@ -382,7 +382,7 @@ def test_an_image_is_rgb_of_eight_bits(pixels: np.ndarray) -> None:
         EncodedImage(pixels)
 
 
-def test_small_images_travel_without_loss() -> None:
+def test_small_images_are_encoded_without_loss() -> None:
     noise = EncodedImage(np.random.default_rng(0).integers(0, 255, (160, 160, 3), np.uint8))
     mime, data = noise.encode()
     assert mime == "image/png"
@@ -390,7 +390,7 @@ def test_small_images_travel_without_loss() -> None:
     assert (ImageSource.open(noise.data_uri()).overview((160, 160)).pixels == noise.pixels).all()
 
 
-def test_large_images_travel_as_jpeg_without_visible_loss() -> None:
+def test_large_images_are_encoded_as_jpeg_without_visible_loss() -> None:
     image = EncodedImage(smooth(1024, 768))
     mime, data = image.encode()
     assert mime == "image/jpeg"

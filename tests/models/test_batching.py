@@ -123,7 +123,7 @@ def test_a_cancelled_request_leaves_the_queue() -> None:
     assert gate.batches == [["a"], ["b"], ["d"]]
 
 
-def test_the_engine_is_told_when_a_running_request_is_abandoned() -> None:
+def test_the_engine_sees_that_a_running_request_was_cancelled() -> None:
     gate = Gate()
 
     async def work(batcher: Batcher[str]) -> None:
@@ -138,7 +138,7 @@ def test_the_engine_is_told_when_a_running_request_is_abandoned() -> None:
     run(gate, work)
 
 
-def test_an_exception_fails_its_batch_and_the_thread_goes_on() -> None:
+def test_an_exception_fails_its_batch_and_the_thread_continues() -> None:
     def engine(requests: Sequence[Request[str]]) -> list[Completion]:
         if any(request.item == "bad" for request in requests):
             raise RuntimeError("shapes do not\nmatch")

@@ -1,4 +1,4 @@
-"""What a refusal teaches: the words of real servers, and those that must teach nothing."""
+"""Refusals of real servers that change later requests, and others that must not."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ TEACHES = [
 ]
 
 
-def test_a_server_that_does_nothing_but_stream_is_asked_to() -> None:
+def test_a_server_that_can_only_stream_gets_streamed_requests() -> None:
     text = "This model only support stream mode, please enable the stream parameter to access the model. "
     dialect, body = Dialect(AUTO), {"model": "m", "max_tokens": 20}
     assert dialect.learn(openai(text, code="invalid_parameter_error"), body, body)
@@ -180,7 +180,7 @@ def test_a_refusal_that_names_a_field_changes_the_request(refusal: object, means
         None,
     ],
 )
-def test_any_other_refusal_teaches_nothing(refusal: object) -> None:
+def test_any_other_refusal_changes_nothing(refusal: object) -> None:
     assert changes(refusal) == set()
 
 

@@ -1,4 +1,4 @@
-"""The endpoint model against real sockets: what it sends, what it makes of each failure, how it ends."""
+"""The endpoint model on real sockets: requests, failures, closing."""
 
 from __future__ import annotations
 
@@ -130,14 +130,14 @@ def test_the_key_comes_from_the_argument_then_the_environment(monkeypatch: pytes
 @pytest.mark.parametrize(
     "bad", [status(500), status(429), status(503), garbage(), half(), reset(), body("[]")]
 )
-def test_a_failure_of_the_server_is_asked_again(bad: Any) -> None:
+def test_a_server_failure_is_retried(bad: Any) -> None:
     with Server([bad, bad, reply("at last")]) as server:
         assert ask(server.url).text == "at last"
     assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 408, 409, 413, 422])
-def test_a_refusal_is_not_asked_again(code: int) -> None:
+def test_a_refusal_is_not_retried(code: int) -> None:
     with Server([status(code, message="no such thing")]) as server:
         error = error_of(server.url)
     assert error.kind == "rejected"
@@ -196,7 +196,7 @@ def test_each_failure_becomes_one_line_of_its_kind(bad: Any, kind: str, says: st
     assert str(error).startswith("served: ")
 
 
-def test_a_dead_endpoint_names_its_url() -> None:
+def test_the_error_of_an_unreachable_endpoint_names_its_url() -> None:
     url = dead_url()
     error = error_of(url, max_retries=0)
     assert error.kind == "unreachable"
@@ -231,7 +231,7 @@ def test_retry_after_is_respected() -> None:
         assert asyncio.run(run(server.url)) >= 0.4
 
 
-def test_a_server_that_asks_for_more_patience_than_there_is_fails_at_once() -> None:
+def test_a_retry_after_beyond_the_deadline_fails_at_once() -> None:
     with Server([status(429, retry_after=3600)]) as server:
         assert error_of(server.url).kind == "overloaded"
     assert len(server.requests) == 1
@@ -304,12 +304,12 @@ def test_several_models_are_listed_as_the_choices() -> None:
     assert "#first, #second" in str(error)
 
 
-def test_a_server_without_models_says_so() -> None:
+def test_a_server_without_models_is_an_error() -> None:
     with Server(models=[]) as server:
         assert "no model" in str(error_of(server.url, model_name=None))
 
 
-def test_a_server_that_cannot_list_its_models_wants_a_name() -> None:
+def test_a_server_that_cannot_list_its_models_needs_a_name() -> None:
     with Server(models=None) as server:
         error = error_of(server.url, model_name=None, max_retries=1)
         assert ask(server.url, model_name="served").text == "fine"

@@ -1,4 +1,4 @@
-"""A spec becomes the right model, or one line that lists what it may be."""
+"""A spec opens the right model, or gives one line with the choices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transformers engine on a very small real Qwen3-VL: what batches, streams, stops and fails, and how."""
+"""The transformers engine on a very small real Qwen3-VL: batches, streams, stops and failures."""
 
 from __future__ import annotations
 
@@ -356,7 +356,7 @@ def changed_copy(folder: Path, to: Path, **files: Any) -> Path:
     return copy
 
 
-def test_decoding_defaults_of_a_checkpoint_neither_show_nor_count(
+def test_decoding_defaults_of_a_checkpoint_are_ignored_without_a_warning(
     folder: Path, model: LocalModel, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     defaults = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8, "no_repeat_ngram_size": 1}
@@ -468,7 +468,7 @@ def test_wrong_options_are_named(folder: Path) -> None:
     assert "max_batch is 0" in refusal(folder, max_batch=0)
 
 
-def test_a_hub_id_that_cannot_be_had_is_one_line_with_a_hint() -> None:
+def test_a_hub_id_that_cannot_be_loaded_is_one_line_with_a_hint() -> None:
     with pytest.raises(InputError, match="hf download org/never-downloaded"):
         checkpoint.find_folder("org/never-downloaded")
     with pytest.raises(InputError, match="neither a folder nor a hub id"):

@@ -1,4 +1,4 @@
-"""Options of a model: written in its spec, in settings, or in Python; what is unknown or wrong is refused."""
+"""Options of a model: written in its spec, in settings, or in Python; unknown and wrong ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints that bring code or pickles: neither is run or read, and one line says so."""
+"""Checkpoints with code or pickles: neither is run or read, and the error is one line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_code(tiny: Path, folder: Path, mark: Path, *, known: bool) -> Path:
-    """A checkpoint each part of which names code of its own, which would make the file `mark`."""
+    """A checkpoint whose parts name custom code, which would create the file `mark`."""
     shutil.copytree(tiny, folder)
     (folder / "custom_generate").mkdir()
     for name in ("own.py", "custom_generate/generate.py"):
@@ -100,7 +100,7 @@ def test_code_is_run_where_the_user_trusts_it(
     assert "--trust-remote-code" in server.command(1)
 
 
-def test_vllm_is_not_told_to_run_it(tiny: Path) -> None:
+def test_vllm_is_started_without_trusting_the_code(tiny: Path) -> None:
     assert "--trust-remote-code" not in VLLMServer(tiny, python=sys.executable).command(1)
 
 

@@ -22,7 +22,7 @@ SAMPLING = Sampling(8)
 
 
 class Fake:
-    """The program of the fake and what it writes down when it starts."""
+    """The program of the fake, and the record that it writes at its start."""
 
     def __init__(self, folder: Path) -> None:
         self.notes = folder / "notes.jsonl"
@@ -100,7 +100,7 @@ def test_the_log_of_a_server_that_worked_is_removed(fake: Fake) -> None:
     assert not server.log.exists()
 
 
-def test_a_server_that_dies_at_start_leaves_its_last_words(
+def test_the_error_of_a_server_that_exits_at_start_has_its_last_lines(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("P2R_FAKE_VLLM", "die")
@@ -127,7 +127,7 @@ def test_a_server_that_dies_at_start_leaves_its_last_words(
     server.log.unlink()
 
 
-def test_a_server_that_dies_at_work_leaves_its_last_words(fake: Fake) -> None:
+def test_the_error_of_a_server_that_exits_later_has_its_last_lines(fake: Fake) -> None:
     async def run() -> None:
         model = VLLMModel(VLLMServer("org/model"))
         await model.complete(ASK, SAMPLING)
@@ -138,7 +138,7 @@ def test_a_server_that_dies_at_work_leaves_its_last_words(fake: Fake) -> None:
     asyncio.run(run())
 
 
-def test_a_server_that_dies_in_a_stream_leaves_its_last_words(fake: Fake) -> None:
+def test_the_error_of_a_server_that_exits_in_a_stream_has_its_last_lines(fake: Fake) -> None:
     async def run() -> None:
         model = VLLMModel(VLLMServer("org/model"))
         await model.complete(ASK, SAMPLING)

@@ -1,4 +1,4 @@
-"""The text of a reply, wherever a server puts it; and the server's words where there is no text."""
+"""The text of a reply in every field that servers use, and the server's message where there is no text."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ THOUGHT = [
 
 
 @pytest.mark.parametrize(("content", "fields"), THOUGHT)
-def test_thinking_stands_once_between_tags(content: object, fields: dict[str, Any]) -> None:
+def test_thinking_is_put_between_tags_once(content: object, fields: dict[str, Any]) -> None:
     assert whole(content, **fields) == "<think>It is red.</think>B"
     assert streamed({"role": "assistant"}, {"content": content, **fields})[1] == "<think>It is red.</think>B"
 
@@ -272,7 +272,7 @@ ANY = st.recursive(
 
 
 @given(ANY, ANY, st.booleans())
-def test_whatever_a_server_sends_is_read_or_refused(message: Any, other: Any, bare: bool) -> None:
+def test_any_reply_is_read_or_refused(message: Any, other: Any, bare: bool) -> None:
     choice = {"message": message, "delta": message, "finish_reason": other}
     data = other if bare else {"choices": [choice], "error": other if isinstance(other, str) else None}
     with contextlib.suppress(ValueError):

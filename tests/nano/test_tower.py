@@ -215,7 +215,7 @@ def test_attention_targets_are_what_a_conclusion_follows_from(builder, processor
     assert all(len(kinds) >= 2 for kinds in seen.values()), seen
 
 
-def test_a_drill_gives_the_facts_and_asks_for_the_conclusion(builder, processor) -> None:
+def test_a_drill_states_the_facts_and_requests_the_conclusion(builder, processor) -> None:
     rng = random.Random(5)
     for _ in range(40):
         drill = builder.drill(rng)

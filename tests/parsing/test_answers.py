@@ -1,4 +1,4 @@
-"""Reasoner texts: which answer they give, and why some give none."""
+"""Reasoner texts: their answer, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_without_such_a_tag_there_is_no_answer(text: str, reason: str) -> None:
     assert (answer.value, answer.reason, answer.text) == (None, reason, text)
 
 
-def test_the_thinking_is_what_stands_between_its_tags() -> None:
+def test_the_thinking_is_the_text_between_its_tags() -> None:
     assert read_answer("<think>\nIt is blue.\n</think><answer>blue</answer>", FREE).thinking == "It is blue."
     assert read_answer("It is blue.</think><answer>blue</answer>", FREE).thinking == "It is blue."
     assert read_answer("<think>It is bl", FREE).thinking == "It is bl"
@@ -519,7 +519,7 @@ def test_what_a_long_text_only_mentions_is_no_conclusion() -> None:
 # Options with equal texts, and options that hold letters.
 
 
-def test_options_with_equal_texts_are_told_apart_by_the_letter_only() -> None:
+def test_options_with_equal_texts_are_distinguished_by_the_letter_only() -> None:
     twins = Question("x.png", "Which color?", ("red", "blue", "Red", "green"))
     for text in ("C", "(C) red", "C. Red", "The answer is C.", "The answer is C: red", "red (C)"):
         assert read_option(text, twins) == ("C", ""), text

@@ -153,7 +153,7 @@ def test_what_is_no_box_stays_malformed_with_a_reason(text: str, reason: str) ->
     assert any(one.startswith(reason) for one in read.warnings), read.warnings
 
 
-def test_an_empty_list_in_box_tags_asks_for_the_whole_image() -> None:
+def test_an_empty_list_in_box_tags_means_the_whole_image() -> None:
     assert parse_perception("<|begin_of_box|>[]<|end_of_box|>").outcome == "whole"
     assert parse_perception("<box>[]</box>").outcome == "whole"
 

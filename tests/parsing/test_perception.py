@@ -1,4 +1,4 @@
-"""Perceiver texts: what is read, and why the rest is not."""
+"""Perceiver texts: the boxes that are read, and the reasons for the rest."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_box_is_kept_when_its_label_is_cut_off() -> None:
         "[].",
     ],
 )
-def test_an_empty_list_asks_for_the_whole_image(text: str) -> None:
+def test_an_empty_list_means_the_whole_image(text: str) -> None:
     read = parse_perception(text)
     assert (read.outcome, read.boxes) == ("whole", ())
 
@@ -207,7 +207,7 @@ def test_what_has_no_usable_box_is_malformed_with_a_reason(text: str, reason: st
     assert reason in read.warnings
 
 
-def test_bad_items_do_not_take_good_ones_along() -> None:
+def test_bad_items_do_not_discard_good_ones() -> None:
     read = parse_perception('[[1, 2, 30, 40], null, "x", [true, 0, 1, 1], {"label": "q"}, [5, 6, 70, 80]]')
     assert [box.as_tuple() for box in read.boxes] == [(1, 2, 30, 40), (5, 6, 70, 80)]
     assert [reason.partition(": ")[2] for reason in read.warnings] == [
@@ -354,7 +354,7 @@ def test_a_format_is_never_guessed_from_a_key() -> None:
         ("gemini", "[900, -5, 950, 50]", (0, 900, 50, 950), "clamped to 0–1000"),
     ],
 )
-def test_coordinates_are_held_to_the_range_of_the_format(
+def test_coordinates_are_checked_against_the_range_of_the_format(
     box_format: BoxFormat, written: str, box: tuple[float, ...] | None, reason: str
 ) -> None:
     read = parse_perception(written, box_format, SIZE)
@@ -385,9 +385,7 @@ def test_pixels_need_a_size() -> None:
         ("qwen3", "no box", ""),
     ],
 )
-def test_a_reply_in_another_format_is_said_with_what_to_set(
-    box_format: BoxFormat, text: str, fitting: str
-) -> None:
+def test_a_reply_in_another_format_gets_a_hint(box_format: BoxFormat, text: str, fitting: str) -> None:
     read = parse_perception(text, box_format, SIZE)
     if not fitting:
         assert read.format_warning == ""

@@ -1,4 +1,4 @@
-"""Options and instructions in the text of a question: what is found, what is left out, what is left alone."""
+"""Options and instructions in the text of a question: found, left out, or unchanged."""
 
 from __future__ import annotations
 
@@ -359,7 +359,7 @@ def test_a_question_that_sounds_like_an_instruction_stays(question: str) -> None
         "answer directly with the letter",
     ],
 )
-def test_without_options_only_the_wish_for_a_letter_is_left_out(instruction: str) -> None:
+def test_without_options_only_the_request_for_a_letter_is_left_out(instruction: str) -> None:
     assert split_options(f"What?\n{instruction}\n") == ("What?", ())
     assert split_options(f"What? {instruction}\n\n{instruction}\n") == ("What?", ())
     kept = "How many windows are lit? Answer with an Arabic numeral."

@@ -1,4 +1,4 @@
-"""The page: what is on it, that it is safe and small, and that a real browser shows it without complaint."""
+"""The page of an evaluation: content, safety, size, and a real browser without errors."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_texts_of_models_stay_texts(base):
     assert NASTY in questions["q8"]["answers"][0]["error"]
 
 
-def test_every_question_is_there_with_what_became_of_it(base):
+def test_every_question_is_shown_with_its_outcome(base):
     data = data_of(build_page([RunData.read(base / "base")]))
     assert data["columns"] == ["p2r", "direct"]
     assert [question["id"] for question in data["questions"]] == [f"q{k}" for k in range(20)]
@@ -124,7 +124,7 @@ def test_runs_with_different_questions_are_not_compared(base, tmp_path):
         build_page([RunData.read(base / "base"), RunData.read(tmp_path / "run")])
 
 
-def test_without_the_images_the_page_still_stands(base, tmp_path):
+def test_the_page_is_complete_without_the_images(base, tmp_path):
     shutil.copytree(base / "base", tmp_path / "base")
     config = json.loads((tmp_path / "base" / "config.json").read_text())
     config["opening"]["data"] = str(tmp_path / "gone.jsonl")
@@ -176,7 +176,7 @@ def browser():
 
 @pytest.fixture
 def opened(base, browser):
-    """A function that opens a page in some theme and width; complaints of the browser end the test."""
+    """A function that opens a page in a theme and width; errors of the browser fail the test."""
     complaints: list[str] = []
     contexts = []
 

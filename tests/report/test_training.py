@@ -1,4 +1,4 @@
-"""The page of a training: what is on it, that it is safe and small, and that a real browser shows it."""
+"""The page of a training: content, safety, size, and a real browser without errors."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_recipe_with_a_key_that_is_gone_is_shown_and_the_key_named(tmp_path):
     assert (folder / "report.html").is_file()
 
 
-def test_a_metric_that_nobody_logged_has_no_plot(tmp_path):
+def test_a_metric_that_was_not_logged_has_no_plot(tmp_path):
     folder = write_run(tmp_path / "run", steps=3, scenes=2)
     for path in folder.glob("phases/*/metrics.jsonl"):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -130,7 +130,7 @@ def test_long_curves_are_averaged():
     assert 0.4 < middle < 0.6
 
 
-def test_without_the_samples_the_page_still_stands(run, tmp_path):
+def test_the_page_is_complete_without_the_samples(run, tmp_path):
     folder = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("scenes"))
     (folder / "data.json").write_text(json.dumps({"source": str(tmp_path / "gone.jsonl"), "samples": 6}))
     troubles: list[str] = []

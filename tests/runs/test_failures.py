@@ -1,4 +1,4 @@
-"""When a run stops: calls that fail and input that cannot be used are counted apart."""
+"""When a run stops: failed calls and unusable input are counted separately."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_input_that_cannot_be_used_is_no_failed_model_and_its_causes_are_grouped
         health.note_failure("row 9: column 'image': no image 'y.png' in /data", of_input=True)
 
 
-def test_the_two_do_not_add_up() -> None:
+def test_the_two_kinds_are_counted_separately() -> None:
     health = FailureMonitor(most_failures=3, window=10)
     for _ in range(2):
         health.note_failure("a.jpg: damaged", of_input=True)

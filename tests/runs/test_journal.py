@@ -1,4 +1,4 @@
-"""Nothing that was written is lost, and nothing torn is ever counted."""
+"""Complete lines are never lost, and incomplete ones are never read."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_torn_lines_are_removed_before_anything_is_appended(tmp_path, data, ids)
     path = tmp_path / "a.jsonl"
     path.write_bytes(data)
     assert [record["id"] for record in read_lines(path)] == ids
-    assert path.read_bytes() == data  # reading mends nothing
+    assert path.read_bytes() == data  # reading repairs nothing
     with Journal(path) as journal:
         assert [record["id"] for record in journal.records] == ids
         assert (journal.repaired > 0) == bool(data.replace(WHOLE, b""))

@@ -21,7 +21,7 @@ def test_same_arguments_give_the_same_sample_and_image() -> None:
     assert np.array_equal(first.render(), second.render())
 
 
-def test_streams_of_the_splits_never_meet() -> None:
+def test_random_streams_of_the_splits_are_disjoint() -> None:
     # By construction: the split is the remainder modulo 4, whatever seed and index are.
     numbers = {
         split: {stream(split, index, seed) for index in (0, 1, 7, 2**32 - 1) for seed in (0, 1, 2**32 - 1)}

@@ -1,7 +1,7 @@
-"""Right and wrong answers made from the meaning of a number; nothing here knows how answers are read.
+"""Right and wrong answers generated from the meaning of a number, independent of the reader.
 
-`right_answers` says a value in many ways. `wrong_answers` says it and takes it back, doubts it, compares it,
-scales it, calculates with it, or puts another number beside it; or says another value in a right way.
+`right_answers` states a value in many ways. `wrong_answers` states it and retracts, doubts, compares, scales
+or changes it by a calculation, or adds another number; or states another value in a right way.
 """
 
 from __future__ import annotations

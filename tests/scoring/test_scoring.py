@@ -1,4 +1,4 @@
-"""Right and wrong answers of each type; what cannot be decided has no score."""
+"""Right and wrong answers of each type; an undecided one has no score."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_numbers_that_are_not(gold: str, given: str) -> None:
         ],
     ],
 )
-def test_no_reward_for_what_does_not_say_it(gold: str, given: str, kind: AnswerType) -> None:
+def test_no_reward_for_texts_that_do_not_assert_the_answer(gold: str, given: str, kind: AnswerType) -> None:
     assert scored(given, sample(gold, kind)).correct is False
 
 
@@ -315,13 +315,13 @@ def test_a_gold_number_that_is_none_gives_no_score() -> None:
     assert scored("about a dozen", sample("many", "number"), Judge(FakeModel(["No."]))).correct is False
 
 
-def test_why_a_number_is_wrong_is_said() -> None:
+def test_a_wrong_number_has_a_reason() -> None:
     assert scored("13 cm", sample("12 cm", "number")).reason == "13 cm, not 12 cm"
     assert scored("3 or 4", sample("3", "number")).reason == "names several numbers"
     assert scored("50%", sample("40%", "number")) == Score(False, "number", "50%, not 40%")
 
 
-def test_a_quantity_knows_what_is_written_around_it() -> None:
+def test_a_quantity_records_the_words_around_it() -> None:
     assert read_quantity("There are 12 red cars") == Quantity(Fraction(12), words=("red", "cars"))
     assert read_quantity("$1,200") == Quantity(Fraction(1200), unit="$")
     assert isinstance(code := read_quantity("007"), Quantity)
@@ -486,7 +486,7 @@ def test_free_form_texts_that_do_not(gold: str, given: str) -> None:
     assert (result.correct, result.reason) == (False, "no exact match; no judge is configured")
 
 
-def test_an_alias_is_as_good_as_the_answer() -> None:
+def test_an_alias_counts_as_the_answer() -> None:
     gold = sample("bicycle", aliases=("bike", "2"))
     assert scored("a bike", gold).correct is True
     assert scored("two", gold) == Score(True, "number")

@@ -1,4 +1,4 @@
-"""A real server in a thread on a loopback port, with a scripted model behind it; and what clients send."""
+"""A real server in a thread on a loopback port, with a scripted model; and requests of clients."""
 
 from __future__ import annotations
 

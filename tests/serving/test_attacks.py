@@ -185,7 +185,7 @@ def test_a_client_that_leaves_while_it_waits_takes_no_slot(stream: bool) -> None
         waiting[2].shutdown(socket.SHUT_WR)
         wait_until(lambda: server.app.state.limiter.queued == 0, 5)
         waiting[2].close()
-        assert len(model.calls) == 1  # nobody asked for the boxes of those who left
+        assert len(model.calls) == 1  # no call for clients that had left
 
 
 def noisy() -> bytes:
@@ -211,7 +211,7 @@ def test_a_client_that_does_not_read_holds_no_slot_and_is_cut_off(stream: bool) 
         wait_until(lambda: idle(server), 10)
 
 
-def test_bodies_beyond_the_memory_are_told_to_come_again() -> None:
+def test_bodies_beyond_the_memory_budget_get_429() -> None:
     with LiveServer(held_bytes=1_000_000, body_timeout_s=20) as server:
         half = head(CHAT, "Content-Length: 900000") + b" " * 700_000
         with closing(connected(server, half)):
@@ -239,7 +239,7 @@ def slow_bodies() -> Iterator[bytes]:
     yield head(CHAT, "Content-Length: 1000", "Expect: 100-continue")
 
 
-def test_slow_bodies_keep_nobody_out_and_are_given_up() -> None:
+def test_slow_bodies_do_not_block_others_and_time_out() -> None:
     with LiveServer(concurrency=1, queue=1, body_timeout_s=2) as server, ExitStack() as stack:
         slow = [stack.enter_context(closing(connected(server, data))) for data in slow_bodies()]
         wait_until(lambda: server.app.state.limiter.accepted == 4)

@@ -1,4 +1,4 @@
-"""Safe by default: keys, names, bodies, images, logs. Each test fails when its guard is taken away."""
+"""Security: keys, host names, bodies, images, logs. Each test fails without its guard."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_the_official_client_and_keys(locked: LiveServer) -> None:
         client.models.list()
 
 
-def test_how_long_a_comparison_takes_tells_nothing() -> None:
+def test_the_time_of_a_key_comparison_does_not_depend_on_the_key() -> None:
     key = "k" * 8_000_000
     keys = Keys([key])
     first, last = b"x" + key[1:].encode(), key[:-1].encode() + b"x"
@@ -201,7 +201,7 @@ def test_a_huge_body_is_refused_announced_or_not(server: LiveServer) -> None:
     refused(reply, 413, code="body_too_large")
 
 
-def test_a_slow_body_is_given_up(server: LiveServer) -> None:
+def test_a_slow_body_times_out(server: LiveServer) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         connection.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
@@ -211,7 +211,7 @@ def test_a_slow_body_is_given_up(server: LiveServer) -> None:
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"])
-def test_slow_headers_are_given_up(server: LiveServer, begun: bytes) -> None:
+def test_slow_headers_time_out(server: LiveServer, begun: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.settimeout(10)
         if begun:
@@ -236,7 +236,7 @@ def test_slow_headers_are_given_up(server: LiveServer, begun: bytes) -> None:
         assert connection.recv(4096) == b""
 
 
-def test_a_connection_that_says_nothing_is_given_up(server: LiveServer) -> None:
+def test_a_silent_connection_times_out(server: LiveServer) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.settimeout(10)
         assert connection.recv(4096).startswith(b"HTTP/1.1 408")
@@ -338,7 +338,7 @@ def test_logs_hold_neither_images_nor_texts_nor_keys(
         assert secret not in logged
 
 
-def test_headers_are_our_own(server: LiveServer) -> None:
+def test_headers_cannot_be_forged(server: LiveServer) -> None:
     reply = server.http.get("/healthz", headers={"X-Request-Id": "forged"})
     assert reply.headers["X-Request-Id"] != "forged"
     assert reply.headers["X-Content-Type-Options"] == "nosniff"

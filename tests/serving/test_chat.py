@@ -1,4 +1,4 @@
-"""Questions over HTTP, whole: what the pipeline is asked, what comes back, and what is refused."""
+"""Questions over HTTP: the calls of the pipeline, the replies, and refusals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def last(model: FakeModel) -> tuple[Any, Any]:
     return model.calls[-2], model.calls[-1]
 
 
-def test_a_choice_question_is_looked_at_and_answered(server: LiveServer) -> None:
+def test_a_choice_question_is_perceived_and_answered(server: LiveServer) -> None:
     reply = server.ask().json()
     message = reply["choices"][0]["message"]
     assert message["content"] == "B. red"
@@ -72,7 +72,9 @@ def test_usage_is_that_of_both_stages() -> None:
     ("name", "mode", "content", "calls"),
     [("p2r", "p2r", "B. red", 2), ("p2r-letter", "p2r", "B", 2), ("p2r-think", "think", "B. red", 1)],
 )
-def test_the_model_says_how(server: LiveServer, name: str, mode: str, content: str, calls: int) -> None:
+def test_the_model_name_selects_the_mode(
+    server: LiveServer, name: str, mode: str, content: str, calls: int
+) -> None:
     before = len(server.model.calls)
     reply = server.ask(body(model=name)).json()
     assert reply["model"] == name
@@ -96,7 +98,7 @@ def test_direct_and_options_of_a_request(server: LiveServer) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_fault_of_ours_is_a_500_and_its_words_stay_here(stream: bool, caplog: Any) -> None:
+def test_an_internal_error_is_a_500_without_its_message(stream: bool, caplog: Any) -> None:
     def broken(_: Any) -> str:
         raise ZeroDivisionError("priv" + "ate")
 
@@ -144,7 +146,7 @@ def test_a_system_prompt_reaches_both_stages_and_earlier_turns_none(server: Live
         assert "earlier" not in call.text
 
 
-def test_what_has_no_effect_is_said(server: LiveServer) -> None:
+def test_fields_without_effect_are_listed(server: LiveServer) -> None:
     reply = server.ask(body(temperature=0.7, user="me", n=1, stream=False)).json()
     assert reply["choices"][0]["message"]["p2r"]["ignored"] == ["temperature", "user"]
     assert server.model.calls[-1].sampling.temperature == 0
@@ -165,7 +167,7 @@ def test_max_tokens_bounds_the_answer_and_not_the_stages() -> None:
         )
 
 
-def test_no_answer_is_empty_and_says_why() -> None:
+def test_no_answer_is_empty_with_a_reason() -> None:
     with LiveServer(both_roles("<think>Hm.</think><answer>A or B</answer>")) as server:
         reply = server.ask(body(model="p2r-letter")).json()
     message = reply["choices"][0]["message"]
@@ -268,7 +270,7 @@ def test_what_is_not_served_is_refused_by_name(server: LiveServer, asked: dict[s
     assert len(server.model.calls) == before
 
 
-def test_unknown_names_and_ways(server: LiveServer) -> None:
+def test_unknown_models_paths_and_bodies(server: LiveServer) -> None:
     refused(server.ask(body(model="gpt-5")), 404, "model", "model_not_found")
     refused(server.http.get("/v1/chat/completions"), 405)
     refused(server.http.get("/nothing"), 404)
@@ -290,7 +292,7 @@ def test_slashes_do_not_matter(server: LiveServer, path: str) -> None:
     ["/chat/completions", "/v1/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/", "/api"],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-def test_what_is_not_here_says_what_is(server: LiveServer, method: str, path: str) -> None:
+def test_an_unknown_path_lists_the_known_ones(server: LiveServer, method: str, path: str) -> None:
     message = refused(server.http.request(method, path, json={}), 404)
     assert "POST /v1/chat/completions, POST /v1/responses, GET /v1/models" in message
     assert "ends in /v1" in message

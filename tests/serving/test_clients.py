@@ -1,4 +1,4 @@
-"""The official OpenAI clients of Python and Node: they ask, stream, list models, and hit each error.
+"""The official OpenAI clients of Python and Node: questions, streams, the list of models, and every error.
 
 The model is scripted; `test_page.py` asks nano.
 """
@@ -112,7 +112,7 @@ def cases() -> Iterator[list[dict[str, Any]]]:
 
 
 def hold(server: LiveServer) -> None:
-    """Ask, and be sent away when the server ends."""
+    """Send a question, which is refused when the server ends."""
     httpx.post(f"{server.url}/v1/chat/completions", json=body(), timeout=3_600, trust_env=False)
 
 
@@ -218,7 +218,7 @@ def test_they_list_models(said: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_they_understand_each_error(said: dict[str, Any], name: str) -> None:
+def test_they_raise_the_right_error(said: dict[str, Any], name: str) -> None:
     _, status, code, param = ERRORS[name]
     error = said[name]["error"]
     assert error["code"] == code

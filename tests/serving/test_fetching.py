@@ -29,7 +29,7 @@ def found(data: bytes = IMAGE, **headers: str) -> httpx.Response:
 
 
 class Web:
-    """A scripted web: names and what their addresses answer; it records who was asked."""
+    """A scripted web: names and the replies of their addresses; it records the requests."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Web:
         return asyncio.run(fetcher.fetch(url))
 
 
-def test_a_image_comes_from_the_checked_address_under_its_own_name() -> None:
+def test_an_image_is_fetched_from_the_checked_address_under_its_own_name() -> None:
     web = Web({"images.example": [PUBLIC]})
     assert web.fetch("https://Images.example/a.jpg?x=1#top", "images.example") == IMAGE
     (request,) = web.requests
@@ -65,7 +65,7 @@ def test_a_image_comes_from_the_checked_address_under_its_own_name() -> None:
     assert request.extensions["sni_hostname"] == "images.example"
 
 
-def test_a_name_that_changes_its_mind_is_asked_once() -> None:
+def test_a_name_is_resolved_once() -> None:
     # Rebinding: the second answer would be this machine. The connection goes to what was checked.
     answers = iter([[PUBLIC], ["127.0.0.1"]])
     web = Web({})
@@ -128,7 +128,7 @@ def test_inner_addresses_in_every_spelling_are_refused_even_when_allowed(host: s
         ),
     ],
 )
-def test_what_is_not_an_allowed_address_is_refused_unasked(url: str) -> None:
+def test_addresses_that_are_not_allowed_are_refused_without_a_request(url: str) -> None:
     web = Web({"images.example": [PUBLIC], "other.example": [PUBLIC]})
     with pytest.raises(InputError):
         web.fetch(url, "images.example")
@@ -222,7 +222,7 @@ def test_special_addresses_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
-def test_the_caller_hears_of_the_bytes_and_may_end_the_fetch() -> None:
+def test_the_caller_is_notified_of_bytes_and_may_stop_the_fetch() -> None:
     heard: list[int] = []
 
     def on_bytes(count: int) -> None:

@@ -1,4 +1,4 @@
-"""Connections over real sockets: bodies arrive whole, and no client is waited for without end."""
+"""Connections over real sockets: bodies arrive whole, and every wait for a client is bounded."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def port() -> Iterator[int]:
 
 
 def told(connection: socket.socket, lines: int) -> list[str]:
-    """The last lines of so many replies."""
+    """The last line of each reply."""
     data = b""
     while sum(line.startswith(b"/") for line in data.split(b"\n")[:-1]) < lines:
         piece = connection.recv(65536)
@@ -83,7 +83,7 @@ def reply(path: str, body: bytes = b"") -> str:
 
 
 @pytest.mark.parametrize("piece", [1_000, 65_536, 700_001, len(BODY)])
-def test_a_large_body_arrives_whole_and_the_next_request_is_heard(port: int, piece: int) -> None:
+def test_a_large_body_arrives_whole_and_the_next_request_is_read(port: int, piece: int) -> None:
     with socket.create_connection(("127.0.0.1", port), 20) as connection:
         connection.sendall(HEAD % b"large" + b"\r\n")
         for start in range(0, len(BODY), piece):
@@ -106,7 +106,7 @@ def test_a_body_in_chunks_arrives_whole(port: int) -> None:
         assert told(connection, 2) == [reply("chunks", BODY), reply("next")]
 
 
-def test_a_client_that_waits_for_the_word_gets_it(port: int) -> None:
+def test_a_client_that_expects_100_continue_gets_it(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), 20) as connection:
         connection.sendall(HEAD % b"polite" + b"Expect: 100-continue\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 100")
@@ -114,7 +114,7 @@ def test_a_client_that_waits_for_the_word_gets_it(port: int) -> None:
         assert told(connection, 1) == [reply("polite", BODY)]
 
 
-def test_what_nobody_reads_is_dropped(port: int) -> None:
+def test_an_unread_body_is_discarded(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), 20) as connection:
         connection.sendall(HEAD % b"early" + b"\r\n")
         assert told(connection, 1) == [reply("early")]
@@ -154,7 +154,7 @@ def test_the_rest_of_a_body_that_was_answered_is_not_waited_for_without_end(port
 
 
 @pytest.mark.parametrize("piece", [b"X", b"0", b"1\r\nx\r\n"], ids=["trailer", "chunk-size", "chunks"])
-def test_nor_does_it_help_to_send_a_little_of_it(port: int, piece: bytes) -> None:
+def test_a_trickle_does_not_extend_the_wait(port: int, piece: bytes) -> None:
     with socket.create_connection(("127.0.0.1", port), 20) as connection:
         head = b"POST /early HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         connection.sendall(head + (b"0\r\n" if piece == b"X" else b""))
@@ -191,7 +191,7 @@ def test_a_client_that_reads_slowly_gets_all_of_it(port: int) -> None:
     assert received > UNREAD
 
 
-def test_connections_that_wait_make_room(port: int) -> None:
+def test_the_longest_waiting_connections_are_closed_at_the_limit(port: int) -> None:
     with ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 20)) for _ in range(9)]
         asking = stack.enter_context(socket.create_connection(("127.0.0.1", port), 20))

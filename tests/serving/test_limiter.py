@@ -1,4 +1,4 @@
-"""Load: the bounded queue, deadlines, the drained end, and what is counted."""
+"""Load: the bounded queue, deadlines, draining, and metrics."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def accepts_connections(server: LiveServer) -> bool:
     return True
 
 
-def test_beyond_the_queue_requests_are_sent_away_and_it_recovers_at_once() -> None:
+def test_beyond_the_queue_requests_are_refused_and_the_server_recovers_at_once() -> None:
     model = Gate()
     with ThreadPoolExecutor(5) as pool, LiveServer(model, concurrency=2, queue=3) as server:
         waiting = asked(pool, server, 5)

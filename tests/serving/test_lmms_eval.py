@@ -1,4 +1,4 @@
-"""lmms-eval asks the server, and each row gets the letter that `p2r eval` gives it.
+"""lmms-eval against the server: each row gets the letter of `p2r eval`.
 
 Its own tasks for our benchmarks, with rows of ours in place of the hub's. It pins what we do not, so it has
 an environment of its own: P2R_LMMS_EVAL_PYTHON names its Python (docs/clients.md).

@@ -1,4 +1,4 @@
-"""Pages of other origins: what a real browser lets them read, and the headers that make it so."""
+"""Pages of other origins: what a real browser lets them read, and the headers for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients of other people, in environments of their own, ask nano (docs/clients.md lists them).
+"""Third-party clients, in separate environments, against nano (docs/clients.md lists them).
 
 P2R_CLIENTS=env/bin/python:other-env/bin/python P2R_NODE_CLIENTS=node-folder make slow
 """
@@ -43,7 +43,7 @@ def results(*command: str) -> dict[str, Any]:
 
 
 def wrong(found: dict[str, Any]) -> dict[str, Any]:
-    """What is not as it should be: each check by name, those of a client's two protocols under it."""
+    """The failed checks by name, those of a client's two protocols under the client."""
     bad: dict[str, Any] = {}
     for name, value in found.items():
         if isinstance(value, dict) and name != "json_mode":

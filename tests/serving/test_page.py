@@ -1,4 +1,4 @@
-"""The page in a real browser: what a person does and sees, with a scripted model and with nano."""
+"""The page in a real browser, with a scripted model and with nano."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def server() -> Iterator[LiveServer]:
 
 
 class Visitor:
-    """One who uses the page."""
+    """A user of the page."""
 
     def __init__(self, page: Page, server: LiveServer) -> None:
         self.page, self.server = page, server
@@ -103,7 +103,7 @@ class Visitor:
         self.click("Ask")
 
     def answered(self, column: int = 0) -> Locator:
-        """The answer, once it is there with what it took."""
+        """The answer, once it is shown with its seconds and tokens."""
         article = self.page.locator("#columns article").nth(column)
         expect(article.locator(".small")).to_contain_text("tokens in")
         return article.locator(".answer")
@@ -295,7 +295,7 @@ def test_a_result_stays_with_its_image(browser: Browser) -> None:
         assert page.locator(".box").count() == 2
 
 
-def test_comparing_steering_and_looking_again(browser: Browser) -> None:
+def test_comparing_editing_boxes_and_perceiving_again(browser: Browser) -> None:
     model = both_roles(THOUGHT, kind=StreamingFakeModel)
     with LiveServer(model, ui=True) as server, visiting(browser, server) as visitor:
         page = visitor.page
@@ -538,7 +538,7 @@ def test_a_tiff_that_the_browser_cannot_read(browser: Browser, server: LiveServe
         assert any("rect=0,0,2000,1000&size=2000,1000" in url for url in visitor.regions)
 
 
-def test_what_is_refused_says_why(browser: Browser, server: LiveServer) -> None:
+def test_a_refusal_shows_its_reason(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server) as visitor:
         alert = visitor.page.get_by_role("alert")
         visitor.ask("What is it?")
@@ -556,7 +556,7 @@ def test_what_is_refused_says_why(browser: Browser, server: LiveServer) -> None:
         expect(alert).to_contain_text("What do you want to know")
 
 
-def test_a_dead_model_says_so_and_the_page_lives_on(browser: Browser) -> None:
+def test_a_model_failure_is_shown_and_the_page_stays_usable(browser: Browser) -> None:
     replies: Iterator[Reply] = iter([failure("unreachable", "no route to 10.0.0.7"), "[]", THOUGHT])
     model = StreamingFakeModel(lambda _: next(replies))
     with LiveServer(model, ui=True) as server, visiting(browser, server) as visitor:
@@ -570,7 +570,7 @@ def test_a_dead_model_says_so_and_the_page_lives_on(browser: Browser) -> None:
         expect(visitor.page.locator("#outcome")).to_contain_text("needs the whole image")
 
 
-def test_what_anybody_writes_is_never_markup(browser: Browser) -> None:
+def test_texts_are_never_markup(browser: Browser) -> None:
     label = "<img src=x onerror=alert(1)>"
     boxes = json.dumps([{"bbox_2d": [100, 100, 300, 300], "label": label}])
     model = both_roles(f"<think>{label}</think><answer>{label}</answer>", boxes, StreamingFakeModel)
@@ -629,7 +629,7 @@ def test_by_keyboard_alone(browser: Browser, server: LiveServer) -> None:
         assert page.locator(".box").count() == 2
 
 
-def test_less_motion_where_that_is_wished(browser: Browser, server: LiveServer) -> None:
+def test_reduced_motion_is_respected(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server, reduced_motion="reduce") as visitor:
         visitor.example()
         before = visitor.page.locator("#zoom").inner_text()
@@ -664,7 +664,7 @@ def test_axe_finds_no_violation(browser: Browser, server: LiveServer, scheme: st
 
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The source of axe-core, which looks for what keeps people out."""
+    """The source of axe-core, which tests accessibility."""
     if not shutil.which("npm"):
         pytest.skip("there is no npm here")
     folder = tmp_path_factory.mktemp("axe")

@@ -1,4 +1,4 @@
-"""What the page asks of the server beside the protocol: files, uploads, regions, results; and who may ask."""
+"""The page's own routes: files, uploads, regions, results, and access."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def question(image: str, text: str = ASK, **more: Any) -> dict[str, Any]:
 
 
 def asked(server: LiveServer, image: str, **more: Any) -> dict[str, Any]:
-    """What is beside the answer of a question about an upload."""
+    """The `p2r` field of the reply to a question about an upload."""
     reply = server.ask(question(image, **more))
     assert reply.status_code == 200, reply.text
     return reply.json()["choices"][0]["message"]["p2r"]
@@ -97,12 +97,12 @@ def test_an_upload_is_cut_to_the_pixel(server: LiveServer) -> None:
         "rect=0,0,10,10&size=5,5&rect=",
     ],
 )
-def test_a_region_that_is_none(server: LiveServer, query: str) -> None:
+def test_invalid_regions(server: LiveServer, query: str) -> None:
     name = give(server).json()["id"]
     refused(server.http.get(f"/page/images/{name}/region?{query}"), 400)
 
 
-def test_what_is_not_here(server: LiveServer) -> None:
+def test_unknown_ids_and_files(server: LiveServer) -> None:
     for path in (
         "images/unknown/region?rect=0,0,1,1&size=1,1",
         "results/unknown.json",
@@ -284,7 +284,7 @@ def test_other_names_and_other_sites_are_refused(server: LiveServer) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/page/config", "/page/static/app.js", "/page/unknown"])
-def test_the_page_keeps_to_itself(server: LiveServer, path: str) -> None:
+def test_the_page_is_isolated_by_its_headers(server: LiveServer, path: str) -> None:
     headers = server.http.get(path).headers
     policy = headers["Content-Security-Policy"].split("; ")
     assert {"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"} <= {*policy}
@@ -295,7 +295,7 @@ def test_the_page_keeps_to_itself(server: LiveServer, path: str) -> None:
     assert "Access-Control-Allow-Origin" not in headers
 
 
-def test_files_are_asked_for_again_and_sent_once(server: LiveServer) -> None:
+def test_files_are_revalidated(server: LiveServer) -> None:
     first = server.http.get("/")
     assert first.headers["Cache-Control"] == "no-cache"
     again = server.http.get("/", headers={"If-None-Match": first.headers["ETag"]})
@@ -305,7 +305,7 @@ def test_files_are_asked_for_again_and_sent_once(server: LiveServer) -> None:
         refused(server.http.request(method, "/"), 405)
 
 
-def test_without_the_page_there_is_none() -> None:
+def test_no_ui_turns_the_page_off() -> None:
     with LiveServer() as server:
         for path in ("/", "/page/config", "/page/static/app.js"):
             refused(server.http.get(path), 404)

@@ -1,4 +1,4 @@
-"""What is read of a chat request: fields without effect, and conversations of any shape."""
+"""Parsing of chat requests: fields without effect, and conversations of any shape."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def text(words: str, role: str = "user") -> dict[str, Any]:
         *({"p2r": {"mode": None, "include_images": None, "answer_type": None}}, {"prediction": None}),
     ],
 )
-def test_what_asks_for_nothing_is_no_field(field: dict[str, Any]) -> None:
+def test_empty_values_are_ignored(field: dict[str, Any]) -> None:
     assert asked(**field).ignored == ()
 
 
@@ -216,9 +216,9 @@ def test_what_comes_behind_the_question_does_not_hide_it(after: list[dict[str, A
     assert asked(user(), *after).text == "Which color is the bus?"
 
 
-def test_what_cannot_be_asked_says_what_can() -> None:
+def test_unsupported_conversations_are_refused_with_a_reason() -> None:
     answer = text("A bus", "assistant")
-    assert "begun" in refusal(user(), answer).message
+    assert "a reply is not continued" in refusal(user(), answer).message
     assert "no image in the conversation" in refusal(text("Hi"), answer, text("And now?")).message
     assert refusal(text("Hi"), answer, text("And now?")).param == "messages.2.content"
     nothing = {"role": "user", "content": user()["content"][:1]}

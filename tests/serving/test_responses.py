@@ -1,4 +1,4 @@
-"""The responses endpoint: what is read, and what comes back, whole and as events."""
+"""The responses endpoint: parsing, whole replies, and events."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_earlier_items_may_be_anything(server: LiveServer) -> None:
     assert "Question: How many?" in server.model.calls[-1].text
 
 
-def test_what_has_no_effect_is_said(server: LiveServer) -> None:
+def test_fields_without_effect_are_listed(server: LiveServer) -> None:
     nothing: dict[str, Any] = {
         "text": None,
         "tools": [],
@@ -116,7 +116,7 @@ def test_a_length_makes_it_incomplete(server: LiveServer) -> None:
     assert events(server, max_output_tokens=1)[-1]["type"] == "response.incomplete"
 
 
-def test_a_stream_says_what_the_whole_reply_says(server: LiveServer) -> None:
+def test_a_stream_adds_up_to_the_whole_reply(server: LiveServer) -> None:
     found = events(server, p2r={"include_images": True})
     kinds = [event["type"] for event in found]
     assert kinds[:3] == ["response.created", "response.in_progress", "response.in_progress"]

@@ -1,4 +1,4 @@
-"""What the OpenAPI promises, under thousands of generated requests: no 5xx, every error in its shape."""
+"""The OpenAPI schema under thousands of generated requests: no 5xx, every error in its shape."""
 
 from __future__ import annotations
 

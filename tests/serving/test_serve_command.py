@@ -1,4 +1,4 @@
-"""`p2r serve` as a process: a real port, a real signal, a model server behind it."""
+"""`p2r serve` as a process, with a real port, real signals and a model server."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_an_address_of_another_machine_is_refused() -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-def test_any_port_is_one_port_and_is_said(host: str) -> None:
+def test_port_0_is_a_free_port_and_is_logged(host: str) -> None:
     sockets = bind(ServingConfig(host=host, port=0))
     ports = {bound.getsockname()[1] for bound in sockets}
     for bound in sockets:
@@ -100,7 +100,7 @@ def test_any_port_is_one_port_and_is_said(host: str) -> None:
     assert 0 not in ports
 
 
-def test_sigterm_under_load_answers_or_refuses_everybody(tmp_path: Path) -> None:
+def test_sigterm_under_load_answers_or_refuses_every_request(tmp_path: Path) -> None:
     # Both roles can read it. Four at once, two calls each: not all are done in time.
     both = f"{BOXES} {THOUGHT}"
     log = tmp_path / "log"

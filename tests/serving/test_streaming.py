@@ -1,4 +1,4 @@
-"""Streams: what comes when, to the official client and on the wire, and what happens when one ends early."""
+"""Streams: the order of events, for the official client and on the wire, and early ends."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def joined(found: list[Any], field: str) -> str:
 
 
 @pytest.mark.parametrize("kind", [FakeModel, StreamingFakeModel])
-def test_a_stream_says_what_the_whole_reply_says(kind: type[FakeModel]) -> None:
+def test_a_stream_adds_up_to_the_whole_reply(kind: type[FakeModel]) -> None:
     thought = "<think> The bus <b> is\n\nred, a < b. </think>\n<answer>B</answer>"
     with LiveServer(both_roles(thought, kind=kind)) as server:
         found = events(server, p2r={"include_images": True}, stream_options={"include_usage": True})
@@ -78,7 +78,7 @@ class SaidAsThinking(StreamingFakeModel):
         yield completion
 
 
-def test_the_whole_text_decides_where_the_pieces_said_something_else() -> None:
+def test_the_final_text_overrides_the_pieces() -> None:
     reply = "It is red. <answer>B</answer>"
     with LiveServer(both_roles(reply, kind=SaidAsThinking)) as server, server.openai() as client:
         found = events(server)
@@ -138,7 +138,7 @@ PIECES = st.lists(
 
 
 @given(PIECES)
-def test_what_is_shown_of_the_thinking_is_its_beginning_at_every_moment(pieces: list[str]) -> None:
+def test_streamed_thinking_is_always_a_prefix_of_the_final_one(pieces: list[str]) -> None:
     thinking, shown, text = ThinkingFilter(), "", ""
     for piece in pieces:
         shown += thinking.push(piece)
@@ -153,7 +153,7 @@ def test_what_is_shown_of_the_thinking_is_its_beginning_at_every_moment(pieces: 
 
 
 def thinking_s(count: int) -> float:
-    """CPU seconds of so many pieces; the best of three."""
+    """CPU seconds for a number of pieces; the best of three."""
     seconds = []
     for _ in range(3):
         thinking, begin_s = ThinkingFilter(), time.thread_time()

@@ -1,4 +1,4 @@
-"""Structured output: schemas as clients send them, what is asked for them, and the JSON that comes back."""
+"""Structured output: the schemas of clients, their questions, and the JSON of the reply."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def model(**fields: Any) -> dict[str, Any]:
 
 
 def written(schema: Any, answer: str | None, options: tuple[str, ...] = (), text: str = "") -> Any:
-    """What comes back for an answer, with the thinking "Because."."""
+    """The JSON of an answer, with the thinking "Because."."""
     form = read_form(schema, "schema", options)
     return json.loads(form.write(answer, text or answer or "", "Because."))
 
@@ -328,7 +328,7 @@ def test_of_several_schemas_in_a_prompt_the_last_one_counts() -> None:
     assert (found.before, found.schema) == ("Speak.", real)
 
 
-def test_a_schema_may_stand_beside_json_object() -> None:
+def test_a_schema_may_be_given_next_to_json_object() -> None:
     wanted = {"type": "json_object", "schema": model(color=(Color, ...))}
     with LiveServer() as server:
         reply = server.ask(body(NO_OPTIONS, response_format=wanted)).json()

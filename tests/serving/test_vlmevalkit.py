@@ -1,4 +1,4 @@
-"""VLMEvalKit asks the server, and each row gets the letter that `p2r eval` gives it.
+"""VLMEvalKit against the server: each row gets the letter of `p2r eval`.
 
 It is no package, so it runs from a checkout in an environment of its own: P2R_VLMEVALKIT_PYTHON names the
 Python of that environment, and PYTHONPATH the checkout (docs/evaluation.md). It sends JPEG at Pillow's

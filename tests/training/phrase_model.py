@@ -1,4 +1,4 @@
-"""A very small Qwen3-VL that speaks in phrases: a token that it likes is a whole box list or answer.
+"""A very small Qwen3-VL whose likely tokens are phrases: a whole box list or a whole answer.
 
 Untrained models write nothing that earns a reward. This one is built so that its replies vary with the
 images, are well formed often enough, and are right about half of the time.

@@ -1,4 +1,4 @@
-"""What runs inside a warm process: it builds the true trainer and returns what was measured."""
+"""Functions for a warm process: they build the real trainer and return measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `p2r train` says when its processes crash: the exception or the signal, in one line, and the log."""
+"""The error of `p2r train` after a crash of its processes: the exception or the signal, and the log."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_samples_are_read_and_described(tmp_path: Path) -> None:
     assert report.notes == []
 
 
-def test_inferred_answer_types_are_told(tmp_path: Path) -> None:
+def test_inferred_answer_types_are_reported(tmp_path: Path) -> None:
     recipe = made(tmp_path)
     rewrite(tmp_path, [{key: row[key] for key in row if key != "answer_type"} for row in lines(tmp_path)])
     assert prepare_data(recipe, tmp_path).notes == (
@@ -92,7 +92,7 @@ def test_free_form_answers_need_a_judge_or_a_decision(tmp_path: Path) -> None:
     assert prepare_data(recipe.model_copy(update={"judge": "exact"}), tmp_path).samples
 
 
-def test_a_run_goes_on_only_with_the_same_data(tmp_path: Path) -> None:
+def test_a_run_continues_only_with_the_same_data(tmp_path: Path) -> None:
     recipe = made(tmp_path)
     data = prepare_data(recipe, tmp_path)
     (tmp_path / DATA).write_text(json.dumps(data.record().to_json()))

@@ -1,4 +1,4 @@
-"""A frozen server that dies and comes back: a step in which nothing has a reward is done again."""
+"""A frozen server that fails and recovers: a step without any reward is repeated."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHANGES = [
 def test_a_step_without_a_reward_stops_the_phase_and_is_done_again(
     warm: Warm, small: Small, tmp_path: Path, failures: tuple[int, ...]
 ) -> None:
-    """The server is gone after these numbers of steps: in the first, twice in the second, and in the last."""
+    """The server fails after these numbers of steps: in the first, twice in the second, and in the last."""
     out, steps = tmp_path / "run", failures[-1] + 1
     folder = PhaseFolder(out / "phases/01-perceiver")
     broken: int | None = None

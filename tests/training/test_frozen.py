@@ -1,4 +1,4 @@
-"""The frozen role on a server: in order, bounded, failures apart; a phase that stops when too much fails."""
+"""The frozen role on a server: in order, bounded, failures apart; a phase stops after too many."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def perceive(
     )
 
 
-def test_boxes_are_asked_for_once(tmp_path: Path) -> None:
+def test_boxes_are_computed_once(tmp_path: Path) -> None:
     model, again = FakeModel(lambda _: BOX), FakeModel([])
     perceive(model, tmp_path / "boxes-0.jsonl")
     perceive(again, tmp_path / "boxes-0.jsonl")
@@ -88,7 +88,7 @@ def test_boxes_are_read_in_the_box_format_of_the_model(tmp_path: Path) -> None:
     assert box.as_tuple() == (100, 500, 200, 900)
 
 
-def test_a_killed_perceiver_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_precomputing_boxes_continues_after_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "boxes-0.jsonl"
     perceive(FakeModel(lambda _: BOX), path)
     lines = path.read_bytes().splitlines(keepends=True)
@@ -134,7 +134,7 @@ def test_a_call_that_always_fails_stops_the_phase_and_keeps_the_rest(tmp_path: P
     assert len(read_lines(tmp_path / "boxes-0.jsonl")) == 4
 
 
-# A server that dies.
+# A server that becomes unreachable.
 
 
 def crops(messages: Sequence[Message]) -> int:
@@ -142,7 +142,7 @@ def crops(messages: Sequence[Message]) -> int:
     return sum(not isinstance(part, str) for message in messages for part in message.content) - 1
 
 
-def test_a_reasoner_that_dies_stops_the_phase_with_the_cause(tmp_path: Path) -> None:
+def test_a_failing_reasoner_stops_the_phase_with_the_cause(tmp_path: Path) -> None:
     asked = samples(1)
     rows = RolloutDataset("perceiver", asked, SETTINGS, image_cache(asked, SETTINGS, 2))
     rewards = RewardFunction(rows, Gates(), monitor=FailureMonitor(most_failures=3, window=5))

@@ -1,6 +1,6 @@
 """Whole runs that are killed, in each phase and between them, or damaged: the same command completes them.
 
-The processes are true ones and the signal is SIGKILL to all of them at once.
+The processes are real, and SIGKILL is sent to all of them at once.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def test_a_finished_run_is_left_as_it_is(warm: Warm, small: Small, uninterrupted
     assert (uninterrupted / "model/model.safetensors").stat().st_mtime_ns == before
 
 
-def test_another_recipe_does_not_go_on_with_a_run(warm: Warm, small: Small, uninterrupted: Path) -> None:
+def test_another_recipe_does_not_continue_a_run(warm: Warm, small: Small, uninterrupted: Path) -> None:
     changes = [*CHANGES, "training.kl=0.5"]
     ended = warm.call("warm.train", recipe=small["recipe"], out=uninterrupted, changes=changes)
     assert ended.code == 2
@@ -155,7 +155,7 @@ def test_two_commands_do_not_write_one_run(warm: Warm, small: Small, uninterrupt
         pytest.param(CHANGES, id="both phases", marks=pytest.mark.long),
     ],
 )
-def test_a_full_disk_at_a_checkpoint_is_told_and_the_run_goes_on_after(
+def test_a_full_disk_at_a_checkpoint_is_reported_and_the_run_continues(
     warm: Warm, small: Small, uninterrupted: Path, tmp_path: Path, changes: list[str]
 ) -> None:
     out = tmp_path / "run"

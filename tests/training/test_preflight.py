@@ -1,4 +1,4 @@
-"""`p2r train RECIPE --check`: what it finds, its hints, and that it finds nothing where all is well."""
+"""`p2r train RECIPE --check`: problems with their hints, and no problem in a valid recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes: what they may hold, what is refused and how, changes to them, and every one that ships."""
+"""Recipes: valid and invalid keys, changes, and every bundled recipe."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def test_changes_are_applied_before_anything_is_checked(tmp_path: Path) -> None:
     assert recipe.phases[0].learning_rate == 1e-5
 
 
-def test_paths_are_seen_from_the_recipe(tmp_path: Path) -> None:
+def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     recipe = load(tmp_path, LEAST + "launch: {config: fsdp2.yaml}\n")
     assert recipe.data.samples == str(tmp_path / "a.jsonl")
     assert recipe.launch.config == str(tmp_path / "fsdp2.yaml")
 
 
-def test_a_path_in_a_change_is_seen_from_where_one_is(
+def test_a_path_in_a_change_is_relative_to_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipes, here = tmp_path / "recipes", tmp_path / "here"

@@ -1,4 +1,4 @@
-"""What each role is rewarded for, with a scripted frozen reasoner; failures give no reward."""
+"""Rewards of each role with a scripted frozen reasoner; failures give no reward."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_direct_needs_no_tags() -> None:
     ("said_by_judge", "expected"),
     [("Yes.", 1.0), ("No, it is not", 0.0), ("Perhaps", None), (failure(), None)],
 )
-def test_a_judge_that_cannot_say_gives_no_reward(said_by_judge: Any, expected: float | None) -> None:
+def test_a_judge_without_a_verdict_gives_no_reward(said_by_judge: Any, expected: float | None) -> None:
     free = Sample(Question(np.zeros((64, 64, 3), np.uint8), "Who?", id="f"), "the driver")
     judge = Judge(FakeModel([said_by_judge]))
     function = RewardFunction(dataset("think", [free]), Gates(), judge=judge)

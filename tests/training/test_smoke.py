@@ -1,4 +1,4 @@
-"""The true thing: the command, the processes that it starts, the recipe for CI, and a parent that dies."""
+"""The whole command with its processes and the recipe for CI, after a kill of the parent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ DEADLINE_S = 600
 
 @pytest.mark.long
 @pytest.mark.timeout(1_800)
-def test_the_smoke_recipe_goes_on_after_its_parent_was_killed(small: dict[str, str], tmp_path: Path) -> None:
+def test_the_smoke_recipe_continues_after_its_parent_was_killed(
+    small: dict[str, str], tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "-m", "p2r", "train", str(RECIPE), "--out", str(out)]
     if "nano-base" not in bundled():

@@ -1,4 +1,4 @@
-"""Training processes that are asked to stop, or crash: nothing is left behind, and the cause is one line."""
+"""Stopped and crashed training processes: no process is left, and the cause is one line."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_a_role_is_asked_and_read_in_the_box_format_of_the_model(box_format: Box
     same(RolloutDataset("reasoner", samples, settings, images, {0: [box]}).messages(0), reason)
 
 
-def test_a_image_is_opened_once_for_a_group_and_forgotten_in_time() -> None:
+def test_an_image_is_opened_once_for_a_group_and_dropped_later() -> None:
     samples = [Sample(question, "A") for question in QUESTIONS]
     images = image_cache(samples, SETTINGS, keep=2)
     first = images(0)

@@ -1,4 +1,4 @@
-"""What runs inside a warm process: one step by one process and by two, and how far their weights differ."""
+"""Functions for a warm process: one step by one process and by two, and the difference of their weights."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Runs that can be killed: `python warm.py` imports everything once and forks a process for each request.
 
-What a new process does in seconds of importing, `Forked` does with a fork and the same variables. True
-processes are tried by test_smoke.py and test_stopping.py.
+A new process imports for seconds; `Forked` forks instead, with the same variables. test_smoke.py and
+test_stopping.py use real processes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Ended:
 
 
 class Warm:
-    """The side of the tests."""
+    """Starts requests and waits for them; used by the tests."""
 
     def __enter__(self) -> Self:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -75,7 +75,7 @@ class Warm:
         return self.wait()
 
     def value(self, call: str, **arguments: Any) -> Any:
-        """What it returned; its errors fail the test."""
+        """The returned value; errors fail the test."""
         ended = self.call(call, **arguments)
         assert ended.code == 0, ended.errors
         return ended.value

@@ -1,4 +1,4 @@
-"""The figure: everything that matters is on it, nothing crashes it, and evidence stays visible."""
+"""The figure: complete content, no crash on any input, and visible evidence."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def nano_note(model: str) -> str:
     if model not in NAMES:
         return ""
     return (
-        f"{model} knows only the synthetic scenes of `p2r scenes`; about any other image its answer means "
+        f"{model} was trained only on the scenes of `p2r scenes`; about any other image its answer means "
         "nothing. For photographs: --model hongxingli/P2R-4B, --model Qwen/Qwen3-VL-4B-Instruct, or a "
         "server: --model http://HOST:8000/v1#NAME"
     )
@@ -144,7 +144,7 @@ async def _predict(
 
 
 def check_save(path: Path, image: str) -> None:
-    """Refuse a figure that could not be written, before a model works for it.
+    """Refuse a figure that could not be written, before a model is called.
 
     Raises:
         InputError: names the path and what is wrong with it.

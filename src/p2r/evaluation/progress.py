@@ -1,4 +1,4 @@
-"""Progress of an evaluation: how far, how fast, how right, and what fails."""
+"""Progress of an evaluation: questions done, speed, accuracy, failures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("p2r.evaluation")
 
-SILENCE_S = 60.0  # after which the bar says that nothing has come back
+SILENCE_S = 60.0  # after which the bar shows the time without a reply
 
 
 class EvaluationProgress(RunProgress):
@@ -73,7 +73,7 @@ class EvaluationProgress(RunProgress):
 
 
 class _Silence(ProgressColumn):
-    """Since when nothing has come back: a slow model, or a server that hangs."""
+    """The time since the last reply: a slow model, or a server that hangs."""
 
     def render(self, task: Task) -> Text:
         silent_s = time.monotonic() - task.fields["last"]

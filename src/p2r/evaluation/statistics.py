@@ -38,7 +38,7 @@ def wilson(correct: float, n: float) -> tuple[float, float]:
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
-    """The exact two-sided p of McNemar's test of discordant questions: is each of them a fair coin?"""
+    """The exact two-sided p of McNemar's test: are gains and losses equally likely?"""
     discordant = only_first + only_second
     ways, tail = 1, 0  # ways: discordant over k; math.comb for each k would be slow
     for k in range(min(only_first, only_second) + 1):

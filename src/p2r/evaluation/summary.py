@@ -1,4 +1,4 @@
-"""The figures of a run, from nothing but its folder.
+"""The figures of a run, computed from its folder.
 
 Accuracy is over everything that was asked: a failed call, a reply without an answer and an answer that could
 not be scored count as not correct, and each is reported separately. Pairs of modes are compared on the

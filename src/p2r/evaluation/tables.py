@@ -22,7 +22,7 @@ class Grid:
     title: str
     columns: tuple[str, ...]  # headings; the first column holds the names of the rows
     rows: tuple[tuple[str, ...], ...]
-    note: str = ""  # what a reader must know
+    note: str = ""  # an explanation for the reader
 
 
 def grids(summary: Summary, layout: Layout) -> Iterator[Grid]:

@@ -1,4 +1,4 @@
-"""libvips, set up once for the process for images from strangers, and helpers on its images."""
+"""libvips, set up once for the process for untrusted images, and helpers on its images."""
 
 from __future__ import annotations
 

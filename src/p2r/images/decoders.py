@@ -151,7 +151,7 @@ class EncodedReader:
 
     Only a tiled file can be read at any place. The others are read from the top, once for all the
     rectangles of a call. If the whole image is wanted at full size, and there is room for it, its pixels are
-    kept as long as the reader lives: one decoding serves the overview and the crops.
+    kept as long as the reader exists: one decoding serves the overview and the crops.
     """
 
     def __init__(self, name: str, loader: str, origin: Path | bytes, limits: Limits) -> None:

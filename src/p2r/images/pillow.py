@@ -167,7 +167,7 @@ def read_pil(image: PIL.Image.Image, limits: Limits, name: str = "") -> RasterRe
             orientation = _exif_orientation(image)
     except MemoryError:
         raise
-    except Exception as error:  # plugins raise whatever their formats run into
+    except Exception as error:  # plugins raise exceptions of any type
         reason = " ".join(str(error).split()) or "its file is closed"
         hint = "a PIL image must be undamaged, and decoded (image.load()) before its file is closed"
         raise InputError(f"{name}: {reason}: {hint}") from error

@@ -123,7 +123,7 @@ class ImageSource:
                 raise InputError(f"{self.name}: {rect} is not a rectangle inside {self.width}×{self.height}")
         if not rects_px:
             return []
-        # Floating-point samples have no range of their own in which they could be shown.
+        # Floating-point samples have no defined range in which they could be shown.
         reader = self._stretched if stretch or self._reader.bits > 16 else self._reader
         orientation = self._reader.orientation
         wanted = [
@@ -155,7 +155,7 @@ def _read_pixels(
 
 @contextmanager
 def _input_errors(name: str) -> Iterator[None]:
-    """Turns whatever a decoder may raise into `InputError`."""
+    """Turns every exception of a decoder into `InputError`."""
     try:
         yield
     except (InputError, Cancelled):

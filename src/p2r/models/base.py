@@ -1,7 +1,7 @@
-"""What every model is: messages in, text out. Nothing here knows a question, a role or a box.
+"""The interface of models: messages in, text out. It does not depend on questions, roles or boxes.
 
-The one method is `complete`; concurrency (batching, pooling, retries) is the model's own business, so that
-callers are written for a single request.
+The one method is `complete`. Concurrency (batching, pooling, retries) is inside the model, so that callers
+are written for a single request.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Model(Protocol):
         """Complete one conversation.
 
         Raises:
-            ModelError: whatever went wrong, after the model's own retries.
+            ModelError: the call failed, after the model's own retries.
         """
         ...
 
@@ -127,6 +127,6 @@ class StreamingModel(Model, Protocol):
         and what was the answer. Closing the iterator early cancels the request.
 
         Raises:
-            ModelError: whatever went wrong; pieces may have been yielded before.
+            ModelError: the call failed; pieces may have been yielded before.
         """
         ...

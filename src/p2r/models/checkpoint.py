@@ -142,7 +142,7 @@ def settings_beside(source: str | Path) -> Settings | None:
 
 
 def trusts_code() -> bool:
-    """Whether the user wants the code that checkpoints bring to run (`P2R_TRUST_REMOTE_CODE=1`)."""
+    """Whether code in checkpoints may run (`P2R_TRUST_REMOTE_CODE=1`)."""
     return os.environ.get(TRUST, "").lower() in ("1", "true", "yes", "on")
 
 

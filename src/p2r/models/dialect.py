@@ -1,8 +1,8 @@
 """What one server accepts of the protocol, learned from its refusals.
 
-Servers differ in how they call the token limit, in the temperatures that they take, and in the fields that
-they know. A refusal names what it refuses, so the request is changed and sent again, and every later request
-of the same model is sent like that.
+Servers differ in the name of the token limit, in the temperatures that they accept, and in the fields that
+they support. A refusal names the field, so the request is changed and sent again, and every later request of
+the same model is sent in the new form.
 """
 
 from __future__ import annotations

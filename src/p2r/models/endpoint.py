@@ -125,7 +125,7 @@ class EndpointModel:
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[str | Completion]:
         """Complete one conversation piece by piece; see `StreamingModel.stream`.
 
-        A request is sent again only while the server has not begun to answer. A server that does not stream
+        A request is sent again only before the first part of the reply. A server that does not stream
         gives its reply as one piece.
         """
         return self._pieces(messages, sampling, streams=True)
@@ -254,7 +254,7 @@ class EndpointModel:
     async def _with_retries(self, attempt: Callable[[], Awaitable[T]], deadline: float) -> T:
         loop = asyncio.get_running_loop()
         tries = failed = 0
-        patience: float | None = None  # until when a server that loads its model is waited for
+        loading_until: float | None = None  # how long a server may load its model
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -263,7 +263,7 @@ class EndpointModel:
                 failure, end = self._failure(error), deadline
                 tries += 1
                 if failure.loading:
-                    end = patience = patience or min(deadline, loop.time() + self._timeout_s)
+                    end = loading_until = loading_until or min(deadline, loop.time() + self._timeout_s)
                     self._log_loading(failure)
                 else:
                     failed += 1

@@ -109,7 +109,7 @@ class LocalModel:
 
     async def aclose(self) -> None:
         """Finish the running batch, fail the waiting requests, and end the threads. Safe to call twice."""
-        # What waits to be encoded fails by this flag; cancelled, it would look like the caller's own wish.
+        # This flag fails requests that wait for encoding; a cancellation would look like the caller's own.
         self._closed = True
         self._encoding.shutdown(wait=False)
         await asyncio.to_thread(self._batcher.close)
@@ -143,7 +143,7 @@ def limit_to_one_core(executor: ThreadPoolExecutor) -> None:
     import torch
 
     threads = torch.get_num_threads()
-    # A thread gets its number when it first asks for it, and keeps the one that it is set to then.
+    # A thread gets its number at its first query, and then keeps the number that is set for it.
     executor.submit(torch.get_num_threads).result()
     executor.submit(torch.set_num_threads, 1).result()
     # Threads that start to compute later take the number that was set last by any thread.

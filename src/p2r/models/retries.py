@@ -51,7 +51,7 @@ class Failure:
     kind: ModelErrorKind
     text: str  # one line for people
     again: bool = False  # the same request may succeed later
-    retry_after_s: float | None = None  # how long the server wants us to wait
+    retry_after_s: float | None = None  # the delay that the server requests
     loading: bool = False  # the server is there, and its model not yet
 
     def error(self, model: str) -> ModelError:

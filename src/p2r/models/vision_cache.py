@@ -108,6 +108,6 @@ def _splits_by_image(tower: Any) -> bool:
             ):
                 (alone,) = _split(tower(image, grid_thw=grid[None]), [rows])
                 torch.testing.assert_close(expected, alone, rtol=1e-3, atol=1e-4)
-    except Exception:  # noqa: BLE001 - whatever an unknown tower raises says that it is unknown
+    except Exception:  # noqa: BLE001 - any exception means an unknown tower
         return False
     return "pooler_output" in together[0]

@@ -137,7 +137,7 @@ class VLLMServer:
         return self._healthy
 
     def check(self) -> None:
-        """Raise a ModelError if the server was stopped, or died (with its last words)."""
+        """Raise a ModelError if the server was stopped or exited, with its last lines of output."""
         if self._stopped:
             raise ModelError("the model was closed", kind="internal", model=self.name)
         if self._process is not None and (code := self._process.poll()) is not None:

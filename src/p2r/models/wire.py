@@ -50,7 +50,7 @@ Finish = Literal["stop", "length"]
 
 
 class InvalidReplyError(ValueError):
-    """A reply that is not what the protocol promises; the text says what is wrong with it."""
+    """A reply that violates the protocol; the text says how."""
 
 
 class NoTextError(ValueError):

@@ -1,4 +1,4 @@
-"""The bundled small models: real Qwen3-VLs of a few million parameters that know the synthetic scenes.
+"""The bundled small models: real Qwen3-VLs of a few million parameters, trained on the synthetic scenes.
 
 `nano-base` comes from `scripts.nano.pretrain`: supervised warm-up only, the part that Qwen3-VL-Instruct plays
 in the paper. `nano` is what `p2r train recipes/nano.yaml` makes of it. They load through the same code as any

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_OPTION_CHARS = 10_000  # a longer text is not the name of an option
 
-# The reasons of `Answer.reason` that do not speak of options.
+# The values of `Answer.reason` that do not mention options.
 UNCLOSED_THINKING = "the thinking never ends"
 NO_ANSWER_TAG = "no closed answer tag after the thinking"
 EMPTY_ANSWER = "the answer is empty"

@@ -1,4 +1,4 @@
-"""A reader of almost-JSON: finds lists and objects in a text that a model wrote, whatever surrounds them.
+"""A reader of almost-JSON: finds lists and objects anywhere in a model's text.
 
 It takes what `json` refuses: prose and fences around the value, several values, text cut off anywhere,
 single quotes, bare keys, missing or trailing commas, `=` for a colon, parentheses for brackets, the wrong

@@ -13,7 +13,7 @@ Options have letters from A on, without a gap. At the start of a line a mark is 
 bare `A` counts only where every line down to the end has the next letter. Within a line a mark is `(A)`,
 `[A]`, `A)`, `A.` or `A:` behind the end of a sentence: "What is written at (A) and at (B)?" has no options.
 
-An instruction is a sentence that only says how to answer: it speaks of an answer, an option or a choice, and
+An instruction is a sentence that only says how to answer: it mentions an answer, an option or a choice, and
 all of its words are words of instructions. A sentence with any other word belongs to the question.
 """
 
@@ -34,7 +34,7 @@ def split_options(text: str) -> tuple[str, tuple[str, ...]]:
 
     Instructions before, between and behind the question and its options are left out, and so are the label
     "Question:" and headings such as "Options:". Other text behind the options belongs to the question. From
-    a text without options only sentences that ask for a letter are left out. The options are as
+    a text without options only sentences that request a letter are left out. The options are as
     `legal_choices` gives them. The question is empty where there is nothing but options.
 
     Letters that repeat or are missing make options unreadable: such a text has none.
@@ -56,8 +56,8 @@ def split_options(text: str) -> tuple[str, tuple[str, ...]]:
 def reply_format(text: str) -> str:
     r"""The form of reply that a text demands, with `$LETTER` in the place of the letter; empty for none.
 
-    "… of the following format: 'ANSWER: $LETTER' (without quotes) …" gives `ANSWER: $LETTER`. One that wants
-    the answer in `\boxed{}` or between answer tags gives `\boxed{$LETTER}` or `<answer>$LETTER</answer>`.
+    "… of the following format: 'ANSWER: $LETTER' (without quotes) …" gives `ANSWER: $LETTER`. A request
+    for `\boxed{}` or answer tags gives `\boxed{$LETTER}` or `<answer>$LETTER</answer>`.
     """
     if line := _REPLY_LINE.search(text):
         return rf"{line['words']}: \boxed{{$LETTER}}" if line["box"] else f"{line['words']}: $LETTER"
@@ -149,7 +149,7 @@ def _may_begin(text: str, mark: _Mark) -> bool:
 
 
 def _are_options(text: str, run: Sequence[_Mark]) -> bool:
-    """Whether marks within a line precede options, and not things of which a sentence speaks."""
+    """Whether marks within a line precede options, and not things that a sentence mentions."""
     lines = {mark.start for mark in _marks(_LINE_MARK, text) if mark.start >= run[0].start}
     if not lines <= {mark.start for mark in run}:
         return False  # a letter twice, or one that is missing
@@ -169,7 +169,7 @@ def _split_last(text: str) -> tuple[str, str]:
     the instructions at its end are cut off. Its first words are always the option.
     """
     lines = _LINE.findall(text)
-    end = next((number for number, line in enumerate(lines) if number and _begins_anew(line)), len(lines))
+    end = next((number for number, line in enumerate(lines) if number and _begins_new_text(line)), len(lines))
     pieces = list(_sentences("".join(lines[:end])))
     while len(pieces) > 1 and pieces[-1][1]:
         pieces.pop()
@@ -177,7 +177,7 @@ def _split_last(text: str) -> tuple[str, str]:
     return option, text[len(option) :]
 
 
-def _begins_anew(line: str) -> bool:
+def _begins_new_text(line: str) -> bool:
     """Whether a line does not continue an option."""
     asks = line[:1].isupper() and line.rstrip().endswith("?")
     return not line.strip() or asks or bool(_BEGINS_ANEW.match(line)) or _is_instruction(line)

@@ -9,7 +9,7 @@ Every mention of an option, by letter or by text, has a strength:
 - `BARE`: a letter that may be anything. "Vitamin C".
 
 A mention that is denied ("not B", "B is wrong", "whether B", "anything but B") asserts nothing. Of the
-others, the statements of the answer count, and what takes them back; else what is said to be correct; else
+others, the statements of the answer count, with their corrections; else what is said to be correct; else
 the letter that the text starts with ("(B) blue, …"); else every mention. What counts must name one and the
 same option.
 """
@@ -104,7 +104,7 @@ def _what_counts(held: Sequence[Mention], masked: str, options: Mapping[str, str
     last = max((mention.end for mention in held if mention.strength == strongest), default=0)
     if strongest == BARE or len(masked) - last > CONCLUSION:
         return []
-    # "Gate B" may be the option B, or speak of an option whose text has a B of its own.
+    # "Gate B" may be the option B, or mention an option whose text contains a B.
     spoken = [
         Mention(frozenset(letter), mention.start, mention.end, BARE)
         for mention in held
@@ -131,7 +131,7 @@ def _is_labeled(mention: Mention, masked: str) -> bool:
 
 
 def _same_sentence(lead: Mention, held: Sequence[Mention], masked: str) -> list[Mention]:
-    """Option texts in the sentence of the lead, where they speak of other options only."""
+    """Option texts in the sentence of the lead, where they mention other options only."""
     stop = patterns.SENTENCE_END.search(masked, lead.end)
     end = stop.start() if stop else len(masked)
     found = [mention for mention in held if mention.by_text and lead.end <= mention.start < end]

@@ -1,4 +1,4 @@
-"""Stop a run that fails too often: a server that is down is not a model that answers wrongly."""
+"""Stop a run after too many failures: a server failure is not a wrong answer."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def read_json(path: Path, *, hint: str = "") -> dict[str, Any]:
 
 @contextmanager
 def folder_lock(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
-    """Keep other processes from writing into a folder; the system releases the lock when a process dies.
+    """Keep other processes from writing into a folder; the system releases the lock when a process ends.
 
     Args:
         folder: created if missing.

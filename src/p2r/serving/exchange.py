@@ -93,7 +93,7 @@ class _Gone(Exception):  # noqa: N818  (not an error)
 
 
 class Exchange(Response):
-    """Answers one request. It speaks ASGI itself, because the status depends on what happens."""
+    """Answers one request. It is an ASGI application, because the status depends on the events."""
 
     def __init__(self, service: Service, writer_type: type[ChatWriter] | type[ResponsesWriter]) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ class Exchange(Response):
         if not self._started:
             await error.response()(self._request.scope, self._request.receive, self._send)
             return
-        # The status was sent already; clients of the protocol know an event with an error.
+        # The status was sent already; clients of the protocol expect an event with an error.
         await self._send_events(self._writer.failed(error))
         await self._send({"type": "http.response.body", "body": b""})
 
@@ -229,7 +229,7 @@ async def _buffered(
 ) -> AsyncGenerator[Event | None]:
     """The events as they come, and None after each `HEARTBEAT_S` of silence.
 
-    The work goes on however slowly its events are taken; `on_end` is called when it ends. Closing cancels it.
+    The work does not wait for the consumer of the events; `on_end` is called at its end. Closing cancels it.
     """
     queue: asyncio.Queue[Event | None] = asyncio.Queue()
 

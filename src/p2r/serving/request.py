@@ -376,7 +376,7 @@ def _question(talk: Sequence[Turn]) -> tuple[list[_Part], Turn]:
     if last.message.role == "assistant" and any(part.text.strip() for part in _parts(last)):
         raise invalid_field(
             f"{last.path}.role",
-            "a begun reply is not continued: the last message must be the user's, with the question",
+            "a reply is not continued: the last message must be the user's, with the question",
         )
     if not isinstance(newest.message.content, str | list | None):
         raise invalid_field(newest.content_path, "this must be a text, or a list of parts")

@@ -200,8 +200,8 @@ class ResponsesWriter:
         """The events of the answer, which is sent in one piece."""
         at = {"item_id": item["id"], "output_index": index}
         empty: dict[str, Any] = {"arguments": ""} if item["type"] == "function_call" else {"content": []}
-        begun = {**item, **empty, "status": "in_progress"}
-        events = [self._event("response.output_item.added", output_index=index, item=begun)]
+        started = {**item, **empty, "status": "in_progress"}
+        events = [self._event("response.output_item.added", output_index=index, item=started)]
         if item["type"] == "function_call":
             arguments, kind = item["arguments"], "response.function_call_arguments"
             events += [

@@ -132,7 +132,7 @@ def model_card(recipe: Recipe, run: RunRecord, data: DataRecord, phases: Sequenc
         packages=", ".join(f"{name} {version}" for name, version in session["packages"].items()),
     )
     if recipe.model.startswith("nano"):
-        card += "\nIt knows synthetic scenes only and does not understand photographs.\n"
+        card += "\nIt was trained on synthetic scenes only and does not understand photographs.\n"
     return card
 
 

@@ -122,7 +122,7 @@ def _drawn(
         ends = [_nearest(tag, rects[index]), _nearest(rects[index], tag)]
         draw.line(ends, WHITE, LINE + 2)
         draw.line(ends, shade(index), LINE - 1)
-    # Around the boxes, and a larger one gives way to a smaller one, as in the evidence.
+    # Around the boxes, and not inside smaller ones, as in the evidence.
     for index in sorted(range(len(boxes)), key=lambda index: (boxes[index].area, index), reverse=True):
         for margin, color in ((EDGE, DARK), (EDGE - 1, WHITE), (HALO + LINE, shade(index)), (HALO, WHITE)):
             image.paste(color, _grown(inside[index], margin))

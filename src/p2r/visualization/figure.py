@@ -171,7 +171,7 @@ class _Layout(NamedTuple):
     overview: tuple[int, int]
     crops: list[tuple[int, int]]  # without their frames
     columns: int
-    beside: bool  # the crops stand beside the overview, or below it
+    beside: bool  # the crops are beside the overview, not below it
 
 
 def _images(letters: Lettering, source: ImageSource, prediction: Prediction) -> PIL.Image.Image:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RGB = tuple[int, int, int]
 
-# Pillow's own font knows little beyond ASCII; these are found by name where they are installed.
+# Pillow's own font has little beyond ASCII; these are found by name where they are installed.
 _WIDER_FONTS = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",

@@ -157,7 +157,7 @@ class StopError(Exception):
 
 
 @pytest.mark.parametrize("after", [1, 4, 9])
-def test_a_build_that_was_stopped_goes_on(sources, tmp_path, after):
+def test_a_stopped_build_is_continued(sources, tmp_path, after):
     (tmp_path / "sources" / "deepeyes" / "data" / "0.jpg").unlink()
     build(mixed(sources, tmp_path / "whole"))
     seen = []
@@ -199,7 +199,7 @@ def test_files_of_others_are_left_alone(sources, tmp_path, name):
 # What it shares with benchmarks
 
 
-def test_a_image_looks_the_same_at_another_size_and_quality():
+def test_the_perceptual_hash_survives_resizing_and_compression():
     made = pixels(5)
     larger = made.repeat(5, axis=0).repeat(5, axis=1)
     look = HashedImage.open(jpeg(5)).hash
@@ -277,7 +277,7 @@ def test_the_command(sources, benchmark, tmp_path):
         (["zwz", "--against", "vstarr"], "unknown benchmark 'vstarr': one of scenes, vstar"),
     ],
 )
-def test_wrong_usage_is_said(tmp_path, arguments, said):
+def test_wrong_usage_is_an_error(tmp_path, arguments, said):
     done = CliRunner().invoke(app, ["data", arguments[0], str(tmp_path / "out"), *arguments[1:]])
     assert done.exit_code == 2
     assert said in done.stderr

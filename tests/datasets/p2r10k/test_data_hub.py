@@ -1,6 +1,6 @@
 """Sources on the hub, served from loopback: the table is fetched, and of the images only those drawn.
 
-The hub's client reads its endpoint when it is imported, so the building is done in a process of its own.
+The hub's client reads its endpoint when it is imported, so the build runs in a separate process.
 """
 
 from __future__ import annotations

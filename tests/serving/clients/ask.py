@@ -1,4 +1,4 @@
-"""Asks through the clients of other people, with an interpreter that has them; prints what they gave as JSON.
+"""Sends questions through third-party clients, in an interpreter that has them; prints the replies as JSON.
 
     python ask.py http://127.0.0.1:8100/v1 src/p2r/demo/images [CLIENT …]
 

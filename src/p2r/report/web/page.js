@@ -85,7 +85,7 @@ function facts(question, answer) {
 function side(question, answer) {
   const image = question.image
     ? zoomable(() => outlined(question.image, `The image of question ${question.id}`, answer?.boxes ?? [], question.goldBoxes ?? []))
-    : element("div", { class: "image" }, element("p", { class: "no-image" }, "This page holds no thumbnail of the image."));
+    : element("div", { class: "image" }, element("p", { class: "no-image" }, "This page has no thumbnail of the image."));
   const crops = (answer?.crops ?? []).map((uri, position) => {
     if (!uri) return null;
     const label = answer.boxes[position]?.[4];

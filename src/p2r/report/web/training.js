@@ -106,7 +106,7 @@ function detail(group) {
     group.choices.map((text, place) => `${LETTERS[place]}. ${text}`).join("   ")) : null;
   const evidence = together ? element("div", { class: "shared" }, imageWith(group, group.rollouts[0].boxes),
     element("div", { class: "rollout-labels" }, labels(group.rollouts[0].boxes))) : null;
-  const legend = group.goldBoxes.length && data.images[group.id] ? element("p", { class: "caption" }, "Dashed: the gold boxes, which no reward knows.") : null;
+  const legend = group.goldBoxes.length && data.images[group.id] ? element("p", { class: "caption" }, "Dashed: the gold boxes, which no reward uses.") : null;
   return element("div", { class: "group" }, choices, evidence,
     element("div", { class: "rollouts" }, ...group.rollouts.map((rollout) => rolloutCard(group, rollout, together))), legend);
 }

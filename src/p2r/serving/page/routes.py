@@ -37,7 +37,7 @@ _UNCHANGING = {"Cache-Control": "private, max-age=3600, immutable"}
 
 
 class Page:
-    """What the page asks for beside the protocol. The bundled scenes are images that are always there."""
+    """The page's own routes. The bundled scenes are images that are always in the store."""
 
     def __init__(self, service: Service) -> None:
         self._service, self._store = service, service.uploads
@@ -68,7 +68,7 @@ class Page:
         return await self._static.get_response(name, request.scope)
 
     async def config(self) -> Response:
-        """What the page must know about the server."""
+        """What the page needs to know about the server."""
         config, p2r = self._service.config, self._service.p2r
         names, crops = (p2r.perceiver.name, p2r.reasoner.name), p2r.settings.geometry.max_crops
         about = {"models": MODEL_NAMES, "names": names, "scenes_only": names[1] in NAMES}

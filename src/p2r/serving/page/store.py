@@ -1,4 +1,4 @@
-"""What the page holds for a while, in memory and within a bound: images, and results about them."""
+"""Bounded store of the page, in memory: uploaded images, and results about them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class HeldImage:
         return name
 
     def record(self) -> dict[str, Any]:
-        """What the page knows about it."""
+        """Its data for the page."""
         return {"id": self.id, "name": self.name, "width": self.source.width, "height": self.source.height}
 
 

@@ -63,7 +63,7 @@ def check_trainer(
             whole = phase.model_copy(update={"micro_batch": phase.micro_batch * processes})
             config = configure(recipe, whole, settings, start, output=start, seed=recipe.seed)
             trained = _trained_weights(recipe, phase, start)
-    except Exception as error:  # noqa: BLE001 - of TRL, transformers and peft: whatever would end the run
+    except Exception as error:  # noqa: BLE001 - of TRL, transformers and peft: any error that would end the run
         yield failure(name, error, "see the recipe's keys training, lora and attention")
         return None
     yield CheckResult(name, "ok", f"TRL, attention {recipe.attention or 'as the model has it'}")
@@ -109,7 +109,7 @@ def check_engine(name: str, recipe: Recipe, config: Any, start: Path) -> CheckRe
 
                 model = ModelConfig(model=str(start), max_model_len=config.vllm_max_model_length)
                 SamplingParams(**sampling_parameters(config)).verify(model, None, None, None)
-        except Exception as error:  # noqa: BLE001 - of vLLM: whatever would end the first step
+        except Exception as error:  # noqa: BLE001 - of vLLM: any error that would end the first step
             return CheckResult(
                 name, "failure", f"vLLM refuses the rollouts: {exception_line(error)}", _REPORT
             )

@@ -216,7 +216,7 @@ def check_step(recipe: Recipe, phase: Phase, samples: Path, scratch: Path) -> Ch
         with quiet():
             small = _one_step(recipe, phase, samples)
             Session(first_phase(small, out)).try_step()
-    except Exception as error:  # noqa: BLE001 - whatever would end the first step of the run
+    except Exception as error:  # noqa: BLE001 - any error that would end the first step of the run
         return failure(name, error, "see what it names")
     return CheckResult(name, "ok", f"1 prompt × {phase.group} rollouts: generated, rewarded and trained")
 

@@ -22,7 +22,7 @@ const OUTCOMES = { whole: "The model needs the whole image: it named no region."
 
 // An answer as people read it.
 export function spoken({ prediction: { answer, truncated, notes }, choices }) {
-  if (answer === null) return `None: ${truncated ? "it ran into its token limit" : notes.at(-1) ?? "the reply names none"}`;
+  if (answer === null) return `None: ${truncated ? "it was cut off at its token limit" : notes.at(-1) ?? "the reply names none"}`;
   const option = choices[answer.length === 1 ? answer.charCodeAt(0) - 65 : -1];
   return option ? `${answer}. ${option}` : answer;
 }
