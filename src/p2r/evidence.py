@@ -53,15 +53,9 @@ def box_px(box: Box, size: Size) -> RectPx:
 
 
 def crop_region(box: Box, size: Size, geometry: Geometry) -> RectPx:
-    """The rectangle of the original to crop for a box: the box and its context, clamped to the image.
+    """The rectangle of an image of `size` to crop for a box: the box and its context, clamped to the image.
 
-    Args:
-        box: 0–1000.
-        size: of the original.
-        geometry: the context on each side.
-
-    Returns:
-        Half-open pixels inside the image; each side is at least 32 pixels, or all that the image has.
+    Each side is at least 32 pixels, or all that the image has.
     """
     width, height = size
     x0, y0, x1, y1 = box_px(box, size)
@@ -82,11 +76,9 @@ def _resized(rect: RectPx, width: int, height: int, size: Size) -> RectPx:
 def _unscaled(region: RectPx, planned: Size, size: Size, box: Box, factor: int) -> RectPx:
     # A crop within its budget differs from its planned size by rounding only. Its sides move by those few
     # pixels, so that the model sees the original's own pixels and not resampled ones.
-    x0, y0, x1, y1 = region
     width, height = planned
-    if abs(width - (x1 - x0)) >= factor or abs(height - (y1 - y0)) >= factor:
-        return region
-    if width > size[0] or height > size[1]:
+    changes = abs(width - (region[2] - region[0])), abs(height - (region[3] - region[1]))
+    if max(changes) >= factor or width > size[0] or height > size[1]:
         return region
     x0, y0, x1, y1 = _resized(region, width, height, size)
     left, top, right, bottom = box_px(box, size)
@@ -119,8 +111,7 @@ def draw_boxes(overview: EncodedImage, boxes: Sequence[Box], geometry: Geometry)
     plain = overview.pixels
     pixels = plain.copy()
     # Largest first, so that small ones stay whole; of equal ones the first is drawn last and stays visible.
-    order = sorted(range(len(boxes)), key=lambda index: (boxes[index].area, index), reverse=True)
-    for index in order:
+    for index in sorted(range(len(boxes)), key=lambda index: (boxes[index].area, index), reverse=True):
         x0, y0, x1, y1 = outlined_px(boxes[index], overview.size, line)
         color = np.array(OUTLINE_COLORS[index % len(OUTLINE_COLORS)][1], np.uint8)
         pixels[max(0, y0 - line) : y1 + line, max(0, x0 - line) : x1 + line] = color
@@ -162,48 +153,47 @@ def plan_sizes(size: Size, regions_px: Sequence[RectPx], budget: PixelBudget) ->
     """
     sources = [size, *((x1 - x0, y1 - y0) for x0, y0, x1, y1 in regions_px)]
     limits = [budget.overview_max_pixels] + [budget.crop_max_pixels] * len(regions_px)
-    sizes = _fit_all(sources, limits, budget)
-    tokens = wanted = _tokens(sizes, budget)
+    sizes, wanted = _fit(sources, limits, budget)
+    tokens = wanted
     notes: tuple[str, ...] = ()
     if budget.context_tokens is not None and wanted > (room := budget.context_tokens - budget.text_tokens):
-        sizes = _shrink(sources, sizes, room, budget)
-        tokens = _tokens(sizes, budget)
+        sizes, tokens = _shrink(sources, sizes, room, budget)
         notes = (f"images shrunk from {wanted} to {tokens} tokens: the context leaves room for {room}",)
     return PixelPlan(sizes[0], tuple(sizes[1:]), tokens, notes)
 
 
-def _fit_all(sources: Sequence[Size], limits: Sequence[int], budget: PixelBudget) -> list[Size]:
-    return [
+def _fit(sources: Sequence[Size], limits: Sequence[int], budget: PixelBudget) -> tuple[list[Size], int]:
+    # The sizes within limits of pixels, and their tokens.
+    sizes = [
         smart_resize(*source, max_pixels=limit, min_pixels=budget.min_pixels, factor=budget.factor)
         for source, limit in zip(sources, limits, strict=True)
     ]
+    return sizes, sum(width * height for width, height in sizes) // budget.factor**2
 
 
-def _tokens(sizes: Sequence[Size], budget: PixelBudget) -> int:
-    return sum(width * height for width, height in sizes) // budget.factor**2
-
-
-def _shrink(sources: Sequence[Size], sizes: Sequence[Size], room: int, budget: PixelBudget) -> list[Size]:
+def _shrink(
+    sources: Sequence[Size], sizes: Sequence[Size], room: int, budget: PixelBudget
+) -> tuple[list[Size], int]:
     # The largest common share of the pixels that fits, by bisection.
     least_pixels = -(-budget.min_pixels // budget.factor**2) * budget.factor**2
 
-    def at(share: float) -> list[Size]:
+    def at(share: float) -> tuple[list[Size], int]:
         limits = [max(least_pixels, int(share * width * height)) for width, height in sizes]
-        return _fit_all(sources, limits, budget)
+        return _fit(sources, limits, budget)
 
     best = at(0.0)
-    if (least := _tokens(best, budget)) > room:
+    if best[1] > room:
         raise InputError(
-            f"{len(sizes)} images need at least {least} tokens, but context_tokens {budget.context_tokens} "
+            f"{len(sizes)} images need at least {best[1]} tokens, but context_tokens {budget.context_tokens} "
             f"leaves {room} beside text_tokens {budget.text_tokens}: raise context_tokens, "
             "or lower text_tokens, min_pixels or max_crops"
         )
     low, high = 0.0, 1.0
     for _ in range(12):
         middle = (low + high) / 2
-        sizes_now = at(middle)
-        if _tokens(sizes_now, budget) <= room:
-            low, best = middle, sizes_now
+        fitted = at(middle)
+        if fitted[1] <= room:
+            low, best = middle, fitted
         else:
             high = middle
     return best
@@ -245,11 +235,7 @@ def build_evidences(
     settings: Settings,
     overview: EncodedImage | None = None,
 ) -> list[Evidence]:
-    """`build_evidence` of several lists of boxes on one image, which is read once for the crops of all.
-
-    Raises:
-        InputError: as `build_evidence`, for any of them.
-    """
+    """`build_evidence` of several lists of boxes on one image, which is read once for the crops of all."""
     plans = [_plan(source.size, boxes, settings) for boxes in lists]
     # Before the crops: pixels that the overview decodes may be kept for them.
     overviews = {} if overview is None else {overview.size: overview}
@@ -258,23 +244,15 @@ def build_evidences(
             overviews[plan.overview] = source.overview(plan.overview, stretch=settings.stretch_depth)
     # Each rectangle at each size is cropped once.
     cuts = list(dict.fromkeys(cut for plan, rects in plans for cut in zip(rects, plan.crops, strict=True)))
-    images = source.regions(
-        [rect for rect, _ in cuts], [size for _, size in cuts], stretch=settings.stretch_depth
-    )
-    cropped = dict(zip(cuts, images, strict=True))
-    return [
-        Evidence(
-            draw_boxes(overviews[plan.overview], boxes, settings.geometry),
-            tuple(
-                Crop(cropped[rect, size], box, rect, color)
-                for rect, size, box, (color, _) in zip(
-                    rects, plan.crops, boxes, cycle(OUTLINE_COLORS), strict=False
-                )
-            ),
-            (*source.notes, *plan.notes),
-        )
-        for boxes, (plan, rects) in zip(lists, plans, strict=True)
-    ]
+    rects_px, sizes = [rect for rect, _ in cuts], [size for _, size in cuts]
+    images = dict(zip(cuts, source.regions(rects_px, sizes, stretch=settings.stretch_depth), strict=True))
+    evidences = []
+    for boxes, (plan, rects) in zip(lists, plans, strict=True):
+        overview = draw_boxes(overviews[plan.overview], boxes, settings.geometry)
+        cropped = zip(rects, plan.crops, boxes, cycle(OUTLINE_COLORS), strict=False)
+        crops = tuple(Crop(images[rect, size], box, rect, color) for rect, size, box, (color, _) in cropped)
+        evidences.append(Evidence(overview, crops, (*source.notes, *plan.notes)))
+    return evidences
 
 
 def evidence_pixels(size: Size, boxes: Sequence[Box], settings: Settings) -> int:
@@ -284,11 +262,11 @@ def evidence_pixels(size: Size, boxes: Sequence[Box], settings: Settings) -> int
         InputError: the images do not fit into the model's context.
     """
     plan, _ = _plan(size, boxes, settings)
-    return sum(width * height for width, height in (plan.overview, *plan.crops))
+    return plan.tokens * settings.budget.factor**2
 
 
 def _plan(size: Size, boxes: Sequence[Box], settings: Settings) -> tuple[PixelPlan, list[RectPx]]:
-    """The sizes of all images, and the rectangles of the original to crop for the first boxes."""
+    # The sizes of all images, and the rectangles of the original to crop for the first boxes.
     cropped = boxes[: settings.geometry.max_crops]
     regions = [crop_region(box, size, settings.geometry) for box in cropped]
     plan = plan_sizes(size, regions, settings.budget)

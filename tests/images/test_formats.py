@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import struct
 import subprocess
 import sys
@@ -173,7 +174,7 @@ def test_a_tiff_with_small_later_pages_is_no_camera_raw() -> None:
 def test_no_bytes_take_long_to_recognize(data: bytes) -> None:
     begin = time.process_time()
     for kind in FORMATS:
-        kind.matches(data[:HEAD_BYTES])
+        re.match(kind.signature, data[:HEAD_BYTES], re.DOTALL)
     assert time.process_time() - begin < 0.5
 
 

@@ -198,7 +198,7 @@ def _scripted(messages: Sequence[Message]) -> str:
 def letters_of_p2r_eval(name: str, data: Path, out: Path, asked: str | Model) -> tuple[list[str], int]:
     """What `p2r eval` answers, by the order of the rows, and how many of it is right."""
     plan = EvaluationPlan(open_benchmark(name, str(data)), out, asked, concurrency=4)
-    summary = asyncio.run(evaluate(plan, Console(quiet=True))).to_json()["modes"]["p2r"]
-    assert (summary["n"], summary["failed"]) == (ROWS, 0)
+    total = asyncio.run(evaluate(plan, Console(quiet=True))).modes["p2r"].total
+    assert (total.n, total.failed) == (ROWS, 0)
     answers = {int(line["id"]): line["answer"] or "" for line in read_lines(out / "predictions-p2r.jsonl")}
-    return [answers[index] for index in sorted(answers)], summary["correct"]
+    return [answers[index] for index in sorted(answers)], total.correct

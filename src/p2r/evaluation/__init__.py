@@ -2,8 +2,7 @@
 
 run            one evaluation from beginning to end; progress shows it
 benchmarks     the questions
-records        the files of a run folder
-outcomes       why a question came out as it did
+records        the files of a run folder, and why a question came out as it did
 summary        the figures; statistics their uncertainty
 tables         the figures as tables; paper_results beside those of the paper
 

@@ -11,7 +11,7 @@ A question counts as failed while it has a failure and no prediction: asking it 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,6 +20,7 @@ from p2r.evaluation.benchmarks.base import Layout, Unreadable
 from p2r.runs.files import write_json
 from p2r.runs.identity import check_same_run, claim, read_run_file
 from p2r.runs.journal import read_lines
+from p2r.scoring.localization import Localization, localize
 from p2r.types import MODES, AnswerType, Box, Mode, Prediction, Score
 
 if TYPE_CHECKING:
@@ -33,6 +34,20 @@ SUMMARY = "summary.json"
 
 # A kind of `ModelError`, `image` (it cannot be read) or `judge` (it gave no verdict).
 FailureKind = ModelErrorKind | Literal["image", "judge"]
+# Why a question came out as it did: one outcome for each, the earliest cause.
+Outcome = Literal[
+    "correct", "reasoning", "localization", "wrong", "malformed", "no_answer", "unscored", "failed"
+]
+MEANING: dict[str, str] = {
+    "correct": "right",
+    "reasoning": "wrong although the evidence was in the crops",
+    "localization": "wrong, and the evidence was not in the crops",
+    "wrong": "wrong; where the evidence is, or was looked for, is not known",
+    "malformed": "not right, and the perceiver's reply held no usable box",
+    "no_answer": "the reply names no answer",
+    "unscored": "could not be scored",
+    "failed": "a call or the image failed; nothing was answered",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +72,10 @@ class FailureRecord(_Line):
     kind: FailureKind
     error: str
 
-    @property
-    def correct(self) -> bool:
-        """False: a failure counts as not correct."""
-        return False
+    # A failure counts as not correct.
+    correct: ClassVar[Literal[False]] = False
+    outcome: ClassVar[Outcome] = "failed"
+    localization: ClassVar[None] = None
 
     def to_json(self) -> dict[str, Any]:
         """A line of `failures-MODE.jsonl`."""
@@ -87,6 +102,28 @@ class AnswerRecord(_Line):
     def correct(self) -> bool:
         """Whether it is right; False also when it could not be scored."""
         return self.score.correct is True
+
+    @property
+    def outcome(self) -> Outcome:
+        """Why the question came out as it did."""
+        prediction = self.prediction
+        if self.score.correct is not False:
+            return "correct" if self.score.correct else "unscored"
+        if prediction.perception and prediction.perception.outcome == "malformed":
+            return "malformed"
+        if prediction.status == "no_answer":
+            return "no_answer"
+        found = self.localization
+        if found is None:
+            return "wrong"
+        return "reasoning" if found.complete else "localization"
+
+    @property
+    def localization(self) -> Localization | None:
+        """How well the evidence was found; None where no crops are made or no gold boxes are known."""
+        if self.mode != "p2r" or self.gold_boxes is None:
+            return None
+        return localize(self.gold_boxes, self.prediction.boxes, self.prediction.crops_px, self.size)
 
     def to_json(self) -> dict[str, Any]:
         """A line of `predictions-MODE.jsonl`: the keys of a prediction, a score and the question."""

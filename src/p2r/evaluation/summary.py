@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from p2r.evaluation.outcomes import MEANING, located, outcome
-from p2r.evaluation.records import AnswerRecord, FailureRecord
+from p2r.evaluation.records import MEANING, AnswerRecord, FailureRecord
 from p2r.evaluation.statistics import PairedDifference, clustered_wilson, paired_difference, wilson
 from p2r.parsing.thinking import split_thinking
 
@@ -167,7 +166,7 @@ def grouped(records: Iterable[R], key: Callable[[R], Key | None]) -> dict[Key, l
 def _of_mode(run: RunData, mode: Mode, tags: Sequence[str], active_s: float) -> ModeFigures:
     answers, records = run.answers[mode], run.records(mode)
     predictions = [record.prediction for record in answers]
-    outcomes: Counter[str] = Counter(map(outcome, records))
+    outcomes: Counter[str] = Counter(record.outcome for record in records)
     clusters = grouped(records, _tag("cluster")).values()
     prompt_tokens = [one.usage.prompt_tokens for one in predictions]
     completion_tokens = [one.usage.completion_tokens for one in predictions]
@@ -204,7 +203,7 @@ def _broken_down(records: Sequence[Record], key: Callable[[Record], str | None])
 
 
 def _localization(answers: Sequence[AnswerRecord]) -> LocalizationFigures | None:
-    found = [result for record in answers if (result := located(record)) and result.found]
+    found = [result for record in answers if (result := record.localization) and result.found]
     if not found:
         return None
     complete = sum(result.complete for result in found)

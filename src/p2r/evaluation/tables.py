@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from p2r.evaluation.outcomes import MEANING
 from p2r.evaluation.paper_results import ROWS, rows_beside
+from p2r.evaluation.records import MEANING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -25,8 +25,7 @@ RectPx = tuple[int, int, int, int]  # (x0, y0, x1, y1), half-open: x1 and y1 are
 STRIP_ROWS = 32  # small enough that the memory of one strip is used again for the next
 
 # The types of samples that are read: libvips' name and numpy's.
-SampleType = type[np.uint8] | type[np.uint16] | type[np.float32]
-_SAMPLE_TYPES: dict[str, SampleType] = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
+SAMPLE_TYPES = {name: np.dtype(kind) for name, kind in (("uchar", "u1"), ("ushort", "u2"), ("float", "f4"))}
 
 _captured = threading.local()
 
@@ -100,14 +99,9 @@ def crop(image: VipsImage, rect: RectPx) -> VipsImage:
     return image.crop(x0, y0, x1 - x0, y1 - y0)
 
 
-def sample_type(image: VipsImage) -> SampleType:
-    """The numpy type of the samples."""
-    return _SAMPLE_TYPES[image.format]
-
-
 def pixel_bytes(image: VipsImage) -> int:
     """Bytes of a pixel."""
-    return int(image.bands * np.dtype(sample_type(image)).itemsize)
+    return int(image.bands * SAMPLE_TYPES[image.format].itemsize)
 
 
 def strips(image: VipsImage, rect: RectPx) -> Iterator[tuple[int, np.ndarray]]:
@@ -122,20 +116,20 @@ def strips(image: VipsImage, rect: RectPx) -> Iterator[tuple[int, np.ndarray]]:
     for y in range(top, bottom, STRIP_ROWS):
         raise_if_cancelled()
         rows = min(STRIP_ROWS, bottom - y)
-        pixels = np.frombuffer(region.fetch(left, y, right - left, rows), sample_type(image))
+        pixels = np.frombuffer(region.fetch(left, y, right - left, rows), SAMPLE_TYPES[image.format])
         yield y, pixels.reshape(rows, right - left, image.bands)
 
 
 def as_array(image: VipsImage) -> np.ndarray:
     """All pixels, shape (height, width, bands)."""
-    pixels = np.frombuffer(image.write_to_memory(), sample_type(image))
+    pixels = np.frombuffer(image.write_to_memory(), SAMPLE_TYPES[image.format])
     return pixels.reshape(image.height, image.width, image.bands)
 
 
 def from_array(pixels: np.ndarray, interpretation: str, profile: bytes | None = None) -> VipsImage:
     """An image that shares the memory of pixels of shape (height, width, bands)."""
     height, width, bands = pixels.shape
-    kind = next(name for name, kind in _SAMPLE_TYPES.items() if kind == pixels.dtype)
+    kind = next(name for name, kind in SAMPLE_TYPES.items() if kind == pixels.dtype)
     image = pyvips.Image.new_from_memory(pixels.data, width, height, bands, kind)
     return with_profile(image.copy(interpretation=interpretation), profile)
 

@@ -16,20 +16,20 @@ import pyvips
 
 from p2r.errors import InputError
 from p2r.images._vips import (
+    SAMPLE_TYPES,
     Level,
     crop,
     from_array,
     icc_profile,
     pixel_bytes,
     resizing_bytes,
-    sample_type,
     strips,
 )
 from p2r.images.limits import Reservation, check_size, kept
 from p2r.images.metadata import gif_frame, is_lossless_jpeg, png_orientation
 from p2r.images.threads import stopped_if_cancelled
 from p2r.images.tiff import TiffFile
-from p2r.images.tiff_pages import exif_orientation, xmp_orientation
+from p2r.images.tiff_pages import xmp_orientation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -57,9 +57,7 @@ class Reader(Protocol):
     height: int
     orientation: int
     bits: int
-
-    @property
-    def notes(self) -> tuple[str, ...]: ...  # noqa: D102
+    notes: tuple[str, ...]
 
     def read(self, wanted: Sequence[tuple[RectPx, Size]]) -> Iterable[Sequence[VipsImage]]:
         """Rectangles of the image, each at its size or larger, where the file has as much.
@@ -134,9 +132,9 @@ def _orientation(header: VipsImage, loader: str, origin: Path | bytes) -> int:
         return 1  # it is upright already
     if loader == "pngload":
         return png_orientation(origin) or 1
-    names = ("exif-data", "xmp-data")
-    exif, xmp = (header.get(name) if header.get_typeof(name) else b"" for name in names)
-    return exif_orientation(exif) or xmp_orientation(xmp) or 1
+    if header.get_typeof("orientation"):
+        return int(header.get("orientation"))  # of EXIF
+    return xmp_orientation(header.get("xmp-data")) or 1 if header.get_typeof("xmp-data") else 1
 
 
 def _whole_pixel_bytes(header: VipsImage, loader: str) -> int:
@@ -170,16 +168,11 @@ class EncodedReader:
         self.width, self.height = self._levels[0].width, self._levels[0].height
         self._tiled = self._file.tile_row_bytes > 0
         self._pixel_bytes = pixel_bytes(self._levels[0].open("sequential"))
-        self._damage: tuple[str, ...] = ()
+        self.notes = self._file.notes
         self._kept: VipsImage | None = None
         self._room: Reservation | None = None  # of the kept pixels
         self._lock = threading.Lock()
         check_size(name, self.width, self.height, limits, whole_bytes=self._file.whole_bytes)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """See `Reader.notes`."""
-        return (*self._file.notes, *self._damage)
 
     def forget_levels(self) -> bool:
         """Stop reading the smaller copies in a TIFF file, since one is damaged; False if there are none."""
@@ -187,7 +180,7 @@ class EncodedReader:
             if len(self._levels) == 1 or not isinstance(self._file, TiffFile):
                 return False
             self._levels = self._levels[:1]
-            self._damage = ("a smaller level in the file is damaged: the image itself was read",)
+            self.notes += ("a smaller level in the file is damaged: the image itself was read",)
             return True
 
     def cost(self, wanted: Sequence[tuple[RectPx, Size]]) -> int:
@@ -272,7 +265,8 @@ class EncodedReader:
 
 def _read_together(image: VipsImage, rects: Sequence[RectPx]) -> list[VipsImage]:
     # One pass from the top, a strip at a time, so that only the rectangles are held.
-    copies = [np.empty((y1 - y0, x1 - x0, image.bands), sample_type(image)) for x0, y0, x1, y1 in rects]
+    kind = SAMPLE_TYPES[image.format]
+    copies = [np.empty((y1 - y0, x1 - x0, image.bands), kind) for x0, y0, x1, y1 in rects]
     left, top = min(rect[0] for rect in rects), min(rect[1] for rect in rects)
     right, bottom = max(rect[2] for rect in rects), max(rect[3] for rect in rects)
     # Not all rows above at once: that could not be cancelled.

@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 FULL = 65535
 NARROW = 2**14  # an image that uses more of the range is shown as it is
 VIEW_PIXELS = 2048 * 2048  # of the level of a pyramid in which the range is looked for
-WINDOWS, WINDOW = (
-    8,
-    512,
-)  # in each direction, and their side in pixels, for an image that is not read whole
+# In each direction, and their side in pixels, for an image that is not read whole.
+WINDOWS, WINDOW = 8, 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +60,10 @@ class UsedRange:
 
 
 class StretchedReader:
-    """Reads a deep image stretched, or as it is if it uses its range.
-
-    Args:
-        reader: reads it as it is stored.
-    """
+    """Reads the image of another reader stretched, or as it is if it uses its range."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self.name, self.orientation, self.bits = reader.name, reader.orientation, 16
-        self.width, self.height = reader.width, reader.height
         self._used: UsedRange | None = None
         self._searched = False
         self._lock = threading.Lock()
@@ -89,21 +81,18 @@ class StretchedReader:
         for images in self._reader.read(wanted):
             yield [self._used.stretch(image) for image in images] if self._used else images
 
-    def cost(self, wanted: Sequence[tuple[RectPx, Size]]) -> int:
-        """See `Reader.cost`."""
-        return self._reader.cost(wanted)
-
     def _search(self) -> UsedRange | None:
-        share = min(1.0, (VIEW_PIXELS / (self.width * self.height)) ** 0.5)
-        size = max(1, int(self.width * share)), max(1, int(self.height * share))
-        image, *copies = next(iter(self._reader.read([((0, 0, self.width, self.height), size)])))
+        width, height = self._reader.width, self._reader.height
+        share = min(1.0, (VIEW_PIXELS / (width * height)) ** 0.5)
+        size = max(1, int(width * share)), max(1, int(height * share))
+        image, *copies = next(iter(self._reader.read([((0, 0, width, height), size)])))
         if image.format not in ("ushort", "float") or image.interpretation == "cmyk":
             return None
         if copies:
             # Large, and can be read at any place: parts of it, spread evenly, are enough.
             return used_range(image, list(_windows(image.width, image.height)), complete=False)
         rect = (0, 0, image.width, image.height)
-        return used_range(image, [rect], complete=image.width == self.width)
+        return used_range(image, [rect], complete=image.width == width)
 
 
 def _windows(width: int, height: int) -> Iterator[RectPx]:

@@ -32,10 +32,6 @@ class Format:
     hint: str = ""
     decoder: str = ""
 
-    def matches(self, head: bytes) -> bool:
-        """Whether a file begins like this format."""
-        return re.match(self.signature, head, re.DOTALL) is not None
-
 
 _TO_PNG = "save it as PNG"
 _BY_PILLOW = "save it as PNG, or give the PIL image: PIL.Image.open(path)"
@@ -177,7 +173,7 @@ def identify(name: str, head: bytes) -> Format:
     Raises:
         InputError: it is not read; the text says what the file is and what to do, or which formats are read.
     """
-    kind = next((kind for kind in FORMATS if kind.matches(head)), None)
+    kind = next((kind for kind in FORMATS if re.match(kind.signature, head, re.DOTALL)), None)
     if kind is None:
         raise InputError(f"{name}: not an image in a known format ({_READ})")
     if not kind.decoder:

@@ -153,9 +153,8 @@ def read_pil(image: PIL.Image.Image, limits: Limits, name: str = "") -> RasterRe
     Raises:
         InputError: it cannot be decoded, or has too many pixels.
     """
-    name = (
-        name or str(getattr(image, "filename", "")) or f"PIL image {image.mode} {image.width}×{image.height}"
-    )
+    name = name or str(getattr(image, "filename", ""))
+    name = name or f"PIL image {image.mode} {image.width}×{image.height}"
     lazy = isinstance(image, PIL.ImageFile.ImageFile)
     whole_bytes = _PIXEL_BYTES * image.width * image.height if lazy else 0
     check_size(name, image.width, image.height, limits, whole_bytes=whole_bytes)
@@ -276,8 +275,6 @@ class WholeReader:
 
     def read(self, wanted: Sequence[tuple[RectPx, Size]]) -> list[list[VipsImage]]:
         """See `Reader.read`."""
-        if not wanted:
-            return []
         with self._lock:
             raster = self._kept
             if raster is None:

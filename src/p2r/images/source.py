@@ -100,7 +100,7 @@ class ImageSource:
         Raises:
             InputError: the image is truncated or damaged.
         """
-        return self.region((0, 0, self.width, self.height), size, stretch=stretch)
+        return self.regions([(0, 0, self.width, self.height)], [size], stretch=stretch)[0]
 
     def region(self, rect_px: RectPx, size: tuple[int, int], *, stretch: bool = True) -> EncodedImage:
         """A rectangle of the upright image (half-open pixels), resized to exactly `size` = (width, height).
@@ -129,27 +129,30 @@ class ImageSource:
             return []
         # Floating-point samples have no range of their own in which they could be shown.
         reader = self._stretched if stretch or self._reader.bits > 16 else self._reader
+        orientation = self._reader.orientation
         wanted = [
-            (stored_rect(rect, self.size, reader.orientation), turned_size(size, reader.orientation))
+            (stored_rect(rect, self.size, orientation), turned_size(size, orientation))
             for rect, size in zip(rects_px, sizes, strict=True)
         ]
         with _input_errors(self.name):
-            cost = reader.cost(wanted) + sum(_MADE_BYTES * width * height for width, height in sizes)
+            cost = self._reader.cost(wanted) + sum(_MADE_BYTES * width * height for width, height in sizes)
             check_decoding(self.name, self.size, cost, self._limits)
             with decoding.reserve(cost):
                 try:
-                    return _read_pixels(reader, wanted)
+                    return _read_pixels(reader, wanted, orientation)
                 except pyvips.Error:
                     # A smaller level of a TIFF file that is damaged must not cost the image.
                     if not (isinstance(self._reader, EncodedReader) and self._reader.forget_levels()):
                         raise
                     raise_if_cancelled()
-                    return _read_pixels(reader, wanted)
+                    return _read_pixels(reader, wanted, orientation)
 
 
-def _read_pixels(reader: Reader, wanted: Sequence[tuple[RectPx, Size]]) -> list[EncodedImage]:
+def _read_pixels(
+    reader: Reader | StretchedReader, wanted: Sequence[tuple[RectPx, Size]], orientation: int
+) -> list[EncodedImage]:
     return [
-        EncodedImage(upright(resized_rgb(images, size), reader.orientation))
+        EncodedImage(upright(resized_rgb(images, size), orientation))
         for images, (_, size) in zip(reader.read(wanted), wanted, strict=True)
     ]
 
@@ -180,8 +183,8 @@ def _called(image: object) -> str:
 def _read(image: ImageInput, limits: Limits, name: str) -> Reader:
     if isinstance(image, str):
         if image[:5].lower() == "data:":
-            return _read_bytes(*decode_data_uri(image, limits), limits)
-        if match := _URL.match(image):
+            name, image = decode_data_uri(image, limits)
+        elif match := _URL.match(image):
             raise InputError(
                 f"{image[:80]}: {match[0]} is not read: give a path, or the bytes, or a data: URI"
             )
@@ -189,7 +192,8 @@ def _read(image: ImageInput, limits: Limits, name: str) -> Reader:
         path = Path(image)
         return _read_encoded(name, _read_head(name, path, limits), path, limits)
     if isinstance(image, bytes):
-        return _read_bytes(name, image, limits)
+        check_bytes(name, len(image), limits.max_bytes)
+        return _read_encoded(name, image[:HEAD_BYTES], image, limits)
     if isinstance(image, PIL.Image.Image):
         return read_pil(image, limits)
     if isinstance(image, np.ndarray):
@@ -215,11 +219,6 @@ def _read_head(name: str, path: Path, limits: Limits) -> bytes:
         raise
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _read_bytes(name: str, data: bytes, limits: Limits) -> Reader:
-    check_bytes(name, len(data), limits.max_bytes)
-    return _read_encoded(name, data[:HEAD_BYTES], data, limits)
 
 
 def _read_encoded(name: str, head: bytes, origin: Path | bytes, limits: Limits) -> Reader:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from p2r.errors import InputError
 from p2r.evaluation.benchmarks import open_benchmark
 from p2r.evaluation.benchmarks.base import select
-from p2r.evaluation.outcomes import MEANING, located, outcome
 from p2r.evaluation.paper_results import rows_beside
-from p2r.evaluation.records import AnswerRecord
+from p2r.evaluation.records import MEANING, AnswerRecord
 from p2r.evaluation.statistics import wilson
 from p2r.evaluation.summary import Pair, grouped, summarize
 from p2r.evaluation.tables import grids, interval, pairs_grid, paper_grid, percent
@@ -197,7 +196,7 @@ def _plots(columns: Sequence[Column]) -> Iterator[str]:
     categories = by_category(columns, columns[0].run.config.layout.headings)
     yield accuracy_plot("Accuracy by category, with 95 % intervals", categories, names)
     counts: list[tuple[str, Counter[str]]] = [
-        (column.label, Counter(map(outcome, column.records.values()))) for column in columns
+        (column.label, Counter(record.outcome for record in column.records.values())) for column in columns
     ]
     yield split_plot("Outcomes of the questions", counts, MEANING)
     sizes = _binned(columns, _evidence_side, SIZE_BINS, _size_label)
@@ -251,7 +250,7 @@ def _evidence_side(record: Record) -> float | None:
 
 
 def _iou(record: Record) -> float | None:
-    found = located(record)
+    found = record.localization
     return min(found.iou) if found and found.iou else None
 
 
@@ -334,7 +333,7 @@ def _answer(record: Record, cut: Cut) -> dict[str, Any]:
         return {"outcome": "failed", "error": cut(record.error), "boxes": [], "crops": []}
     prediction, perception = record.prediction, record.prediction.perception
     return {
-        "outcome": outcome(record),
+        "outcome": record.outcome,
         "answer": cut(prediction.answer),
         "why": record.score.reason,
         "boxes": [[*box.as_tuple(), cut(box.label)] for box in prediction.boxes],

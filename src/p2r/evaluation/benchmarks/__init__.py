@@ -1,7 +1,7 @@
 """The benchmarks of the paper, the project's own scenes, and the user's own questions.
 
 base           what a benchmark is, and the choice of the questions of a run
-tabular        benchmarks that are released as tables; hrbench has more than a table of columns
+tabular        benchmarks that are released as tables
 vstar_folder   V* with gold boxes
 own            scenes and JSON lines
 """
@@ -11,9 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks.hrbench import open_hrbench
 from p2r.evaluation.benchmarks.own import open_samples, open_scenes
-from p2r.evaluation.benchmarks.tabular import RELEASES, open_table
+from p2r.evaluation.benchmarks.tabular import RELEASES, open_hrbench, open_table
 from p2r.evaluation.benchmarks.vstar_folder import open_vstar_folder
 
 if TYPE_CHECKING:
