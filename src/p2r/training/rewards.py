@@ -81,7 +81,7 @@ class RewardFunction:
         self._monitor = monitor or FailureMonitor()
         self._loop = asyncio.Runner()  # one for all steps: a client of a server belongs to its loop
 
-    def answer(  # the name of the reward in the metrics
+    def answer(
         self,
         completions: list[Any],
         index: list[int],
@@ -90,6 +90,8 @@ class RewardFunction:
         **_: Any,
     ) -> list[float | None]:
         """Reward the completions of a step on this process, each a conversation of one assistant message.
+
+        The name of this method is the name of the reward in the metrics.
 
         Raises:
             ModelError: too many of the last calls failed, or no completion of any process has a reward.
