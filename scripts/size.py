@@ -10,8 +10,8 @@ from collections import Counter
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "p2r"
-CEILING = 31_000  # lines; the redesign that comes next is to bring them to 20,000
-LONGEST = 600  # lines of one file
+CEILING = 27_000  # lines; the goal of the redesign was 20,000
+LONGEST = 450  # lines of one file
 
 
 def main() -> int:

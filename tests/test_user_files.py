@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 from p2r.cli import app
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
-from p2r.runs.files import folder_lock, write_file
-from p2r.runs.identity import claim
+from p2r.runs.files import claim, folder_lock, write_file
 
 if TYPE_CHECKING:
     from pathlib import Path

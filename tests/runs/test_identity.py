@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from p2r.errors import InputError
-from p2r.runs.files import write_json
-from p2r.runs.identity import check_same_run, read_run_file
+from p2r.runs.files import check_same_run, read_run_file, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import Annotated
 from p2r.cli import _options as opt
 from p2r.cli._console import readable_errors, say, stderr
 from p2r.errors import InputError, file_problem
-from p2r.runs.files import write_file
+from p2r.runs.files import check_output, write_file
 
 MADE_BY = '<meta name="generator" content="perceive-to-reason">'
 EXAMPLES = opt.examples(
@@ -44,7 +44,7 @@ def report(
         name = f"report-against-{second.resolve().name}.html" if second else "report.html"
         target = out or run / name
         if out or run.is_dir():
-            _check_writable(target)
+            check_output(target, "report", "report.html", _is_report)
         from p2r.training.run_folder import is_training_run
 
         training = [folder for folder in runs if is_training_run(folder)]
@@ -60,21 +60,10 @@ def report(
         say("report", "dim", f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
 
 
-def _check_writable(target: Path) -> None:
-    """Refuse a page that could not be written, or that would replace another file."""
-    if target.is_dir():
-        raise InputError(f"{target}: a folder; give a file name, such as {target / 'report.html'}")
-    if not target.parent.is_dir():
-        raise InputError(f"{target}: there is no folder {target.parent}; make it first")
-    opt.check_folder(target.parent)
-    if target.is_file() and target.stat().st_size and MADE_BY not in _head(target):
-        raise InputError(f"{target}: the file exists and is not a report of ours; give another name")
-
-
-def _head(file: Path) -> str:
+def _is_report(file: Path) -> bool:
     try:
         with file.open(encoding="utf-8", errors="replace") as text:
-            return text.read(2000)
+            return MADE_BY in text.read(2000)
     except OSError as error:
         raise InputError(f"{file}: {file_problem(error)}") from error
 

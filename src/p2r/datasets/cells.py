@@ -67,6 +67,22 @@ def options(row: Row, column: str) -> tuple[str, ...]:
     return found
 
 
+def only_image(row: Row, column: str) -> str | bytes:
+    """A cell that holds one image as a text or bytes, in a list of one or in `{"bytes", "path"}` too."""
+    value = row.get(column)
+    if isinstance(value, str) and value.strip().startswith("["):
+        value = literal(value, column)
+    if isinstance(value, list | tuple):
+        if len(value) != 1:
+            raise InputError(f"column {column!r}: {len(value)} images; one is needed")
+        value = value[0]
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path") or value.get("image")
+    if not value or not isinstance(value, str | bytes):
+        raise _unexpected(column, "an image", value)
+    return value
+
+
 def image(row: Row, column: str, root: Path | None = None) -> ImageInput:
     """A cell that holds an image: `{"bytes", "path"}`, bytes, base64, a data URI or a relative path.
 
@@ -74,16 +90,8 @@ def image(row: Row, column: str, root: Path | None = None) -> ImageInput:
     """
     if column not in row:
         return b""
-    value = row[column]
-    if isinstance(value, list | tuple) and len(value) == 1:
-        value = value[0]
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
-    if isinstance(value, bytes):
-        return value
-    if not isinstance(value, str) or not value:
-        raise _unexpected(column, "an image", value)
-    if value.startswith("data:"):
+    value = only_image(row, column)
+    if isinstance(value, bytes) or value.startswith("data:"):
         return value
     if root is not None and len(value) < 4096:
         path = root / value

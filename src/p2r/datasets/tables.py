@@ -13,7 +13,7 @@ import csv
 import fnmatch
 import json
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from p2r.datasets.hub import HubDataset, UnreachableError, fetch_folder, is_hub_id
@@ -84,6 +84,27 @@ class Table:
                 continue
             for row in text_rows(Path(file)) if kind in ("tsv", "csv") else read_json(Path(file)):
                 yield {key: value for key, value in row.items() if key not in without}
+
+    def image(self, name: str) -> Path:
+        """The image that a row names by a path, on this machine.
+
+        Raises:
+            InputError: there is none.
+            UnreachableError: there is one on the hub, and it could not be fetched.
+        """
+        if self.hub is None:
+            root = self.root or Path()
+            for path in (*(root / candidate for candidate in _candidates(name)), root.parent / name):
+                if path.is_file():
+                    return path
+            raise InputError(f"no image {name} in {root}")
+        files = set(self.hub.files)
+        for candidate in _candidates(name):
+            if candidate in files:
+                return self.hub.fetch(candidate)
+        packed = any(file.endswith((".zip", ".tar", ".gz", ".7z", ".rar")) for file in files)
+        hint = "; they are packed there: unpack them, and give the folder" if packed else ""
+        raise InputError(f"no image {name} in {self.hub.name}{hint}")
 
 
 def require(row: dict[str, Any], columns: Collection[str], where: str) -> None:
@@ -201,3 +222,14 @@ def _matching(where: str, names: Sequence[str], patterns: tuple[str, ...]) -> li
             return found
     shown = ", ".join(sorted(names)[:8]) + (" …" if len(names) > 8 else "")
     raise InputError(f"{where}: no file matches {' or '.join(patterns)}; found: {shown or 'nothing'}")
+
+
+def _candidates(name: str) -> Iterator[str]:
+    # Releases name an image from their own folder, from the folder above it, or from where it once was.
+    path = PurePosixPath(name)
+    yield name
+    if not path.is_absolute() and len(path.parts) > 1:
+        yield str(PurePosixPath(*path.parts[1:]))
+    for folder in ("images", "data"):
+        yield f"{folder}/{name}"
+        yield f"{folder}/{path.name}"

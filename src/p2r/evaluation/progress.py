@@ -5,20 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from datetime import timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import ProgressColumn, Task
 from rich.text import Text
+
+from p2r.runs.progress import RunProgress, clock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,12 +22,11 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("p2r.evaluation")
 
-LINE_EVERY_S = 30.0  # without a terminal
 SILENCE_S = 60.0  # after which the bar says that nothing has come back
 
 
-class EvaluationProgress:
-    """A bar on a terminal, and a line now and then everywhere else.
+class EvaluationProgress(RunProgress):
+    """The progress of an evaluation.
 
     Args:
         console: where to draw.
@@ -44,33 +35,19 @@ class EvaluationProgress:
     """
 
     def __init__(self, console: Console, total: int, before: Mapping[Mode, Sequence[bool]]) -> None:
-        self._console = console
+        super().__init__(console, _Silence())
         self._total = total
         self._asked = Counter({mode: len(answers) for mode, answers in before.items()})
         self._correct = Counter({mode: sum(answers) for mode, answers in before.items()})
         self._failed = 0
         self._before = self._asked.total()
-        self._started = self._last_line = time.monotonic()
-        self._bar = Progress(
-            SpinnerColumn(),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[state]}"),
-            _Silence(),
-            console=console,
-            disable=not console.is_terminal,
-            speed_estimate_period=300,
-        )
-        self._task = self._bar.add_task(
-            "asking", total=total, completed=self._before, rate="", state=self._state(), last=self._started
-        )
+        self._started = time.monotonic()
+        self._update()
 
     def on_answer(self, record: AnswerRecord) -> None:
         """A question was answered and scored."""
         self._asked[record.mode] += 1
-        self._correct[record.mode] += record.score.correct is True
+        self._correct[record.mode] += record.correct
         self._update()
 
     def on_failure(self, failure: FailureRecord) -> None:
@@ -78,32 +55,21 @@ class EvaluationProgress:
         self._failed += 1
         _LOG.info("%s in mode %s failed: %s", failure.id, failure.mode, failure.error)
         if self._failed == 1:
-            self._console.print(f"first failure: {failure.id}: {failure.error}", markup=False, style="yellow")
+            self.say(f"first failure: {failure.id}: {failure.error}", "yellow")
         self._update()
 
     def _update(self) -> None:
-        now, done, state = time.monotonic(), self._asked.total(), self._state()
+        now, done = time.monotonic(), self._asked.total()
         rate = (done - self._before) / max(now - self._started, 1e-9)
-        self._bar.update(self._task, completed=done, rate=f"{rate:.2f}/s", state=state, last=now)
-        if not self._console.is_terminal and now - self._last_line >= LINE_EVERY_S:
-            self._last_line = now
-            left = _clock((self._total - done) / rate) if rate else "?"
-            self._console.print(f"{done}/{self._total} · {rate:.2f}/s · {left} left · {state}", markup=False)
-
-    def _state(self) -> str:
-        shares = [
+        parts = [f"{rate:.2f}/s", f"{clock((self._total - done) / rate) if rate else '?'} left"]
+        parts += [
             f"{mode} {100 * self._correct[mode] / asked:.1f} %"
             for mode, asked in self._asked.items()
             if asked
         ]
-        return " · ".join([*shares, *([f"{self._failed} failed"] if self._failed else [])])
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        parts += [f"{self._failed} failed"] if self._failed else []
+        self._bar.update(self._task, last=now)
+        self._show(done, self._total, " · ".join(parts))
 
 
 class _Silence(ProgressColumn):
@@ -112,8 +78,4 @@ class _Silence(ProgressColumn):
     def render(self, task: Task) -> Text:
         silent_s = time.monotonic() - task.fields["last"]
         quiet = task.finished or silent_s < SILENCE_S
-        return Text("" if quiet else f"nothing came back for {_clock(silent_s)}", style="yellow")
-
-
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+        return Text("" if quiet else f"nothing came back for {clock(silent_s)}", style="yellow")

@@ -17,8 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from p2r.errors import InputError, ModelErrorKind
 from p2r.evaluation.benchmarks.base import Layout, Unreadable
-from p2r.runs.files import write_json
-from p2r.runs.identity import check_same_run, claim, read_run_file
+from p2r.runs.files import check_same_run, claim, read_run_file, write_json
 from p2r.runs.journal import read_lines
 from p2r.scoring.localization import Localization, localize
 from p2r.types import MODES, AnswerType, Box, Mode, Prediction, Score

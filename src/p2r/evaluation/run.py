@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError, ModelError
-from p2r.evaluation.benchmarks.base import named, select, with_image
+from p2r.evaluation.benchmarks.base import select, with_question
 from p2r.evaluation.progress import EvaluationProgress
 from p2r.evaluation.records import (
     CONFIG,
@@ -292,9 +292,9 @@ class _Run:
             await self._ask_in(mode, entry, sample, source)
 
     def _open(self, entry: Entry, load: Callable[[], Sample]) -> tuple[Sample, ImageSource]:
-        sample = named(load(), entry.id)
+        sample = load()
         source = ImageSource.open(sample.question.image, self.pipeline.limits)
-        return with_image(sample, source), source  # opened once for all modes
+        return with_question(sample, id=entry.id, image=source), source  # opened once for all modes
 
     async def _ask_in(self, mode: Mode, entry: Entry, sample: Sample, source: ImageSource) -> None:
         boxes = None

@@ -99,6 +99,11 @@ def crop(image: VipsImage, rect: RectPx) -> VipsImage:
     return image.crop(x0, y0, x1 - x0, y1 - y0)
 
 
+def color_bands(image: VipsImage) -> int:
+    """Bands without transparency, and without the further channels of a satellite or a microscope."""
+    return {"b-w": 1, "grey16": 1, "cmyk": 4}.get(image.interpretation, min(3, int(image.bands)))
+
+
 def pixel_bytes(image: VipsImage) -> int:
     """Bytes of a pixel."""
     return int(image.bands * SAMPLE_TYPES[image.format].itemsize)
@@ -152,12 +157,7 @@ def resizing_bytes(width: int, height: int, pixel: int, shrink: float) -> int:
     """Memory that libvips takes to read an image from the top and shrink it.
 
     Measured (docs/images.md): rows of the image, more with every thread, up to several copies of the image.
-    A factor above five is taken in steps.
-
-    Args:
-        width, height: of the image, in pixels.
-        pixel: bytes of a pixel.
-        shrink: the factor.
+    A factor above five is taken in steps. `pixel` is the bytes of one.
     """
     threads = pyvips.concurrency_get()
     rows = min(height * (2 + threads / 2), 500 + min(shrink, 5) * (200 + 100 * threads))

@@ -78,14 +78,10 @@ class VipsFile:
         orientation: 1 to 8, as in EXIF.
         bits: of a sample: 8 or 16.
         whole_bytes: memory to decode a file that can only be decoded whole; 0 for one that is read by rows.
-        tile_row_bytes: 0; see `TiffFile`.
         notes: what was left out.
-
-    Raises:
-        InputError, pyvips.Error: it cannot be read.
     """
 
-    tile_row_bytes = 0
+    tile_row_bytes = 0  # see `TiffFile`
 
     def __init__(self, name: str, loader: str, origin: Path | bytes) -> None:
         self._origin = origin if isinstance(origin, bytes) else os.fsencode(origin)
@@ -156,9 +152,6 @@ class EncodedReader:
     Only a tiled file can be read at any place. The others are read from the top, once for all the
     rectangles of a call. If the whole image is wanted at full size, and there is room for it, its pixels are
     kept as long as the reader lives: one decoding serves the overview and the crops.
-
-    Raises:
-        InputError: it cannot be read, or is too large.
     """
 
     def __init__(self, name: str, loader: str, origin: Path | bytes, limits: Limits) -> None:

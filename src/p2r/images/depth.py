@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from p2r.images._vips import strips
+from p2r.images._vips import color_bands, strips
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ class UsedRange:
 
     def stretch(self, image: VipsImage) -> VipsImage:
         """The image with 16 bits a sample: `low` is 0 and `high` 65,535. Transparency is unchanged."""
-        colors = _color_bands(image)
+        colors = color_bands(image)
         others = image.bands - colors
         scale = FULL / (self.high - self.low)
         if self.is_float:
@@ -115,7 +115,7 @@ def used_range(image: VipsImage, rects: Sequence[RectPx], *, complete: bool) -> 
     Raises:
         pyvips.Error: the image is damaged.
     """
-    colors = _color_bands(image)
+    colors = color_bands(image)
     is_float = image.format == "float"
     least, most = (-np.inf, np.inf) if is_float else (0, FULL)
     low = darkest = np.inf
@@ -148,8 +148,3 @@ def _pooled(ufunc: np.ufunc, samples: np.ndarray) -> np.ndarray:
     if samples.shape[0] > 1:
         samples = ufunc(samples[:-1], samples[1:])
     return ufunc(samples[:, :-1], samples[:, 1:]) if samples.shape[1] > 1 else samples
-
-
-def _color_bands(image: VipsImage) -> int:
-    # Without transparency, and without the further channels of a satellite or a microscope.
-    return 1 if image.interpretation in ("b-w", "grey16") else min(3, image.bands)

@@ -48,11 +48,10 @@ FORMATS: tuple[Format, ...] = (
     Format("JPEG", rb"\xff\xd8\xff", decoder="jpegload"),
     Format("PNG", rb"\x89PNG\r\n\x1a\n", decoder="pngload"),
     Format("WebP", rb"RIFF.{4}WEBP", decoder="webpload"),
-    # Canon's mark. Other raw files that are TIFF files are recognized by their directories (`tiff`).
-    Format("a camera raw file", rb"II[*]\0.{4}CR", DEVELOP),
+    # The first is Canon's. Other raw files that are TIFF files are recognized by their directories (`tiff`).
     Format(
         "a camera raw file",
-        rb"IIU\0|IIR[OS]|MMOR|FUJIFILMCCD-RAW|FOVb|\0MRM|II.{4}HEAPCCDR|.{4}ftypcrx ",
+        rb"II[*]\0.{4}CR|IIU\0|IIR[OS]|MMOR|FUJIFILMCCD-RAW|FOVb|\0MRM|II.{4}HEAPCCDR|.{4}ftypcrx ",
         DEVELOP,
     ),
     Format("TIFF", rb"II[*+]\0|MM\0[*+]", decoder="tiffload"),
@@ -133,10 +132,10 @@ FORMATS: tuple[Format, ...] = (
     Format("an MP4 or QuickTime video", rb".{4}(?:ftyp|moov|mdat|wide|free|skip|pnot)", _FRAME),
     Format(
         "an Office document",
-        rb"PK\x03\x04.{26}(?:\[Content_Types\]|_rels/|mimetypeapplication/vnd[.]oasis)",
+        rb"PK\x03\x04.{26}(?:\[Content_Types\]|_rels/|mimetypeapplication/vnd[.]oasis)"
+        rb"|\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
         _EXPORT,
     ),
-    Format("an Office document", rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", _EXPORT),
     Format(
         "an OpenRaster or Krita image",
         rb"PK\x03\x04.{26}mimetype(?:image/openraster|application/x-krita)",

@@ -41,13 +41,7 @@ class Limits:
 
 
 def check_size(name: str, width: int, height: int, limits: Limits, *, whole_bytes: int = 0) -> None:
-    """Raise `InputError` if an image is empty or too large.
-
-    Args:
-        name, width, height: the image.
-        limits: its limits.
-        whole_bytes: memory to decode it, for a format that is decoded whole.
-    """
+    """Raise `InputError` if an image is empty or too large; `whole_bytes` are those of decoding it whole."""
     if min(width, height) < 1:
         raise InputError(f"{name}: the image is empty ({width}×{height} pixels)")
     if width * height > limits.max_pixels:
@@ -79,26 +73,18 @@ def check_bytes(name: str, size: int, most: int) -> None:
 
 
 class Reservation(AbstractContextManager["Reservation"]):
-    """Bytes of a `MemoryBudget`, held until `release` or the end of a `with` block."""
+    """Bytes of a `MemoryBudget`, held until `release()`, the end of a `with` block, or of this object."""
 
     def __init__(self, nbytes: int, give_back: Callable[[int], None]) -> None:
         self.nbytes = nbytes
-        self._give_back = weakref.finalize(self, give_back, nbytes)
-
-    def release(self) -> None:
-        """Give the bytes back; a second call does nothing."""
-        self._give_back()
+        self.release = weakref.finalize(self, give_back, nbytes)  # a second call does nothing
 
     def __exit__(self, *_: object) -> None:
         self.release()
 
 
 class MemoryBudget:
-    """Bytes that may be held at once, for any number of threads.
-
-    Attributes:
-        most: the bound.
-    """
+    """At most `most` bytes that are held at once, by any number of threads."""
 
     def __init__(self, most: int) -> None:
         self.most = most

@@ -241,11 +241,7 @@ class _PillowFile:
 
 
 class WholeReader:
-    """A file that is decoded whole when pixels are wanted. They are kept if there is room for them.
-
-    Raises:
-        InputError: it is too large; pillow-heif is needed and not installed.
-    """
+    """A file that is decoded whole when pixels are wanted. They are kept if there is room for them."""
 
     def __init__(self, name: str, kind: Format, data: bytes, limits: Limits) -> None:
         self.name, self._decoder, self._data, self._limits = name, kind.decoder, data, limits

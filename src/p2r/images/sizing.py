@@ -12,7 +12,7 @@ import PIL.Image
 import pyvips
 
 from p2r.errors import InputError
-from p2r.images._vips import as_array, icc_profile, strips
+from p2r.images._vips import as_array, color_bands, icc_profile, strips
 from p2r.images.threads import stopped_if_cancelled
 
 if TYPE_CHECKING:
@@ -79,9 +79,7 @@ def _nearest_legal(ideal_long: float, ideal_short: float, least: int, most: int)
 def resized_rgb(images: Sequence[VipsImage], size: Size) -> np.ndarray:
     """Decoded pixels as 8-bit sRGB at a size, shape (height, width, 3).
 
-    Args:
-        images: the same image, once for each thread that should read it.
-        size: `(width, height)`.
+    The images are the same one, once for each thread that should read it.
 
     Raises:
         pyvips.Error: the image is damaged.
@@ -118,10 +116,8 @@ def _read_in_parallel(copies: Sequence[VipsImage]) -> np.ndarray:
 
 def _opaque(image: VipsImage) -> VipsImage:
     # Before resizing, so that hidden colors do not bleed.
-    interpretation = image.interpretation
-    colors = {"b-w": 1, "grey16": 1, "cmyk": 4}.get(interpretation, min(3, image.bands))
-    if image.bands > colors + 1:
-        # One more band is transparency; more are the channels of a satellite or a microscope.
+    interpretation, colors = image.interpretation, color_bands(image)
+    if image.bands > colors + 1:  # one more band is transparency
         image = image.extract_band(0, n=colors)
     if image.hasalpha():
         most = 65535 if image.format == "ushort" else 255

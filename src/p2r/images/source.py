@@ -115,11 +115,7 @@ class ImageSource:
     def regions(
         self, rects_px: Sequence[RectPx], sizes: Sequence[tuple[int, int]], *, stretch: bool = True
     ) -> list[EncodedImage]:
-        """Several rectangles at once, each as by `region`: a file is read from the top once for all of them.
-
-        Raises:
-            InputError: as `region`.
-        """
+        """Several rectangles at once, each as by `region`; a file is read from the top only once."""
         raise_if_cancelled()
         for x0, y0, x1, y1 in rects_px:
             if not (0 <= x0 < x1 <= self.width and 0 <= y0 < y1 <= self.height):

@@ -1,8 +1,8 @@
 """What evaluation, training and data sets share about run folders.
 
-files        JSON files that are replaced in one step, and the lock of a folder
+files        files that are replaced in one step, the lock of a folder, and whether it holds the same run
 journal      append-only JSON lines
-identity     whether a folder holds the same run
 provenance   versions, commit, machine, revision of a model
 failures     when a run stops because too much fails
+progress     a bar, or a line now and then
 """

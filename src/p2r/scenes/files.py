@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyvips
 
 from p2r.errors import InputError, file_problem
-from p2r.runs.files import folder_lock, replacing
-from p2r.runs.identity import claim
+from p2r.runs.files import claim, folder_lock, replacing
 from p2r.scenes.drawing import render
 from p2r.scenes.questions import FAMILIES, WEIGHTS, Task, draw_scene, draw_task
 from p2r.types import Box, Question, Sample
@@ -152,10 +151,6 @@ def stream(split: Split, index: int, seed: int) -> int:
 def draw_files(jobs: Sequence[tuple[SceneSample, Path]], *, workers: int = 1) -> Iterator[None]:
     """Draw each scene into its file, unless it exists. Yields after each, in order; no file is half written.
 
-    Args:
-        jobs: scenes, at their size, with their files.
-        workers: threads at most; almost all of the time passes in libvips.
-
     Raises:
         OSError, pyvips.Error: a file cannot be written.
     """
@@ -181,7 +176,7 @@ def write_scenes(
         out: the folder.
         split, size, seed: as of `make_sample`.
         count: samples 0 to `count` − 1.
-        workers: as of `draw_files`.
+        workers: threads; almost all of the time passes in libvips.
 
     Raises:
         InputError: the folder holds other samples or cannot be written, or an argument is out of range.

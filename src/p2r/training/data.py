@@ -30,8 +30,15 @@ from p2r.models.options import split_spec
 from p2r.parsing.perception import parse_perception
 from p2r.pipeline import OpenedImage
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
-from p2r.runs.files import NO_LIMIT, encode_json, folder_lock, read_json, write_file, write_json
-from p2r.runs.identity import claim
+from p2r.runs.files import (
+    NO_LIMIT,
+    claim,
+    encode_json,
+    folder_lock,
+    read_json,
+    write_file,
+    write_json,
+)
 from p2r.scenes import make_sample
 from p2r.scenes.files import draw_files
 from p2r.settings import Settings

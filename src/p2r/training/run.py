@@ -16,8 +16,7 @@ from p2r.errors import InputError, ModelError
 from p2r.models.checkpoint import find_folder, locate
 from p2r.models.loading import LOGINS
 from p2r.models.options import split_spec
-from p2r.runs.files import folder_lock, write_file, write_json
-from p2r.runs.identity import check_same_run, claim, read_run_file
+from p2r.runs.files import check_same_run, claim, folder_lock, read_run_file, write_file, write_json
 from p2r.runs.provenance import revision, session
 from p2r.training.data import prepare_data, settings_of
 from p2r.training.export import model_card, stored_dtype, write_final

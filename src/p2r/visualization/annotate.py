@@ -92,14 +92,7 @@ def annotated(
 ) -> PIL.Image.Image:
     """The whole image, each box outlined and tagged with its number and label; a strip is cut into parts.
 
-    Args:
-        letters: writes the tags.
-        source: the image.
-        boxes: 0–1000, in the order of their numbers.
-        size: `(width, height)` of the result; see `fitted`.
-
-    Raises:
-        InputError: the image is damaged.
+    `size` is that of the result; see `fitted`.
     """
     rows, columns = _parts(source.size)
     width = max(1, (size[0] - SLIT * (columns - 1)) // columns)
@@ -219,18 +212,9 @@ def _nearest(rect: RectPx, other: RectPx) -> tuple[int, int]:
 def framed(
     letters: Lettering, source: ImageSource, region_px: RectPx, title: str, index: int, size: tuple[int, int]
 ) -> PIL.Image.Image:
-    """A crop in a frame of the color of its box, with a title.
+    """A crop in a frame of the color of its box (of this index), with as much of a title as fits.
 
-    Args:
-        letters: writes the title.
-        source: the image.
-        region_px: the crop, in pixels of the image.
-        title: of the frame; as much of it as there is room for.
-        index: of the box.
-        size: `(width, height)` of the crop within its frame, which adds `FRAME` and `HEAD`.
-
-    Raises:
-        InputError: the image is damaged.
+    `size` is that of the crop within its frame, which adds `FRAME` and `HEAD`.
     """
     crop = source.region(region_px, size).to_pil()
     image = PIL.Image.new("RGB", (size[0] + 2 * FRAME, size[1] + FRAME + HEAD), shade(index))

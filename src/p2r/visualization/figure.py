@@ -6,7 +6,6 @@ It is drawn from the original at a size for people; what the models saw is small
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import PIL.ExifTags
@@ -14,7 +13,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from p2r.errors import InputError
-from p2r.runs.files import replacing
+from p2r.runs.files import check_output, replacing
 from p2r.visualization.annotate import FRAME, HEAD, annotated, fitted, framed, inscribed
 from p2r.visualization.text import RGB, Lettering, clean, rounded
 
@@ -60,17 +59,13 @@ def figure(
     path: Path | None = None,
     gold: str | None = None,
 ) -> PIL.Image.Image:
-    """Draw a prediction, and write it if a path is given.
+    """Draw a prediction, RGB, 1600 pixels wide, and write it if a path is given.
 
     Args:
         source: the image of the question.
-        prediction: the boxes, the crops and the answer.
-        question: the question.
+        prediction, question: what is drawn.
         path: of the file, whose suffix is its format: `.png`, `.jpg` or `.webp`.
         gold: the right answer, a letter for a choice question; shown beside the answer.
-
-    Returns:
-        The figure, RGB, 1600 pixels wide.
 
     Raises:
         InputError: the image is damaged, or the path cannot be written (see `check_path`).
@@ -102,27 +97,14 @@ def check_path(path: Path) -> None:
 
     That is an unknown format, no folder, no permission, or a file that is not a figure.
     """
-    folder = path.parent
-    problem = ""
-    if path.is_dir():
-        problem = f"a folder; give a file name, such as {path / 'figure.png'}"
-    elif path.suffix.lower() not in FORMATS:
-        known = ", ".join(FORMATS)
-        problem = f"a figure is written as {known}; for example {path.with_suffix('.png')}"
-    elif not folder.is_dir():
-        problem = f"there is no folder {folder}; make it first"
-    elif not os.access(path if path.exists() else folder, os.W_OK):
-        problem = "no permission to write there"
-    elif path.is_file() and not _is_replaceable(path):
-        problem = "it is there already and is not a figure of ours; give another name"
-    if problem:
-        raise InputError(f"{path}: {problem}")
+    if path.suffix.lower() not in FORMATS and not path.is_dir():
+        example = path.with_suffix(".png")
+        raise InputError(f"{path}: a figure is written as {', '.join(FORMATS)}; for example {example}")
+    check_output(path, "figure", "figure.png", _is_figure)
 
 
-def _is_replaceable(path: Path) -> bool:
+def _is_figure(path: Path) -> bool:
     try:
-        if path.stat().st_size == 0:
-            return True
         with PIL.Image.open(path) as image:
             return bool(image.getexif().get(PIL.ExifTags.Base.Software) == MADE_BY)
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):

@@ -54,11 +54,7 @@ def clean(text: str) -> str:
 
 
 class Lettering:
-    """Writes with one font: Pillow's own, or the installed one that has most letters of the texts.
-
-    Args:
-        texts: everything that will be written.
-    """
+    """Writes with one font: Pillow's own, or the installed one that has most letters of the texts."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         letters = set(clean(" ".join(texts))) - {" "}

@@ -19,15 +19,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from p2r.datasets.cells import pixel_boxes
+from p2r.datasets.cells import only_image, pixel_boxes
 from p2r.datasets.hub import UnreachableError
-from p2r.datasets.p2r10k.images import HashedImage, find_image
+from p2r.datasets.p2r10k.images import HashedImage
 from p2r.datasets.p2r10k.overlap import plain
-from p2r.datasets.p2r10k.sources import SOURCES, only_image
+from p2r.datasets.p2r10k.sources import SOURCES
 from p2r.datasets.tables import Table, require
 from p2r.errors import InputError
-from p2r.runs.files import encode_json, folder_lock, read_json, write_error, write_file, write_json
-from p2r.runs.identity import claim, differences
+from p2r.runs.files import (
+    claim,
+    differences,
+    encode_json,
+    folder_lock,
+    read_json,
+    write_error,
+    write_file,
+    write_json,
+)
 from p2r.runs.journal import Journal
 
 if TYPE_CHECKING:
@@ -245,7 +253,7 @@ def _read_image(name: str, number: int, item: Item, row: Mapping[str, Any], tabl
     source, sample = SOURCES[name], Row(name, number, kept=True)
     try:
         cell = only_image(row, source.image)
-        image = HashedImage.open(cell if isinstance(cell, bytes) else find_image(table, cell))
+        image = HashedImage.open(cell if isinstance(cell, bytes) else table.image(cell))
         boxes = pixel_boxes(row, source.boxes, image.size) if source.boxes else ()
     except UnreachableError:
         raise

@@ -1,4 +1,4 @@
-"""The images of the sources: finding them, and what identifies one, its bytes and its perceptual hash."""
+"""The images of the sources: what identifies one, its bytes and its perceptual hash."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ import hashlib
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
 from p2r.errors import InputError, file_problem
 from p2r.images import ImageSource
 from p2r.runs.files import replacing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from p2r.datasets.tables import Table
 
 _SIDE = 32  # pixels to which an image is reduced before it is hashed
 _LOW = 8  # lowest frequencies of them, across and down
@@ -97,36 +91,3 @@ def distance(one: int, others: np.ndarray) -> np.ndarray:
     """The number of bits in which a hash differs from others (uint64), shape as `others`."""
     bits: np.ndarray = np.bitwise_count(others ^ np.uint64(one))
     return bits
-
-
-def find_image(table: Table, name: str) -> Path:
-    """The image that a row of a table names by a path, on this machine.
-
-    Raises:
-        InputError: there is none.
-        UnreachableError: there is one on the hub, and it could not be fetched.
-    """
-    if table.hub is None:
-        root = table.root or Path()
-        for path in (*(root / candidate for candidate in _candidates(name)), root.parent / name):
-            if path.is_file():
-                return path
-        raise InputError(f"no image {name} in {root}")
-    files = set(table.hub.files)
-    for candidate in _candidates(name):
-        if candidate in files:
-            return table.hub.fetch(candidate)
-    packed = any(file.endswith((".zip", ".tar", ".gz", ".7z", ".rar")) for file in files)
-    hint = "; they are packed there: unpack them, and give the folder" if packed else ""
-    raise InputError(f"no image {name} in {table.hub.name}{hint}")
-
-
-def _candidates(name: str) -> Iterator[str]:
-    # Releases name an image from their own folder, from the folder above it, or from where it once was.
-    path = PurePosixPath(name)
-    yield name
-    if not path.is_absolute() and len(path.parts) > 1:
-        yield str(PurePosixPath(*path.parts[1:]))
-    for folder in ("images", "data"):
-        yield f"{folder}/{name}"
-        yield f"{folder}/{path.name}"

@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2r.datasets.cells import literal, optional_text, text
+from p2r.datasets.cells import optional_text, text
 from p2r.datasets.samples import infer_type
 from p2r.errors import InputError
 from p2r.parsing.answers import read_option
@@ -130,23 +130,3 @@ SOURCES: dict[str, Source] = {
         embedded=True,
     ),
 }
-
-
-def only_image(row: Row, column: str) -> str | bytes:
-    """The image of a row, a path or bytes: the cell holds it, a list of one, or `{"bytes", "path"}`.
-
-    Raises:
-        InputError: there is none, or more than one.
-    """
-    cell = row.get(column)
-    if isinstance(cell, str) and cell.strip().startswith("["):
-        cell = literal(cell, column)
-    if isinstance(cell, list | tuple):
-        if len(cell) != 1:
-            raise InputError(f"{len(cell)} images; one is needed")
-        cell = cell[0]
-    if isinstance(cell, dict):
-        cell = cell.get("bytes") or cell.get("path") or cell.get("image")
-    if not cell or not isinstance(cell, str | bytes):
-        raise InputError("no image")
-    return cell

@@ -11,14 +11,13 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from p2r.images import ImageInput
     from p2r.types import Sample
 
 
@@ -140,7 +139,7 @@ def select(benchmark: Benchmark, *, limit: int | None = None, seed: int = 0) -> 
             name = entry.id or str(row)
             seen[name] += 1
             unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
-            entries[row] = replace(entry, sample=named(entry.sample, unique))
+            entries[row] = replace(entry, sample=with_question(entry.sample, id=unique))
         fingerprints.append(digest.hexdigest()[:12])
     if not entries:
         cause = ""
@@ -153,14 +152,9 @@ def select(benchmark: Benchmark, *, limit: int | None = None, seed: int = 0) -> 
     return Selection(benchmark, chosen, tuple(fingerprints), tuple(unreadable))
 
 
-def named(sample: Sample, name: str) -> Sample:
-    """The same sample under the id that it has in the run."""
-    return replace(sample, question=replace(sample.question, id=name))
-
-
-def with_image(sample: Sample, image: ImageInput) -> Sample:
-    """The same sample with another image."""
-    return replace(sample, question=replace(sample.question, image=image))
+def with_question(sample: Sample, **changes: Any) -> Sample:
+    """The same sample with other fields of its question, such as `image` or `id`."""
+    return replace(sample, question=replace(sample.question, **changes))
 
 
 def _canonical(entry: Entry) -> str:

@@ -21,13 +21,12 @@ import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2r.datasets.cells import image, letter, optional_text, options, pixel_boxes, text
+from p2r.datasets.cells import image, letter, only_image, optional_text, options, pixel_boxes, text
 from p2r.datasets.tables import Table, local_or_fetched, require
 from p2r.errors import InputError
-from p2r.evaluation.benchmarks.base import Benchmark, Entry, Layout, Unreadable, with_image
+from p2r.evaluation.benchmarks.base import Benchmark, Entry, Layout, Unreadable, with_question
 from p2r.images import ImageSource
 from p2r.parsing.options import legal_choices, split_options
 from p2r.text import encodable
@@ -36,8 +35,6 @@ from p2r.types import LETTERS, Question, Sample
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from p2r.images import ImageInput
-
 Row = dict[str, Any]
 
 
@@ -45,13 +42,13 @@ Row = dict[str, Any]
 class Release:
     """How a benchmark is released.
 
-    `read` turns a row, with or without its images, and the folder of relative paths into the question.
+    `read` turns a row of the table, with or without its images, into the question.
     """
 
     hub: str
     patterns: tuple[str, ...]  # the files of the table, as globs; the first that matches decides
     columns: tuple[str, ...]  # that a row must have
-    read: Callable[[Row, Path | None], Entry]
+    read: Callable[[Row, Table], Entry]
     images: tuple[str, ...] = ("image",)  # the columns that hold images
     boxes: str = ""  # the column with gold boxes in pixels
     layout: Layout = Layout()  # noqa: RUF009  (it is frozen)
@@ -77,7 +74,7 @@ def open_table(name: str, data: str | None, release: Release) -> Benchmark:
         for number, row in enumerate(table.rows(without=release.images), start=1):
             require(row, needed, f"{name}: row {number}")
             try:
-                yield release.read(row, table.root)
+                yield release.read(row, table)
             except InputError as error:
                 yield Unreadable(f"row {number}", str(error))
 
@@ -88,14 +85,14 @@ def open_table(name: str, data: str | None, release: Release) -> Benchmark:
 
     def load(number: int, row: Row) -> Sample:
         try:
-            sample = release.read(row, table.root).sample
+            sample = release.read(row, table).sample
             if not release.boxes:
                 return sample
             source = ImageSource.open(sample.question.image)
             boxes = pixel_boxes(row, release.boxes, source.size)
         except InputError as error:
             raise InputError(f"{name}: row {number}: {error}") from error
-        return replace(with_image(sample, source), boxes=boxes)
+        return replace(with_question(sample, image=source), boxes=boxes)
 
     return Benchmark(name, table.source, release.layout, bool(release.boxes), entries, loaders)
 
@@ -103,48 +100,36 @@ def open_table(name: str, data: str | None, release: Release) -> Benchmark:
 VSTAR_HEADINGS = {"direct_attributes": "Attribute", "relative_position": "Spatial"}
 
 
-def _vstar(row: Row, root: Path | None) -> Entry:
+def _vstar(row: Row, table: Table) -> Entry:
     body, found = split_options(text(row, "text"))
     if not found:
         raise InputError("column 'text': found no lettered options in it")
-    question = Question(image(row, "image", root), body, found, id=text(row, "question_id"))
+    question = Question(image(row, "image", table.root), body, found, id=text(row, "question_id"))
     return Entry(Sample(question, letter(row, "label", found), category=text(row, "category")))
 
 
-def _by_task(row: Row, root: Path | None, *, shown: str = "image") -> Entry:
+def _by_task(row: Row, table: Table, *, shown: str = "image") -> Entry:
     choices = options(row, "multi-choice options")
     category = text(row, "category")
-    question = Question(image(row, shown, root), text(row, "question"), choices, id=text(row, "index"))
+    question = Question(image(row, shown, table.root), text(row, "question"), choices, id=text(row, "index"))
     tags = {"task": category.partition("/")[0], "subtask": optional_text(row, "l2-category")}
     sample = Sample(question, letter(row, "answer", choices), category=category)
     return Entry(sample, {name: value for name, value in tags.items() if value})
 
 
-def _visualprobe(row: Row, root: Path | None) -> Entry:
+def _visualprobe(row: Row, table: Table) -> Entry:
     body = text(row, "problem").replace("<image>", "").strip()
-    question = Question(_image_file(row, root), body, id=str(row.get("doc_id", "")))
+    shown = table.image(str(only_image(row, "images"))) if "images" in row else b""
+    question = Question(shown, body, id=str(row.get("doc_id", "")))
     return Entry(Sample(question, text(row, "solution"), category=str(row.get("data_source") or "")))
 
 
-def _image_file(row: Row, root: Path | None) -> ImageInput:
-    if "images" not in row:
-        return b""
-    paths = [row["images"]] if isinstance(row["images"], str) else row["images"]
-    if not isinstance(paths, list) or len(paths) != 1:
-        raise InputError(f"column 'images': expected one path, found {paths!r}")
-    path, root = Path(str(paths[0])), root or Path()
-    for candidate in (root / path, root.joinpath(*path.parts[1:]), root.parent / path):
-        if candidate.is_file():
-            return candidate
-    raise InputError(f"column 'images': no image {path} in {root}")
-
-
-def _zoombench(row: Row, root: Path | None) -> Entry:
+def _zoombench(row: Row, table: Table) -> Entry:
     asked = "prompt" if "prompt" in row and "query" not in row else "query"
     answered = "answer" if "answer" in row and "response" not in row else "response"
     body, found = split_options(text(row, asked).replace("<image>", ""))
     kind = optional_text(row, "question_type") or ("mcq" if found else "blank")
-    shown, name = image(row, "image", root), optional_text(row, "id")
+    shown, name = image(row, "image", table.root), optional_text(row, "id")
     category = optional_text(row, "category") or kind
     if kind == "mcq" and found:
         question = Question(shown, body, found, id=name)
@@ -224,14 +209,14 @@ def open_hrbench(data: str | None, size: str) -> Benchmark:
     # The rows that ask the same in one rotation, in the order in which they came first.
     seen: dict[tuple[str, ...], list[str]] = defaultdict(list)
 
-    def read(row: Row, root: Path | None) -> Entry:
+    def read(row: Row, table: Table) -> Entry:
         found = [optional_text(row, column) for column in LETTERS if column in row]
         while found and not found[-1]:
             found.pop()
         if len(found) < 2:
             raise InputError("columns 'A' to 'D': fewer than two options")
         body, choices, rotation = text(row, "question"), legal_choices(found), text(row, "cycle_category")
-        question = Question(image(row, "image", root), body, choices, id=text(row, "index"))
+        question = Question(image(row, "image", table.root), body, choices, id=text(row, "index"))
         sample = Sample(question, letter(row, "answer", choices), category=text(row, "category"))
         asked = (body, *sorted(filter(None, found)), found[question.letters.index(sample.answer)])
         rows = seen[(*asked, rotation)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from p2r.datasets.cells import pixel_boxes, text
 from p2r.datasets.tables import local_or_fetched, read_json, require
 from p2r.errors import InputError, file_problem
-from p2r.evaluation.benchmarks.base import Benchmark, Entry, Layout, Unreadable, with_image
+from p2r.evaluation.benchmarks.base import Benchmark, Entry, Layout, Unreadable, with_question
 from p2r.evaluation.benchmarks.tabular import VSTAR_HEADINGS
 from p2r.images import ImageSource
 from p2r.parsing.options import legal_choices
@@ -87,4 +87,4 @@ def _sample(file: Path, seed: int) -> Sample:
         raise InputError(f"{file}: no image {file.stem}{{{','.join(_IMAGES)}}} beside it")
     source = ImageSource.open(found[0])
     boxes = pixel_boxes(_row(file), "bbox", source.size, corners="xywh")
-    return replace(with_image(_entry(file, seed).sample, source), boxes=boxes)
+    return replace(with_question(_entry(file, seed).sample, image=source), boxes=boxes)
