@@ -59,7 +59,7 @@ def open_session(recipe: str, out: str, changes: list[str] | None = None) -> Ses
 
 def ragged(built: Components) -> None:
     """Evidence of none to three crops, for a reasoner without a perceiver."""
-    built.boxes.update(
+    built.dataset.boxes.update(
         {index: EVIDENCE[index % len(EVIDENCE)] for index in range(len(built.dataset.samples))}
     )
 
@@ -343,7 +343,7 @@ def check_calls(recipe: str) -> list[dict[str, Any]]:
     from p2r.training.preflight.dry_run import check_calls
 
     run = load_recipe(Path(recipe))
-    samples = load_data(run, Path(run.data.samples or "")).samples
+    samples, _ = load_data(run, Path(run.data.samples or ""))
     found = check_calls(run, run.phases, samples, settings_of(run), Path(run.model), groups=2, tell=_silent)
     return [asdict(result) for result in found]
 

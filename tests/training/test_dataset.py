@@ -36,9 +36,8 @@ def rewrite(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 def test_samples_are_read_and_described(tmp_path: Path) -> None:
     recipe = made(tmp_path)
-    data = prepare_data(recipe, tmp_path)
-    assert len(data.samples) == 8
-    report = data.record()
+    samples, report = prepare_data(recipe, tmp_path)
+    assert len(samples) == report.samples == 8
     assert report.answer_types == {"choice": 8}
     assert report.gold_boxes == 8
     assert report.notes == []
@@ -47,20 +46,20 @@ def test_samples_are_read_and_described(tmp_path: Path) -> None:
 def test_inferred_answer_types_are_reported(tmp_path: Path) -> None:
     recipe = made(tmp_path)
     rewrite(tmp_path, [{key: row[key] for key in row if key != "answer_type"} for row in lines(tmp_path)])
-    assert prepare_data(recipe, tmp_path).notes == (
-        "8 samples name no answer type: it was inferred from their answers",
-    )
+    _, report = prepare_data(recipe, tmp_path)
+    assert report.notes == ["8 samples name no answer type: it was inferred from their answers"]
 
 
 def test_a_limit_draws_by_the_seed(tmp_path: Path) -> None:
     recipe = made(tmp_path, limit=3)
-    drawn = [sample.question.id for sample in prepare_data(recipe, tmp_path).samples]
-    assert len(drawn) == 3
-    assert drawn == [sample.question.id for sample in prepare_data(recipe, tmp_path).samples]
-    others = {
-        tuple(sample.question.id for sample in prepare_data(other, tmp_path).samples)
-        for other in (recipe.model_copy(update={"seed": seed}) for seed in range(5))
-    }
+
+    def drawn(other: Recipe) -> tuple[str, ...]:
+        samples, _ = prepare_data(other, tmp_path)
+        return tuple(sample.question.id for sample in samples)
+
+    assert len(drawn(recipe)) == 3
+    assert drawn(recipe) == drawn(recipe)
+    others = {drawn(other) for other in (recipe.model_copy(update={"seed": seed}) for seed in range(5))}
     assert len(others) > 1
 
 
@@ -89,14 +88,14 @@ def test_free_form_answers_need_a_judge_or_a_decision(tmp_path: Path) -> None:
         InputError, match="2 of 8 samples have free-form answers and there is no judge: set judge"
     ):
         prepare_data(recipe, tmp_path)
-    assert prepare_data(recipe.model_copy(update={"judge": "exact"}), tmp_path).samples
+    assert prepare_data(recipe.model_copy(update={"judge": "exact"}), tmp_path)
 
 
 def test_a_run_continues_only_with_the_same_data(tmp_path: Path) -> None:
     recipe = made(tmp_path)
-    data = prepare_data(recipe, tmp_path)
-    (tmp_path / DATA).write_text(json.dumps(data.record().to_json()))
-    assert [one.question.id for one in read_data(recipe, tmp_path).samples] == [f"q{k}" for k in range(8)]
+    _, record = prepare_data(recipe, tmp_path)
+    (tmp_path / DATA).write_text(json.dumps(record.to_json()))
+    assert [one.question.id for one in read_data(recipe, tmp_path)] == [f"q{k}" for k in range(8)]
     rows = lines(tmp_path)
     rows[0]["answer"] = "B"
     rewrite(tmp_path, rows)
@@ -107,14 +106,14 @@ def test_a_run_continues_only_with_the_same_data(tmp_path: Path) -> None:
 def test_scenes_are_drawn_once_and_only_of_the_train_split(tmp_path: Path) -> None:
     scenes = {"count": 3, "size": "640x480", "scale": 0.5, "folder": str(tmp_path / "shared")}
     recipe = Recipe.model_validate({"name": "x", "model": "m", "data": {"scenes": scenes}, "judge": "exact"})
-    data = prepare_data(recipe, tmp_path / "run")
-    assert [sample.question.id for sample in data.samples] == ["train-0-0", "train-0-1", "train-0-2"]
-    image = PIL.Image.open(str(data.samples[0].question.image))
+    samples, record = prepare_data(recipe, tmp_path / "run")
+    assert [sample.question.id for sample in samples] == ["train-0-0", "train-0-1", "train-0-2"]
+    image = PIL.Image.open(str(samples[0].question.image))
     assert image.size == (320, 240)
     assert np.asarray(image).std() > 5
     drawn = {path: path.stat().st_mtime_ns for path in (tmp_path / "shared/images").iterdir()}
-    again = prepare_data(recipe, tmp_path / "another")
-    assert again.fingerprint == data.fingerprint
+    _, again = prepare_data(recipe, tmp_path / "another")
+    assert again.fingerprint == record.fingerprint
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "shared/images").iterdir()} == drawn
 
 

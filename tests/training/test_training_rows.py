@@ -100,7 +100,7 @@ def test_a_role_is_asked_and_read_in_the_box_format_of_the_model(box_format: Box
     same(rows.messages(0), perceive)
     (box,) = rows.perception(0, written).boxes
     assert box.as_tuple() == pytest.approx((100, 100, 300, 300))
-    same(RolloutDataset("reasoner", samples, settings, images, {0: [box]}).messages(0), reason)
+    same(RolloutDataset("reasoner", samples, settings, images, {0: (box,)}).messages(0), reason)
 
 
 def test_an_image_is_opened_once_for_a_group_and_dropped_later() -> None:

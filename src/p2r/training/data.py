@@ -46,7 +46,7 @@ from p2r.training.run_folder import DATA, DataRecord
 from p2r.types import Box, Crop, Evidence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from p2r.models.encoding import PromptEncoder
     from p2r.training.recipe import Phase, Recipe, Role
@@ -56,30 +56,9 @@ EXACT = "exact"  # recipe.judge: free-form answers are right when their texts ma
 SERIES = "scenes.json"
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingData:
-    """The samples of a run."""
-
-    samples: list[Sample]  # in the order of their file, after `limit`
-    source: Path  # the file
-    fingerprint: str  # twelve hex digits over questions, answers and images
-    notes: tuple[str, ...] = ()  # what a person should know: inferred answer types, for example
-
-    def record(self) -> DataRecord:
-        """The content of `data.json`."""
-        samples = self.samples
-        return DataRecord(
-            source=str(self.source),
-            samples=len(samples),
-            fingerprint=self.fingerprint,
-            answer_types=dict(Counter(sample.question.answer_type for sample in samples)),
-            categories=dict(Counter(sample.category for sample in samples)),
-            gold_boxes=sum(sample.boxes is not None for sample in samples),
-            notes=list(self.notes),
-        )
-
-
-def prepare_data(recipe: Recipe, out: Path, on_progress: Callable[[str], None] | None = None) -> TrainingData:
+def prepare_data(
+    recipe: Recipe, out: Path, on_progress: Callable[[str], None] | None = None
+) -> tuple[list[Sample], DataRecord]:
     """Draw or read the samples of a recipe, and check them.
 
     Raises:
@@ -88,18 +67,18 @@ def prepare_data(recipe: Recipe, out: Path, on_progress: Callable[[str], None] |
     tell = on_progress or (lambda _text: None)
     source = find_samples(recipe, out, tell)
     tell("reading samples")
-    data = load_data(recipe, source)
-    _, broken = unreadable_images(data.samples, tell)
+    samples, record = load_data(recipe, source)
+    _, broken = unreadable_images(samples, tell)
     if broken:
         more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
         raise InputError(f"{broken[0]}{more}; correct it, or take the sample out of the data")
-    free = sum(sample.question.answer_type == "free" for sample in data.samples)
+    free = record.answer_types.get("free", 0)
     if free and recipe.judge is None:
         raise InputError(
-            f"{free} of {len(data.samples)} samples have free-form answers and there is no judge: set judge "
+            f"{free} of {record.samples} samples have free-form answers and there is no judge: set judge "
             f"to a model, or to {EXACT!r} if only matching texts count"
         )
-    return data
+    return samples, record
 
 
 def find_samples(recipe: Recipe, out: Path, tell: Callable[[str], None]) -> Path:
@@ -139,8 +118,8 @@ def find_samples(recipe: Recipe, out: Path, tell: Callable[[str], None]) -> Path
     return samples
 
 
-def load_data(recipe: Recipe, source: Path) -> TrainingData:
-    """Read the samples without checking their images."""
+def load_data(recipe: Recipe, source: Path) -> tuple[list[Sample], DataRecord]:
+    """The samples in a file, in their order and after `data.limit`, without checking their images."""
     samples = read_samples(source)
     notes = []
     with source.open(encoding="utf-8-sig") as lines:
@@ -151,18 +130,27 @@ def load_data(recipe: Recipe, source: Path) -> TrainingData:
         chosen = sorted(random.Random(f"limit-{recipe.seed}").sample(range(len(samples)), recipe.data.limit))
         notes.append(f"{len(chosen)} of {len(samples)} samples were drawn by the seed")
         samples = [samples[index] for index in chosen]
-    return TrainingData(samples, source, _fingerprint(samples, source.parent), tuple(notes))
+    record = DataRecord(
+        source=str(source),
+        samples=len(samples),
+        fingerprint=_fingerprint(samples, source.parent),
+        answer_types=dict(Counter(sample.question.answer_type for sample in samples)),
+        categories=dict(Counter(sample.category for sample in samples)),
+        gold_boxes=sum(sample.boxes is not None for sample in samples),
+        notes=notes,
+    )
+    return samples, record
 
 
-def read_data(recipe: Recipe, out: Path) -> TrainingData:
+def read_data(recipe: Recipe, out: Path) -> list[Sample]:
     """The samples of a run that was prepared; InputError when they have changed."""
     known = DataRecord.read(out / DATA)
-    data = load_data(recipe, Path(known.source))
-    if data.fingerprint != known.fingerprint:
+    samples, record = load_data(recipe, Path(known.source))
+    if record.fingerprint != known.fingerprint:
         raise InputError(
-            f"{data.source} has changed since {out} was started: restore it, or use another --out"
+            f"{known.source} has changed since {out} was started: restore it, or use another --out"
         )
-    return data
+    return samples
 
 
 def settings_of(recipe: Recipe) -> Settings:
@@ -231,7 +219,7 @@ class RolloutDataset:
     settings: Settings
     images: Callable[[int], OpenedImage]  # by the index of their sample
     # The frozen perceiver's boxes of each sample, by index (role `reasoner`).
-    boxes: Mapping[int, Sequence[Box]] = field(default_factory=dict)
+    boxes: dict[int, tuple[Box, ...]] = field(default_factory=dict)
 
     def messages(self, index: int) -> tuple[Message, ...]:
         """The conversation about sample `index`."""

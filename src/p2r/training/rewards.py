@@ -15,7 +15,8 @@ import re
 import time
 from collections import Counter
 from dataclasses import replace
-from itertools import combinations
+from itertools import chain, combinations, groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.errors import InputError, ModelError, P2RError
@@ -80,7 +81,7 @@ class RewardFunction:
         self._monitor = monitor or FailureMonitor()
         self._loop = asyncio.Runner()  # one for all steps: a client of a server belongs to its loop
 
-    def answer(  # the name of the reward in the metrics
+    def answer(
         self,
         completions: list[Any],
         index: list[int],
@@ -89,6 +90,8 @@ class RewardFunction:
         **_: Any,
     ) -> list[float | None]:
         """Reward the completions of a step on this process, each a conversation of one assistant message.
+
+        The name of this method is the name of the reward in the metrics.
 
         Raises:
             ModelError: too many of the last calls failed, or no completion of any process has a reward.
@@ -140,7 +143,7 @@ class RewardFunction:
 
     async def _reward_answer(self, index: int, text: str) -> Rollout:
         role, sample = self.dataset.role, self.dataset.samples[index]
-        boxes = tuple(self.dataset.boxes.get(index, ()))
+        boxes = self.dataset.boxes.get(index, ())
         recall = await asyncio.to_thread(self._recall, index, boxes) if role == "reasoner" else None
         rollout = Rollout(role, sample.question.id, text, boxes=boxes, gold=sample.answer, recall=recall)
         return await self._scored(rollout, sample, read_answer(text, sample.question, bare=role == "direct"))
@@ -180,9 +183,8 @@ class RewardFunction:
         """The frozen reasoner's reply to each distinct evidence, in one batch; or why there is none."""
         if self.frozen is None:
             raise InputError("the reward of a perceiver needs a frozen reasoner")
-        of_image: dict[int, list[EvidenceKey]] = {}
-        for key in asked:
-            of_image.setdefault(key[0], []).append(key)
+        # The completions about an image come one after another.
+        of_image = [list(keys) for _, keys in groupby(asked, key=itemgetter(0))]
         # More threads than cores wait for the interpreter's lock: with 6 on 2 cores all take twice as long.
         free = asyncio.Semaphore(os.cpu_count() or 1)
 
@@ -190,23 +192,16 @@ class RewardFunction:
             async with free:
                 return await asyncio.to_thread(self._conversations, keys[0][0], [asked[key] for key in keys])
 
-        built = await asyncio.gather(*map(cut, of_image.values()))
-        results: dict[EvidenceKey, str | P2RError] = {}
-        conversations: dict[EvidenceKey, tuple[Message, ...]] = {}
-        for keys, made in zip(of_image.values(), built, strict=True):
-            for key, one in zip(keys, made, strict=True):
-                if isinstance(one, InputError):
-                    results[key] = one
-                else:
-                    conversations[key] = one
+        built = chain(*await asyncio.gather(*map(cut, of_image)))
+        prompts = dict(zip(chain(*of_image), built, strict=True))
+        failed = {key: one for key, one in prompts.items() if isinstance(one, InputError)}
+        sent = {key: one for key, one in prompts.items() if not isinstance(one, InputError)}
         began = time.perf_counter()
-        replies = await self.frozen.complete_all(
-            list(conversations.values()), Sampling(self.dataset.settings.max_tokens.reason)
-        )
+        sampling = Sampling(self.dataset.settings.max_tokens.reason)
+        replies = await self.frozen.complete_all(list(sent.values()), sampling)
         self._frozen_seconds += time.perf_counter() - began
-        for key, reply in zip(conversations, replies, strict=True):
-            results[key] = reply if isinstance(reply, ModelError) else reply.text
-        return results
+        texts = [reply if isinstance(reply, ModelError) else reply.text for reply in replies]
+        return {**failed, **dict(zip(sent, texts, strict=True))}
 
     def _conversations(
         self, index: int, lists: Sequence[Sequence[Box]]
@@ -214,8 +209,8 @@ class RewardFunction:
         """The prompts of the frozen reasoner about one image, which is read once for all of them."""
         settings, question = self.dataset.settings, self.dataset.samples[index].question
         try:
-            look = self.dataset.images(index)
-            evidences = build_evidences(look.source, lists, settings, look.overview)
+            image = self.dataset.images(index)
+            evidences = build_evidences(image.source, lists, settings, image.overview)
         except InputError as error:
             # Each on its own, so that a list of boxes that does not fit fails alone.
             return [error] if len(lists) == 1 else [self._conversations(index, [one])[0] for one in lists]

@@ -57,7 +57,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from p2r.errors import ModelErrorKind
-    from p2r.training.data import TrainingData
     from p2r.training.recipe import Launch, Recipe
 
     # Starts the processes of a phase; their exit code is None while they run.
@@ -94,8 +93,8 @@ def train(
         folders = [PhaseFolder(out / "phases" / state.name) for state in states]
         if _is_finished(out, folders):
             return out / MODEL
-        for number in range(1, len(folders) + 1):
-            folder = _open_phase(recipe, out, number, start, progress.say)
+        for state in states:
+            folder = _open_phase(out, state, start, progress.say)
             if folder.state().status != "done":
                 # Until the run has ended, a final model would be one of other weights.
                 shutil.rmtree(out / MODEL, ignore_errors=True)
@@ -139,7 +138,7 @@ def first_phase(recipe: Recipe, out: Path) -> Path:
     """
     _make_folder(out)
     start, _ = _open_run(recipe, out)
-    return _open_phase(recipe, out, 1, start, print).path
+    return _open_phase(out, _states(recipe)[0], start, print).path
 
 
 def _make_folder(out: Path) -> None:
@@ -156,10 +155,10 @@ def _make_folder(out: Path) -> None:
 
 def _open_run(
     recipe: Recipe, out: Path, *, command: str = "", on_progress: Callable[[str], None] | None = None
-) -> tuple[Path, TrainingData]:
+) -> tuple[Path, DataRecord]:
     """Check data and model, and write down what the run is; returns the first weights and the data."""
     start = find_start(recipe.model)
-    data = prepare_data(recipe, out, on_progress)
+    _, data = prepare_data(recipe, out, on_progress)
     identity = {
         "recipe": recipe.model_dump(mode="json", exclude=set(_FREE)),
         "frozen": recipe.frozen.where,
@@ -174,19 +173,16 @@ def _open_run(
     run.sessions.append(session(command))
     write_json(out / RUN, run.to_json())
     write_file(out / RECIPE, dump_recipe(recipe))
-    write_json(out / DATA, data.record().to_json())
+    write_json(out / DATA, data.to_json())
     return start, data
 
 
-def _open_phase(
-    recipe: Recipe, out: Path, number: int, start: Path, say: Callable[[str], None]
-) -> PhaseFolder:
-    """The folder of phase `number` (from 1), made if it is not there.
+def _open_phase(out: Path, state: PhaseState, start: Path, say: Callable[[str], None]) -> PhaseFolder:
+    """The folder of a phase, made in its first state if it is not there.
 
     A phase that was trained from other weights than those that are at `start` now is trained again. One whose
     model was damaged continues from its last checkpoint.
     """
-    state = _states(recipe)[number - 1]
     state.start = str(start)
     if (before := PhaseFolder(start.parent)).is_begun():  # the start is the model of another phase
         state.start_weights = before.state().weights

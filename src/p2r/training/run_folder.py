@@ -91,11 +91,11 @@ class DataRecord(_Record):
 
     source: str
     samples: int
-    fingerprint: str = ""
+    fingerprint: str = ""  # twelve hex digits over questions, answers and images
     answer_types: dict[str, int] = field(default_factory=dict)
     categories: dict[str, int] = field(default_factory=dict)
     gold_boxes: int = 0
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what a person should know, such as inferred answer types
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,6 @@ class PhaseState(_Record):
     seconds: float = 0.0  # running time, over all sessions
     sessions: int = 0  # number of starts
     error: str = ""  # why it stopped
-    digest: str = ""  # of the settings
     frozen_before: str = ""  # digests of the frozen role's weights at the two ends of the phase
     frozen_after: str = ""
     weights: Checksums = field(default_factory=dict)  # of its model folder, when it is done

@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from p2r.settings import Settings
     from p2r.training.frozen import FrozenRole
     from p2r.training.recipe import Recipe
-    from p2r.types import Box
 
 
 @dataclass(slots=True)
@@ -65,7 +64,6 @@ class Components:
     processor: Any
     dataset: RolloutDataset  # the conversations of the role that is trained
     order: list[int]  # the samples of the phase, by index, in their order
-    boxes: dict[int, tuple[Box, ...]]  # the frozen perceiver's boxes, filled in before a reasoner trains
     frozen: FrozenRole | None  # the role that is not trained; None for one-pass roles
     rewards: RewardFunction
     recorder: Recorder
@@ -133,7 +131,6 @@ class Session:
     def build(self) -> Components:
         """Load the weights and make a stock trainer of them; steps and digest are put into the state."""
         recipe, phase, settings, state = self.recipe, self.phase, self.settings, self.state
-        data = read_data(recipe, self.run_folder)
         seed = recipe.seed * 1_000 + state.number
         set_seed(seed)
         start = Path(state.start)
@@ -142,14 +139,12 @@ class Session:
         config = building.configure(recipe, phase, settings, start, output=self.folder.trainer, seed=seed)
         model = building.load_policy(start, recipe, phase)
         encoder = PromptEncoder(processor, model.config, str(start), settings.options)
-        samples = keep_short(data.samples, recipe, phase, settings, encoder, processor)
+        samples = keep_short(read_data(recipe, self.run_folder), recipe, phase, settings, encoder, processor)
         state.steps = config.max_steps = building.phase_steps(phase, len(samples))
-        state.digest = settings.digest
         wanted = building.prompts_needed(phase, state.steps)
         order = draw_order(len(samples), wanted, f"{recipe.seed}-{state.number}")
-        boxes: dict[int, tuple[Box, ...]] = {}
         images = image_cache(samples, settings, keep=2 * phase.prompts + 8)
-        dataset = RolloutDataset(phase.role, samples, settings, images, boxes)
+        dataset = RolloutDataset(phase.role, samples, settings, images)
         first = config.process_index == 0
         recorder = Recorder(self.folder, phase, state, writes=first, stop=self._stop)
         rewards = RewardFunction(dataset, recipe.gates, judge=_judge(recipe), monitor=self._monitor())
@@ -169,7 +164,7 @@ class Session:
             building.speed_up(trainer.ref_model, recipe.attention)
         if phase.freeze_vision and recipe.lora is None:
             building.cache_vision_features(trainer)
-        components = Components(trainer, processor, dataset, order, boxes, None, rewards, recorder)
+        components = Components(trainer, processor, dataset, order, None, rewards, recorder)
         if phase.role in ("perceiver", "reasoner"):
             components.frozen = _frozen(recipe, components, settings)
         if phase.role == "perceiver":
@@ -202,7 +197,7 @@ class Session:
             )
         )
         accelerator.wait_for_everyone()
-        components.boxes.update(read_boxes(self.folder.path, dataset, wanted, weights))
+        dataset.boxes.update(read_boxes(self.folder.path, dataset, wanted, weights))
 
     def _monitor(self) -> FailureMonitor:
         return FailureMonitor(self.recipe.failures.most, self.recipe.failures.window)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from p2r.settings import Settings
-    from p2r.training.data import TrainingData
     from p2r.training.recipe import Phase, Recipe
     from p2r.types import Sample
 
@@ -71,20 +70,21 @@ def _checks(
     roles = list({phase.role: phase for _, phase in recipe.plan()}.values())
     processes = yield from check_plan(recipe, roles)
     start = yield from check_model(recipe, tell)
-    data = yield from check_data(recipe, scratch, tell)
-    if data is None:
+    found = yield from check_data(recipe, scratch, tell)
+    if found is None:
         yield skipped("images, prompts and rewards", "there are no samples")
         return
-    images = check_images(data.samples, tell)
+    source, samples = found
+    images = check_images(samples, tell)
     yield images
-    yield from check_answers(data.samples, recipe.judge)
+    yield from check_answers(samples, recipe.judge)
     if start is None:
         yield skipped("prompts, memory, disk and rewards", "the model is missing")
         return
     if images.state == "failure":
         yield skipped("prompts and rewards", "images are missing")
         return
-    yield from check_prompts(recipe, roles, start, data.samples, tell)
+    yield from check_prompts(recipe, roles, start, samples, tell)
     name, memory = device()
     if processes is not None:
         most = 0
@@ -98,7 +98,7 @@ def _checks(
             yield check_disk(recipe, start.parameters, most, out)
     small = start.parameters <= SMALL
     folder = start.folder if small or name != "cpu" else None
-    yield from check_calls(recipe, roles, data.samples, start.settings, folder, groups=groups, tell=tell)
+    yield from check_calls(recipe, roles, samples, start.settings, folder, groups=groups, tell=tell)
     if any(result.state == "failure" for result in before):
         yield skipped("steps of training", "a check before this one failed")
     elif not small:
@@ -106,7 +106,7 @@ def _checks(
     else:
         for phase in roles:
             tell(f"one step of the {phase.role}")
-            yield check_step(recipe, phase, data.source, scratch)
+            yield check_step(recipe, phase, source, scratch)
 
 
 def check_plan(recipe: Recipe, roles: Sequence[Phase]) -> Generator[CheckResult, None, int | None]:
@@ -155,8 +155,8 @@ def check_model(recipe: Recipe, tell: Tell) -> Generator[CheckResult, None, Star
 
 def check_data(
     recipe: Recipe, scratch: Path, tell: Tell
-) -> Generator[CheckResult, None, TrainingData | None]:
-    """Read the samples, or draw some of the scenes; returns them."""
+) -> Generator[CheckResult, None, tuple[Path, list[Sample]] | None]:
+    """Read the samples, or draw some of the scenes; returns their file and them."""
     data, few = recipe.data, ""
     if data.scenes and data.scenes.count > SCENES:
         few = f" of {data.scenes.count} scenes, drawn for this check"
@@ -164,15 +164,14 @@ def check_data(
     try:
         source = find_samples(recipe.model_copy(update={"data": data}), scratch, tell)
         tell("reading samples")
-        found = load_data(recipe, source)
+        samples, record = load_data(recipe, source)
     except InputError as error:
         yield CheckResult("data", "failure", str(error), "correct the line, or the recipe's data")
         return None
-    record = found.record()
     types = ", ".join(f"{count} {kind}" for kind, count in Counter(record.answer_types).most_common())
     detail = f"{record.samples} samples{few}: {types}; {record.gold_boxes} with gold boxes"
     yield CheckResult("data", "ok", "; ".join([detail, *record.notes]))
-    return found
+    return source, samples
 
 
 def check_images(samples: Sequence[Sample], tell: Tell) -> CheckResult:

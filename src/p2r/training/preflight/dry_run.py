@@ -186,15 +186,14 @@ async def dry_run(
     """
     from p2r.training.trl import reply_tokens
 
-    boxes: dict[int, tuple[Box, ...]] = {}
     images = image_cache(samples, settings, keep=len(samples))
-    dataset = RolloutDataset(phase.role, samples, settings, images, boxes)
+    dataset = RolloutDataset(phase.role, samples, settings, images)
     if phase.role == "reasoner":
         perceiver = replace(dataset, role="perceiver")
         limit = Sampling(settings.max_tokens.perceive)
         prompts = map(perceiver.messages, range(len(samples)))
         found = await asyncio.gather(*(frozen.complete(messages, limit) for messages in prompts))
-        boxes.update((i, dataset.perception(i, reply.text).boxes) for i, reply in enumerate(found))
+        dataset.boxes.update((i, dataset.perception(i, reply.text).boxes) for i, reply in enumerate(found))
     answering = FrozenModel(frozen) if phase.role == "perceiver" else None
     rewards = RewardFunction(dataset, recipe.gates, judge=judge, frozen=answering)
     limit = Sampling(reply_tokens(phase, settings), phase.temperature, phase.top_p)
