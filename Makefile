@@ -12,13 +12,13 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)
 	$(BIN)/p2r demo
 
-# The tests to run while working: all but the long and the slow ones, each file in one of up to four processes.
+# The tests to run while working: all but the long and the slow ones, each file in one of four processes.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile
 
 # The long ones too; CI runs these.
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile -m "not slow"
 
 # Style and types.
 check: $(INSTALLED) size

@@ -260,6 +260,7 @@ def test_an_unknown_model(spec: str, says: str, tmp_path: Path) -> None:
     assert says in refuse("answer", tmp_path / "street.jpg", "What?", "--model", spec)
 
 
+@pytest.mark.long
 def test_standard_output_that_is_full_or_cannot_show_a_sign(tmp_path: Path) -> None:
     jpeg(tmp_path / "street.jpg")
     boxes = '[{"bbox_2d": [1, 2, 300, 400], "label": "caf\u00e9"}]'

@@ -150,6 +150,7 @@ def test_an_answer_that_is_cut_off_is_reported() -> None:
     assert ",thinking_tokens=4096" in answers.hint
 
 
+@pytest.mark.long
 def test_nano_grounds_in_its_own_format() -> None:
     found = {finding.name: finding for finding in asyncio.run(check_model("nano"))}
     assert {name: finding.state for name, finding in found.items()} == {
@@ -160,6 +161,7 @@ def test_nano_grounds_in_its_own_format() -> None:
     assert found["nano boxes"].detail.startswith("box format qwen3: ")
 
 
+@pytest.mark.long
 def test_nano_is_asked_in_another_format_and_doctor_notices() -> None:
     settings = replace(Settings.load(WEIGHTS / "nano"), box_format="gemini")
     found = {finding.name: finding for finding in asyncio.run(check_model("nano", settings))}

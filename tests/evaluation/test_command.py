@@ -76,6 +76,7 @@ def test_the_figures_as_json(tmp_path, questions):
 TROUBLES = [servers.status(500), servers.reset(), servers.garbage(), servers.half()]
 
 
+@pytest.mark.long
 def test_retries_repair_one_failing_call_in_ten(tmp_path):
     questions = write_questions(tmp_path / "data", 80)
 
@@ -117,6 +118,7 @@ def test_a_server_that_always_fails_stops_the_run_within_a_minute(tmp_path, ques
     assert json.loads(done.stdout)["modes"]["p2r"]["accuracy"] == 1.0
 
 
+@pytest.mark.long
 def test_an_unreachable_server_stops_the_run_within_a_minute(tmp_path, questions):
     start = time.monotonic()
     done = evaluate(servers.dead_url(), questions, tmp_path / "run")

@@ -38,6 +38,7 @@ def kill_when(pid, number, ready, pause_s=0.0):
     os.kill(pid, number)
 
 
+@pytest.mark.long
 def test_kills_lose_nothing_and_repeat_nothing(tmp_path, launcher):
     questions, out = write_questions(tmp_path / "data", 150), tmp_path / "run"
     predictions = out / "predictions-p2r.jsonl"

@@ -163,6 +163,7 @@ def browser():
         yield browser
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390)])
 def test_a_browser_shows_it(browser, page, tmp_path, theme, width):
     file = tmp_path / "page.html"

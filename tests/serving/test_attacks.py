@@ -196,6 +196,7 @@ def unread(stream: bool, url: str) -> bytes:
     return request(url=url, stream=stream, p2r={"include_images": True})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_does_not_read_holds_no_slot_and_is_cut_off(stream: bool) -> None:
     model = StreamingFakeModel(lambda messages: BOXES if perceiving(messages) else THOUGHT)
@@ -239,6 +240,7 @@ def slow_bodies() -> Iterator[bytes]:
     yield head(CHAT, "Content-Length: 1000", "Expect: 100-continue")
 
 
+@pytest.mark.long
 def test_slow_bodies_do_not_block_others_and_time_out() -> None:
     with LiveServer(concurrency=1, queue=1, body_timeout_s=2) as server, ExitStack() as stack:
         slow = [stack.enter_context(closing(connected(server, data))) for data in slow_bodies()]

@@ -57,6 +57,7 @@ def site() -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.long
 def test_a_browser_lets_the_allowed_page_read_and_no_other() -> None:
     with site() as allowed, site() as other, chromium() as browser:
         ours, foreign = browser.new_page(), browser.new_page()

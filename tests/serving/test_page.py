@@ -277,6 +277,7 @@ def test_a_slow_upload_belongs_to_its_own_question(browser: Browser, server: Liv
         assert (record["image"]["name"], record["image"]["width"]) == ("slow.png", 400)
 
 
+@pytest.mark.long
 def test_a_result_stays_with_its_image(browser: Browser) -> None:
     slow = StreamingFakeModel(lambda messages: BOXES if perceiving(messages) else THOUGHT, delay_s=1.5)
     with LiveServer(slow, ui=True) as server, visiting(browser, server) as visitor:
@@ -295,6 +296,7 @@ def test_a_result_stays_with_its_image(browser: Browser) -> None:
         assert page.locator(".box").count() == 2
 
 
+@pytest.mark.long
 def test_comparing_editing_boxes_and_perceiving_again(browser: Browser) -> None:
     model = both_roles(THOUGHT, kind=StreamingFakeModel)
     with LiveServer(model, ui=True) as server, visiting(browser, server) as visitor:
@@ -530,6 +532,7 @@ def test_a_pasted_and_a_dropped_image(browser: Browser, server: LiveServer) -> N
             visitor.page.locator(f"#images button[aria-label='{kind}.png'][aria-pressed=true]").wait_for()
 
 
+@pytest.mark.long
 def test_a_tiff_that_the_browser_cannot_read(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server) as visitor:
         visitor.give(encoded(smooth(2000, 1000), "TIFF"), name="scan.tif")
@@ -583,6 +586,7 @@ def test_texts_are_never_markup(browser: Browser) -> None:
         assert visitor.page.locator("img[src=x]").count() == 0
 
 
+@pytest.mark.long
 def test_settings_go_along_with_the_question(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server) as visitor:
         page = visitor.page
@@ -678,6 +682,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 # Who may come in, and how fast it is there.
 
 
+@pytest.mark.long
 def test_with_keys_the_browser_logs_in(browser: Browser) -> None:
     with LiveServer(both_roles(THOUGHT, kind=StreamingFakeModel), ui=True, api_keys=(KEY,)) as server:
         credentials = {"username": "me", "password": KEY}

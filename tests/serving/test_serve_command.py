@@ -100,6 +100,7 @@ def test_port_0_is_a_free_port_and_is_logged(host: str) -> None:
     assert 0 not in ports
 
 
+@pytest.mark.long
 def test_sigterm_under_load_answers_or_refuses_every_request(tmp_path: Path) -> None:
     # Both roles can read it. Four at once, two calls each: not all are done in time.
     both = f"{BOXES} {THOUGHT}"

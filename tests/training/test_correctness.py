@@ -48,6 +48,7 @@ def test_only_the_completion_up_to_its_end_carries_loss(measured: dict[str, Any]
     assert measured["mask_is_the_completion"]
 
 
+@pytest.mark.long
 def test_sampler_and_trainer_agree_on_log_probabilities(warm: Warm, small: Small, tmp_path: Path) -> None:
     found = warm.value("probes.log_probs", recipe=small["recipe"], out=tmp_path / "run")
     assert found["images"] == [1, 2, 3, 4]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tests.training.warm import Warm
 
 Small = dict[str, str]
+pytestmark = pytest.mark.long
+
 CHANGES = [
     "phases=[{role: perceiver}]",
     "training.steps=2",
@@ -27,7 +29,7 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize("failures", [(0, 1, 1), pytest.param((0, 1, 1, 2), marks=pytest.mark.long)])
+@pytest.mark.parametrize("failures", [(0, 1, 1), (0, 1, 1, 2)])
 def test_a_step_without_a_reward_stops_the_phase_and_is_done_again(
     warm: Warm, small: Small, tmp_path: Path, failures: tuple[int, ...]
 ) -> None:

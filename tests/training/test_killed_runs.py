@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tests.training.warm import Warm
 
 Small = dict[str, str]
+pytestmark = pytest.mark.long
+
 CHANGES = ["training.steps=4", "training.save_every=2", "training.freeze_vision=true"]
 # What is measured with a clock, or counts sessions.
 _CLOCK = ("time", "seconds", "step_time")
@@ -99,7 +101,7 @@ def test_rollouts_are_written_with_what_trl_made_of_them(uninterrupted: Path) ->
                 assert sum(row.advantage or 0.0 for row in members) == pytest.approx(0, abs=1e-4)
 
 
-@pytest.mark.parametrize("in_second", [(1,), pytest.param((1, 3), marks=pytest.mark.long)])
+@pytest.mark.parametrize("in_second", [(1,), (1, 3)])
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(
     warm: Warm, small: Small, uninterrupted: Path, tmp_path: Path, in_second: tuple[int, ...]
 ) -> None:
@@ -152,7 +154,7 @@ def test_two_commands_do_not_write_one_run(warm: Warm, small: Small, uninterrupt
     "changes",
     [
         pytest.param([*CHANGES, "phases=[{role: perceiver}]"], id="first phase"),
-        pytest.param(CHANGES, id="both phases", marks=pytest.mark.long),
+        pytest.param(CHANGES, id="both phases"),
     ],
 )
 def test_a_full_disk_at_a_checkpoint_is_reported_and_the_run_continues(
