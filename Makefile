@@ -12,13 +12,13 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)
 	$(BIN)/p2r demo
 
-# The tests to run while working: all but the long and the slow ones, each file in one of four processes.
+# The tests to run while working: all but the long and the slow ones, in four processes.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup
 
 # The long ones too; CI runs these.
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup -m "not slow"
 
 # Style and types.
 check: $(INSTALLED) size
