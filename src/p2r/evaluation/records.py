@@ -82,7 +82,7 @@ class FailureRecord(_Line):
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """Read a line. Older versions called the kind `image` `picture`."""
+        """Read a line. In files of older versions the kind `image` is written `picture`."""
         kind: FailureKind = "image" if data["kind"] == "picture" else data["kind"]
         return cls(**_shared(data), kind=kind, error=data["error"])
 

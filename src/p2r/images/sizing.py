@@ -1,4 +1,4 @@
-"""The size at which a model is shown an image, and the way from decoded pixels to RGB at that size."""
+"""The size at which a model sees an image; decoded pixels → upright RGB at that size."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ exception: in the formats of 0–1000, if every coordinate of the text lies in 0
 multiplied by 1000. As thousandths they would be no boxes.
 
 Of boxes with an IoU of at least `SAME_IOU` only the first counts: the crops, which have context, would show
-the same. Two different things hardly ever overlap that much, and rounding to thousandths moves a box with
-sides of 40 by less.
+the same. Different objects rarely overlap that much. Rounding to thousandths changes the IoU by less,
+down to boxes with sides of 40.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ESCAPED_JSON = re.compile(r'[\[{]\s{0,8}\\"')  # JSON that was encoded twice
 def parse_perception(
     text: str, box_format: BoxFormat = "qwen3", size: tuple[int, int] | None = None
 ) -> Perception:
-    """Read a perceiver's text; no text makes it raise.
+    """Read a perceiver's text. Never raises, whatever the text is.
 
     Args:
         text: what the perceiver wrote.

@@ -84,7 +84,7 @@ class Limiter:
     async def reserve(self, nbytes: int) -> None:
         """Wait for memory until the slot of this task is closed, first in, first out.
 
-        More than there is in all waits for all of it.
+        A request for more than the whole budget waits for the whole budget.
         """
         async with self._order:
             while (found := self._memory.try_reserve(min(nbytes, self._memory.most))) is None:

@@ -168,8 +168,8 @@ class StepMetrics(_Record):
 class Rollout(_Record):
     """A line of `rollouts.jsonl`: a completion and its reward."""
 
-    role: Role  # that is trained
-    id: str  # of the sample
+    role: Role  # the trained role
+    id: str  # the sample
     text: str | None = None  # the completion
     step: int = 0
     group: int = 0  # the prompt within the step
