@@ -1,9 +1,9 @@
 """Rewards of PRA-GRPO: is the final answer right?
 
 Perceiver: its boxes become evidence, the frozen reasoner answers once, and that answer is scored. If a
-gate fails, the reward is 0 and the reasoner is not called. Reasoner, `think` and `direct`: their own answer is scored. A call that
-failed, or a score that could not be decided, gives no reward (None): the completion leaves the statistics of
-its group.
+gate fails, the reward is 0 and the reasoner is not called. Reasoner, `think` and `direct`: their own
+answer is scored. A call that failed, or a score that could not be decided, gives no reward (None): the
+completion is left out of the statistics of its group.
 """
 
 from __future__ import annotations
