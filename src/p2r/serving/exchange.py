@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from p2r.serving.metrics import Metrics
     from p2r.serving.page.store import Store
     from p2r.serving.request import ParsedRequest
-    from p2r.serving.response import ChatWriter
+    from p2r.serving.response import ChatWriter, Outcome
     from p2r.serving.responses import ResponsesWriter
     from p2r.serving.schema import AskRequest
     from p2r.settings import Settings
@@ -166,9 +166,31 @@ class Exchange(Response):
     async def _reply(
         self, parsed: ParsedRequest, question: Question, events: AsyncGenerator[Event | None]
     ) -> None:
-        writer, images, thinking = self._writer, None, ThinkingFilter()
+        writer, thinking = self._writer, ThinkingFilter()
         if parsed.stream:
             await self._send_events(writer.start())
+        outcome = await self._outcome(parsed, question, events, thinking)
+        if parsed.stream:
+            # The whole text decides, where the pieces were read otherwise.
+            rest = writer.thinking(thinking.rest(outcome.thinking))
+            await self._send_events(rest + writer.end(outcome))
+            await self._send({"type": "http.response.body", "body": b""})
+        else:
+            reply = await in_json_thread(lambda: JSONResponse(writer.whole(outcome)))
+            del outcome  # megabytes, while the client reads
+            with self._holding(len(reply.body)):
+                self._started = True
+                await reply(self._request.scope, self._request.receive, self._send)
+
+    async def _outcome(
+        self,
+        parsed: ParsedRequest,
+        question: Question,
+        events: AsyncGenerator[Event | None],
+        thinking: ThinkingFilter,
+    ) -> Outcome:
+        """Run the events to their end, and send those of a stream."""
+        writer, images = self._writer, None
         async for event in events:
             match event:
                 case Perceived():
@@ -189,16 +211,7 @@ class Exchange(Response):
         self._service.metrics.count_prediction(prediction)
         perception = prediction.perception.outcome if prediction.perception else "none"
         log.info("chat %s: %s, %s, %s", self._id, parsed.model, prediction.status, perception)
-        outcome = outcome_of(parsed, question, prediction, images)
-        if parsed.stream:
-            # The whole text decides, where the pieces were read otherwise.
-            await self._send_events(writer.thinking(thinking.rest(prediction.thinking)) + writer.end(outcome))
-            await self._send({"type": "http.response.body", "body": b""})
-        else:
-            reply = await in_json_thread(lambda: JSONResponse(writer.whole(outcome)))
-            with self._holding(len(reply.body)):
-                self._started = True
-                await reply(self._request.scope, self._request.receive, self._send)
+        return outcome_of(parsed, question, prediction, images)
 
     @contextmanager
     def _holding(self, nbytes: int) -> Iterator[None]:
