@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from p2r.errors import InputError, MissingExtraError
+from p2r.errors import InputError, MissingExtraError, install_command
 from p2r.text import without_secrets
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def check_installation() -> Iterator[CheckResult]:
         packages = _packages(extra)
         if missing := _missing(extra):
             detail = f"{purpose}: {', '.join(missing)} not installed"
-            yield CheckResult(f"extra {extra}", "warning", detail, _install(extra))
+            yield CheckResult(f"extra {extra}", "warning", detail, install_command(extra))
         else:
             versions = [f"{package} {importlib.metadata.version(package)}" for package in packages]
             yield CheckResult(f"extra {extra}", "ok", ", ".join(versions))
@@ -116,10 +116,6 @@ def _missing(extra: str) -> list[str]:
     return missing
 
 
-def _install(extra: str) -> str:
-    return f"pip install 'perceive-to-reason[{extra}]'"
-
-
 def _bundled() -> CheckResult:
     from p2r.nano import NAMES, bundled
 
@@ -130,7 +126,7 @@ def _bundled() -> CheckResult:
         return CheckResult("bundled", "warning", detail, hint)
     if missing := _missing("local"):
         detail = f"{names}: cannot run here, {EXTRAS['local']} need {', '.join(missing)}"
-        return CheckResult("bundled", "warning", detail, _install("local"))
+        return CheckResult("bundled", "warning", detail, install_command("local"))
     return CheckResult("bundled", "ok", names)
 
 

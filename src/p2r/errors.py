@@ -54,7 +54,7 @@ class MissingExtraError(InputError, ImportError):
     """An optional dependency is not installed; the text names the command that installs it."""
 
     def __init__(self, extra: str, package: str) -> None:
-        super().__init__(f"{package} is not installed: pip install 'perceive-to-reason[{extra}]'")
+        super().__init__(f"{package} is not installed: {install_command(extra)}")
 
 
 class ModelError(P2RError):
@@ -72,3 +72,8 @@ class ModelError(P2RError):
         super().__init__(f"{model}: {message}" if model else message)
         self.kind = kind
         self.model = model
+
+
+def install_command(extra: str) -> str:
+    """The command that installs an extra."""
+    return f"pip install 'perceive-to-reason[{extra}]'"

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -116,6 +117,22 @@ def test_an_evaluation_shows_how_to_continue_and_keeps_its_answers(tmp_path: Pat
     assert (summary["complete"], summary["modes"]["think"]["correct"]) == (False, 2)
 
 
+@contextmanager
+def started(script: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python process that has printed `ready`; it is gone after the block."""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert line_of(process) == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     script = (
         "import asyncio\n"
@@ -131,21 +148,14 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         "    print('ready', flush=True)\n"
         "    run(stubborn())\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == "ready\n"
+    with started(script) as process:
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        assert process.stdout.readline() == "cancelled\n"
+        assert line_of(process) == "cancelled\n"
         start = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
         assert time.monotonic() - start < 1, "the first would have waited three seconds"
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def test_work_that_cannot_be_cancelled_is_abandoned_after_a_timeout() -> None:
@@ -159,16 +169,9 @@ def test_work_that_cannot_be_cancelled_is_abandoned_after_a_timeout() -> None:
         "with readable_errors(debug=False, afterwards='nothing', grace_s=0.5):\n"
         "    run(work())\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == "ready\n"
+    with started(script) as process:
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 143, "its thread sleeps on for a minute"
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def test_drawing_ends_with_the_command_and_leaves_whole_files(tmp_path: Path) -> None:
