@@ -27,8 +27,8 @@ NO_LIMIT = -1.0
 def replacing(path: Path) -> Iterator[Path]:
     """A partial path beside `path`, for a file or a folder, that takes its place when the block succeeds.
 
-    A reader sees the old content or the new one, never half of it. What an interrupted block leaves behind
-    is removed by the next one.
+    A reader never sees half of the content. A file is replaced in one step; an old folder is removed first,
+    so that for a moment there is none. What an interrupted block leaves behind is removed by the next one.
     """
     partial = path.with_name(f".{path.stem}.part{path.suffix}")
     if partial.is_dir():
