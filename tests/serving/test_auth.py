@@ -233,7 +233,9 @@ def test_slow_headers_time_out(server: LiveServer, begun: bytes) -> None:
         assert told.startswith(b"HTTP/1.1 408")
         assert b'"code": "header_timeout"' in told
         connection.settimeout(10)
-        assert connection.recv(4096) == b""
+        # Closed; by a reset if our last letter came too late to be read.
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(4096) == b""
 
 
 def test_a_silent_connection_times_out(server: LiveServer) -> None:
