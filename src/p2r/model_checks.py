@@ -71,7 +71,7 @@ async def check_model(model: str | Model, settings: Settings | None = None) -> l
             except P2RError as error:
                 # Whatever fails a first question would fail the other checks as well.
                 return [checks.too_large(error) or _failed(f"{name} answers", error)]
-            return [answers, await checks.boxes(), await checks.budgets()]
+            return [*checks.placement(), answers, await checks.boxes(), await checks.budgets()]
     except P2RError as error:
         return [_failed(f"{name} opens", error)]
 
@@ -91,6 +91,11 @@ class _ModelChecks:
 
     def _result(self, check: str, state: State, detail: str, hint: str = "") -> CheckResult:
         return CheckResult(f"{self.name} {check}", state, detail, hint, of_model=True)
+
+    def placement(self) -> list[CheckResult]:
+        """Where and how it is loaded; nothing for a server."""
+        detail = getattr(self.p2r.perceiver, "placement", None)
+        return [self._result("is loaded", "ok", detail)] if detail else []
 
     async def answers(self) -> CheckResult:
         """A question about a scene."""

@@ -52,6 +52,14 @@ _MODEL = (
 )
 _HIDDEN = {"show_envvar": False, "show_default": False}
 Model = Annotated[str, option("SPEC", _MODEL, "--model", "-m", envvar="P2R_MODEL", **_HIDDEN)]
+_DEVICE = "Where models are loaded: cuda, cuda:1, mps, cpu; auto spreads one over all. Default: the fastest."
+_DTYPE = "Of loaded models: float32, bfloat16 or float16. Default: what suits the device."
+_ATTENTION = "Of loaded models: sdpa, eager or flash_attention_2. Default: as transformers chooses."
+_QUANTIZE = "Load with 8 or 4 bits a weight: 8bit or 4bit. Default: as stored."
+Device = Annotated[str | None, option("DEVICE", _DEVICE)]
+Dtype = Annotated[str | None, option("DTYPE", _DTYPE)]
+Attention = Annotated[str | None, option("NAME", _ATTENTION)]
+Quantize = Annotated[str | None, option("BITS", _QUANTIZE)]
 Reasoner = Annotated[str | None, option("SPEC", "Another model for the second stage. Default: --model.")]
 PromptsFile = Annotated[
     Path | None, path_option("FILE.toml", "Another wording of the prompts (docs/prompts.md).")
@@ -66,6 +74,34 @@ _VERBOSE = "Log to stderr; -vv in more detail."
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, show_default=False, help=_VERBOSE)]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def placed(
+    models: Sequence[str | None],
+    device: str | None,
+    dtype: str | None,
+    attention: str | None,
+    quantize: str | None,
+) -> list[Any]:
+    """The specs of models with --device and the like; an option in a spec goes before these.
+
+    Raises:
+        InputError: there are such options, and only servers.
+    """
+    from p2r.models.options import split_spec
+
+    given = {"device": device, "dtype": dtype, "attention": attention, "quantize": quantize}
+    given = {name: value for name, value in given.items() if value is not None}
+    loaded = [model for model in models if model and not model.startswith(("http://", "https://"))]
+    for name, value in given.items():
+        if not loaded:
+            raise InputError(f"--{name} {value}: no model is loaded here; a server (http://…) loads its own")
+
+    def with_options(model: str) -> str:
+        name, _ = split_spec(model)
+        return "".join((name, *(f",{key}={value}" for key, value in given.items()), model.removeprefix(name)))
+
+    return [with_options(model) if model in loaded else model for model in models]
 
 
 def settings_changes(

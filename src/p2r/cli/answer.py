@@ -52,6 +52,10 @@ def answer(
     answer_type: Annotated[AnswerType | None, opt.option("TYPE", _TYPE, "--type")] = None,
     model: opt.Model = DEFAULT_MODEL,
     reasoner: opt.Reasoner = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    attention: opt.Attention = None,
+    quantize: opt.Quantize = None,
     mode: Annotated[Mode, opt.option("MODE", _MODE)] = "p2r",
     save: Annotated[Path | None, opt.path_option("FILE", _SAVE)] = None,
     json_output: opt.Json = False,
@@ -74,8 +78,9 @@ def answer(
             if save:
                 check_save(save, image)
             asked = _question(image, question, choice, answer_type)
+            first, second = opt.placed([model, reasoner], device, dtype, attention, quantize)
             chosen = opt.read_settings(model, settings, prompts, changes)
-            prediction = run(_predict(asked, model, reasoner, chosen, mode, quiet=json_output))
+            prediction = run(_predict(asked, first, second, chosen, mode, quiet=json_output))
         except P2RError as error:
             if json_output:
                 _print_json(Prediction("", mode, "failed", model=without_secrets(model), error=str(error)))

@@ -31,6 +31,10 @@ def demo(
     ),
     model: opt.Model = DEFAULT_MODEL,
     reasoner: opt.Reasoner = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    attention: opt.Attention = None,
+    quantize: opt.Quantize = None,
     verbose: opt.Verbose = 0,
     debug: opt.Debug = False,
 ) -> None:
@@ -40,6 +44,7 @@ def demo(
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="the same command starts again"):
         opt.check_folder(out)
+        model, reasoner = opt.placed([model, reasoner], device, dtype, attention, quantize)
         results = run(_ask(model, reasoner, out))
         rows = []
         for each in results:

@@ -31,6 +31,10 @@ def doctor(
         list[str],
         opt.option("SPEC", _MODEL, "--model", "-m", default_factory=_default_models, show_default=False),
     ],
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    attention: opt.Attention = None,
+    quantize: opt.Quantize = None,
     json_output: opt.Json = False,
     prompts: opt.PromptsFile = None,
     settings: opt.SettingsFile = None,
@@ -46,7 +50,8 @@ def doctor(
     """
     with readable_errors(debug=debug, verbose=verbose):
         changed = opt.settings_changes(settings, prompts, changes)
-        show_checks(lambda tell: _checks(model, changed, tell), as_json=json_output)
+        models = opt.placed(model, device, dtype, attention, quantize)
+        show_checks(lambda tell: _checks(models, changed, tell), as_json=json_output)
 
 
 def _checks(

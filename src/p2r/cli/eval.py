@@ -53,6 +53,10 @@ def evaluate(
     model: opt.Model = DEFAULT_MODEL,
     reasoner: opt.Reasoner = None,
     judge: Annotated[str | None, opt.option("SPEC", _JUDGE)] = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    attention: opt.Attention = None,
+    quantize: opt.Quantize = None,
     mode: Annotated[list[ModeName], opt.option("MODE", _MODE, show_default=False)] = [ModeName.P2R],  # noqa: B006
     limit: Annotated[int | None, opt.option("N", _LIMIT, "--limit", "-n", min=1)] = None,
     seed: Annotated[int, opt.option("N", "Of the selection, the order and the generation.", min=0)] = 0,
@@ -81,6 +85,8 @@ def evaluate(
 
         opt.check_folder(out)
         opt.settings_changes(settings, prompts, changes)  # a wrong one is refused before anything is fetched
+        models = [model, reasoner, judge]
+        model, reasoner, judge = opt.placed(models, device, dtype, attention, quantize)
         generated = benchmark == "scenes" and data is None
         place = str(opt.as_path(data).resolve()) if data and opt.as_path(data).exists() else data
         opening: dict[str, Any] = {

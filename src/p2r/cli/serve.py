@@ -22,6 +22,10 @@ _ORIGIN = "Let web pages of https://HOST call the server; repeat it, or * for al
 def serve(
     model: opt.Model = DEFAULT_MODEL,
     reasoner: opt.Reasoner = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    attention: opt.Attention = None,
+    quantize: opt.Quantize = None,
     host: Annotated[str, opt.option("ADDRESS", "An address other than loopback needs a key.")] = "127.0.0.1",
     port: Annotated[int, opt.option("PORT", "The port of the server; 0 takes a free one.")] = 8100,
     ui: Annotated[bool, typer.Option("--ui/--no-ui", help="A page at / for questions in a browser.")] = True,
@@ -66,6 +70,7 @@ def serve(
             allow_origins=tuple(allow_origin),
             ui=ui,
         )
+        model, reasoner = opt.placed([model, reasoner], device, dtype, attention, quantize)
         with ExitStack() as closing:
             # Before the model, which may take minutes to load.
             sockets = [closing.enter_context(each) for each in bind(config)]

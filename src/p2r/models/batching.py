@@ -167,7 +167,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError)
         or "OutOfMemory" in type(error).__name__
-        or "allocate memory" in str(error)
+        # The CPU's words, those of Apple's mps, and those of mps for a single tensor that is too large.
+        or any(words in str(error) for words in ("allocate memory", "out of memory", "Invalid buffer size"))
     )
 
 

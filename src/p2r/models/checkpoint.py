@@ -20,6 +20,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError, MissingExtraError
+from p2r.models import placement
 from p2r.models.base import one_line
 from p2r.nano import NAMES, bundled
 from p2r.settings import SETTINGS_FILE, Settings
@@ -193,7 +194,7 @@ class Checkpoint:
     Attributes:
         model: the transformers model on its device, in evaluation mode.
         processor: tokenizer, image processor and chat template.
-        device: where the model is.
+        device: where its inputs go.
         folder: where its files are.
     """
 
@@ -208,64 +209,54 @@ def load_checkpoint(
     *,
     device: str | None = None,
     dtype: str | None = None,
+    attention: str | None = None,
+    quantize: str | None = None,
     revision: str | None = None,
 ) -> Checkpoint:
     """Load a checkpoint for inference.
 
     Args:
         source: a checkpoint folder, or a Hugging Face hub id.
-        device: a torch device; by default CUDA where there is one, else the CPU.
-        dtype: a torch dtype's name; by default bfloat16 on CUDA. On a CPU float32, and bfloat16 for a large
-            model on a processor that multiplies it fast (AMX or AVX512-BF16).
+        device: `cuda`, `cuda:1`, `mps`, `cpu`, …; `auto` spreads it over all devices; by default the fastest.
+        dtype: `float32`, `bfloat16` or `float16`; by default bfloat16 where the device has it. On a CPU
+            float32, and bfloat16 for a large model on a processor with AMX or AVX512-BF16.
+        attention: `sdpa`, `eager`, `flash_attention_2`, …; by default the choice of transformers.
+        quantize: `8bit` or `4bit`: of the language model, by bitsandbytes.
         revision: a branch, tag or commit of a hub id.
 
     Raises:
-        MissingExtraError: torch, torchvision or transformers is not installed.
-        InputError: the folder, the hub id, the device or the dtype cannot be used; the text names it.
+        MissingExtraError: a package that this needs is not installed.
+        InputError: the folder, the hub id, or one of the other arguments cannot be used; the text names it.
     """
-    folder = find_folder(source, revision)
-    for package in ("torch", "torchvision", "transformers"):
+    for package in ("torch", "torchvision", "transformers", "accelerate"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError("local", package)
-    place = _device(device)
+    # Before the checkpoint, which may have to be downloaded.
+    found = placement.found_devices()
+    place = placement.choose_device(device, found)
+    kind = found[0] if place == placement.AUTO else place
+    how: dict[str, Any] = {}
+    if attention is not None:
+        how["attn_implementation"] = placement.check_attention(attention)
+    precision = placement.choose_dtype(dtype, kind)
+    folder = find_folder(source, revision)
     with _quiet():
         processor = read_part("AutoProcessor", folder)
         if not hasattr(processor, "image_processor"):
             raise InputError(f"model {folder} does not see images: it has no image processor")
         if not processor.chat_template:
             raise InputError(f"model {folder} has no chat template")
-        model = read_weights(folder, _dtype(dtype, place))
-    if dtype is None and place.type == "cpu" and model.num_parameters() < _SMALL_PARAMETERS:
+        config = read_part("AutoConfig", folder)
+        if quantization := placement.quantization_config(quantize, config, precision):
+            how["quantization_config"] = quantization
+        # Straight to its devices: beside the weights of a large model there may be no room for a copy.
+        how["device_map"] = place if place == placement.AUTO else {"": place}
+        model = read_weights(folder, precision, **how)
+    small = model.num_parameters() < _SMALL_PARAMETERS
+    if dtype is None and kind == "cpu" and small and not getattr(model, "is_quantized", False):
         model = model.float()
     linearize_patch_embedding(model)
-    return Checkpoint(model.to(place).eval(), processor, place, folder)
-
-
-def _device(name: str | None) -> torch.device:
-    import torch
-
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"device {name!r} cannot be used: {one_line(error)}") from error
-    return device
-
-
-def _dtype(name: str | None, device: torch.device) -> torch.dtype:
-    import torch
-
-    if name is not None:
-        dtype = getattr(torch, name, None)
-        if not isinstance(dtype, torch.dtype):
-            raise InputError(f"unknown dtype {name!r}: float32, bfloat16 or float16")
-        return dtype
-    # Without these instructions bfloat16 products are emulated: 50 times slower than float32 on AVX2.
-    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    fast = device.type == "cuda" or any(getattr(torch.cpu, check, bool)() for check in checks)
-    return torch.bfloat16 if fast else torch.float32
+    return Checkpoint(model.eval(), processor, placement.input_device(model), folder)
 
 
 def read_part(kind: str, folder: Path, **options: Any) -> Any:
@@ -296,15 +287,14 @@ def read_part(kind: str, folder: Path, **options: Any) -> Any:
         raise InputError(f"model {folder} cannot be loaded: {one_line(error)}") from error
 
 
-def read_weights(folder: Path, dtype: torch.dtype) -> Any:
-    """The model of a checkpoint folder, on the CPU.
+def read_weights(folder: Path, dtype: torch.dtype, **options: Any) -> Any:
+    """The model of a checkpoint folder, on the CPU unless the options of `from_pretrained` say otherwise.
 
     Raises:
         InputError: it cannot be read, or lacks weights.
     """
-    model, report = read_part(
-        "AutoModelForImageTextToText", folder, dtype=dtype, use_safetensors=True, output_loading_info=True
-    )
+    options |= {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+    model, report = read_part("AutoModelForImageTextToText", folder, **options)
     if missing := sorted(report["missing_keys"]):
         raise InputError(f"model {folder} lacks {len(missing)} weights, for example {missing[0]}")
     return model
@@ -337,8 +327,10 @@ def linearize_patch_embedding(model: Any) -> None:
     for module in model.modules():
         convolution = getattr(module, "proj", None)
         if isinstance(convolution, torch.nn.Conv3d) and convolution.stride == convolution.kernel_size:
-            # A bound method, so that a deep copy computes with its own weights.
-            convolution.forward = MethodType(_product, convolution)  # type: ignore[method-assign]
+            # A bound method, so that a deep copy computes with its own weights. Where accelerate brings the
+            # weights from another place for each call, `forward` does that, and calls the other.
+            name = "_old_forward" if hasattr(convolution, "_old_forward") else "forward"
+            setattr(convolution, name, MethodType(_product, convolution))
 
 
 def _product(convolution: torch.nn.Conv3d, patches: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ from transformers import (
 from p2r.models.base import Completion
 from p2r.models.batching import complete_halving
 from p2r.models.encoding import PromptEncoder, forbidden_tokens
+from p2r.models.placement import input_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,7 +59,7 @@ class Generator:
     def _generate(self, requests: Sequence[Request[EncodedPrompt]]) -> list[Completion]:
         prompts = [request.item for request in requests]
         sampling = requests[0].sampling
-        device = self._model.device
+        device = input_device(self._model)
         # Padding is masked out everywhere but in the repetition penalty. A forbidden token there penalizes
         # nothing, so that a reply does not depend on how much its row was padded.
         inputs = _padded(prompts, padding=self._forbidden[-1] if self._forbidden else 0)

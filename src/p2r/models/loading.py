@@ -7,7 +7,8 @@
 | `vllm:` and one of the above | a vLLM server that is started and ended for it |
 | `http://host:port/v1#name`, `https://…` | a running OpenAI-compatible server |
 
-Options may follow, each after a comma: `Qwen/Qwen3.5-4B,thinking=off` (see `p2r.models.options`).
+Options may follow, each after a comma: `Qwen/Qwen3.5-4B,thinking=off,device=cuda:1` (see `p2r.models.options`
+and, for those that say how a checkpoint is loaded, `p2r.models.placement`).
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from p2r.errors import InputError
 from p2r.models.checkpoint import locate, settings_beside
-from p2r.models.options import split_spec
+from p2r.models.options import PLACEMENT, split_spec
 from p2r.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from p2r.models.base import Model
     from p2r.models.options import ModelOptions
 
@@ -47,10 +51,12 @@ def open_model(
     """
     spec = json.loads(os.environ.get(LOGINS, "{}")).get(spec, spec)
     spec, changes = split_spec(spec)
+    placement = {name: str(changes.pop(name)) for name in PLACEMENT if name in changes}
     if options is None:
         options = (settings_for(spec) or Settings()).options
     options = options.updated(changes, where=f"model {spec}")
     if spec.startswith(_URL):
+        _refuse(placement, spec, "a server loads its model itself: leave it out")
         from p2r.models.endpoint import EndpointModel
 
         url, _, name = spec.partition("#")
@@ -59,13 +65,20 @@ def open_model(
         from p2r.models.vllm import VLLMModel, VLLMServer
 
         name = spec.removeprefix(_VLLM)
-        server = VLLMServer(locate(name, spec), name=name)
+        arguments = ["--dtype", placement.pop("dtype")] if "dtype" in placement else []
+        _refuse(placement, spec, "set CUDA_VISIBLE_DEVICES, or vLLM's own argument in P2R_VLLM_ARGS")
+        server = VLLMServer(locate(name, spec), name=name, arguments=arguments)
         return VLLMModel(server, max_concurrency=max_concurrency or 64, options=options)
     source = locate(spec)
     from p2r.models.local import LocalModel
 
     max_batch = min(_LOCAL_BATCH, max_concurrency or _LOCAL_BATCH)
-    return LocalModel(source, name=spec, max_batch=max_batch, options=options)
+    return LocalModel(source, name=spec, max_batch=max_batch, options=options, **placement)
+
+
+def _refuse(placement: Mapping[str, str], spec: str, hint: str) -> None:
+    for name, value in placement.items():
+        raise InputError(f"model {spec}: {name}={value}: {hint}")
 
 
 def settings_for(spec: str) -> Settings | None:

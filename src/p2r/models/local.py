@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from p2r.errors import InputError, ModelError
 from p2r.models.batching import Batcher
 from p2r.models.checkpoint import load_checkpoint, settings_beside
+from p2r.models.placement import describe
 from p2r.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class LocalModel:
 
     Args:
         source: a checkpoint folder, or a Hugging Face hub id.
-        device, dtype, revision: as in `load_checkpoint`.
+        device, dtype, attention, quantize, revision: as in `load_checkpoint`.
         max_batch: the most requests that run together.
         name: shown to people; by default the folder's name or the hub id.
         options: None for those in the checkpoint's `p2r.json`, or the defaults.
@@ -52,6 +53,8 @@ class LocalModel:
         *,
         device: str | None = None,
         dtype: str | None = None,
+        attention: str | None = None,
+        quantize: str | None = None,
         revision: str | None = None,
         max_batch: int = 8,
         name: str | None = None,
@@ -59,7 +62,9 @@ class LocalModel:
     ) -> None:
         if max_batch < 1:
             raise InputError(f"max_batch is {max_batch}: it must be at least 1")
-        self.checkpoint = load_checkpoint(source, device=device, dtype=dtype, revision=revision)
+        self.checkpoint = load_checkpoint(
+            source, device=device, dtype=dtype, attention=attention, quantize=quantize, revision=revision
+        )
         from p2r.models.generation import Generator
 
         self.name = name or str(source)
@@ -102,6 +107,11 @@ class LocalModel:
             yield completion
         finally:
             task.cancel()
+
+    @property
+    def placement(self) -> str:
+        """Where and how it is loaded, for people: device, precision, attention, quantization, memory."""
+        return describe(self.checkpoint.model)
 
     async def context_tokens(self) -> int | None:
         """The context window of the checkpoint."""

@@ -88,7 +88,9 @@ class ModelOptions:
         return checked(ModelOptions, merged(asdict(self), changes), where=where) if changes else self
 
 
-OPTION_NAMES = tuple(entry.name for entry in fields(ModelOptions))
+# How a checkpoint is loaded: in a spec, but not in the settings (see `p2r.models.placement`).
+PLACEMENT = ("device", "dtype", "attention", "quantize")
+OPTION_NAMES = (*(entry.name for entry in fields(ModelOptions)), *PLACEMENT)
 _OPTION = re.compile(rf",(?=(?:{'|'.join(OPTION_NAMES)})(?:\.[\w.-]+)?=)")
 _LOOKS_LIKE_AN_OPTION = re.compile(r",(\w+)(?:\.[\w.-]+)?=")
 
@@ -99,11 +101,11 @@ def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
     Raises:
         InputError: an unknown option.
     """
-    if "," in spec and _is_path(spec):
-        return spec, {}
-    name, *options = _OPTION.split(spec)
+    folder = _existing_folder(spec)
+    name, *options = _OPTION.split(spec.removeprefix(folder))
+    name = folder + name
     changes: dict[str, Any] = {}
-    for part in (name, *options):
+    for part in (name.removeprefix(folder), *options):
         if part[part.find("=") + 1 :][:1] in ("{", "[", '"'):
             continue  # JSON: what looks like an option in it is none
         if found := _LOOKS_LIKE_AN_OPTION.search(part):
@@ -113,11 +115,18 @@ def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
     return name, changes
 
 
-def _is_path(spec: str) -> bool:
-    # Folders of experiments are often named after their parameters: `lr=1e-6,temperature=1`.
-    with contextlib.suppress(OSError, ValueError):
-        return Path(spec.removeprefix("vllm:")).expanduser().exists()
-    return False
+def _existing_folder(spec: str) -> str:
+    """The longest beginning of a spec, up to a comma, that exists: it may look like options.
+
+    Folders of experiments are often named after their parameters: `lr=1e-6,temperature=1`.
+    """
+    parts = spec.split(",")
+    for end in range(len(parts), 1, -1):
+        start = ",".join(parts[:end])
+        with contextlib.suppress(OSError, ValueError):
+            if Path(start.removeprefix("vllm:")).expanduser().exists():
+                return start
+    return ""
 
 
 # Changes of options and settings: written as `a.b=value`, merged, and checked.
