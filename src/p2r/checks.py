@@ -28,6 +28,7 @@ EXTRAS = {
     "train": "p2r train",
     "serve": "p2r serve",
     "heic": "HEIC images",
+    "quantized": "8-bit and 4-bit models",
 }
 _NATIVE = ("numpy", "PIL", "pyvips", "pydantic_core")
 

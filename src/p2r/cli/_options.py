@@ -76,22 +76,15 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def placed(
-    models: Sequence[str | None],
-    device: str | None,
-    dtype: str | None,
-    attention: str | None,
-    quantize: str | None,
-) -> list[Any]:
-    """The specs of models with --device and the like; an option in a spec goes before these.
+def placed(models: Sequence[str | None], *values: str | None) -> list[Any]:
+    """The specs of models with --device, --dtype, --attention, --quantize, unless a spec says otherwise.
 
     Raises:
         InputError: there are such options, and only servers.
     """
-    from p2r.models.options import split_spec
+    from p2r.models.options import PLACEMENT, split_spec
 
-    given = {"device": device, "dtype": dtype, "attention": attention, "quantize": quantize}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in zip(PLACEMENT, values, strict=True) if value is not None}
     loaded = [model for model in models if model and not model.startswith(("http://", "https://"))]
     for name, value in given.items():
         if not loaded:

@@ -1,7 +1,7 @@
 """Models: messages in, text out. A checkpoint in this process, an OpenAI-compatible server, a managed vLLM.
 
 - `base`: the `Model` protocol, messages, sampling, completions. `options`: thinking, fields of a server.
-- `loading`: a model from its spec. `checkpoint`: finding, checking and reading checkpoints.
+- `loading`: a model from its spec. `checkpoint`: finding, checking and reading checkpoints; `placement`: how.
 - `local`: a checkpoint in this process; `batching`, `encoding` and `generation` are its parts, and
   `vision_cache` is training's.
 - `endpoint`: a server; `wire` reads and writes the protocol, `dialect` learns what the server accepts,

@@ -78,7 +78,7 @@ def locate(name: str, spec: str = "") -> Path | str:
     )
 
 
-def find_folder(source: str | Path, revision: str | None = None) -> Path:
+def find_folder(source: str | Path) -> Path:
     """The folder that holds a checkpoint; a hub id is downloaded unless it is in the cache.
 
     Raises:
@@ -98,7 +98,6 @@ def find_folder(source: str | Path, revision: str | None = None) -> Path:
     problems: dict[type[Exception], str] = {  # the most special first
         errors.GatedRepoError: "is gated: accept its terms on its page, then `hf auth login`",
         errors.RepositoryNotFoundError: "is not on the hub (or it is private: `hf auth login`)",
-        errors.RevisionNotFoundError: f"has no revision {revision!r}",
         errors.HFValidationError: "is neither a folder nor a hub id like Qwen/Qwen3-VL-2B-Instruct",
         errors.LocalEntryNotFoundError: (
             "is neither a folder nor in the local cache, and the hub cannot be reached: check the name, or "
@@ -107,7 +106,7 @@ def find_folder(source: str | Path, revision: str | None = None) -> Path:
     }
     wanted = ["*.json", "*.jinja", "*.safetensors", "*.txt"]
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        folder = Path(snapshot_download(name, allow_patterns=wanted))
     except (OSError, ValueError) as error:
         found = (problem for kind, problem in problems.items() if isinstance(error, kind))
         problem = next(found, f"could not be downloaded: {one_line(error)}")
@@ -211,7 +210,6 @@ def load_checkpoint(
     dtype: str | None = None,
     attention: str | None = None,
     quantize: str | None = None,
-    revision: str | None = None,
 ) -> Checkpoint:
     """Load a checkpoint for inference.
 
@@ -222,7 +220,6 @@ def load_checkpoint(
             float32, and bfloat16 for a large model on a processor with AMX or AVX512-BF16.
         attention: `sdpa`, `eager`, `flash_attention_2`, …; by default the choice of transformers.
         quantize: `8bit` or `4bit`: of the language model, by bitsandbytes.
-        revision: a branch, tag or commit of a hub id.
 
     Raises:
         MissingExtraError: a package that this needs is not installed.
@@ -235,11 +232,8 @@ def load_checkpoint(
     found = placement.found_devices()
     place = placement.choose_device(device, found)
     kind = found[0] if place == placement.AUTO else place
-    how: dict[str, Any] = {}
-    if attention is not None:
-        how["attn_implementation"] = placement.check_attention(attention)
     precision = placement.choose_dtype(dtype, kind)
-    folder = find_folder(source, revision)
+    folder = find_folder(source)
     with _quiet():
         processor = read_part("AutoProcessor", folder)
         if not hasattr(processor, "image_processor"):
@@ -247,11 +241,11 @@ def load_checkpoint(
         if not processor.chat_template:
             raise InputError(f"model {folder} has no chat template")
         config = read_part("AutoConfig", folder)
+        # Straight to its devices: beside the weights of a large model there may be no room for a copy.
+        how: dict[str, Any] = {"device_map": place if place == placement.AUTO else {"": place}}
         if quantization := placement.quantization_config(quantize, config, precision):
             how["quantization_config"] = quantization
-        # Straight to its devices: beside the weights of a large model there may be no room for a copy.
-        how["device_map"] = place if place == placement.AUTO else {"": place}
-        model = read_weights(folder, precision, **how)
+        model = read_weights(folder, precision, attn_implementation=attention, **how)
     small = model.num_parameters() < _SMALL_PARAMETERS
     if dtype is None and kind == "cpu" and small and not getattr(model, "is_quantized", False):
         model = model.float()

@@ -31,7 +31,7 @@ class LocalModel:
 
     Args:
         source: a checkpoint folder, or a Hugging Face hub id.
-        device, dtype, attention, quantize, revision: as in `load_checkpoint`.
+        device, dtype, attention, quantize: as in `load_checkpoint`.
         max_batch: the most requests that run together.
         name: shown to people; by default the folder's name or the hub id.
         options: None for those in the checkpoint's `p2r.json`, or the defaults.
@@ -55,7 +55,6 @@ class LocalModel:
         dtype: str | None = None,
         attention: str | None = None,
         quantize: str | None = None,
-        revision: str | None = None,
         max_batch: int = 8,
         name: str | None = None,
         options: ModelOptions | None = None,
@@ -63,7 +62,7 @@ class LocalModel:
         if max_batch < 1:
             raise InputError(f"max_batch is {max_batch}: it must be at least 1")
         self.checkpoint = load_checkpoint(
-            source, device=device, dtype=dtype, attention=attention, quantize=quantize, revision=revision
+            source, device=device, dtype=dtype, attention=attention, quantize=quantize
         )
         from p2r.models.generation import Generator
 

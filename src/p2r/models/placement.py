@@ -76,16 +76,6 @@ def choose_dtype(name: str | None, device: str) -> torch.dtype:
     return torch.bfloat16 if is_torch_bf16_available_on_device(kind) else torch.float16
 
 
-def check_attention(name: str) -> str:
-    """The name itself; InputError when transformers has no attention of that name."""
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    known = [key for key in ("eager", *sorted(ALL_ATTENTION_FUNCTIONS.valid_keys())) if key.isidentifier()]
-    if name not in known:
-        raise InputError(f"unknown attention {name!r}: {', '.join(known)}")
-    return name
-
-
 def quantization_config(name: str | None, config: Any, dtype: torch.dtype) -> Any:
     """The configuration with which transformers quantizes a checkpoint as it reads it; None: as it is stored.
 
@@ -98,13 +88,13 @@ def quantization_config(name: str | None, config: Any, dtype: torch.dtype) -> An
         InputError: an unknown name, or a checkpoint that is quantized already.
         MissingExtraError: bitsandbytes is not installed.
     """
-    stored = getattr(config, "quantization_config", None) or {}
-    method = stored.get("quant_method", "bitsandbytes") if stored else None
+    stored = getattr(config, "quantization_config", None)
+    method = stored.get("quant_method", "bitsandbytes") if stored else "bitsandbytes" if name else None
     if name is not None and name not in QUANTIZATIONS:
         raise InputError(f"unknown quantization {name!r}: {', '.join(QUANTIZATIONS)}")
-    if name is not None and method:
+    if name is not None and stored:
         raise InputError(f"quantize {name}: the checkpoint is quantized already ({method}); leave it out")
-    if "bitsandbytes" in (name and "bitsandbytes", method) and not importlib.util.find_spec("bitsandbytes"):
+    if method == "bitsandbytes" and importlib.util.find_spec("bitsandbytes") is None:
         raise MissingExtraError("quantized", "bitsandbytes")
     if name is None:
         return None
@@ -133,15 +123,11 @@ def input_device(model: Any) -> torch.device:
 
 def describe(model: Any) -> str:
     """Devices, precision, attention, quantization and memory of a loaded model, in words."""
-    spread = (getattr(model, "hf_device_map", None) or {}).values()
-    places = dict.fromkeys(str(place) for place in spread) or {str(model.device): None}
+    spread = getattr(model, "hf_device_map", None) or {"": model.device}
     stored = getattr(model.config, "quantization_config", None)
-    method = getattr(stored, "quant_method", None)
-    parts = [
-        " and ".join(places),
-        str(model.dtype).removeprefix("torch."),
-        f"attention {model.config._attn_implementation}",  # noqa: SLF001 - transformers has no public name
-        *([f"quantized by {getattr(method, 'value', method)}"] if method else []),
-        f"{model.get_memory_footprint() / 1e9:.2f} GB of weights",
-    ]
-    return ", ".join(parts)
+    attention = model.config._attn_implementation  # noqa: SLF001 - transformers has no public name for it
+    return (
+        f"{' and '.join(dict.fromkeys(map(str, spread.values())))}, {str(model.dtype).removeprefix('torch.')}"
+        f"{f', quantized by {stored.quant_method.value}' if stored else ''}, attention {attention}, "
+        f"{model.get_memory_footprint() / 1e9:.2f} GB of weights"
+    )
