@@ -463,7 +463,7 @@ def test_checkpoints_that_cannot_be_loaded_are_named(folder: Path, tmp_path: Pat
 
 
 def test_wrong_options_are_named(folder: Path) -> None:
-    assert "device 'gpu9' cannot be used" in refusal(folder, device="gpu9")
+    assert "device 'gpu9' is not there" in refusal(folder, device="gpu9")
     assert "unknown dtype 'float33'" in refusal(folder, dtype="float33")
     assert "max_batch is 0" in refusal(folder, max_batch=0)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from p2r.errors import InputError, MissingExtraError
 from p2r.images import EncodedImage
@@ -112,10 +113,17 @@ def test_the_devices_are_those_of_torch() -> None:
 
 
 def test_the_precision_follows_the_device() -> None:
-    assert choose_dtype("float16", "cpu") is torch.float16
-    assert choose_dtype(None, "cpu") in (torch.float32, torch.bfloat16)
+    assert choose_dtype("float16", "cpu", 0) is torch.float16
+    assert choose_dtype(None, "cpu", 15_000_000) is torch.float32
     if "mps" not in found_devices()[0]:  # as on a macOS before 14: no bfloat16
-        assert choose_dtype(None, "mps") is torch.float16
+        assert choose_dtype(None, "mps", 0) is torch.float16
+
+
+def test_a_small_checkpoint_is_not_rounded_on_the_way_to_float32(folder: Path) -> None:
+    loaded = checkpoint.load_checkpoint(folder, device="cpu")
+    stored = load_file(folder / "model.safetensors")["model.language_model.layers.0.mlp.up_proj.weight"]
+    assert stored.dtype is torch.float32
+    assert torch.equal(loaded.model.model.language_model.layers[0].mlp.up_proj.weight, stored)
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,6 @@ _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _LARGEST_CONFIG = 1 << 20  # bytes: larger JSON files are vocabularies and indices
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _WEIGHT_NAMES = ("pytorch_model", "adapter_model", "model", "consolidated", "diffusion")
-# Below this size, bfloat16 on a CPU gains little, and float32 gives the same answers on every machine.
-_SMALL_PARAMETERS = 500_000_000
 
 
 # Where a checkpoint is.
@@ -217,7 +215,7 @@ def load_checkpoint(
         source: a checkpoint folder, or a Hugging Face hub id.
         device: `cuda`, `cuda:1`, `mps`, `cpu`, …; `auto` spreads it over all devices; by default the fastest.
         dtype: `float32`, `bfloat16` or `float16`; by default bfloat16 where the device has it. On a CPU
-            float32, and bfloat16 for a large model on a processor with AMX or AVX512-BF16.
+            float32, and bfloat16 for weights above 1 GB on a processor with AMX or AVX512-BF16.
         attention: `sdpa`, `eager`, `flash_attention_2`, …; by default the choice of transformers.
         quantize: `8bit` or `4bit`: of the language model, by bitsandbytes.
 
@@ -232,8 +230,11 @@ def load_checkpoint(
     found = placement.found_devices()
     place = placement.choose_device(device, found)
     kind = found[0] if place == placement.AUTO else place
-    precision = placement.choose_dtype(dtype, kind)
+    if dtype not in (None, *placement.DTYPES):
+        raise InputError(f"unknown dtype {dtype!r}: {', '.join(placement.DTYPES)}")
     folder = find_folder(source)
+    weight_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    precision = placement.choose_dtype(dtype, kind, weight_bytes)
     with _quiet():
         processor = read_part("AutoProcessor", folder)
         if not hasattr(processor, "image_processor"):
@@ -246,9 +247,6 @@ def load_checkpoint(
         if quantization := placement.quantization_config(quantize, config, precision):
             how["quantization_config"] = quantization
         model = read_weights(folder, precision, attn_implementation=attention, **how)
-    small = model.num_parameters() < _SMALL_PARAMETERS
-    if dtype is None and kind == "cpu" and small and not getattr(model, "is_quantized", False):
-        model = model.float()
     linearize_patch_embedding(model)
     return Checkpoint(model.eval(), processor, placement.input_device(model), folder)
 
