@@ -441,7 +441,7 @@ def test_checkpoints_that_cannot_be_loaded_are_named(folder: Path, tmp_path: Pat
         return Path(shutil.copytree(folder, tmp_path / name))
 
     assert "no config.json" in refusal(tmp_path)
-    assert "does not exist" in refusal(tmp_path / "nowhere")
+    assert "unknown model" in refusal(tmp_path / "nowhere")
 
     cut = broken("cut")
     (cut / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
@@ -471,7 +471,7 @@ def test_wrong_options_are_named(folder: Path) -> None:
 def test_a_hub_id_that_cannot_be_loaded_is_one_line_with_a_hint() -> None:
     with pytest.raises(InputError, match="hf download org/never-downloaded"):
         checkpoint.find_folder("org/never-downloaded")
-    with pytest.raises(InputError, match="neither a folder nor a hub id"):
+    with pytest.raises(InputError, match="unknown model"):
         checkpoint.find_folder("what is this")
 
 

@@ -82,13 +82,9 @@ def find_folder(source: str | Path) -> Path:
     Raises:
         InputError: there is no such folder or hub id, or it holds no checkpoint.
     """
-    name, path = str(source), Path(source).expanduser()
-    if path.exists():
-        return Path(locate(str(path)))
-    if not _HUB_ID.fullmatch(name):
-        raise InputError(
-            f"model {name} does not exist: it is neither a folder nor a hub id like Qwen/Qwen3-VL-2B-Instruct"
-        )
+    name = locate(str(source))
+    if isinstance(name, Path):
+        return name
     try:
         from huggingface_hub import errors, snapshot_download
     except ImportError as error:
@@ -223,29 +219,34 @@ def load_checkpoint(
         MissingExtraError: a package that this needs is not installed.
         InputError: the folder, the hub id, or one of the other arguments cannot be used; the text names it.
     """
+    # All this before the checkpoint is looked for, which may have to be downloaded.
     for package in ("torch", "torchvision", "transformers", "accelerate"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError("local", package)
-    # Before the checkpoint, which may have to be downloaded.
+    kinds = ("dtype", dtype, placement.DTYPES), ("quantization", quantize, placement.QUANTIZATIONS)
+    for kind, value, known in kinds:
+        if value not in (None, *known):
+            raise InputError(f"unknown {kind} {value!r}: {', '.join(known)}")
+    if quantize and importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingExtraError("quantized", "bitsandbytes")
     found = placement.found_devices()
     place = placement.choose_device(device, found)
-    kind = found[0] if place == placement.AUTO else place
-    if dtype not in (None, *placement.DTYPES):
-        raise InputError(f"unknown dtype {dtype!r}: {', '.join(placement.DTYPES)}")
     folder = find_folder(source)
     weight_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    precision = placement.choose_dtype(dtype, kind, weight_bytes)
+    first = found[0] if place == placement.AUTO else place
+    precision = placement.choose_dtype(dtype, first, weight_bytes)
     with _quiet():
         processor = read_part("AutoProcessor", folder)
         if not hasattr(processor, "image_processor"):
             raise InputError(f"model {folder} does not see images: it has no image processor")
         if not processor.chat_template:
             raise InputError(f"model {folder} has no chat template")
-        config = read_part("AutoConfig", folder)
         # Straight to its devices: beside the weights of a large model there may be no room for a copy.
         how: dict[str, Any] = {"device_map": place if place == placement.AUTO else {"": place}}
-        if quantization := placement.quantization_config(quantize, config, precision):
-            how["quantization_config"] = quantization
+        if quantize is not None:
+            if getattr(read_part("AutoConfig", folder), "quantization_config", None):
+                raise InputError(f"model {folder} is quantized already: leave quantize={quantize} out")
+            how["quantization_config"] = placement.quantization_config(quantize, precision)
         model = read_weights(folder, precision, attn_implementation=attention, **how)
     linearize_patch_embedding(model)
     return Checkpoint(model.eval(), processor, placement.input_device(model), folder)

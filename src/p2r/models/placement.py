@@ -5,11 +5,10 @@ None of it is part of the settings: the same question makes the same prompts whe
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from typing import TYPE_CHECKING, Any
 
-from p2r.errors import InputError, MissingExtraError
+from p2r.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,28 +73,13 @@ def choose_dtype(name: str | None, device: str, weight_bytes: int) -> torch.dtyp
     return torch.bfloat16 if is_torch_bf16_available_on_device(kind) else torch.float16
 
 
-def quantization_config(name: str | None, config: Any, dtype: torch.dtype) -> Any:
-    """The configuration with which transformers quantizes a checkpoint as it reads it; None: as it is stored.
+def quantization_config(name: str, dtype: torch.dtype) -> Any:
+    """The configuration with which transformers quantizes a checkpoint as it reads it.
 
     Args:
-        name: one of `QUANTIZATIONS`, or None.
-        config: of the checkpoint, which may be quantized already.
+        name: one of `QUANTIZATIONS`.
         dtype: in which products are computed.
-
-    Raises:
-        InputError: an unknown name, or a checkpoint that is quantized already.
-        MissingExtraError: bitsandbytes is not installed.
     """
-    stored = getattr(config, "quantization_config", None)
-    method = stored.get("quant_method", "bitsandbytes") if stored else "bitsandbytes" if name else None
-    if name is not None and name not in QUANTIZATIONS:
-        raise InputError(f"unknown quantization {name!r}: {', '.join(QUANTIZATIONS)}")
-    if name is not None and stored:
-        raise InputError(f"quantize {name}: the checkpoint is quantized already ({method}); leave it out")
-    if method == "bitsandbytes" and importlib.util.find_spec("bitsandbytes") is None:
-        raise MissingExtraError("quantized", "bitsandbytes")
-    if name is None:
-        return None
     from transformers import BitsAndBytesConfig
 
     # It warns of each kind of cast, and of faster kernels that it did not find.
