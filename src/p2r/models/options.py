@@ -102,17 +102,16 @@ def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
         InputError: an unknown option.
     """
     folder = _existing_folder(spec)
-    name, *options = _OPTION.split(spec.removeprefix(folder))
-    name = folder + name
+    rest, *options = _OPTION.split(spec.removeprefix(folder))
     changes: dict[str, Any] = {}
-    for part in (name.removeprefix(folder), *options):
+    for part in (rest, *options):
         if part[part.find("=") + 1 :][:1] in ("{", "[", '"'):
             continue  # JSON: what looks like an option in it is none
         if found := _LOOKS_LIKE_AN_OPTION.search(part):
             raise InputError(f"model {spec}: unknown option {found[1]!r} (known: {', '.join(OPTION_NAMES)})")
     for option in options:
         changes = merged(changes, read_assignment(option))
-    return name, changes
+    return folder + rest, changes
 
 
 def _existing_folder(spec: str) -> str:
