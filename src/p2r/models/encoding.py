@@ -67,7 +67,7 @@ class PromptEncoder:
             if width % factor or height % factor:
                 raise self._rejected(
                     f"an image of {width}×{height} px, but this model needs sides in multiples of {factor}: "
-                    "set budget.factor"
+                    f"--set budget.factor={factor}"
                 )
         try:
             text = self.render(messages)
