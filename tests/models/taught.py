@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from p2r.models.options import ModelOptions
     from p2r.settings import Settings
 
-# A prompt, the options that it is rendered with, and the reply in pieces: each becomes a token.
+# A prompt, the options that it is rendered with, and the reply in pieces.
 Lesson = tuple["Sequence[Message]", "ModelOptions", "Sequence[str]"]
-
-END = "<|im_end|>"
 
 
 def real_template(name: str) -> str:
@@ -45,31 +43,41 @@ def teach(folder: Path, family: str, template: str, lessons: Sequence[Lesson], s
         folder: is made.
         family: a key of `FAMILIES`.
         template: a chat template.
-        lessons: of one model; a prompt may come with different options and replies.
+        lessons: of one model; a prompt may come with different options and replies. Their pieces become
+            tokens: the replies together may have as many as the model's hidden size.
         settings: are written beside it.
     """
-    pieces = dict.fromkeys(piece for _, _, reply in lessons for piece in reply)
-    write_family(folder, family, list(pieces))
+    write_family(folder, family, list(dict.fromkeys(piece for _, _, reply in lessons for piece in reply)))
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     settings.save(folder)
+    teach_head(folder, lessons)
+    return folder
+
+
+def teach_head(folder: Path, lessons: Sequence[Lesson], *, end: str = "<|im_end|>") -> None:
+    """Compute the head of a checkpoint whose head is its own, and write it.
+
+    Args:
+        folder: of the checkpoint.
+        lessons: as in `teach`; the replies are tokenized as they are.
+        end: the token after each reply.
+    """
     loaded = load_checkpoint(folder, device="cpu", dtype="float32")
     tokenizer, model = loaded.processor.tokenizer, loaded.model
     states, tokens = [], []
     for messages, options, reply in lessons:
+        said = tokenizer.encode("".join(reply) + end, add_special_tokens=False)
         encoder = PromptEncoder(loaded.processor, model.config, "taught", options)
-        prompt = encoder.encode(messages, Sampling(len(reply) + 1))
-        said = tokenizer.convert_tokens_to_ids([*reply, END])
-        states.append(_states(model, prompt, said))
+        states.append(_states(model, encoder.encode(messages, Sampling(len(said))), said))
         tokens += said
-    found = torch.cat(states).double()
-    wanted = torch.zeros(len(tokens), len(tokenizer), dtype=torch.double)
-    wanted[range(len(tokens)), tokens] = 10.0
-    head = torch.linalg.lstsq(found, wanted, driver="gelsd").solution.T
+    different = sorted(set(tokens))
+    wanted = torch.zeros(len(tokens), len(different), dtype=torch.double)
+    wanted[range(len(tokens)), [different.index(token) for token in tokens]] = 30.0
+    head = torch.linalg.lstsq(torch.cat(states).double(), wanted, driver="gelsd").solution.T
     with torch.no_grad():
         model.lm_head.weight.zero_()
-        model.lm_head.weight[: len(tokenizer)] = head.float()
+        model.lm_head.weight[different] = head.float()
     model.save_pretrained(folder)
-    return folder
 
 
 def _states(model: Any, prompt: Any, said: list[int]) -> torch.Tensor:
