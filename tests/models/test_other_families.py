@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from transformers import Qwen2VLImageProcessor
+from transformers import (
+    CLIPImageProcessor,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    Qwen2VLImageProcessor,
+)
 
-from p2r import P2R, ModelError, ModelOptions, Settings
+from p2r import P2R, InputError, ModelError, ModelOptions, Settings
 from p2r.evidence import plain_overview
 from p2r.images import ImageSource
 from p2r.model_checks import check_model
@@ -26,6 +32,7 @@ from p2r.settings import PixelBudget, TokenLimits
 from tests.fake_model import FakeModel, said, shown
 from tests.grounding import SAMPLES, WRITERS, right_reply
 from tests.models.taught import real_template, teach
+from tests.tiny_model import SPECIAL, VOCABULARY, build_processor
 from tests.training.families import write_family
 
 if TYPE_CHECKING:
@@ -220,3 +227,17 @@ def test_doctor_sees_that_a_family_thinks(tmp_path: Path) -> None:
     assert {found["answers"].state, found["boxes"].state} == {"warning"}
     assert "6 of 6 replies were cut at max_tokens.perceive = 2 while it was think" in found["boxes"].detail
     assert found["boxes"].hint.startswith("if it thinks, add ,thinking=off or ,thinking_tokens=")
+
+
+def test_a_family_with_another_way_of_images_is_refused_when_it_is_opened(tmp_path: Path) -> None:
+    folder, parts = tmp_path / "llava", build_processor()
+    text = {"model_type": "llama", "vocab_size": VOCABULARY, "num_hidden_layers": 1}
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    vision = {"model_type": "clip_vision_model", "image_size": 28, "patch_size": 14, "num_hidden_layers": 2}
+    config = LlavaConfig(small | vision, text | small, image_token_id=SPECIAL["<|image_pad|>"])
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    LlavaProcessor(
+        CLIPImageProcessor(), parts.tokenizer, image_token="<|image_pad|>", chat_template=parts.chat_template
+    ).save_pretrained(folder)
+    with pytest.raises(InputError, match=f"is a llava: in this process only .*; use vllm:{folder}, or"):
+        P2R(str(folder))
