@@ -183,7 +183,7 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
     for row, ids in zip(rows, prompts, strict=True):
         mine, grids = grids[: len(row["images"])], grids[len(row["images"]) :]
         size = sum(t * h * w for t, h, w in mine)
-        other = encoder.encode(built.dataset.messages(row["index"]), Sampling(8))
+        other = encoder.encode(built.dataset.messages(row["role"], row["index"]), Sampling(8))
         pixels = fields["pixel_values"][patches : patches + size]
         patches += size
         found.append(
@@ -195,7 +195,7 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
                 "length": len(ids),
                 "counted": prompt_tokens(
                     built.dataset.samples[row["index"]],
-                    session.phase,
+                    row["role"],
                     session.settings,
                     encoder,
                     built.processor,
@@ -214,7 +214,7 @@ def frozen_tokens(recipe: str, out: str, changes: list[str]) -> dict[str, int]:
     """How long a prompt and a reply of the frozen role in the process are."""
     built = open_session(recipe, out, ["phases=[{role: perceiver}]", *changes]).build()
     assert built.frozen
-    (reply,) = asyncio.run(built.frozen.complete_all([built.dataset.messages(0)], Sampling(2)))
+    (reply,) = asyncio.run(built.frozen.complete_all([built.dataset.messages("perceiver", 0)], Sampling(2)))
     assert isinstance(reply, Completion)
     return {"prompt": reply.prompt_tokens, "reply": reply.completion_tokens}
 

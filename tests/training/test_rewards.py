@@ -50,10 +50,8 @@ def sample(name: str = "a", **more: Any) -> Sample:
     return Sample(question, "A", (GOLD,), **more)
 
 
-def dataset(
-    role: Role, samples: Sequence[Sample], boxes: dict[int, tuple[Box, ...]] | None = None
-) -> RolloutDataset:
-    return RolloutDataset(role, samples, SETTINGS, image_cache(samples, SETTINGS, keep=4), boxes or {})
+def dataset(samples: Sequence[Sample], boxes: dict[int, tuple[Box, ...]] | None = None) -> RolloutDataset:
+    return RolloutDataset(samples, SETTINGS, image_cache(samples, SETTINGS, keep=4), boxes or {})
 
 
 def by_sight(messages: Sequence[Message]) -> str:
@@ -66,13 +64,16 @@ def by_sight(messages: Sequence[Message]) -> str:
 def perceiver(
     model: FakeModel, samples: Sequence[Sample] | None = None, gates: Gates = Gates()
 ) -> RewardFunction:
-    return RewardFunction(dataset("perceiver", samples or [sample()]), gates, frozen=FrozenModel(model))
+    return RewardFunction(dataset(samples or [sample()]), gates, frozen=FrozenModel(model))
 
 
 def reward(
-    function: RewardFunction, texts: Sequence[str], indices: Sequence[int] | None = None
+    function: RewardFunction,
+    texts: Sequence[str],
+    indices: Sequence[int] | None = None,
+    role: Role = "perceiver",
 ) -> list[Rollout]:
-    return asyncio.run(function.rollouts(indices or [0] * len(texts), texts))
+    return asyncio.run(function.rollouts([role] * len(texts), indices or [0] * len(texts), texts))
 
 
 def test_a_perceiver_is_rewarded_for_the_answer_that_its_boxes_lead_to() -> None:
@@ -138,15 +139,16 @@ def test_an_image_that_turns_out_damaged_gives_no_reward(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("role", ["reasoner", "think"])
 def test_an_answering_role_is_rewarded_for_its_own_answer(role: Role) -> None:
-    function = RewardFunction(dataset(role, [sample()], {0: (GOLD,)}), Gates())
-    right, wrong, none = reward(function, ["<answer>A</answer>", "<answer>(b)</answer>", "A or B"])
+    function = RewardFunction(dataset([sample()], {0: (GOLD,)}), Gates())
+    texts = ["<answer>A</answer>", "<answer>(b)</answer>", "A or B"]
+    right, wrong, none = reward(function, texts, role=role)
     assert [rollout.reward for rollout in (right, wrong, none)] == [1.0, 0.0, 0.0]
     assert none.answer is None
     assert right.recall == (1.0 if role == "reasoner" else None)
 
 
 def test_direct_needs_no_tags() -> None:
-    (rollout,) = reward(RewardFunction(dataset("direct", [sample()]), Gates()), ["A"])
+    (rollout,) = reward(RewardFunction(dataset([sample()]), Gates()), ["A"], role="direct")
     assert rollout.reward == 1.0
 
 
@@ -157,14 +159,14 @@ def test_direct_needs_no_tags() -> None:
 def test_a_judge_without_a_verdict_gives_no_reward(said_by_judge: Any, expected: float | None) -> None:
     free = Sample(Question(np.zeros((64, 64, 3), np.uint8), "Who?", id="f"), "the driver")
     judge = Judge(FakeModel([said_by_judge]))
-    function = RewardFunction(dataset("think", [free]), Gates(), judge=judge)
-    (rollout,) = reward(function, ["<answer>a man at the wheel</answer>"])
+    function = RewardFunction(dataset([free]), Gates(), judge=judge)
+    (rollout,) = reward(function, ["<answer>a man at the wheel</answer>"], role="think")
     assert rollout.reward == expected
 
 
 def test_a_perceiver_needs_a_frozen_reasoner() -> None:
     with pytest.raises(InputError, match="frozen reasoner"):
-        reward(RewardFunction(dataset("perceiver", [sample()]), Gates()), [LEFT])
+        reward(RewardFunction(dataset([sample()]), Gates()), [LEFT])
 
 
 def test_the_reasoner_is_asked_as_the_pipeline_asks_it() -> None:

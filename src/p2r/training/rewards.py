@@ -30,14 +30,14 @@ from p2r.scoring.localization import localize
 from p2r.training.run_folder import Rollout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from p2r.models.base import Message
     from p2r.scoring.judge import Judge
     from p2r.settings import Settings
     from p2r.training.data import RolloutDataset
     from p2r.training.frozen import FrozenRole
-    from p2r.training.recipe import Gates
+    from p2r.training.recipe import Gates, Role
     from p2r.types import Answer, Box, Perception, Sample
 
     EvidenceKey = tuple[int, tuple[tuple[float, ...], ...]]  # index of a sample, coordinates of its boxes
@@ -50,16 +50,19 @@ _EXAMPLE_LABEL = re.compile(r'"label"\s*:\s*"([^"]*)"')
 
 
 class RewardFunction:
-    """Reward function of one role, as TRL calls it.
+    """Reward function of a phase, as TRL calls it.
 
     Async inside. TRL would run an async function in a thread of its own, where a frozen role in this process
     must not compute (see `FrozenWeights`); therefore it has its own loop, in the training thread.
 
     Args:
-        dataset: role, samples, settings, images, and the evidence of a reasoner.
+        dataset: samples, settings, images, and the evidence of a reasoner.
         gates: of a perceiver's reward.
         judge: of free-form answers.
         monitor: stops the phase when too much fails.
+        limits: trained role → the most tokens of its completions. TRL generates all roles with one limit;
+            what is longer than its role's own is rewarded as if it had been cut there.
+        tokenizer: for texts that are cut.
         frozen: the reasoner that answers for a perceiver. Settable later: it may be the trainer's reference.
     """
 
@@ -70,6 +73,8 @@ class RewardFunction:
         *,
         judge: Judge | None = None,
         monitor: FailureMonitor | None = None,
+        limits: Mapping[Role, int] | None = None,
+        tokenizer: Any = None,
         frozen: FrozenRole | None = None,
     ) -> None:
         self.dataset = dataset
@@ -79,11 +84,15 @@ class RewardFunction:
         self._placeholders = placeholder_labels(dataset.settings)
         self._judge = judge
         self._monitor = monitor or FailureMonitor()
+        self._limits = limits or {}
+        self._tokenizer = tokenizer
         self._loop = asyncio.Runner()  # one for all steps: a client of a server belongs to its loop
 
     def answer(
         self,
         completions: list[Any],
+        completion_ids: list[list[int]],
+        role: list[Role],
         index: list[int],
         log_extra: Callable[[str, list[Any]], None],
         log_metric: Callable[[str, float], None],
@@ -98,7 +107,10 @@ class RewardFunction:
         """
         began, self._frozen_seconds = time.perf_counter(), 0.0
         texts = [completion[0]["content"] for completion in completions]
-        rollouts = self._loop.run(self.rollouts(index, texts))
+        for at, (writer, ids) in enumerate(zip(role, completion_ids, strict=True)):
+            if len(ids) > (limit := self._limits.get(writer, len(ids))):
+                texts[at] = self._tokenizer.decode(ids[:limit], skip_special_tokens=True)
+        rollouts = self._loop.run(self.rollouts(role, index, texts))
         for rollout in rollouts:
             if rollout.reward is None:
                 self._monitor.note_failure(rollout.error)
@@ -112,7 +124,7 @@ class RewardFunction:
                 kind="overloaded",
             )
         log_extra(RECORD, [json.dumps(rollout.to_json(), ensure_ascii=False) for rollout in rollouts])
-        for name, value in reward_metrics(rollouts).items():
+        for name, value in reward_metrics(rollouts, list(self._limits)).items():
             log_metric(name, value)
         log_metric("seconds/reward", time.perf_counter() - began)
         if self.frozen:
@@ -123,26 +135,33 @@ class RewardFunction:
         """End the loop. Safe to call twice."""
         self._loop.close()
 
-    async def rollouts(self, indices: Sequence[int], texts: Sequence[str]) -> list[Rollout]:
-        """Reward completions: `texts[i]` is about sample `indices[i]`."""
-        dataset = self.dataset
-        if dataset.role != "perceiver":
-            return await asyncio.gather(*map(self._reward_answer, indices, texts))
-        perceptions = [*map(dataset.perception, indices, texts)]
-        gates = [failed_gate(perception, self._gates, self._placeholders) for perception in perceptions]
+    async def rollouts(
+        self, roles: Sequence[Role], indices: Sequence[int], texts: Sequence[str]
+    ) -> list[Rollout]:
+        """Reward completions: role `roles[i]` wrote `texts[i]` about sample `indices[i]`."""
+        perceptions: dict[int, Perception] = {}
+        gates: dict[int, Gate] = {}
         # A frozen role without sampling gives the same answer to the same evidence: one call for each.
-        keys: list[EvidenceKey] = [
-            (index, tuple(box.as_tuple() for box in perception.boxes))
-            for index, perception in zip(indices, perceptions, strict=True)
-        ]
-        replies = await self._ask_reasoner(
-            {key: one.boxes for key, one, gate in zip(keys, perceptions, gates, strict=True) if not gate}
-        )
-        found = [replies.get(key, "") for key in keys]
-        return await asyncio.gather(*map(self._reward_boxes, indices, texts, perceptions, gates, found))
+        keys: dict[int, EvidenceKey] = {}
+        for at, role in enumerate(roles):
+            if role == "perceiver":
+                one = perceptions[at] = self.dataset.perception(indices[at], texts[at])
+                gates[at] = failed_gate(one, self._gates, self._placeholders)
+                keys[at] = (indices[at], tuple(box.as_tuple() for box in one.boxes))
+        asked = {keys[at]: one.boxes for at, one in perceptions.items() if not gates[at]}
+        replies = await self._ask_reasoner(asked) if perceptions else {}
 
-    async def _reward_answer(self, index: int, text: str) -> Rollout:
-        role, sample = self.dataset.role, self.dataset.samples[index]
+        def reward(at: int) -> Awaitable[Rollout]:
+            index, text = indices[at], texts[at]
+            if at not in perceptions:
+                return self._reward_answer(roles[at], index, text)
+            reply = replies.get(keys[at], "")
+            return self._reward_boxes(index, text, perceptions[at], gates[at], reply)
+
+        return await asyncio.gather(*map(reward, range(len(roles))))
+
+    async def _reward_answer(self, role: Role, index: int, text: str) -> Rollout:
+        sample = self.dataset.samples[index]
         boxes = self.dataset.boxes.get(index, ())
         recall = await asyncio.to_thread(self._recall, index, boxes) if role == "reasoner" else None
         rollout = Rollout(role, sample.question.id, text, boxes=boxes, gold=sample.answer, recall=recall)
@@ -153,7 +172,7 @@ class RewardFunction:
     ) -> Rollout:
         sample, boxes = self.dataset.samples[index], perception.boxes
         rollout = Rollout(
-            self.dataset.role,
+            "perceiver",
             sample.question.id,
             text,
             gate=gate,
@@ -268,8 +287,11 @@ def _plain(label: str) -> str:
     return " ".join(label.casefold().split())
 
 
-def reward_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Means over the completions of a step; what does not apply is left out."""
+def reward_metrics(rollouts: Sequence[Rollout], roles: Sequence[Role] = ()) -> dict[str, float]:
+    """Means over the completions of a step; what does not apply is left out.
+
+    For several `roles` some of them are given for each role too, as `recall/perceiver`.
+    """
     answered = [rollout for rollout in rollouts if rollout.correct is not None]
     perceived = [rollout for rollout in rollouts if rollout.outcome]
     lists = [(*one.boxes, *one.repeats) for one in perceived if one.boxes]
@@ -285,4 +307,9 @@ def reward_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
         values[f"outcome/{outcome}"] = [rollout.outcome == outcome for rollout in perceived]
     for gate in ("overlap", "label", "malformed"):
         values[f"gated/{gate}"] = [rollout.gate == gate for rollout in perceived]
+    for role in roles if len(roles) > 1 else ():
+        mine = [rollout for rollout in rollouts if rollout.role == role]
+        values[f"reward/{role}"] = [one.reward for one in mine if one.reward is not None]
+        values[f"correct/{role}"] = [one.correct is True for one in mine if one.correct is not None]
+        values[f"recall/{role}"] = [one.recall for one in mine if one.recall is not None]
     return {name: sum(found) / len(found) for name, found in values.items() if found}
