@@ -59,6 +59,15 @@ def test_the_loss_of_a_variant_is_that_of_its_paper(
     assert found["loss"] == pytest.approx(found["by_hand"], abs=1e-5)
 
 
+def test_what_a_loss_sets_is_not_set_twice(warm: Warm, small: Small) -> None:
+    changes = ["training.loss=gspo", "training.trainer={importance_sampling_level: token}"]
+    refused = warm.call("probes.configured", recipe=small["recipe"], changes=changes).errors
+    assert "training.trainer.importance_sampling_level is set by training.loss: gspo: leave" in refused
+    changes = ["training.trainer={loss_type: grpo, epsilon: 0.1}"]  # without a name the first is free
+    refused = warm.call("probes.configured", recipe=small["recipe"], changes=changes).errors
+    assert "training.trainer.epsilon is set by the recipe's own keys" in refused
+
+
 def test_only_the_completion_up_to_its_end_carries_loss(measured: dict[str, Any]) -> None:
     assert measured["mask_is_the_completion"]
 

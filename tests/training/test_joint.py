@@ -13,6 +13,7 @@ from p2r.runs.journal import each_line
 from p2r.training.recipe import load_recipe
 from p2r.training.run_folder import PhaseFolder, TrainingRun
 from p2r.training.trl import prompts_needed
+from tests.training.phrase_model import PHRASES
 from tests.training.test_killed_runs import figures, has_steps, kill_when
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def test_each_sample_of_a_step_has_a_group_of_each_role(run: Path) -> None:
             assert row.outcome is None
         else:
             assert (row.reasoner_text is None) == (row.gate != "")
+            # Its limit is one token; TRL generates with that of the reasoner, three.
+            assert row.text in PHRASES or len(row.text or "") <= 1
 
 
 def test_a_joint_run_that_is_killed_ends_as_one_that_is_not(

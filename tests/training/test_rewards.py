@@ -16,10 +16,11 @@ from p2r.scoring.judge import Judge
 from p2r.settings import PixelBudget, Settings
 from p2r.training.data import RolloutDataset, image_cache
 from p2r.training.frozen import FrozenModel
-from p2r.training.recipe import Gates
+from p2r.training.recipe import Gates, load_recipe
 from p2r.training.rewards import (
     RewardFunction,
     failed_gate,
+    load_shaping,
     overlaps,
     placeholder_labels,
     reward_metrics,
@@ -30,6 +31,7 @@ from tests.fake_model import FakeModel, failure, said, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from p2r.models.base import Message
     from p2r.training.recipe import Role
@@ -167,6 +169,51 @@ def test_a_judge_without_a_verdict_gives_no_reward(said_by_judge: Any, expected:
 def test_a_perceiver_needs_a_frozen_reasoner() -> None:
     with pytest.raises(InputError, match="frozen reasoner"):
         reward(RewardFunction(dataset([sample()]), Gates()), [LEFT])
+
+
+SHAPING = """
+def few(rollout):
+    return rollout.reward - 0.25 * len(rollout.boxes)
+
+
+def wrong(rollout):
+    return rollout.reward / 0
+
+
+def endless(rollout):
+    return float("inf")
+"""
+
+
+def shaped(folder: Path, function: str, model: FakeModel) -> RewardFunction:
+    (folder / "mine.py").write_text(SHAPING)
+    (folder / "recipe.yaml").write_text(
+        f"{{name: x, model: m, data: {{samples: s}}, shaping: 'mine.py:{function}'}}"
+    )
+    shaping = load_shaping(load_recipe(folder / "recipe.yaml"))
+    return RewardFunction(dataset([sample()]), Gates(), frozen=FrozenModel(model), shaping=shaping)
+
+
+def test_a_function_of_the_recipe_changes_rewards_and_nothing_else(tmp_path: Path) -> None:
+    def reply(messages: Sequence[Message]) -> Any:
+        return failure() if by_sight(messages).endswith("B</answer>") else by_sight(messages)
+
+    found = reward(shaped(tmp_path, "few", FakeModel(reply)), [LEFT, TWICE, "[]", RIGHT])
+    assert [rollout.reward for rollout in found] == [0.75, -0.25, 1.0, None]
+    assert [rollout.correct for rollout in found] == [True, None, True, None]
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        ("wrong", "ZeroDivisionError"),
+        ("endless", "a reward of inf for a"),
+        ("absent", "has no attribute 'absent'"),
+    ],
+)
+def test_a_function_that_cannot_be_used_is_named(tmp_path: Path, function: str, why: str) -> None:
+    with pytest.raises(InputError, match=rf"shaping .*mine\.py:{function}.*: .*{why}"):
+        reward(shaped(tmp_path, function, FakeModel(by_sight)), [LEFT])
 
 
 def test_the_reasoner_is_asked_as_the_pipeline_asks_it() -> None:

@@ -38,7 +38,7 @@ _CLIPS: dict[str, dict[str, float]] = {
     "gspo": {"clip": 3e-4, "clip_high": 4e-4},
     "cispo": {"clip_high": 5.0},
 }
-_PATHS = ("data.samples", "data.scenes.folder", "launch.config")
+_PATHS = ("data.samples", "data.scenes.folder", "launch.config", "shaping")
 _MODELS = ("model", "judge")  # may name a folder, or something else
 
 
@@ -231,6 +231,8 @@ class Recipe(_Part):
     training: Training = Training()  # defaults of every phase; a phase may set any of its keys itself
     phases: Annotated[list[Phase], Field(min_length=1)]  # of one round, in order
     gates: Gates = Gates()
+    # `FILE.py:FUNCTION`, relative to the recipe: takes a `Rollout` with its reward, returns another reward.
+    shaping: str | None = None
     failures: Failures = Failures()
     frozen: Frozen = Frozen()
     rollouts: Rollouts = Rollouts()
@@ -289,9 +291,9 @@ class Recipe(_Part):
 def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply changes such as `training.steps=20` or `phases.0.kl=0.02`.
 
-    Paths (`data.samples`, `data.scenes.folder`, `launch.config`, and `model` and `judge` where they name a
-    folder) are made absolute: those in the file are relative to its folder, those in `changes` to the current
-    one.
+    Paths (`data.samples`, `data.scenes.folder`, `launch.config`, `shaping`, and `model` and `judge` where
+    they name a folder) are made absolute: those in the file are relative to its folder, those in `changes`
+    to the current one.
 
     Raises:
         InputError: the file cannot be read, a key is unknown or a value wrong; the text names the key.

@@ -9,7 +9,9 @@ completion is left out of the statistics of its group.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
+import math
 import os
 import re
 import time
@@ -17,6 +19,7 @@ from collections import Counter
 from dataclasses import replace
 from itertools import chain, combinations, groupby
 from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.errors import InputError, ModelError, P2RError
@@ -27,18 +30,19 @@ from p2r.prompts import reason_messages
 from p2r.runs.failures import FailureMonitor
 from p2r.scoring import score
 from p2r.scoring.localization import localize
+from p2r.training.launch import exception_line
 from p2r.training.run_folder import Rollout
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from p2r.models.base import Message
     from p2r.scoring.judge import Judge
     from p2r.settings import Settings
     from p2r.training.data import RolloutDataset
     from p2r.training.frozen import FrozenRole
-    from p2r.training.recipe import Gates, Role
-    from p2r.types import Answer, Box, Perception, Sample
+    from p2r.training.recipe import Gates, Recipe, Role
+    from p2r.types import Box, Perception
 
     EvidenceKey = tuple[int, tuple[tuple[float, ...], ...]]  # index of a sample, coordinates of its boxes
 
@@ -63,6 +67,7 @@ class RewardFunction:
         limits: trained role → the most tokens of its completions. TRL generates all roles with one limit;
             what is longer than its role's own is rewarded as if it had been cut there.
         tokenizer: for texts that are cut.
+        shaping: changes rewards, as from `load_shaping`.
         frozen: the reasoner that answers for a perceiver. Settable later: it may be the trainer's reference.
     """
 
@@ -75,6 +80,7 @@ class RewardFunction:
         monitor: FailureMonitor | None = None,
         limits: Mapping[Role, int] | None = None,
         tokenizer: Any = None,
+        shaping: Callable[[Rollout], Rollout] | None = None,
         frozen: FrozenRole | None = None,
     ) -> None:
         self.dataset = dataset
@@ -86,6 +92,7 @@ class RewardFunction:
         self._monitor = monitor or FailureMonitor()
         self._limits = limits or {}
         self._tokenizer = tokenizer
+        self._shaping = shaping or (lambda rollout: rollout)
         self._loop = asyncio.Runner()  # one for all steps: a client of a server belongs to its loop
 
     def answer(
@@ -139,57 +146,43 @@ class RewardFunction:
         self, roles: Sequence[Role], indices: Sequence[int], texts: Sequence[str]
     ) -> list[Rollout]:
         """Reward completions: role `roles[i]` wrote `texts[i]` about sample `indices[i]`."""
-        perceptions: dict[int, Perception] = {}
-        gates: dict[int, Gate] = {}
+        written = list(map(self._read, roles, indices, texts))
         # A frozen role without sampling gives the same answer to the same evidence: one call for each.
-        keys: dict[int, EvidenceKey] = {}
-        for at, role in enumerate(roles):
-            if role == "perceiver":
-                one = perceptions[at] = self.dataset.perception(indices[at], texts[at])
-                gates[at] = failed_gate(one, self._gates, self._placeholders)
-                keys[at] = (indices[at], tuple(box.as_tuple() for box in one.boxes))
-        asked = {keys[at]: one.boxes for at, one in perceptions.items() if not gates[at]}
-        replies = await self._ask_reasoner(asked) if perceptions else {}
+        keys: list[EvidenceKey | None] = [
+            (index, tuple(box.as_tuple() for box in one.boxes))
+            if one.role == "perceiver" and not one.gate
+            else None
+            for index, one in zip(indices, written, strict=True)
+        ]
+        asked = {key: one.boxes for key, one in zip(keys, written, strict=True) if key}
+        replies = await self._ask_reasoner(asked) if asked else {}
+        found = [replies[key] if key else None for key in keys]
+        return list(map(self._shaping, await asyncio.gather(*map(self._rewarded, indices, written, found))))
 
-        def reward(at: int) -> Awaitable[Rollout]:
-            index, text = indices[at], texts[at]
-            if at not in perceptions:
-                return self._reward_answer(roles[at], index, text)
-            reply = replies.get(keys[at], "")
-            return self._reward_boxes(index, text, perceptions[at], gates[at], reply)
-
-        return await asyncio.gather(*map(reward, range(len(roles))))
-
-    async def _reward_answer(self, role: Role, index: int, text: str) -> Rollout:
+    def _read(self, role: Role, index: int, text: str) -> Rollout:
+        """A completion with its evidence, before anything is asked about it."""
         sample = self.dataset.samples[index]
         boxes = self.dataset.boxes.get(index, ())
-        recall = await asyncio.to_thread(self._recall, index, boxes) if role == "reasoner" else None
-        rollout = Rollout(role, sample.question.id, text, boxes=boxes, gold=sample.answer, recall=recall)
-        return await self._scored(rollout, sample, read_answer(text, sample.question, bare=role == "direct"))
+        rollout = Rollout(role, sample.question.id, text, boxes=boxes, gold=sample.answer)
+        if role != "perceiver":
+            return rollout
+        found = self.dataset.perception(index, text)
+        gate = failed_gate(found, self._gates, self._placeholders)
+        return replace(rollout, gate=gate, outcome=found.outcome, boxes=found.boxes, repeats=found.repeats)
 
-    async def _reward_boxes(
-        self, index: int, text: str, perception: Perception, gate: Gate, reply: str | P2RError
-    ) -> Rollout:
-        sample, boxes = self.dataset.samples[index], perception.boxes
-        rollout = Rollout(
-            "perceiver",
-            sample.question.id,
-            text,
-            gate=gate,
-            outcome=perception.outcome,
-            boxes=boxes,
-            repeats=perception.repeats,
-            gold=sample.answer,
-            recall=await asyncio.to_thread(self._recall, index, boxes),
-        )
-        if gate:
+    async def _rewarded(self, index: int, rollout: Rollout, reply: str | P2RError | None) -> Rollout:
+        """`reply` is the frozen reasoner's to a perceiver's boxes."""
+        sample = self.dataset.samples[index]
+        if rollout.role in ("perceiver", "reasoner"):
+            recall = await asyncio.to_thread(self._recall, index, rollout.boxes)
+            rollout = replace(rollout, recall=recall)
+        if rollout.gate:
             return replace(rollout, reward=0.0)
         if isinstance(reply, P2RError):
             return replace(rollout, error=str(reply))
-        answer = read_answer(reply, sample.question)
-        return await self._scored(replace(rollout, reasoner_text=reply), sample, answer)
-
-    async def _scored(self, rollout: Rollout, sample: Sample, answer: Answer) -> Rollout:
+        rollout = replace(rollout, reasoner_text=reply)
+        text = rollout.text or "" if reply is None else reply
+        answer = read_answer(text, sample.question, bare=rollout.role == "direct")
         scored = await score(answer, sample, self._judge)
         if scored.correct is None:
             return replace(rollout, answer=answer.value, error=scored.reason)
@@ -243,6 +236,38 @@ class RewardFunction:
         crops = [crop_region(box, size, geometry) for box in boxes[: geometry.max_crops]]
         found = localize(gold, boxes, crops, size).found
         return sum(found) / len(found)
+
+
+def load_shaping(recipe: Recipe) -> Callable[[Rollout], Rollout] | None:
+    """What applies the function that `shaping` names, `FILE.py:FUNCTION`, to rollouts that have a reward.
+
+    Raises:
+        InputError: it cannot be loaded; and later, it failed or returned no finite number.
+    """
+    if recipe.shaping is None:
+        return None
+    path, _, name = recipe.shaping.rpartition(":")
+    try:
+        spec: Any = importlib.util.spec_from_file_location(Path(path).stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        function: Callable[[Rollout], float] = getattr(module, name)
+    except Exception as error:  # of a user's file
+        text = f"shaping {recipe.shaping}: {exception_line(error)}; it has to be FILE.py:FUNCTION"
+        raise InputError(text) from error
+
+    def shaped(rollout: Rollout) -> Rollout:
+        if rollout.reward is None:
+            return rollout
+        try:
+            reward = float(function(rollout))
+        except Exception as error:  # of a user's function
+            raise InputError(f"shaping {recipe.shaping}: {exception_line(error)}") from error
+        if not math.isfinite(reward):
+            raise InputError(f"shaping {recipe.shaping}: a reward of {reward} for {rollout.id}")
+        return replace(rollout, reward=reward)
+
+    return shaped
 
 
 def any_process(flag: bool) -> bool:

@@ -48,7 +48,7 @@ from p2r.training.frozen import (
 )
 from p2r.training.launch import FROZEN_KEY, FROZEN_URL, GRACE_S
 from p2r.training.recipe import ONE_PASS, load_recipe
-from p2r.training.rewards import RewardFunction
+from p2r.training.rewards import RewardFunction, load_shaping
 from p2r.training.run_folder import RECIPE, PhaseFolder, checksums
 
 if TYPE_CHECKING:
@@ -158,6 +158,7 @@ class Session:
             monitor=self._monitor(),
             limits=token_limits(phase, settings),
             tokenizer=processor.tokenizer,
+            shaping=load_shaping(recipe),
         )
         trainer = GRPOTrainer(
             model=model,

@@ -23,7 +23,7 @@ from p2r.training.data import EXACT, RolloutDataset, image_cache, reply_tokens
 from p2r.training.frozen import FrozenModel, open_endpoint
 from p2r.training.preflight.construction import failure, quiet
 from p2r.training.recipe import ONE_PASS, Data, Frozen, Launch, Rollouts
-from p2r.training.rewards import RewardFunction
+from p2r.training.rewards import RewardFunction, load_shaping
 from p2r.training.run import first_phase
 from p2r.types import Box
 
@@ -154,7 +154,7 @@ async def _check_rewards(
     except ModelError as error:
         return CheckResult(name, "failure", str(error), "see `p2r doctor --model`", of_model=True)
     except InputError as error:
-        return CheckResult(name, "failure", str(error), "correct the data")
+        return CheckResult(name, "failure", str(error), "correct what it names")
     if errors := [rollout.error for rollout in rollouts if rollout.reward is None]:
         detail = f"{len(errors)} of {len(rollouts)} rollouts got no reward: {errors[0]}"
         return CheckResult(name, "failure", detail, "correct this: failed calls teach nothing", of_model=True)
@@ -193,7 +193,8 @@ async def dry_run(
         found = await asyncio.gather(*(frozen.complete(messages, limit) for messages in prompts))
         dataset.boxes.update((i, dataset.perception(i, reply.text).boxes) for i, reply in enumerate(found))
     answering = FrozenModel(frozen) if role == "perceiver" else None
-    rewards = RewardFunction(dataset, recipe.gates, judge=judge, frozen=answering)
+    shaping = load_shaping(recipe)
+    rewards = RewardFunction(dataset, recipe.gates, judge=judge, frozen=answering, shaping=shaping)
     limit = Sampling(reply_tokens(phase, role, settings), phase.temperature, phase.top_p)
     calls = [
         (index, replace(limit, seed=recipe.seed * phase.group + member))
