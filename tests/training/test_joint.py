@@ -104,4 +104,4 @@ def test_a_step_counts_both_roles(warm: Warm, small: Small) -> None:
     assert (phase.completions, prompts_needed(phase, 4)) == (2 * 2 * 4, 8)
     changes = [*CHANGES, "training.micro_batch=7"]
     refused = warm.call("probes.configured", recipe=small["recipe"], changes=changes).errors
-    assert "a step has 2 × 4 × 2 roles = 16 completions" in refused
+    assert "a step has 16 completions (prompts × group × roles), which 1 processes × micro_batch 7" in refused

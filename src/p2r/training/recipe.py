@@ -136,11 +136,6 @@ class Phase(Training):
         """The number of completions of a step."""
         return self.prompts * self.group * len(self.roles)
 
-    @property
-    def product(self) -> str:
-        """What `completions` is the product of, for people."""
-        return f"{self.prompts} × {self.group}" + (" × 2 roles" if len(self.roles) > 1 else "")
-
 
 class Gates(_Part):
     """What sets the reward of a box list to 0 (paper, perception reward); `malformed` is ours."""

@@ -126,8 +126,8 @@ def check_batch(phase: Phase, processes: int) -> None:
     per_pass = phase.micro_batch * processes
     if phase.completions % per_pass:
         raise InputError(
-            f"a step has {phase.product} = {phase.completions} completions, which {processes} processes × "
-            f"micro_batch {phase.micro_batch} = {per_pass} do not divide: change micro_batch"
+            f"a step has {phase.completions} completions (prompts × group × roles), which {processes} "
+            f"processes × micro_batch {phase.micro_batch} = {per_pass} do not divide: change micro_batch"
         )
 
 

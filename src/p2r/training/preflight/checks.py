@@ -134,7 +134,7 @@ def check_plan(recipe: Recipe, roles: Sequence[Phase]) -> Generator[CheckResult,
         except InputError as error:
             yield CheckResult(name, "failure", str(error))
             continue
-        detail = f"{phase.product} rollouts a step, {processes.count} processes"
+        detail = f"{phase.completions} rollouts a step, {processes.count} processes"
         yield CheckResult(name, "ok", f"{detail} × {phase.micro_batch} at a time")
     if recipe.frozen.where == "process":
         both = [phase for phase in roles if phase.role not in ONE_PASS]

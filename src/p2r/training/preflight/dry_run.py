@@ -214,11 +214,10 @@ def check_step(recipe: Recipe, phase: Phase, samples: Path, scratch: Path) -> Ch
     try:
         with quiet():
             small = _one_step(recipe, phase, samples)
-            (one,) = small.phases
             Session(first_phase(small, out)).try_step()
     except Exception as error:  # noqa: BLE001 - any error that would end the first step of the run
         return failure(name, error, "see what it names")
-    return CheckResult(name, "ok", f"{one.product} rollouts: generated, rewarded and trained")
+    return CheckResult(name, "ok", f"{small.phases[0].completions} rollouts: generated, rewarded and trained")
 
 
 def _one_step(recipe: Recipe, phase: Phase, samples: Path) -> Recipe:
