@@ -228,6 +228,25 @@ def test_the_reasoner_is_asked_as_the_pipeline_asks_it() -> None:
     assert [one.pixels.tobytes() for one in ours] == [one.pixels.tobytes() for one in theirs]
 
 
+def test_each_completion_of_a_batch_is_rewarded_by_its_role() -> None:
+    model = FakeModel(by_sight)
+    function = RewardFunction(dataset([sample()], {0: (GOLD,)}), Gates(), frozen=FrozenModel(model))
+    answers = ["<answer>B</answer>", "<answer>A</answer>"]
+    written = asyncio.run(
+        function.rollouts(
+            ["perceiver", "perceiver", "reasoner", "reasoner"], [0] * 4, [LEFT, RIGHT, *answers]
+        )
+    )
+    assert [rollout.reward for rollout in written] == [1.0, 0.0, 0.0, 1.0]
+    assert len(model.calls) == 2
+    assert [rollout.text for rollout in written[2:]] == answers
+    assert [rollout.recall for rollout in written] == [1.0, 0.0, 1.0, 1.0]
+    metrics = reward_metrics(written[:3], ["perceiver", "reasoner"])
+    assert (metrics["reward/perceiver"], metrics["reward/reasoner"]) == (0.5, 0.0)
+    assert (metrics["recall/perceiver"], metrics["recall/reasoner"]) == (0.5, 1.0)
+    assert metrics["correct"] == pytest.approx(1 / 3)
+
+
 # What is written down.
 
 

@@ -227,9 +227,6 @@ def _card(state: PhaseState, rows: Metrics, band: Band) -> str:
     if reward := _points(rows, "reward"):
         first, last = ends_of(reward, share=True).removesuffix(" %").split(" → ")
         lines, percent = [f"reward, from {first} %"], last
-    if state.role == "joint":
-        for role in rows[-1].rewards if rows else ():
-            lines.append(f"{role} {ends_of(_points(rows, f'reward/{role}'), share=True)}")
     if recall := _points(rows, "recall"):
         lines.append(f"recall {ends_of(recall, share=True)}")
     status = "" if state.status == "done" else f" ({state.status})"
