@@ -217,7 +217,8 @@ def check_step(recipe: Recipe, phase: Phase, samples: Path, scratch: Path) -> Ch
             Session(first_phase(small, out)).try_step()
     except Exception as error:  # noqa: BLE001 - any error that would end the first step of the run
         return failure(name, error, "see what it names")
-    return CheckResult(name, "ok", f"{small.phases[0].completions} rollouts: generated, rewarded and trained")
+    rollouts = phase.group * len(phase.roles)
+    return CheckResult(name, "ok", f"1 prompt × {rollouts} rollouts: generated, rewarded and trained")
 
 
 def _one_step(recipe: Recipe, phase: Phase, samples: Path) -> Recipe:
