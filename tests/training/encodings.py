@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -83,13 +83,11 @@ def steps(recipe: str, out: str, changes: list[str], *, plain: bool) -> dict[str
     trainer.train()
     built.recorder.close()
     built.rewards.close()
-    logs = [row for row in trainer.state.log_history if "reward" in row]
+    logs = [row for row in trainer.state.log_history if "kl" in row]
     return {
         "encoded": encoded,
         "texts": [(row.step, row.text, row.reward) for row in session.folder.rollouts()],
-        "metrics": [
-            {name: row[name] for name in ("reward", "loss", "kl", "grad_norm", "entropy")} for row in logs
-        ],
+        "metrics": [{name: row[name] for name in ("loss", "kl", "grad_norm", "entropy")} for row in logs],
     }
 
 
@@ -109,33 +107,45 @@ class _Casts(TorchDispatchMode):
 
 
 def rollouts_in_bfloat16(recipe: str, out: str) -> dict[str, Any]:
-    """Rollouts of float32 weights in bfloat16: plain, as a session makes them, and with other weights."""
-    changes = ["phases=[{role: think}]", "precision=bfloat16", "training.micro_batch=8"]
-    changes += ["training.trainer={min_p: 0.0}"]
-    built = open_session(recipe, out, changes).build()
-    trainer = built.trainer
+    """Rollouts of float32 weights, cast for each token and as in a session; then of other weights."""
+    changes = ["phases=[{role: think}]", "precision=bfloat16"]
+    trainer = open_session(recipe, out, changes).build().trainer
     model = trainer.accelerator.prepare_model(trainer.model)  # as `train` does
     rows = next(iter(trainer.get_train_dataloader()))
-    found: dict[str, Any] = defaultdict(list)
-
-    def generate(**named: Any) -> Any:
-        with _Casts(model) as casts:
-            output = made(**named)
-        found["casts"].append(max(casts.found.values()))
-        return output
-
-    once = model.generate
+    found: dict[str, Any] = {"casts": [], "logits": []}
+    once, prepared = model.generate, model.forward
     del model.generate
     plain = model.generate
-    for made in (plain, once, plain, once):
-        if len(found["casts"]) == 2:  # an update
+
+    def cast_each_time(**named: Any) -> Any:
+        model.forward = model._original_forward  # that of accelerate turns the cache of autocast on
+        try:
+            with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+                return plain(**named)
+        finally:
+            model.forward = prepared
+
+    def recording(function: Callable[..., Any]) -> Callable[..., Any]:
+        def generate(generation_config: Any, **named: Any) -> Any:
+            generation_config.output_logits = generation_config.return_dict_in_generate = True
+            generation_config.eos_token_id = None
+            with _Casts(model) as casts:
+                output = function(**named, generation_config=generation_config)
+            found["casts"].append(max(casts.found.values()))
+            found["logits"].append(torch.stack(output.logits).float().flatten().tolist())
+            return output.sequences
+
+        return generate
+
+    trainer.current_gradient_accumulation_steps = 1
+    for number, function in enumerate((cast_each_time, once, cast_each_time, once)):
+        if number == 2:  # an update
             with torch.no_grad():
                 for weight in model.parameters():
                     weight.add_(0.1 * torch.randn_like(weight))
-        model.generate = generate
+        model.generate = recording(function)
         torch.manual_seed(0)
         trainer.model.train()
-        trainer._step, trainer._buffered_inputs = 0, None
-        trainer.current_gradient_accumulation_steps = 1
-        found["ids"].append(trainer._prepare_inputs(rows)["completion_ids"].tolist())
+        trainer._buffered_inputs = None
+        trainer._prepare_inputs(rows)
     return found
