@@ -7,9 +7,7 @@ any family is taken when a probe shows that its features can be split by image a
 
 from __future__ import annotations
 
-import functools
 import math
-from collections import OrderedDict
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +31,12 @@ class VisionFeatureCache:
     def __init__(self, room: int = 2 << 30) -> None:
         self._room = room
         self._size = 0
-        self._features: OrderedDict[tuple[Any, ...], _Features] = OrderedDict()
+        self._features: dict[tuple[Any, ...], _Features] = {}  # that used last is the last
 
     def get(self, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], _Features]:
         """Those of the images that it has."""
-        found = {key: self._features[key] for key in keys if key in self._features}
-        for key in found:
-            self._features.move_to_end(key)
+        found = {key: self._features.pop(key) for key in dict.fromkeys(keys) if key in self._features}
+        self._features |= found
         return found
 
     def put(self, features: dict[tuple[Any, ...], _Features]) -> None:
@@ -49,8 +46,7 @@ class VisionFeatureCache:
             self._features[key] = tree_map(torch.clone, one)
             self._size += _bytes(one)
         while self._size > self._room:
-            _, oldest = self._features.popitem(last=False)
-            self._size -= _bytes(oldest)
+            self._size -= _bytes(self._features.pop(next(iter(self._features))))
 
 
 def encode_once(tower: Any, cache: VisionFeatureCache | None = None) -> bool:
@@ -121,13 +117,9 @@ def _patch_sums(words: torch.Tensor) -> torch.Tensor:
     Both are equal for two different patches with a probability of at most 2^-66. Sums of integers do not
     depend on their order, and so not on the device or on what else is in the batch.
     """
-    return torch.stack([(words * factors).sum(-1) for factors in _factors(words.shape[-1], words.device)])
-
-
-@functools.cache
-def _factors(count: int, device: torch.device) -> torch.Tensor:
     own = torch.Generator().manual_seed(0)
-    return (torch.randint(-(2**63), 2**63 - 1, (2, count), generator=own) | 1).to(device)
+    factors = torch.randint(-(2**63), 2**63 - 1, (2, words.shape[-1]), generator=own) | 1
+    return torch.stack([(words * row).sum(-1) for row in factors.to(words.device)])
 
 
 def _splits_by_image(tower: Any) -> bool:
