@@ -121,14 +121,6 @@ def test_a_step_that_is_written_in_parts_keeps_all_of_its_rollouts(
         assert sum(row.reward or 0.0 for row in mine) / len(mine) == pytest.approx(metrics.values["reward"])
 
 
-def test_a_frozen_tower_sees_each_image_once(warm: Warm, small: Small, tmp_path: Path) -> None:
-    found = warm.value("probes.cached_features", recipe=small["recipe"], out=tmp_path / "run")
-    assert found["difference"] < 1e-5
-    # Each of four completions reads the same images; the second look finds the last five.
-    assert found["encoded"][0] == found["images"] // 4
-    assert found["encoded"][1] < found["encoded"][0]
-
-
 @pytest.mark.long
 def test_two_processes_train_as_one(warm: Warm, small: Small, tmp_path: Path) -> None:
     """Float32, plain gradient descent (Adam turns a rounding error in a tiny gradient into a whole step)."""

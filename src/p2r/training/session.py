@@ -174,8 +174,8 @@ class Session:
         recorder.logs = lambda: trainer._logs  # noqa: SLF001 - gathered from all processes, and nowhere else
         if trainer.ref_model is not None:
             building.speed_up(trainer.ref_model, recipe.attention)
-        if phase.freeze_vision and recipe.lora is None:
-            building.cache_vision_features(trainer)
+        building.encode_images_once(trainer)
+        building.cast_weights_once(trainer)
         components = Components(trainer, processor, dataset, order, None, rewards, recorder)
         if phase.role not in ONE_PASS:
             components.frozen = _frozen(recipe, components, settings)
@@ -293,7 +293,7 @@ def _frozen(recipe: Recipe, components: Components, settings: Settings) -> Froze
         )
         return FrozenModel(model)
     check_shared_weights(
-        sharded=trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled,
+        sharded=building.is_sharded(trainer),
         reference=trainer.ref_model is not None or recipe.lora is not None,
     )
     return FrozenWeights(

@@ -212,17 +212,48 @@ def adapter(recipe: Recipe) -> Any:
 
 def vision_tower(model: Any) -> Any:
     """The vision tower of a checkpoint of the Qwen-VL families; None where there is none of that name."""
-    return getattr(model.base_model, "visual", None)
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return getattr(whole.base_model, "visual", None)
 
 
-def cache_vision_features(trainer: Any) -> None:
-    """Encode each distinct image once, where the frozen towers of policy and reference are the same."""
-    from p2r.models.vision_cache import VisionFeatureCache
+def is_sharded(trainer: Any) -> bool:
+    """Whether no process holds whole weights."""
+    return bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
 
-    models = [trainer.model, *([trainer.ref_model] if trainer.ref_model is not None else [])]
-    if any(one.dtype != torch.float32 or one.device.type != "cpu" for one in models):
+
+def encode_images_once(trainer: Any) -> None:
+    """Encode each image once in a call of the model, and once in all calls where the tower does not change.
+
+    Not where weights are sharded: there a process without new images would not join the others in the tower.
+    """
+    from p2r.models.vision_cache import VisionFeatureCache, encode_once
+
+    if is_sharded(trainer):
         return
     cache = VisionFeatureCache()
-    for tower in map(vision_tower, models):
-        if not cache.attach(tower):
+    for model in filter(None, (trainer.model, trainer.ref_model)):
+        tower = vision_tower(model)
+        if model is trainer.ref_model:
+            changes = trainer.args.sync_ref_model
+        else:
+            changes = tower is None or any(weight.requires_grad for weight in tower.parameters())
+        if not encode_once(tower, None if changes else cache):
             print("vision features are not cached: images in this tower are not independent", flush=True)  # noqa: T201
+
+
+def cast_weights_once(trainer: Any) -> None:
+    """Let a rollout cast trained weights to the precision of computation once, instead of for each token.
+
+    Autocast keeps what it has cast until the outermost context ends. So the weights are those of the moment,
+    and the numbers those of the update (docs/decisions.md). Not where weights are sharded: it would keep
+    whole ones.
+    """
+    if is_sharded(trainer):
+        return
+    generate = trainer.model.generate
+
+    def generate_in_one_context(*arguments: Any, **named: Any) -> Any:
+        with trainer.accelerator.autocast():
+            return generate(*arguments, **named)
+
+    trainer.model.generate = generate_in_one_context
