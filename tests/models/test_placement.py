@@ -205,13 +205,12 @@ def test_the_kind_of_attention_does_not_change_a_reply(folder: Path) -> None:
 # Spread over devices by accelerate.
 
 
-def test_a_model_that_is_partly_on_the_disk_replies_as_one_in_memory(folder: Path, tmp_path: Path) -> None:
+def test_a_model_that_is_partly_on_the_disk_replies_as_one_in_memory(folder: Path) -> None:
     plain = checkpoint.load_checkpoint(folder)
     spread = checkpoint.read_weights(
         folder,
         torch.float32,
         device_map={"model.visual": "disk", "model.language_model": "cpu", "lm_head": "cpu"},
-        offload_folder=str(tmp_path),
     )
     checkpoint.linearize_patch_embedding(spread)
     convolution = spread.model.visual.patch_embed.proj
