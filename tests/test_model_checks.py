@@ -131,6 +131,7 @@ def test_an_answer_that_is_cut_off_is_reported() -> None:
 def test_nano_grounds_in_its_own_format() -> None:
     found = {finding.name: finding for finding in asyncio.run(check_model("nano"))}
     assert {name: finding.state for name, finding in found.items()} == {
+        "nano is loaded": "ok",
         "nano answers": "ok",
         "nano boxes": "ok",
         "nano budgets": "ok",

@@ -252,10 +252,7 @@ def test_the_language_model_is_quantized_and_the_vision_tower_is_not(
     assert kinds["model.visual.blocks.0.attn.qkv"] == kinds["lm_head"] == "Linear"
     assert kinds["model.language_model.layers.0.mlp.down_proj"] in ("Linear8bitLt", "Linear4bit")
     assert loaded.model.model.visual.patch_embed.proj.forward.__name__ == "_product"
-    assert (
-        loaded.model.get_memory_footprint()
-        < 0.6 * checkpoint.load_checkpoint(nano).model.get_memory_footprint()
-    )
+    assert loaded.model.get_memory_footprint() < 12_000_000  # of 15.7 MB in float32
     assert "quantized by bitsandbytes" in describe(loaded.model)
     assert capfd.readouterr() == ("", "")
 
