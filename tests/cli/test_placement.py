@@ -76,7 +76,9 @@ def test_doctor_shows_how_a_model_was_loaded() -> None:
     if quantized := importlib.util.find_spec("bitsandbytes") is not None:
         flags += ["--quantize", "8bit"]
     done = p2r("doctor", "--model", "nano", *flags, "--json")
-    (loaded,) = [check for check in json.loads(done.stdout)["checks"] if check["name"].endswith("is loaded")]
+    (loaded,) = [
+        check for check in json.loads(done.stdout)["findings"] if check["name"].endswith("is loaded")
+    ]
     assert loaded["state"] == "ok"
     for part in ("cpu", "bfloat16", "attention eager", "GB of weights"):
         assert part in loaded["detail"]
