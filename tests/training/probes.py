@@ -33,6 +33,8 @@ EVIDENCE = (
     (Box(100, 100, 300, 300, "a"), Box(500, 500, 900, 600, "b")),
     (Box(0, 0, 50, 900, "a"), Box(500, 0, 600, 100, "b"), Box(700, 700, 1000, 1000, "c")),
 )
+# Of the papers of DAPO, GSPO and (for CISPO, of the ratio itself) ScaleRL.
+BOUNDS = {"dapo": (0.2, 0.28), "gspo": (3e-4, 4e-4), "cispo": (0.0, 5.0)}
 
 
 def make(folder: str) -> dict[str, str]:
@@ -85,7 +87,7 @@ def plain_log_probs(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
 
 
 def loss_by_hand(recipe: str, out: str, changes: list[str]) -> dict[str, Any]:
-    """Advantages and loss of a batch as TRL has them, and as the formulas of the paper give them."""
+    """Advantages and loss of a batch as TRL has them, and as the formulas of the papers give them."""
     session = open_session(recipe, out, changes)
     built = session.build()
     trainer, phase = built.trainer, session.phase
@@ -101,10 +103,24 @@ def loss_by_hand(recipe: str, out: str, changes: list[str]) -> dict[str, Any]:
     loss = trainer.compute_loss(trainer.model, inputs)
     mask, advantages = inputs["completion_mask"], inputs["advantages"][:, None]
     ratio = (now - old).exp()
-    clipped = ratio.clamp(1 - phase.clip, 1 + phase.clip)
+    lengths = mask.sum(1, keepdim=True)
+    if phase.loss == "gspo":  # one ratio for a whole completion: the geometric mean of its tokens'
+        ratio = (((now - old) * mask).sum(1, keepdim=True) / lengths).exp().expand_as(now)
+    low, high = (0.2, 0.2)
+    if phase.loss in BOUNDS:
+        low, high = BOUNDS[phase.loss]
+    clipped = ratio.clamp(1 - low, 1 + high)
     surrogate = torch.minimum(ratio * advantages, clipped * advantages)
+    if phase.loss == "cispo":
+        clipped = ratio.clamp(max=high)
+        surrogate = clipped * advantages * now
     kl = (reference - now).exp() - (reference - now) - 1
-    by_hand = ((phase.kl * kl - surrogate) * mask).sum() / mask.sum()
+    tokens = (phase.kl * kl - surrogate) * mask
+    by_hand = tokens.sum() / mask.sum()
+    if phase.loss in ("grpo", "gspo"):
+        by_hand = (tokens.sum(1, keepdim=True) / lengths).mean()
+    elif phase.loss == "dr_grpo":
+        by_hand = tokens.sum() / (len(tokens) * trainer.args.max_completion_length)
     stops = [
         row.tolist().index(258) if 258 in row.tolist() else len(row) - 1 for row in inputs["completion_ids"]
     ]
@@ -112,6 +128,7 @@ def loss_by_hand(recipe: str, out: str, changes: list[str]) -> dict[str, Any]:
         "rewards": list(logs["rewards"]["answer"]),
         "advantages": list(logs["advantages"]),
         "group": phase.group,
+        "scaled": phase.loss != "dr_grpo",
         "loss": float(loss),
         "by_hand": float(by_hand),
         "clipped": float(((ratio != clipped) * mask).sum()),
@@ -183,7 +200,7 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
     for row, ids in zip(rows, prompts, strict=True):
         mine, grids = grids[: len(row["images"])], grids[len(row["images"]) :]
         size = sum(t * h * w for t, h, w in mine)
-        other = encoder.encode(built.dataset.messages(row["index"]), Sampling(8))
+        other = encoder.encode(built.dataset.messages(row["role"], row["index"]), Sampling(8))
         pixels = fields["pixel_values"][patches : patches + size]
         patches += size
         found.append(
@@ -195,7 +212,7 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
                 "length": len(ids),
                 "counted": prompt_tokens(
                     built.dataset.samples[row["index"]],
-                    session.phase,
+                    row["role"],
                     session.settings,
                     encoder,
                     built.processor,
@@ -214,7 +231,7 @@ def frozen_tokens(recipe: str, out: str, changes: list[str]) -> dict[str, int]:
     """How long a prompt and a reply of the frozen role in the process are."""
     built = open_session(recipe, out, ["phases=[{role: perceiver}]", *changes]).build()
     assert built.frozen
-    (reply,) = asyncio.run(built.frozen.complete_all([built.dataset.messages(0)], Sampling(2)))
+    (reply,) = asyncio.run(built.frozen.complete_all([built.dataset.messages("perceiver", 0)], Sampling(2)))
     assert isinstance(reply, Completion)
     return {"prompt": reply.prompt_tokens, "reply": reply.completion_tokens}
 
