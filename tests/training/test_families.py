@@ -1,4 +1,4 @@
-"""Every Qwen-VL family that transformers has is trained, sampled and cached alike; other towers are not."""
+"""Every Qwen-VL family that transformers has is trained, sampled and cached alike."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_a_family_samples_as_it_is_trained_and_sees_each_image_once(
     assert found["images"] == [1, 2, 3, 4]
     assert found["spread"] > 0.1
     assert found["difference"] < 1e-3
-    found = warm.value("probes.cached_features", recipe=recipe, out=tmp_path / "two")
+    found = warm.value("encodings.cached_features", recipe=recipe, out=tmp_path / "two")
     assert found["difference"] < 1e-5
-    assert found["encoded"][0] == found["images"] // 4
+    assert found["encoded"] == [found["images"] // 4] * 2 + [0]
 
 
 @pytest.mark.long
@@ -71,12 +71,3 @@ def test_a_role_is_trained_with_the_real_tokenizer(warm: Warm, tmp_path: Path) -
     (row,) = folder.metrics()
     assert (row.values["failed"], row.values["completions/mean_length"]) == (0, 4)
     assert (tmp_path / "run/model/p2r.json").is_file()
-
-
-def test_a_tower_whose_images_see_each_other_is_left_alone(warm: Warm) -> None:
-    assert warm.value("probes.cached_towers") == {
-        "independent": True,
-        "mixing": False,
-        "no tower": False,
-        "none": False,
-    }
