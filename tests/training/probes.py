@@ -13,11 +13,13 @@ import torch
 
 from p2r.models.base import Completion, Sampling
 from p2r.models.encoding import PromptEncoder
+from p2r.settings import PixelBudget, Settings, TokenLimits
 from p2r.training.data import prompt_tokens
 from p2r.training.recipe import load_recipe
 from p2r.training.run import find_start, first_phase
 from p2r.training.session import Session
 from p2r.types import Box
+from tests.models.real_checkpoint import write_real_checkpoint
 from tests.training import small_run
 from tests.training.families import write_family
 from tests.training.phrase_model import write_phrase_model
@@ -51,6 +53,14 @@ def make_family(folder: str, family: str, samples: str) -> str:
     place = Path(folder)
     model = write_family(place / family, family)
     return str(small_run.write_recipe(place / f"{family}.json", small_run.recipe(model, Path(samples))))
+
+
+def make_real(folder: str) -> str:
+    """A checkpoint with the real tokenizer, and settings for small images and short replies."""
+    model = write_real_checkpoint(Path(folder), hidden=16)
+    budget = PixelBudget(overview_max_pixels=65_536, crop_max_pixels=65_536)
+    Settings(budget=budget, max_tokens=TokenLimits(perceive=4, reason=4)).save(model)
+    return str(model)
 
 
 def open_session(recipe: str, out: str, changes: list[str] | None = None) -> Session:
