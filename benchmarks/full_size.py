@@ -76,7 +76,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument(
         "--engine", choices=("transformers", "vllm-colocate", "vllm-server"), default="transformers"
     )
-    parser.add_argument("--url", help="of the server of --engine vllm-server, which serves FOLDER/model")
+    parser.add_argument("--url", help="of the server of --engine vllm-server, which serves FOLDER/SIZE")
     parser.add_argument("--compare", nargs=1, choices=("plain",), default=[], help="with stock TRL")
     parser.add_argument("--profile", action="store_true", help="show the parts of each step")
     parser.add_argument(
@@ -107,9 +107,9 @@ def read_options() -> argparse.Namespace:
 @contextlib.contextmanager
 def folder_of(options: argparse.Namespace) -> Iterator[Path]:
     """The folder of checkpoint and figures; the checkpoint of an earlier call is used again."""
-    with tempfile.TemporaryDirectory(dir=options.folder and options.folder.parent) as runs:
+    with tempfile.TemporaryDirectory() as runs:
         folder = options.folder or Path(runs)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / FIGURES).write_text("", encoding="utf-8")
         options.runs = Path(runs)
         yield folder
@@ -136,7 +136,7 @@ def run_part(role: str, trainer: str, folder: Path, options: argparse.Namespace,
 
 
 def emit(figures: dict[str, Any], text: str) -> None:
-    print(json.dumps(figures), flush=True)
+    print(json.dumps(figures), file=sys.__stdout__, flush=True)
     print(text, file=sys.stderr, flush=True)
 
 
@@ -169,6 +169,7 @@ def take_steps(role: str, name: str, folder: Path, options: argparse.Namespace, 
     # Also where Python hangs in compiled code; the trace shows where.
     faulthandler.dump_traceback_later(limit, exit=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
+    sys.stdout = sys.stderr  # what libraries print is no JSON
     warnings.filterwarnings("ignore")
     import torch
     from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel
@@ -182,7 +183,7 @@ def take_steps(role: str, name: str, folder: Path, options: argparse.Namespace, 
     profile = StepProfile(functools.partial(print_part, about) if options.profile else lambda *_: None)
     if options.profile:
         profile.count_images(Qwen3VLVisionModel)
-    write_checkpoint(folder / "model", options.size, pixels=options.pixels, tokens=options.tokens)
+    write_checkpoint(folder / options.size, options.size, pixels=options.pixels, tokens=options.tokens)
     trainer = p2r_trainer(role, folder, options) if name == "p2r" else plain_trainer(role, folder, options)
     trainer.generation_config.min_new_tokens = options.tokens
     if options.engine != "transformers":
@@ -227,7 +228,7 @@ def load_phase(role: str, folder: Path, options: argparse.Namespace) -> tuple[An
         data["max_prompt_tokens"] = 10_240  # as in the recipes: vLLM reserves memory for it
     recipe = {
         "name": "full-size",
-        "model": str(folder / "model"),
+        "model": str(folder / options.size),
         "data": data,
         "judge": "exact",
         "precision": "bfloat16" if cuda else "float32",
@@ -261,12 +262,9 @@ def p2r_trainer(role: str, folder: Path, options: argparse.Namespace) -> Any:
     built = session.build()
     began = time.perf_counter()
     session.perceive(built, "random")
+    seconds = round(time.perf_counter() - began, 2)
     if role == "reasoner":
-        seconds = round(time.perf_counter() - began, 2)
-        emit(
-            {"role": role, "boxes_s": seconds, "samples": options.prompts},
-            f"reasoner: the boxes of {options.prompts} samples by the frozen perceiver {seconds} s",
-        )
+        emit({"role": role, "boxes_s": seconds}, f"reasoner: boxes by the frozen perceiver {seconds} s")
     if options.crops:
         draw_boxes(built, options.crops)
     if options.compare:
@@ -306,7 +304,7 @@ def plain_trainer(role: str, folder: Path, options: argparse.Namespace) -> Any:
     from p2r.training.data import settings_of
 
     recipe, out = load_phase(role, folder, options)
-    (phase,), settings, model = recipe.phases, settings_of(recipe), folder / "model"
+    (phase,), settings, model = recipe.phases, settings_of(recipe), folder / options.size
     rows = pickle.loads((options.runs / f"{role}.pickle").read_bytes())
     args = building.configure(recipe, phase, settings, model, output=out / "plain", seed=0)
     args.max_steps = options.steps
@@ -326,7 +324,7 @@ def plain_trainer(role: str, folder: Path, options: argparse.Namespace) -> Any:
         processing_class=building.load_processor(model, settings),
         peft_config=building.adapter(recipe),
     )
-    if phase.freeze_vision:
+    if phase.freeze_vision and recipe.lora is None:
         building.vision_tower(trainer.model).requires_grad_(requires_grad=False)
     return trainer
 

@@ -17,17 +17,17 @@ mkdir -p "$out"
 measure() { # SIZE MINUTES OPTIONS…
     size=${only:-$1} minutes=$2
     shift 2
-    "$python" "$here/full_size.py" --size "$size" --folder "$out/$size" --minutes "$minutes" --profile "$@" \
+    "$python" "$here/full_size.py" --size "$size" --folder "$out" --minutes "$minutes" --profile "$@" \
         > "$out/part.jsonl" || failed=1
     cat "$out/part.jsonl" >> "$out/full_size.jsonl"
 }
 
 measure 2b 2.3 --roles perceiver --steps 2 --compare plain
 measure 2b 0.8 --roles reasoner --steps 2 --prompts 2 --crops 3 --micro-batch 2
-rm -rf "$out/2b"
+rm -rf "$out/$size"
 measure 4b 1.4 --lora --steps 2 --prompts 2 --crops 3 --micro-batch 2
-rm -rf "$out/4b"
+rm -rf "$out/$size"
 measure 8b 1.5 --lora --steps 2 --prompts 2 --crops 3 --micro-batch 2
-rm -rf "$out/8b" "$out/part.jsonl"
+rm -rf "$out/$size" "$out/part.jsonl"
 echo "figures: $out/full_size.jsonl" >&2
 exit $failed
