@@ -20,8 +20,6 @@ import argparse
 import contextlib
 import dataclasses
 import faulthandler
-import functools
-import importlib.util
 import json
 import logging
 import os
@@ -35,6 +33,7 @@ import tempfile
 import time
 import warnings
 from importlib.metadata import version
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +58,9 @@ def main() -> None:
         whole = True
         for number, (role, trainer) in enumerate(parts):
             share = (end - time.monotonic()) / (len(parts) - number)
+            if trainer == "plain" and not (options.runs / f"{role}.pickle").exists():
+                emit({"role": role, "trainer": trainer, "rows": 0}, f"{role}: no rows for stock TRL")
+                continue
             whole &= run_part(role, trainer, folder, options, share)
         if options.compare:
             compare(folder / FIGURES, options.roles)
@@ -97,7 +99,7 @@ def read_options() -> argparse.Namespace:
     tiny = options.size == "tiny"
     options.pixels = options.pixels or (16_384 if tiny else 2_097_152)
     options.tokens = options.tokens or (16 if tiny else 64)
-    if options.engine != "transformers" and importlib.util.find_spec("vllm") is None:
+    if options.engine != "transformers" and find_spec("vllm") is None:
         parser.error(f"--engine {options.engine} needs vLLM in this Python, and it is not installed")
     if (options.engine == "vllm-server") != (options.url is not None):
         parser.error("--url goes with --engine vllm-server, and is needed there")
@@ -180,7 +182,7 @@ def take_steps(role: str, name: str, folder: Path, options: argparse.Namespace, 
     disable_progress_bar()
     logging.disable(logging.WARNING)
     about = {"size": options.size, "role": role, "trainer": name}
-    profile = StepProfile(functools.partial(print_part, about) if options.profile else lambda *_: None)
+    profile = StepProfile(lambda part, of_it: print_part(about, part, of_it))
     if options.profile:
         profile.count_images(Qwen3VLVisionModel)
     write_checkpoint(folder / options.size, options.size, pixels=options.pixels, tokens=options.tokens)
@@ -380,13 +382,9 @@ def step_printer(
                 "peak_gib": round(peak, 2),
                 "parts": {name: part.figures() for name, part in parts.items()} if options.profile else {},
             }
-            lines = [
-                f"{about['role']}, {about['trainer']}, step {state.global_step}: {seconds:.2f} s, {speed} "
-                f"new tokens a second, peak {peak:.1f} GiB"
-            ]
-            if options.profile:
-                lines += table(parts, seconds)
-            emit(figures, "\n".join(lines))
+            title = f"{about['role']}, {about['trainer']}, step {state.global_step}"
+            text = f"{title}: {seconds:.2f} s, {speed} new tokens a second, peak {peak:.1f} GiB"
+            emit(figures, "\n".join([text, *(table(parts, seconds) if options.profile else [])]))
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(figures) + "\n")
             if time.monotonic() + 1.1 * seconds > end and state.global_step < options.steps:
