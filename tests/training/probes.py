@@ -22,7 +22,7 @@ from p2r.training.session import Session
 from p2r.types import Box
 from tests.training import small_run
 from tests.training.families import write_family
-from tests.training.phrase_model import write_phrase_model
+from tests.training.phrase_model import phrase_processor, write_phrase_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -257,8 +257,11 @@ def configured(recipe: str, changes: list[str]) -> dict[str, Any]:
 
 
 def make_released(folder: str) -> str:
-    """The phrase model with the context of a released checkpoint and, like those, without settings."""
+    """The phrase model with context and image sizes of a released Qwen3-VL and, like those, without settings."""
     model = write_phrase_model(Path(folder))
+    processor = phrase_processor()
+    processor.image_processor.size = {"shortest_edge": 65_536, "longest_edge": 16_777_216}
+    processor.save_pretrained(model)
     config = json.loads((model / "config.json").read_text())
     config["text_config"]["max_position_embeddings"] = 262_144
     (model / "config.json").write_text(json.dumps(config))
