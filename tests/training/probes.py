@@ -257,7 +257,7 @@ def configured(recipe: str, changes: list[str]) -> dict[str, Any]:
 
 
 def make_released(folder: str) -> str:
-    """The phrase model with context and image sizes of a released Qwen3-VL and, like those, without settings."""
+    """The phrase model with context and image sizes of a released Qwen3-VL, and without settings."""
     model = write_phrase_model(Path(folder))
     processor = phrase_processor()
     processor.image_processor.size = {"shortest_edge": 65_536, "longest_edge": 16_777_216}
