@@ -43,7 +43,7 @@ from random_checkpoint import SIZES, write_checkpoint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from step_profile import Part, StepProfile
+    from step_profile import StepProfile
 
 GRACE_S = 10.0  # in which a process ends itself before it is killed
 FIGURES = "figures.jsonl"
@@ -179,10 +179,16 @@ def take_steps(role: str, name: str, folder: Path, options: argparse.Namespace, 
 
     from step_profile import StepProfile, measure_parts
 
+    if options.engine != "transformers" and not torch.cuda.is_available():
+        sys.exit("vLLM needs a GPU here: on a CPU it frees the weights that TRL loads new ones into")
     disable_progress_bar()
     logging.disable(logging.WARNING)
     about = {"size": options.size, "role": role, "trainer": name}
-    profile = StepProfile(lambda part, of_it: print_part(about, part, of_it))
+    profile = StepProfile(
+        lambda part, of_it: emit(
+            {**about, "part": part, **of_it.figures()}, f"  … {part} {of_it.seconds:.2f} s"
+        )
+    )
     if options.profile:
         profile.count_images(Qwen3VLVisionModel)
     write_checkpoint(folder / options.size, options.size, pixels=options.pixels, tokens=options.tokens)
@@ -206,10 +212,6 @@ def take_steps(role: str, name: str, folder: Path, options: argparse.Namespace, 
     trainer.add_callback(step_printer(about, trainer, profile, folder / FIGURES, options, end))
     trainer.train()
     os._exit(0)  # nothing is to be saved, and an engine may take long to end
-
-
-def print_part(about: dict[str, Any], name: str, part: Part) -> None:
-    emit({**about, "part": name, **part.figures()}, f"  … {name} {part.seconds:.2f} s")
 
 
 def load_phase(role: str, folder: Path, options: argparse.Namespace) -> tuple[Any, Path]:
