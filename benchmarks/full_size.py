@@ -45,13 +45,16 @@ if TYPE_CHECKING:
 
     from step_profile import StepProfile
 
+ROLES = ("perceiver", "reasoner")
+ENGINES = ("transformers", "vllm-colocate", "vllm-server")
 GRACE_S = 10.0  # in which a process ends itself before it is killed
 FIGURES = "figures.jsonl"
 
 
 def main() -> None:
     options = read_options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     end = time.monotonic() + 60 * options.minutes
     parts = [(role, trainer) for role in options.roles for trainer in ("p2r", *options.compare)]
     with folder_of(options) as folder:
@@ -70,14 +73,10 @@ def main() -> None:
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="PRA-GRPO steps at full size, with random weights.")
     parser.add_argument("--size", choices=SIZES, default="tiny")
-    parser.add_argument(
-        "--roles", nargs="+", choices=("perceiver", "reasoner"), default=["perceiver", "reasoner"]
-    )
+    parser.add_argument("--roles", nargs="+", choices=ROLES, default=ROLES)
     parser.add_argument("--lora", action="store_true", help="train adapters")
     parser.add_argument("--freeze-vision", action="store_true", help="train the language model only")
-    parser.add_argument(
-        "--engine", choices=("transformers", "vllm-colocate", "vllm-server"), default="transformers"
-    )
+    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0])
     parser.add_argument("--url", help="of the server of --engine vllm-server, which serves FOLDER/SIZE")
     parser.add_argument("--compare", nargs=1, choices=("plain",), default=[], help="with stock TRL")
     parser.add_argument("--profile", action="store_true", help="show the parts of each step")
@@ -118,9 +117,8 @@ def folder_of(options: argparse.Namespace) -> Iterator[Path]:
 
 
 def run_part(role: str, trainer: str, folder: Path, options: argparse.Namespace, limit: float) -> bool:
-    """Take the steps of a role in a process of its own; whether it ended by itself."""
+    """Take the steps of a role in a process of its own, as in a run; whether it ended by itself."""
     began = time.monotonic()
-    # As in a run: the memory of the phase before is free.
     process = get_context("spawn").Process(target=take_steps, args=(role, trainer, folder, options, limit))
     process.start()
     try:
