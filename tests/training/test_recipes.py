@@ -37,7 +37,7 @@ def judge() -> Iterator[str]:
 def replaced(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Changes of a recipe: weights, and samples in place of the paper's."""
     folder = tmp_path_factory.mktemp("recipes")
-    model = warm.value("probes.make_released", folder=folder / "model")
+    model = warm.value("construction.make_released", folder=folder / "model")
     return [f"model={model}", f"data.samples={write_samples(folder / 'data', SAMPLES)}"]
 
 
@@ -92,7 +92,10 @@ def test_a_trainer_is_constructed_from_a_recipe(
         one = [*replaced, "judge=exact", f"phases=[{{role: {phase.role}}}]"]
         out = tmp_path / phase.role
         found: dict[str, Any] = warm.value(
-            "probes.constructed", recipe=path, out=out, changes=[*one, "rollouts={engine: transformers}"]
+            "construction.constructed",
+            recipe=path,
+            out=out,
+            changes=[*one, "rollouts={engine: transformers}"],
         )
         parts = phase.trainer["steps_per_generation"]
         assert found["rows"] == 512
@@ -118,7 +121,7 @@ def test_a_trainer_is_constructed_from_a_recipe(
         assert adapters
         assert all(adapters.values()) if run.lora else not any(adapters.values())
         assert found["in the optimizer"] == len(adapters)
-    engine = warm.value("probes.engine_of", recipe=path, out=tmp_path / "engine", changes=one)
+    engine = warm.value("construction.engine_of", recipe=path, out=tmp_path / "engine", changes=one)
     assert engine == {  # of the reasoner, whose completions are the longest
         "mode": "colocate",
         "gpu_memory_utilization": run.rollouts.memory,
@@ -133,7 +136,9 @@ def test_accelerate_reads_the_configuration_of_a_recipe(warm: Warm, replaced: li
     (path,) = [one for one in RECIPES if one.stem == name]
     config = load_recipe(path).launch.config
     assert config
-    read = warm.value("probes.accelerate_reads", config=config, model=replaced[0].removeprefix("model="))
+    read = warm.value(
+        "construction.accelerate_reads", config=config, model=replaced[0].removeprefix("model=")
+    )
     written = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
     assert read["processes"] == written["num_processes"]
     assert read["type"] == "FSDP"
