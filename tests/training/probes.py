@@ -286,11 +286,12 @@ def file_hash(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def check(recipe: str) -> list[dict[str, Any]]:
+def check(recipe: str, changes: Sequence[str] = (), groups: int = 2) -> list[dict[str, Any]]:
     """Results of all checks of a recipe."""
     from p2r.training.preflight.checks import run_checks
 
-    return [asdict(result) for result in run_checks(load_recipe(Path(recipe)), None, groups=2, tell=_silent)]
+    found = run_checks(load_recipe(Path(recipe), changes), None, groups=groups, tell=_silent)
+    return [asdict(result) for result in found]
 
 
 def check_calls(recipe: str) -> list[dict[str, Any]]:
