@@ -105,6 +105,8 @@ def configure(
     """TRL's configuration of a phase; `max_steps` is set when the data have been measured."""
     from trl import GRPOConfig
 
+    if recipe.rollouts.engine != "transformers":
+        check_image_sizes(start, settings)
     fields = _fields(recipe, phase, settings, output, seed)
     fields |= _engine(recipe, forbidden_tokens(read_part("AutoConfig", start)))
     if clash := sorted(set(fields) & set(phase.trainer)):
@@ -198,6 +200,44 @@ def _engine(recipe: Recipe, forbidden: list[int]) -> dict[str, Any]:
         "vllm_gpu_memory_utilization": rollouts.memory,
         "vllm_tensor_parallel_size": rollouts.tensor_parallel,
     }
+
+
+def check_image_sizes(start: Path, settings: Settings) -> None:
+    """InputError when vLLM, which resizes images by the checkpoint's own limits, would resize ours again."""
+    budget, limits = settings.budget, read_part("AutoProcessor", start).image_processor.size
+    if budget.min_pixels < limits["shortest_edge"]:
+        raise InputError(
+            f"settings.budget.min_pixels is {budget.min_pixels}, and with rollouts by vLLM model {start} enlarges "
+            f"images below {limits['shortest_edge']} pixels: set it to that"
+        )
+    for name in ("overview_max_pixels", "crop_max_pixels"):
+        if getattr(budget, name) > limits["longest_edge"]:
+            raise InputError(
+                f"settings.budget.{name} is {getattr(budget, name)}, and with rollouts by vLLM model {start} "
+                f"shrinks images above {limits['longest_edge']} pixels: set it to that or less"
+            )
+
+
+def mark_images_once(trainer: Any) -> None:
+    """Give a vLLM in this process one token for each image, as it expects.
+
+    TRL 1.16 passes as many as the image has features, and vLLM replaces the first by all of them once more:
+    the model reads a broken prompt (TRL's issue 6294). A prompt with one token for each image stays as it is.
+    """
+    engine, image = trainer.vllm_generation, trainer.processing_class.image_token_id
+    generate = engine.generate
+
+    def from_short_prompts(prompts: list[list[int]], *args: Any, **options: Any) -> Any:
+        short = [
+            [token for at, token in enumerate(ids) if token != image or at == 0 or ids[at - 1] != image]
+            for ids in prompts
+        ]
+        found = generate(short, *args, **options)
+        if found[0] != prompts != short:
+            raise InputError("vLLM and the trainer resize images differently: their prompts are not the same")
+        return found
+
+    engine.generate = from_short_prompts
 
 
 def adapter(recipe: Recipe) -> Any:
