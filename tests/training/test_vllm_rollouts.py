@@ -1,10 +1,11 @@
 """Rollouts of a training by a real vLLM on the CPU, in an environment of its own (docs/testing.md).
 
-TRL's weight synchronization cannot work with vLLM's CPU backend as it is: when a model has been loaded, every linear
-layer packs its weight, computes with the packed copy and frees the original (`UnquantizedLinearMethod.
-process_weights_after_loading` calls `dispatch_cpu_unquantized_gemm(layer, remove_weight=True)`), and TRL loads into the
-original. No option of vLLM keeps it. `PLUGIN` makes vLLM take `torch.nn.functional.linear`, its own way where it was
-built without oneDNN, and changes nothing else: layers then keep their weights and compute with them, as on a GPU.
+TRL's weight synchronization cannot work with vLLM's CPU backend as it is: when a model has been loaded, every
+linear layer packs its weight, computes with the packed copy and frees the original (in vLLM,
+`UnquantizedLinearMethod.process_weights_after_loading` calls `dispatch_cpu_unquantized_gemm` with
+`remove_weight=True`), and TRL loads into the original. No option of vLLM 0.31 keeps it. `PLUGIN` makes
+vLLM take `torch.nn.functional.linear`, its own way where it was built without oneDNN, and changes nothing
+else: layers then keep their weights and compute with them, as on a GPU.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Runs in a Python that has vLLM and TRL: TRL's batches with rollouts by a real engine, against the trainer's model.
+"""Runs in a Python that has vLLM and TRL: batches of TRL with rollouts by a real engine.
 
-`python vllm_engine.py RECIPE FOLDER PRECISION` has the engine in this process, `… URL` uses a server. Each prints one
-line of JSON. With the plugin of `test_vllm_rollouts.py` the engine in the process is given new weights too.
+`python vllm_engine.py RECIPE FOLDER PRECISION` has the engine in this process, `… URL` uses a server. Each
+prints one line of JSON. With the plugin of `test_vllm_rollouts.py` the engine is given new weights too.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from vllm import LLM, _custom_ops
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from p2r.training.trl import configure, mark_images_once  # noqa: E402
-from tests.training.probes import open_session, ragged, take_batch, trl_prompts  # noqa: E402
+from p2r.training.trl import configure, mark_images_once
+from tests.training.probes import open_session, ragged, take_batch, trl_prompts
 
 if TYPE_CHECKING:
     from p2r.training.session import Components
@@ -91,7 +91,7 @@ def build(recipe: str, out: str, where: str) -> Components:
 
 
 def step(built: Components, *, sync: bool) -> dict[str, Any]:
-    """One batch of TRL's: log-probabilities of the sampled tokens by the engine and by the trainer's model."""
+    """One batch of TRL's: log-probabilities of the sampled tokens by engine and trainer."""
     trainer = built.trainer
     # TRL's own mark of whether the engine has the weights of this step.
     trainer._last_loaded_step = -1 if sync else trainer.state.global_step
@@ -99,20 +99,6 @@ def step(built: Components, *, sync: bool) -> dict[str, Any]:
     mask = inputs["completion_mask"].bool()
     said, trained = inputs["sampling_per_token_logps"][mask], inputs["old_per_token_logps"][mask]
     lead = inputs["ref_per_token_logps"][mask] - trained
-    print(
-        {
-            "mean": float((said - trained).abs().mean()),
-            "rows": [
-                (n, round(float(d), 3))
-                for n, d in zip(
-                    inputs["num_images"],
-                    ((inputs["sampling_per_token_logps"] - inputs["old_per_token_logps"]).abs() * mask).sum(1)
-                    / mask.sum(1),
-                )
-            ],
-        },
-        flush=True,
-    )
     return {
         "mean": float((said - trained).abs().mean()),
         "max": float((said - trained).abs().max()),
@@ -127,7 +113,7 @@ def step(built: Components, *, sync: bool) -> dict[str, Any]:
 
 
 def sampled(built: Components, *, forbid: bool) -> dict[str, int]:
-    """How many forbidden tokens are sampled at a high temperature; for the last prompts, without images."""
+    """How many forbidden tokens are sampled at a high temperature; the last prompts have no image."""
     trainer = built.trainer
     engine = trainer.vllm_generation
     bias = engine.generation_kwargs["logit_bias"]

@@ -207,14 +207,14 @@ def check_image_sizes(start: Path, settings: Settings) -> None:
     budget, limits = settings.budget, read_part("AutoProcessor", start).image_processor.size
     if budget.min_pixels < limits["shortest_edge"]:
         raise InputError(
-            f"settings.budget.min_pixels is {budget.min_pixels}, and with rollouts by vLLM model {start} enlarges "
-            f"images below {limits['shortest_edge']} pixels: set it to that"
+            f"settings.budget.min_pixels is {budget.min_pixels}, and vLLM enlarges images for {start} to "
+            f"{limits['shortest_edge']} pixels: set it to that"
         )
     for name in ("overview_max_pixels", "crop_max_pixels"):
         if getattr(budget, name) > limits["longest_edge"]:
             raise InputError(
-                f"settings.budget.{name} is {getattr(budget, name)}, and with rollouts by vLLM model {start} "
-                f"shrinks images above {limits['longest_edge']} pixels: set it to that or less"
+                f"settings.budget.{name} is {getattr(budget, name)}, and vLLM shrinks images for {start} to "
+                f"{limits['longest_edge']} pixels: set it to that or less"
             )
 
 
