@@ -282,7 +282,7 @@ def short_prompts(prompts: list[list[int]], read: list[list[int]]) -> list[list[
     """What an engine gets instead of `prompts`, and answers having read `read`; 7 is the image token."""
     from types import SimpleNamespace
 
-    from p2r.training.trl import mark_images_once
+    from p2r.training.trl import adapt_engine
 
     seen: list[list[int]] = []
 
@@ -291,9 +291,10 @@ def short_prompts(prompts: list[list[int]], read: list[list[int]]) -> list[list[
         seen.extend(ids)
         return read, [], [], []
 
-    engine = SimpleNamespace(generate=generate)
+    core = SimpleNamespace(reset_encoder_cache=lambda: seen.clear())
+    engine = SimpleNamespace(generate=generate, llm=SimpleNamespace(llm_engine=core))
     trainer = SimpleNamespace(vllm_generation=engine, processing_class=SimpleNamespace(image_token_id=7))
-    mark_images_once(trainer)
+    adapt_engine(trainer)
     assert engine.generate(prompts, images=None) == (read, [], [], [])
     return seen
 

@@ -20,7 +20,7 @@ from vllm import LLM, _custom_ops
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from p2r.training.trl import configure, mark_images_once
+from p2r.training.trl import adapt_engine, configure
 from tests.training.probes import open_session, ragged, take_batch, trl_prompts
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def build(recipe: str, out: str, where: str) -> Components:
         generation_kwargs=config.generation_kwargs,
     )
     if not server:
-        mark_images_once(trainer)
+        adapt_engine(trainer)
     trainer.use_vllm, trainer.vllm_mode = True, config.vllm_mode
     return built
 
@@ -151,7 +151,7 @@ def main() -> None:
             found["refused"] = str(error)
     found["free"] = sampled(built, forbid=False)
     found["forbidding"] = sampled(built, forbid=True)
-    print(json.dumps(found))
+    print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ class Session:
         )
         trainer.remove_callback(PrinterCallback)
         if recipe.rollouts.engine == "vllm-colocate":
-            building.mark_images_once(trainer)
+            building.adapt_engine(trainer)
         _log_whole_steps(trainer, phase.completions)
         recorder.logs = lambda: trainer._logs  # noqa: SLF001 - gathered from all processes, and nowhere else
         if trainer.ref_model is not None:

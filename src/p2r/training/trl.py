@@ -211,11 +211,12 @@ def check_image_sizes(start: Path, settings: Settings) -> None:
         )
 
 
-def mark_images_once(trainer: Any) -> None:
-    """Give a vLLM in this process one token for each image, as it expects.
+def adapt_engine(trainer: Any) -> None:
+    """Let a vLLM in this process read the prompts that the trainer reads, with the weights that it has now.
 
-    TRL 1.16 passes as many as the image has features, and vLLM replaces the first by all of them once more:
-    the model reads a broken prompt (TRL's issue 6294). A prompt with one token for each image stays as it is.
+    vLLM expects one token for each image. TRL 1.16 passes as many as the image has features, and vLLM replaces
+    the first by all of them once more (TRL's issue 6294). A prompt with one token for each stays as it is.
+    vLLM keeps features of images that it has seen; those of older weights must go, and TRL lets them stay.
     """
     engine, image = trainer.vllm_generation, trainer.processing_class.image_token_id
     generate = engine.generate
@@ -225,6 +226,7 @@ def mark_images_once(trainer: Any) -> None:
             [token for at, token in enumerate(ids) if token != image or at == 0 or ids[at - 1] != image]
             for ids in prompts
         ]
+        engine.llm.llm_engine.reset_encoder_cache()
         found = generate(short, *args, **options)
         if found[0] != prompts != short:
             raise InputError("vLLM and the trainer resize images differently: their prompts are not the same")
