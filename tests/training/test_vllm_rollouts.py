@@ -38,7 +38,7 @@ def keep_weights():
 """
 SCRIPT = Path(__file__).parent / "vllm_engine.py"
 # Mean absolute differences of log-probabilities between engine and trainer, in nats a token.
-TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.03}
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,11 @@ def test_an_unchanged_vllm_frees_the_weights_that_trl_loads_into(
 
 def measured(python: str, recipe: Path, out: Path, where: str, plugin: Path | None = None) -> dict[str, Any]:
     command = [python, str(SCRIPT), str(recipe), str(out), where]
-    done = subprocess.run(command, env=variables(plugin), capture_output=True, text=True, check=False)
+    environment = {
+        **variables(plugin),
+        "TORCHDYNAMO_DISABLE": "1",
+    }  # small parts of an eager engine compile too
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4_000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(where, json.dumps(found), file=sys.stderr)
