@@ -85,6 +85,15 @@ def take_batch(built: Components) -> tuple[list[dict[str, Any]], dict[str, Any]]
     return rows, trainer._prepare_inputs(rows)
 
 
+def trl_prompts(built: Components) -> tuple[Any, Any, Any]:
+    """Token ids, images and image features of the first step's prompts, as TRL makes them."""
+    rows = next(iter(built.trainer.get_train_dataloader()))
+    found: tuple[Any, Any, Any] = built.trainer._tokenize_prompts(
+        [_with_images(row["prompt"], row["images"]) for row in rows]
+    )
+    return found
+
+
 def plain_log_probs(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     """Log-probabilities of the completions by transformers alone, (rows, tokens)."""
     ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
@@ -200,9 +209,7 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
     built = session.build()
     ragged(built)
     rows = next(iter(built.trainer.get_train_dataloader()))
-    prompts, _, fields = built.trainer._tokenize_prompts(
-        [_with_images(row["prompt"], row["images"]) for row in rows]
-    )
+    prompts, _, fields = trl_prompts(built)
     encoder = PromptEncoder(built.processor, built.trainer.model.config, "x", session.settings.options)
     grids = fields["image_grid_thw"].tolist()
     token = built.trainer.model.config.image_token_id
@@ -279,6 +286,27 @@ def configured(recipe: str, changes: list[str]) -> dict[str, Any]:
         "generation": repr(found.generation_kwargs),
         "sampling": repr(sampling_parameters(found)),
     }
+
+
+def short_prompts(prompts: list[list[int]], read: list[list[int]]) -> list[list[int]]:
+    """What an engine gets instead of `prompts`, and answers having read `read`; 7 is the image token."""
+    from types import SimpleNamespace
+
+    from p2r.training.trl import adapt_engine
+
+    seen: list[list[int]] = []
+
+    def generate(ids: list[list[int]], images: None) -> tuple[Any, ...]:
+        assert images is None
+        seen.extend(ids)
+        return read, [], [], []
+
+    core = SimpleNamespace(reset_encoder_cache=lambda: seen.clear())
+    engine = SimpleNamespace(generate=generate, llm=SimpleNamespace(llm_engine=core))
+    trainer = SimpleNamespace(vllm_generation=engine, processing_class=SimpleNamespace(image_token_id=7))
+    adapt_engine(trainer)
+    assert engine.generate(prompts, images=None) == (read, [], [], [])
+    return seen
 
 
 def file_hash(path: str) -> str:
