@@ -22,19 +22,20 @@ import pyvips
 
 from p2r.errors import InputError
 from p2r.images._vips import vips_problem
-from p2r.images.decoders import EncodedReader
+from p2r.images.decoders import FLAT_PIXELS, EncodedReader
 from p2r.images.depth import StretchedReader
 from p2r.images.encoding import EncodedImage
 from p2r.images.formats import HEAD_BYTES, identify
+from p2r.images.levels import LeveledReader, copying_bytes, tiled_copy
 from p2r.images.limits import Limits, check_bytes, check_decoding, decoding
 from p2r.images.metadata import is_monochrome_avif
 from p2r.images.pillow import WholeReader, read_array, read_pil
-from p2r.images.sizing import resized_rgb, stored_rect, turned_size, upright
+from p2r.images.sizing import displayed, resized_rgb, stored_rect, turned_size, upright
 from p2r.images.threads import Cancelled, raise_if_cancelled
 from p2r.images.tiff import is_for_pillow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from p2r.images._vips import RectPx, Size
     from p2r.images.decoders import Reader
@@ -142,6 +143,35 @@ class ImageSource:
                         raise
                     raise_if_cancelled()
                     return _read_pixels(reader, wanted, orientation)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it is large, and every part or view of it takes reading much more of it than is wanted."""
+        if isinstance(self._reader, EncodedReader):
+            return self._reader.is_flat
+        return self.width * self.height > FLAT_PIXELS
+
+    def tiled_copy(self, may_hold: Callable[[int], bool] = lambda _: True) -> bytes | None:
+        """Encoded copy of it for `with_levels`, made in one pass: see `levels.tiled_copy`.
+
+        If the file has tiles, the copy has half its size.
+
+        Raises:
+            InputError: the image is damaged.
+        """
+        has_tiles = isinstance(self._reader, EncodedReader) and self._reader.has_tiles
+        size = self._reader.width, self._reader.height
+        wanted = [((0, 0, *size), size)]
+        with _input_errors(self.name):
+            cost = self._reader.cost(wanted) + copying_bytes(size[0])
+            check_decoding(self.name, self.size, cost, self._limits)
+            with decoding.reserve(cost):
+                image = next(iter(self._stretched.read(wanted)))[0]
+                return tiled_copy(displayed(image, 2 if has_tiles else 1), may_hold)
+
+    def with_levels(self, copy: bytes) -> ImageSource:
+        """The same image for people to look at: what a copy by `tiled_copy` shows comes from the copy."""
+        return ImageSource(LeveledReader(self._reader, self._stretched, copy), self._limits)
 
 
 def _read_pixels(

@@ -45,11 +45,12 @@ class Page:
         self._scenes = []
         for asked in (sample.question for sample in read_samples(_SCENES)):
             source = ImageSource.open(asked.image)
-            image = HeldImage(asked.id, f"{asked.id}.jpg", source, self._store.reserve(0))
+            image = HeldImage(asked.id, f"{asked.id}.jpg", source, [])
             self._store.pinned[image.id] = image
-            self._scenes.append({"question": asked.text, "choices": asked.choices, "image": image.record()})
+            self._scenes.append({"question": asked.text, "choices": asked.choices, "image": image.state()})
         # Panning requests many regions; questions must not wait for them.
         self._reading = asyncio.Semaphore(os.cpu_count() or 1)
+        self._copying = asyncio.Lock()  # one large image at a time
 
     def router(self) -> APIRouter:
         """The front page at `/`, and the routes under `/page`."""
@@ -89,12 +90,12 @@ class Page:
             data = await self._service.fetcher.fetch(url, memory.resize) if url else data
             memory.release()
             image = await in_image_thread(self._store.add, data, name)
-        return JSONResponse(image.record())
+        return JSONResponse(image.state())
 
     async def held(self, ids: str = "") -> Response:
         """Which of some images are here."""
         found = map(self._store.image, ids.split(",")[:100])
-        return JSONResponse([image.record() for image in found if image])
+        return JSONResponse([image.state() for image in found if image])
 
     async def region(self, name: str, rect: str = "", size: str = "") -> Response:
         """A rectangle `x0,y0,x1,y1` of an image in pixels, at a size `width,height`, as a JPEG."""
@@ -107,8 +108,12 @@ class Page:
         if not (0 < width <= x1 - x0 and 0 < height <= y1 - y0 and width * height <= MAX_REGION_PIXELS):
             raise APIError(400, f"a region is not enlarged, and at most {MAX_REGION_PIXELS:,} pixels")
 
-        region, source = (x0, y0, x1, y1), image.source
-        return await self._drawn(lambda: source.region(region, (width, height)).to_pil(), "JPEG")
+        if image.view is None:
+            async with self._copying:
+                if image.view is None:  # still: the copy serves all requests that waited for it
+                    await in_image_thread(self._store.make_view, image)
+        region, view = (x0, y0, x1, y1), image.view or image.source
+        return await self._drawn(lambda: view.region(region, (width, height)).to_pil(), "JPEG")
 
     async def result(self, name: str, kind: str) -> Response:
         """A result as data, or as a figure."""

@@ -31,15 +31,25 @@ class Result:
     record: dict[str, Any]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class HeldImage:
-    """An image under an id that cannot be guessed, with the newest results about it by their ids."""
+    """An image under an id that cannot be guessed, with the newest results about it by their ids.
+
+    Attributes:
+        source: what questions are asked about.
+        view: what people look at; None until there is a copy of a large image that has no levels.
+        reservations: memory that it takes.
+    """
 
     id: str
     name: str
     source: ImageSource
-    reservation: Reservation
+    reservations: list[Reservation]
+    view: ImageSource | None = None
     results: dict[str, Result] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.view = None if self.source.is_flat else self.source
 
     def keep(self, question: Question, prediction: Prediction, model: str) -> str:
         """Hold a result for as long as the image is held; its id."""
@@ -55,6 +65,10 @@ class HeldImage:
     def record(self) -> dict[str, Any]:
         """Its data for the page."""
         return {"id": self.id, "name": self.name, "width": self.source.width, "height": self.source.height}
+
+    def state(self) -> dict[str, Any]:
+        """Its data, and whether its first region will wait for the copy."""
+        return {**self.record(), "preparing": self.view is None}
 
 
 class Store(MemoryBudget):
@@ -72,14 +86,16 @@ class Store(MemoryBudget):
         self._images: OrderedDict[str, HeldImage] = OrderedDict()
         self._lock = threading.Lock()
 
-    def try_reserve(self, nbytes: int) -> Reservation | None:
-        """See `MemoryBudget`; images go until there is room."""
+    def try_reserve(self, nbytes: int, staying: str = "") -> Reservation | None:
+        """See `MemoryBudget`; images go until there is room, but not the one with the id `staying`."""
         while (reservation := super().try_reserve(nbytes)) is None and nbytes <= self.most:
             with self._lock:
-                if not self._images:
+                oldest = next((name for name in self._images if name != staying), None)
+                if oldest is None:
                     return None
-                _, gone = self._images.popitem(last=False)
-            gone.reservation.release()
+                gone = self._images.pop(oldest)
+            for each in gone.reservations:
+                each.release()
         return reservation
 
     def add(self, data: bytes, name: str) -> HeldImage:
@@ -92,10 +108,28 @@ class Store(MemoryBudget):
         source = ImageSource.open(data, self._limits, name=name)
         if not (reservation := self.try_reserve(len(data) + RESULTS_BYTES)):
             raise InputError("there is no memory for another image now: try again later")
-        image = HeldImage(secrets.token_urlsafe(18), name, source, reservation)
+        image = HeldImage(secrets.token_urlsafe(18), name, source, [reservation])
         with self._lock:
             self._images[image.id] = image
         return image
+
+    def make_view(self, image: HeldImage) -> None:
+        """Make the copy of a large image, unless there is no room for it or the image goes meanwhile.
+
+        Raises:
+            InputError: the image is damaged.
+        """
+        source, copy = image.source, None
+        most = min(source.width * source.height, self.most // 2)
+        try:
+            if room := self.try_reserve(most, image.id):
+                with room:
+                    copy = source.tiled_copy(lambda nbytes: nbytes <= most and image.id in self._images)
+            if copy and (room := self.try_reserve(len(copy), image.id)):
+                image.reservations.append(room)
+                image.view = source.with_levels(copy)
+        finally:
+            image.view = image.view or source
 
     def image(self, name: str) -> HeldImage | None:
         """The image with this id; None when it is not here, or not any more."""
