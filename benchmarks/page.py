@@ -113,10 +113,9 @@ def measure(client: httpx.Client, server: int, kind: str, path: Path, regions: i
     preview_s, _ = timed(client, "GET", f"{url}?{whole}")
     row = f"{kind:20} {width * height / 1e6:6.0f} {len(data) / 1e6:6.0f} {upload_s:8.1f} {preview_s:8.1f}"
     for screen in SCREENS.values():
-        times = []
-        for scale in SCALES:
-            for query in pan(width, height, screen, scale, -(-regions // len(SCALES))):
-                times.append(1000 * timed(client, "GET", f"{url}?{query}")[0])
+        count = -(-regions // len(SCALES))
+        queries = [query for scale in SCALES for query in pan(width, height, screen, scale, count)]
+        times = [1000 * timed(client, "GET", f"{url}?{query}")[0] for query in queries]
         row += f" {statistics.median(times):8.0f} {sorted(times)[int(0.95 * len(times))]:6.0f}"
     print(f"{row} {memory(server, 'VmRSS'):7,} {memory(server, 'VmHWM'):7,}", flush=True)
 

@@ -184,6 +184,10 @@ class EncodedReader:
         steps = pairwise([0, *areas, *([] if areas else [self.width * self.height])])
         return any(large > max(FLAT_PIXELS, 20 * small) for small, large in steps)
 
+    def from_top(self) -> VipsImage:
+        """The whole image at its full size, for one pass."""
+        return self._levels[0].open("sequential")
+
     def forget_levels(self) -> bool:
         """Stop reading the smaller copies in a TIFF file, since one is damaged; False if there are none."""
         with self._lock:

@@ -34,6 +34,8 @@ def copying_bytes(width: int) -> int:
 def tiled_copy(image: VipsImage, may_hold: Callable[[int], bool]) -> bytes | None:
     """An image of 8-bit sRGB as a tiled TIFF with smaller levels, compressed as JPEG.
 
+    Copies of its edge fill the right and the bottom, so that levels are smaller by exactly 2, 4, …
+
     Args:
         image: it.
         may_hold: called with the number of bytes so far, all through; when it is false, there is no copy.
@@ -42,11 +44,15 @@ def tiled_copy(image: VipsImage, may_hold: Callable[[int], bool]) -> bytes | Non
         pyvips.Error: the image is damaged.
         Cancelled: the work was cancelled.
     """
+    # With whole blocks of JPEG in all levels: an incomplete one is filled up with black, which shows.
+    block = 1 << max(4, (min(image.width, image.height) // 16).bit_length() - 1)
+    width, height = (-(-side // block) * block for side in (image.width, image.height))
+    image = image.embed(0, 0, width, height, extend="copy")
     file, refused = io.BytesIO(), False
 
     def write(data: bytes) -> int:
         nonlocal refused
-        refused = not may_hold(max(file.tell() + len(data), file.getbuffer().nbytes))
+        refused = refused or not may_hold(max(file.tell() + len(data), file.getbuffer().nbytes))
         return 0 if refused else file.write(data)
 
     target = pyvips.TargetCustom()
@@ -101,9 +107,9 @@ class LeveledReader:
 
     def _on_copy(self, rect: RectPx, size: Size) -> RectPx | None:
         # The rectangle in pixels of the copy; None where it has too few.
-        across, down = self._copy.width / self.width, self._copy.height / self.height
+        if self._copy.width >= self.width:
+            return rect
         x0, y0, x1, y1 = rect
-        if (x1 - x0) * across < size[0] or (y1 - y0) * down < size[1]:
+        if x1 - x0 < 2 * size[0] or y1 - y0 < 2 * size[1]:
             return None
-        left, top = int(x0 * across), int(y0 * down)
-        return left, top, max(left + 1, round(x1 * across)), max(top + 1, round(y1 * down))
+        return x0 // 2, y0 // 2, x1 // 2, y1 // 2

@@ -159,15 +159,18 @@ class ImageSource:
         Raises:
             InputError: the image is damaged.
         """
-        has_tiles = isinstance(self._reader, EncodedReader) and self._reader.has_tiles
-        size = self._reader.width, self._reader.height
+        reader, size = self._reader, (self._reader.width, self._reader.height)
         wanted = [((0, 0, *size), size)]
         with _input_errors(self.name):
-            cost = self._reader.cost(wanted) + copying_bytes(size[0])
+            cost = reader.cost(wanted) + copying_bytes(size[0])
             check_decoding(self.name, self.size, cost, self._limits)
             with decoding.reserve(cost):
-                image = next(iter(self._stretched.read(wanted)))[0]
-                return tiled_copy(displayed(image, 2 if has_tiles else 1), may_hold)
+                if isinstance(reader, EncodedReader) and reader.bits == 8:
+                    image = reader.from_top()
+                else:
+                    image = next(iter(self._stretched.read(wanted)))[0]
+                shrink = 2 if isinstance(reader, EncodedReader) and reader.has_tiles else 1
+                return tiled_copy(displayed(image, shrink), may_hold)
 
     def with_levels(self, copy: bytes) -> ImageSource:
         """The same image for people to look at: what a copy by `tiled_copy` shows comes from the copy."""
