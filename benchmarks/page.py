@@ -7,7 +7,8 @@
 The files are made by libvips alone: terrain with small print; in few colors for the kinds without loss, since
 an upload has at most 256 MiB. A real `p2r serve` on a loopback port gets each as an upload and is asked for
 what `viewer.js` asks for: the preview, and then regions of a screen with a margin, along a pan at five
-zooms. Times are those of a client with one request at a time; memory is the server's, resident.
+zooms. Times are those of a client with one request at a time: the median, and 95 of 100. CPU is what the
+server takes, for all up to the preview and for a region on average. Memory is the server's, resident.
 """
 
 from __future__ import annotations
@@ -94,6 +95,12 @@ def timed(client: httpx.Client, method: str, path: str, **more: Any) -> tuple[fl
     return time.perf_counter() - begin_s, reply
 
 
+def cpu_s(server: int) -> float:
+    """Seconds of CPU that a process has taken."""
+    user, system = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def memory(server: int, key: str) -> int:
     """MB of a process: `VmRSS`, what it holds now, or `VmHWM`, the most so far."""
     return int(re.search(rf"{key}:\s+(\d+)", Path(f"/proc/{server}/status").read_text())[1]) // 1024
@@ -104,6 +111,7 @@ def measure(client: httpx.Client, server: int, kind: str, path: Path, regions: i
     Path(f"/proc/{server}/clear_refs").write_text("5")  # the peak begins anew
     headers = {"Content-Type": "application/octet-stream"}
     data = path.read_bytes()
+    begin_s = cpu_s(server)
     upload_s, reply = timed(client, "POST", "/page/images", content=data, headers=headers)
     image = reply.json()
     width, height = image["width"], image["height"]
@@ -112,11 +120,14 @@ def measure(client: httpx.Client, server: int, kind: str, path: Path, regions: i
     url = f"/page/images/{image['id']}/region"
     preview_s, _ = timed(client, "GET", f"{url}?{whole}")
     row = f"{kind:20} {width * height / 1e6:6.0f} {len(data) / 1e6:6.0f} {upload_s:8.1f} {preview_s:8.1f}"
+    row += f" {cpu_s(server) - begin_s:6.1f}"
     for screen in SCREENS.values():
         count = -(-regions // len(SCALES))
         queries = [query for scale in SCALES for query in pan(width, height, screen, scale, count)]
+        begin_s = cpu_s(server)
         times = [1000 * timed(client, "GET", f"{url}?{query}")[0] for query in queries]
         row += f" {statistics.median(times):8.0f} {sorted(times)[int(0.95 * len(times))]:6.0f}"
+        row += f" {1000 * (cpu_s(server) - begin_s) / len(times):6.0f}"
     print(f"{row} {memory(server, 'VmRSS'):7,} {memory(server, 'VmHWM'):7,}", flush=True)
 
 
@@ -136,8 +147,11 @@ def main() -> None:
             print(
                 f"{os.cpu_count()} cores; the server holds {memory(server.pid, 'VmRSS')} MB without an image"
             )
-            print(f"{'':20} {'Mpx':>6} {'MB':>6} {'upload s':>8} {'preview':>8}", end="")
-            print("".join(f" {name:>8} {'p95 ms':>6}" for name in SCREENS), f"{'MB held':>7} {'peak':>7}")
+            print(f"{'':20} {'Mpx':>6} {'MB':>6} {'upload s':>8} {'preview':>8} {'CPU s':>6}", end="")
+            print(
+                "".join(f" {name:>8} {'p95 ms':>6} {'CPU ms':>6}" for name in SCREENS),
+                f"{'MB held':>7} {'peak':>7}",
+            )
             with httpx.Client(base_url=f"http://{host}", timeout=600, trust_env=False) as client:
                 files = [(path.name[:20], path) for path in arguments.files or ()] or [
                     (kind, made(arguments.folder or Path(folder), kind, arguments.size))

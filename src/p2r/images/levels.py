@@ -20,15 +20,11 @@ if TYPE_CHECKING:
 
     from p2r.images._vips import RectPx, Size, VipsImage
     from p2r.images.decoders import Reader
-    from p2r.images.depth import StretchedReader
+    from p2r.images.limits import Reservation
 
 QUALITY = 85  # of JPEG, with colors at half the resolution
 TILE = 256  # pixels a side
-
-
-def copying_bytes(width: int) -> int:
-    """Memory to write the copy of an image, besides the copy: rows of tiles of all levels, twice."""
-    return 4 * TILE * width * 3
+COPYING_BYTES = 4 * TILE * 3  # of a column, besides the copy: rows of tiles of all levels, twice
 
 
 def tiled_copy(image: VipsImage, may_hold: Callable[[int], bool]) -> bytes | None:
@@ -74,14 +70,14 @@ class LeveledReader:
 
     Args:
         reader: of the image.
-        shown: the same, stretched if it has more than 8 bits.
-        copy: by `tiled_copy`, as the image is stored, or at half its size.
+        copy: by `tiled_copy`, of the image as it is stored, or of half its size.
+        room: memory of the copy, held as long as this reader.
     """
 
     bits = 8
 
-    def __init__(self, reader: Reader, shown: Reader | StretchedReader, copy: bytes) -> None:
-        self._reader, self._shown = reader, shown
+    def __init__(self, reader: Reader, copy: bytes, room: Reservation) -> None:
+        self._reader, self._room = reader, room
         self._copy = EncodedReader(reader.name, "tiffload", copy, Limits(max_bytes=len(copy)))
         self.name, self.orientation = reader.name, reader.orientation
         self.width, self.height = reader.width, reader.height
@@ -89,27 +85,21 @@ class LeveledReader:
     @property
     def notes(self) -> tuple[str, ...]:
         """See `Reader.notes`."""
-        return self._shown.notes
+        return self._reader.notes
 
     def read(self, wanted: Sequence[tuple[RectPx, Size]]) -> Iterator[Sequence[VipsImage]]:
         """See `Reader.read`."""
-        for rect, size in wanted:
-            part = self._on_copy(rect, size)
-            yield from self._copy.read([(part, size)]) if part else self._shown.read([(rect, size)])
+        for reader, part in map(self._from, wanted):
+            yield from reader.read([part])
 
     def cost(self, wanted: Sequence[tuple[RectPx, Size]]) -> int:
         """See `Reader.cost`."""
-        parts = [(self._on_copy(rect, size), rect, size) for rect, size in wanted]
-        return max(
-            self._copy.cost([(part, size)]) if part else self._reader.cost([(rect, size)])
-            for part, rect, size in parts
-        )
+        return max(reader.cost([part]) for reader, part in map(self._from, wanted))
 
-    def _on_copy(self, rect: RectPx, size: Size) -> RectPx | None:
-        # The rectangle in pixels of the copy; None where it has too few.
+    def _from(self, part: tuple[RectPx, Size]) -> tuple[Reader, tuple[RectPx, Size]]:
+        (x0, y0, x1, y1), size = part
         if self._copy.width >= self.width:
-            return rect
-        x0, y0, x1, y1 = rect
+            return self._copy, part
         if x1 - x0 < 2 * size[0] or y1 - y0 < 2 * size[1]:
-            return None
-        return x0 // 2, y0 // 2, x1 // 2, y1 // 2
+            return self._reader, part
+        return self._copy, ((x0 // 2, y0 // 2, x1 // 2, y1 // 2), size)

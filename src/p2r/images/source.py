@@ -26,7 +26,7 @@ from p2r.images.decoders import FLAT_PIXELS, EncodedReader
 from p2r.images.depth import StretchedReader
 from p2r.images.encoding import EncodedImage
 from p2r.images.formats import HEAD_BYTES, identify
-from p2r.images.levels import LeveledReader, copying_bytes, tiled_copy
+from p2r.images.levels import COPYING_BYTES, LeveledReader, tiled_copy
 from p2r.images.limits import Limits, check_bytes, check_decoding, decoding
 from p2r.images.metadata import is_monochrome_avif
 from p2r.images.pillow import WholeReader, read_array, read_pil
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from p2r.images._vips import RectPx, Size
     from p2r.images.decoders import Reader
+    from p2r.images.limits import Reservation
 
 ImageInput: TypeAlias = Union[str, "os.PathLike[str]", bytes, PIL.Image.Image, np.ndarray, "ImageSource"]
 
@@ -59,7 +60,7 @@ class ImageSource:
     def __init__(self, reader: Reader, limits: Limits) -> None:
         self._reader = reader
         self._limits = limits
-        self._stretched = StretchedReader(reader) if reader.bits > 8 else reader
+        self._stretched: Reader = StretchedReader(reader) if reader.bits > 8 else reader
         self.name = reader.name
         self.width, self.height = turned_size((reader.width, reader.height), reader.orientation)
 
@@ -151,10 +152,19 @@ class ImageSource:
             return self._reader.is_flat
         return self.width * self.height > FLAT_PIXELS
 
-    def tiled_copy(self, may_hold: Callable[[int], bool] = lambda _: True) -> bytes | None:
-        """Encoded copy of it for `with_levels`, made in one pass: see `levels.tiled_copy`.
+    def with_levels(
+        self, reserve: Callable[[int], Reservation | None], goes_on: Callable[[], bool] = lambda: True
+    ) -> ImageSource | None:
+        """The same image for people to look at, with a copy in memory that shows any part of it at once.
 
-        If the file has tiles, the copy has half its size.
+        If the file has tiles, the copy has half its size. See `levels`.
+
+        Args:
+            reserve: memory for the copy: as many bytes, or fewer, or None.
+            goes_on: called all through; when it is false, there is no copy.
+
+        Returns:
+            None where the copy takes more than what was reserved.
 
         Raises:
             InputError: the image is damaged.
@@ -162,23 +172,26 @@ class ImageSource:
         reader, size = self._reader, (self._reader.width, self._reader.height)
         wanted = [((0, 0, *size), size)]
         with _input_errors(self.name):
-            cost = reader.cost(wanted) + copying_bytes(size[0])
+            cost = reader.cost(wanted) + COPYING_BYTES * size[0]
             check_decoding(self.name, self.size, cost, self._limits)
             with decoding.reserve(cost):
+                if not (room := reserve(size[0] * size[1])):
+                    return None
+                most, has_tiles = room.nbytes, False
                 if isinstance(reader, EncodedReader) and reader.bits == 8:
-                    image = reader.from_top()
+                    image, has_tiles = reader.from_top(), reader.has_tiles
                 else:
                     image = next(iter(self._stretched.read(wanted)))[0]
-                shrink = 2 if isinstance(reader, EncodedReader) and reader.has_tiles else 1
-                return tiled_copy(displayed(image, shrink), may_hold)
-
-    def with_levels(self, copy: bytes) -> ImageSource:
-        """The same image for people to look at: what a copy by `tiled_copy` shows comes from the copy."""
-        return ImageSource(LeveledReader(self._reader, self._stretched, copy), self._limits)
+                shown = displayed(image, 2 if has_tiles else 1)
+                copy = tiled_copy(shown, lambda nbytes: nbytes <= most and goes_on())
+            room.release()
+            if not copy or not (room := reserve(len(copy))):
+                return None
+            return ImageSource(LeveledReader(self._stretched, copy, room), self._limits)
 
 
 def _read_pixels(
-    reader: Reader | StretchedReader, wanted: Sequence[tuple[RectPx, Size]], orientation: int
+    reader: Reader, wanted: Sequence[tuple[RectPx, Size]], orientation: int
 ) -> list[EncodedImage]:
     return [
         EncodedImage(upright(resized_rgb(images, size), orientation))

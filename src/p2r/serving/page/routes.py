@@ -45,9 +45,9 @@ class Page:
         self._scenes = []
         for asked in (sample.question for sample in read_samples(_SCENES)):
             source = ImageSource.open(asked.image)
-            image = HeldImage(asked.id, f"{asked.id}.jpg", source, [])
+            image = HeldImage(asked.id, f"{asked.id}.jpg", source, self._store.reserve(0))
             self._store.pinned[image.id] = image
-            self._scenes.append({"question": asked.text, "choices": asked.choices, "image": image.state()})
+            self._scenes.append({"question": asked.text, "choices": asked.choices, "image": image.record()})
         # Panning requests many regions; questions must not wait for them.
         self._reading = asyncio.Semaphore(os.cpu_count() or 1)
         self._copying = asyncio.Lock()  # one large image at a time
@@ -90,12 +90,12 @@ class Page:
             data = await self._service.fetcher.fetch(url, memory.resize) if url else data
             memory.release()
             image = await in_image_thread(self._store.add, data, name)
-        return JSONResponse(image.state())
+        return JSONResponse(image.record())
 
     async def held(self, ids: str = "") -> Response:
         """Which of some images are here."""
         found = map(self._store.image, ids.split(",")[:100])
-        return JSONResponse([image.state() for image in found if image])
+        return JSONResponse([image.record() for image in found if image])
 
     async def region(self, name: str, rect: str = "", size: str = "") -> Response:
         """A rectangle `x0,y0,x1,y1` of an image in pixels, at a size `width,height`, as a JPEG."""

@@ -33,19 +33,13 @@ class Result:
 
 @dataclass(eq=False, slots=True)
 class HeldImage:
-    """An image under an id that cannot be guessed, with the newest results about it by their ids.
-
-    Attributes:
-        source: what questions are asked about.
-        view: what people look at; None until there is a copy of a large image that has no levels.
-        reservations: memory that it takes.
-    """
+    """An image under an id that cannot be guessed, with the newest results about it by their ids."""
 
     id: str
     name: str
-    source: ImageSource
-    reservations: list[Reservation]
-    view: ImageSource | None = None
+    source: ImageSource  # for questions
+    reservation: Reservation
+    view: ImageSource | None = None  # for people; a flat image has none before it was copied
     results: dict[str, Result] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,12 +57,9 @@ class HeldImage:
         return name
 
     def record(self) -> dict[str, Any]:
-        """Its data for the page."""
-        return {"id": self.id, "name": self.name, "width": self.source.width, "height": self.source.height}
-
-    def state(self) -> dict[str, Any]:
-        """Its data, and whether its first region will wait for the copy."""
-        return {**self.record(), "preparing": self.view is None}
+        """Its data for the page; `preparing`: whether its regions wait for the copy."""
+        size = {"width": self.source.width, "height": self.source.height}
+        return {"id": self.id, "name": self.name, **size, "preparing": self.view is None}
 
 
 class Store(MemoryBudget):
@@ -93,9 +84,8 @@ class Store(MemoryBudget):
                 oldest = next((name for name in self._images if name != staying), None)
                 if oldest is None:
                     return None
-                gone = self._images.pop(oldest)
-            for each in gone.reservations:
-                each.release()
+                # Nothing may refer to it, so that the memory of its copy is free too.
+                self._images.pop(oldest).reservation.release()
         return reservation
 
     def add(self, data: bytes, name: str) -> HeldImage:
@@ -108,28 +98,21 @@ class Store(MemoryBudget):
         source = ImageSource.open(data, self._limits, name=name)
         if not (reservation := self.try_reserve(len(data) + RESULTS_BYTES)):
             raise InputError("there is no memory for another image now: try again later")
-        image = HeldImage(secrets.token_urlsafe(18), name, source, [reservation])
+        image = HeldImage(secrets.token_urlsafe(18), name, source, reservation)
         with self._lock:
             self._images[image.id] = image
         return image
 
     def make_view(self, image: HeldImage) -> None:
-        """Make the copy of a large image, unless there is no room for it or the image goes meanwhile.
+        """Copy a large image, if there is room; the copy is abandoned when the image goes."""
 
-        Raises:
-            InputError: the image is damaged.
-        """
-        source, copy = image.source, None
-        most = min(source.width * source.height, self.most // 2)
+        def reserve(nbytes: int) -> Reservation | None:
+            return self.try_reserve(min(nbytes, self.most // 2), image.id)
+
         try:
-            if room := self.try_reserve(most, image.id):
-                with room:
-                    copy = source.tiled_copy(lambda nbytes: nbytes <= most and image.id in self._images)
-            if copy and (room := self.try_reserve(len(copy), image.id)):
-                image.reservations.append(room)
-                image.view = source.with_levels(copy)
+            image.view = image.source.with_levels(reserve, lambda: image.id in self._images)
         finally:
-            image.view = image.view or source
+            image.view = image.view or image.source
 
     def image(self, name: str) -> HeldImage | None:
         """The image with this id; None when it is not here, or not any more."""
