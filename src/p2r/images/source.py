@@ -155,16 +155,11 @@ class ImageSource:
     def with_levels(
         self, reserve: Callable[[int], Reservation | None], goes_on: Callable[[], bool] = lambda: True
     ) -> ImageSource | None:
-        """The same image for people to look at, with a copy in memory that shows any part of it at once.
-
-        If the file has tiles, the copy has half its size. See `levels`.
+        """The same image with a copy in memory, so that people see any part of it at once; see `levels`.
 
         Args:
-            reserve: memory for the copy: as many bytes, or fewer, or None.
+            reserve: takes memory for the copy: as many bytes, or fewer, or None. A copy has to fit in.
             goes_on: called all through; when it is false, there is no copy.
-
-        Returns:
-            None where the copy takes more than what was reserved.
 
         Raises:
             InputError: the image is damaged.
