@@ -42,7 +42,6 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "tiff tiles jpeg": (".tif", {**TILE, "compression": "jpeg", "Q": 75}),
     "tiff tiles deflate": (".tif", {**TILE, "compression": "deflate", "predictor": "horizontal"}),
     "tiff strips lzw": (".tif", {"tile_height": 16, "compression": "lzw", "predictor": "horizontal"}),
-    "tiff strips deflate": (".tif", {"tile_height": 16, "compression": "deflate", "predictor": "horizontal"}),
 }
 
 
@@ -50,8 +49,8 @@ def terrain(side: int, few_colors: bool) -> pyvips.Image:
     """Noise of several sizes, with text on it."""
     cells = ((max(64, side // 16), 90), (max(32, side // 256), 50), (16, 40), (4, 45))
     ground = 128
-    for seed, (cell, height) in enumerate(cells[:2] if few_colors else cells):
-        ground += pyvips.Image.perlin(side, side, cell_size=cell, seed=seed) * height
+    for cell, height in cells[:2] if few_colors else cells:
+        ground += pyvips.Image.perlin(side, side, cell_size=cell, seed=cell) * height
     if few_colors:
         ground = (ground / 16).rint() * 16
     text = pyvips.Image.text("Parcel 4711\nOak Street 12, well B", dpi=200).embed(40, 60, 1024, 512)
@@ -64,10 +63,8 @@ def made(folder: Path, kind: str, side: int) -> Path:
     """A file of a kind."""
     suffix, options = KINDS[kind]
     path = folder / f"{kind.replace(' ', '-')}-{side}{suffix}"
-    if not path.exists():
-        terrain(side, few_colors=bool({"png", "deflate", "lzw"} & {*kind.split()})).write_to_file(
-            str(path), **options
-        )
+    few_colors = "jpeg" not in kind
+    terrain(side, few_colors).write_to_file(str(path), **options)
     return path
 
 
@@ -137,7 +134,6 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--files", nargs="+", type=Path, help="measure these instead")
     parser.add_argument("--regions", type=int, default=100, help="of each file and screen")
-    parser.add_argument("--folder", type=Path, help="keep the files here")
     arguments = parser.parse_args()
     command = [sys.executable, "-m", "p2r", "serve", "--model", "http://127.0.0.1:1/v1#none", "--port", "0"]
     with tempfile.TemporaryDirectory() as folder, subprocess.Popen(command, stderr=subprocess.PIPE) as server:
@@ -154,8 +150,7 @@ def main() -> None:
             )
             with httpx.Client(base_url=f"http://{host}", timeout=600, trust_env=False) as client:
                 files = [(path.name[:20], path) for path in arguments.files or ()] or [
-                    (kind, made(arguments.folder or Path(folder), kind, arguments.size))
-                    for kind in arguments.kinds
+                    (kind, made(Path(folder), kind, arguments.size)) for kind in arguments.kinds
                 ]
                 for kind, path in files:
                     measure(client, server.pid, kind, path, arguments.regions)
