@@ -223,9 +223,8 @@ def test_boxes_are_seen_before_the_answer(browser: Browser) -> None:
         visitor.give(encoded(smooth(800, 600), "JPEG"))
         visitor.ask("What is it?")
         stage = page.locator("#stage")
-        expect(stage).to_have_text("Looking at the whole image")
-        expect(page.locator("#seconds")).to_have_text(re.compile(r"\d\.\d s"))
-        expect(stage).to_have_text("Reasoning about 2 regions")
+        expect(stage).to_have_text(re.compile(r"Looking at the whole image \d\.\d s"))
+        expect(stage).to_contain_text("Reasoning about 2 regions")
         assert page.locator(".box").count() == page.locator("#crops li").count() == 2
         expect(page.locator(".answer")).to_have_text("…")
         visitor.shot("looking")
@@ -243,7 +242,7 @@ def test_ask_is_stop_while_something_runs(browser: Browser) -> None:
         wait_until(lambda: waiting.in_flight == 1)
         visitor.write("Another one?")
         page.keyboard.press("Enter")
-        expect(page.locator("#stage")).to_contain_text("one at a time")
+        expect(page.get_by_role("alert")).to_contain_text("One question at a time")
         expect(page.locator("#asked")).to_have_text(PINK)
         assert page.get_by_role("button", name="Ask", exact=True).count() == 0
         visitor.click("Stop")
@@ -264,9 +263,9 @@ def test_a_slow_upload_belongs_to_its_own_question(browser: Browser, server: Liv
         page.locator("#file").set_input_files({"name": "slow.png", "mimeType": "image/png", "buffer": data})
         # It is seen at once, and can be asked about at once.
         expect(page.locator("#welcome")).to_be_hidden()
-        expect(page.locator("#stage")).to_have_text("Sending slow.png")
+        expect(page.locator("#transfer")).to_contain_text("Sending slow.png")
         visitor.ask("What is it?")
-        expect(page.locator("#stage")).to_have_text("Sending the image")
+        expect(page.locator("#stage")).to_contain_text("Sending the image")
         line.send(
             "Network.emulateNetworkConditions", slow | {"uploadThroughput": -1, "downloadThroughput": -1}
         )
@@ -288,7 +287,7 @@ def test_a_result_stays_with_its_image(browser: Browser) -> None:
         wait_until(lambda: slow.in_flight == 1)
         visitor.click("0-x.png")
         expect(page.locator("#panel")).to_be_hidden()
-        expect(page.locator("#stage")).to_have_text("“Which?” was answered: B")
+        expect(page.locator("#stage span").first).to_have_text("“Which?” was answered: B")
         assert page.locator(".box").count() == 0
         visitor.click("History")
         page.locator("#entries button").click()
