@@ -9,7 +9,6 @@ import { json } from "./server.js";
 import { Viewer } from "./viewer.js";
 
 const NUMBERS = ["max_evidence", "overview_max_pixels", "crop_max_pixels"]; // settings of a question
-const MAX_OPTIONS = 26; // A to Z
 const header = document.querySelector("header");
 const viewer = new Viewer($("viewer"));
 const boxes = new Boxes(viewer, $("boxes"));
@@ -56,8 +55,9 @@ function showBoxes() {
 
 // The image is fitted into what nothing covers.
 function arrange() {
-  const narrow = matchMedia("(max-width: 760px)").matches, top = header.offsetHeight, bottom = $("bar").offsetHeight;
+  const [top, bottom] = [header.offsetHeight, $("bar").offsetHeight];
   const { offsetWidth: width, offsetHeight: height } = $("panel");
+  const narrow = matchMedia("(max-width: 760px)").matches;
   document.body.style.setProperty("--bar", `${bottom}px`);
   viewer.insets = narrow ? [top + 48, 0, bottom + height, 0] : [top, width && width + 12, bottom, 56];
   boxes.place();
@@ -83,8 +83,10 @@ viewer.addEventListener("failed", ({ detail: error }) => {
 
 // Questions. One at a time: while it runs, Ask is Stop.
 
-const options = () =>
-  $("choices").value.split("\n").map((line) => line.replace(/^\s*\(?[A-Z][.):]\s+/, "").trim()).filter(Boolean);
+function options() {
+  const lines = $("choices").value.split("\n");
+  return lines.map((line) => line.replace(/^\s*\(?[A-Z][.):]\s+/, "").trim()).filter(Boolean); // without A.
+}
 
 function openOptions(on) {
   const count = options().length;
@@ -100,25 +102,24 @@ function fill(question, choices) {
 }
 
 // What differs from the server's own settings goes along with a question.
-function settings(choices) {
+function settings() {
   const changed = NUMBERS.filter((name) => $(name).value !== $(name).defaultValue);
-  const numbers = Object.fromEntries(changed.map((name) => [name, Number($(name).value)]));
-  return $("type").value && !choices.length ? { ...numbers, answer_type: $("type").value } : numbers;
+  return Object.fromEntries(changed.map((name) => [name, Number($(name).value)]));
 }
 
 // Ask what is in the bar; with boxes, the model reasons from these.
 function submit(given) {
-  const question = $("question").value.trim(), choices = options(), count = choices.length, image = images.shown;
+  const image = images.shown, question = $("question").value.trim(), choices = options();
   if (running) return problem("One question at a time: Stop ends the one that runs.");
   if (!image) return problem("Open an image first.");
   if (!question) {
     $("question").focus();
     return problem("What do you want to know about the image?");
   }
-  if (count === 1) return problem("One option is none: give at least two, or leave them out.");
-  if (count > MAX_OPTIONS) return problem(`There are ${count} options: give at most ${MAX_OPTIONS}.`);
-  const next = { image, question, choices, boxes: given ?? [], crops: [], given: Boolean(given), columns: [] };
-  run(next, given ? "p2r" : $("mode").value, given && { boxes: given });
+  if (choices.length === 1) return problem("One option is none: give at least two, or leave them out.");
+  if (choices.length > 26) return problem(`There are ${choices.length} options: give at most 26 (A to Z).`);
+  const next = { image, question, choices, given: Boolean(given), boxes: given ?? [], crops: [] };
+  run({ ...next, columns: [] }, given ? "p2r" : $("mode").value, given && { boxes: given });
 }
 
 // Ask a model the question of an entry: one more column of it.
@@ -132,7 +133,8 @@ async function run(next, model, more) {
   show(next);
   let ended = "";
   try {
-    for await (const { stage, seen } of ask(next, column, { ...settings(next.choices), ...more }, abort.signal)) {
+    const p2r = { ...settings(), ...more };
+    for await (const { stage, seen } of ask(next, column, p2r, abort.signal)) {
       if (stage) status("stage", stage, begin);
       if (seen && entry === next) show(next);
       if (entry === next) panel.columns();
@@ -194,7 +196,8 @@ $("link").onclick = (event) => {
   event.preventDefault();
   address($("link").hash.slice(1));
   const copied = navigator.clipboard?.writeText(location.href) ?? Promise.reject();
-  copied.then(() => status("stage", "The link is copied"), () => status("stage", "The link is in the address bar"));
+  const say = (text) => () => status("stage", text);
+  copied.then(say("The link is copied"), say("The link is in the address bar"));
 };
 
 // Buttons and keys.
@@ -221,7 +224,8 @@ $("undo").onclick = () => {
   showBoxes();
   $("viewer").focus();
 };
-$("again").onclick = () => run({ ...entry, boxes: [], crops: [], outcome: null, given: false, columns: [] }, "p2r");
+$("again").onclick = () =>
+  run({ ...entry, outcome: null, given: false, boxes: [], crops: [], columns: [] }, "p2r");
 $("compare").onclick = () => run(entry, looks(entry.columns[0].model) ? "p2r-think" : "p2r");
 $("hide").onclick = () => {
   show(null);
@@ -242,20 +246,18 @@ const tools = {
   },
 };
 $("tools").onclick = ({ target, detail: clicks }) => tools[target.dataset.tool]?.(!clicks);
-boxes.addEventListener("mode", () => { document.querySelector("[data-tool=draw]").ariaPressed = boxes.drawing; });
+boxes.addEventListener("mode", () => { $("draw").ariaPressed = boxes.drawing; });
 boxes.addEventListener("edited", () => {
   const count = boxes.list.length, named = `${count} ${count > 1 ? "boxes" : "box"}, changed by you`;
   $("steer").firstElementChild.textContent = count ? named : "No box: the whole image";
   reveal($("steer"), true);
 });
 document.addEventListener("keydown", (event) => {
-  if (event.target.closest("input, textarea, select, dialog") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, textarea, select, dialog")) return;
   if (event.key === "b") tools.draw();
   if (event.key === "Escape") boxes.draw(false);
   if (event.key === "Escape" && images.shown) reveal($("welcome"), false);
-  if (event.key !== "/") return;
-  $("question").focus();
-  event.preventDefault();
 });
 
 // Ways to give an image.
@@ -274,9 +276,9 @@ $("fetch").onsubmit = (event) => {
 };
 document.addEventListener("paste", (event) => {
   const files = [...event.clipboardData.files], text = event.clipboardData.getData("text/plain").trim();
-  const isAddress = about?.fetches && !event.target.closest?.("input, textarea") && /^https?:\/\/\S+$/.test(text);
+  const writing = event.target.closest?.("input, textarea");
   if (files.length) images.send(files);
-  else if (isAddress) sendAddress(text);
+  else if (about?.fetches && !writing && /^https?:\/\/\S+$/.test(text)) sendAddress(text);
   else return;
   event.preventDefault();
 });
@@ -303,8 +305,8 @@ function introduce({ models, names: [perceiver, reasoner], scenes_only: scenesOn
   $("models").textContent = perceiver === reasoner ? `Model: ${reasoner}` : both;
   reveal($("fetch"), fetches);
   reveal($("note"), scenesOnly);
-  $("note").textContent = `${reasoner} answers here: a very small model that knows scenes such as these and nothing `
-    + "else. Its answers about photographs mean nothing; for those: p2r serve --model hongxingli/P2R-4B";
+  $("note").textContent = `${reasoner} answers here: a very small model that knows scenes such as these and `
+    + "nothing else. About photographs, its answers mean nothing: use p2r serve --model hongxingli/P2R-4B";
   $("examples").append(...more.examples.map(example));
 }
 
@@ -320,6 +322,7 @@ function example({ question, choices, image: record }) {
   return el("li", {}, button);
 }
 
+$("go").disabled = false;
 arrange();
 if ($("file").files.length) $("file").onchange(); // chosen before this ran
 try {

@@ -2,10 +2,10 @@
 // A box is {box: [x0, y0, x1, y1] in 0–1000, label}.
 import { el } from "./page.js";
 
-const COLORS = 8;
+export const COLORS = 8;
 const LEAST = 4; // side of a box, in 0–1000
 const OUTLINE = 6; // points around a box
-const STEP = 5; // of an arrow key, in 0–1000
+const STEPS = { ArrowLeft: [-5, 0], ArrowRight: [5, 0], ArrowUp: [0, -5], ArrowDown: [0, 5] }; // in 0–1000
 // Which of the four edges of a box a drag moves.
 const EDGES = { nw: [1, 1, 0, 0], ne: [0, 1, 1, 0], sw: [1, 0, 0, 1], se: [0, 0, 1, 1], all: [1, 1, 1, 1] };
 
@@ -78,8 +78,8 @@ export class Boxes extends EventTarget {
   #render() {
     this.root.replaceChildren(...this.list.map(({ label }, index) => {
       const name = `${index + 1} ${label}`.trim(), on = index === this.#selected;
-      const tag = el("button", { type: "button", className: "tag", textContent: name, dir: "auto", title: name });
-      Object.assign(tag, { ariaPressed: on, ariaLabel: `Box ${name}` });
+      const tag = el("button", { type: "button", className: "tag", textContent: name, dir: "auto" });
+      Object.assign(tag, { title: name, ariaLabel: `Box ${name}`, ariaPressed: on });
       tag.onclick = () => this.select(on ? -1 : index, true);
       const box = el("div", { className: `box c${index % COLORS}` }, tag);
       box.dataset.index = index;
@@ -88,7 +88,8 @@ export class Boxes extends EventTarget {
         remove.ariaLabel = `Delete box ${name}`;
         remove.onclick = () => this.remove(index);
         box.classList.add("selected");
-        box.append(...["nw", "ne", "sw", "se"].map((name) => el("i", { className: `corner ${name}` })), remove);
+        for (const corner of ["nw", "ne", "sw", "se"]) box.append(el("i", { className: `corner ${corner}` }));
+        box.append(remove);
       }
       return box;
     }));
@@ -112,6 +113,7 @@ export class Boxes extends EventTarget {
       style.transform = `translate(${x0}px, ${y0}px)`;
       style.width = `${x1 - x0}px`;
       style.height = `${y1 - y0}px`;
+      style.zIndex = Math.round(1e4 - (x1 - x0) - (y1 - y0)); // small ones over large ones
       tags[index].classList.toggle("off", !spot);
       if (!spot) return;
       tags[index].style.transform = `translate(${spot[0] - x0}px, ${spot[1] - y0}px)`;
@@ -164,20 +166,14 @@ export class Boxes extends EventTarget {
       this.draw(false);
       this.#tell("edited");
     } else if (!drag && event.type === "pointerup" && !dragged) {
-      this.#selectAt(event);
+      const box = document.elementFromPoint(event.clientX, event.clientY)?.closest(".box");
+      if (box || this.#selected >= 0) this.select(box ? Number(box.dataset.index) : -1);
     }
-  }
-
-  #selectAt({ clientX, clientY }) { // the smallest of the boxes that lie there
-    const size = (box) => box.offsetWidth * box.offsetHeight;
-    const [smallest] = document.elementsFromPoint(clientX, clientY)
-      .filter((each) => each.matches(".box")).sort((a, b) => size(a) - size(b));
-    if (smallest || this.#selected >= 0) this.select(smallest ? Number(smallest.dataset.index) : -1);
   }
 
   #key(event) {
     const index = this.#selected, edges = event.shiftKey ? EDGES.se : EDGES.all;
-    const by = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] }[event.key];
+    const by = STEPS[event.key];
     if (event.key === "Escape") {
       this.select(-1, true);
     } else if (index >= 0 && (event.key === "Delete" || event.key === "Backspace")) {
@@ -206,7 +202,8 @@ function tidy([x0, y0, x1, y1]) {
 
 // Where a label goes: never on its own box, on other boxes and labels as little as it can; null without room.
 function freeSpot([x0, y0, x1, y1], [width, height], room, taken) {
-  const above = y0 - OUTLINE - height, below = y1 + OUTLINE, before = x0 - OUTLINE - width, after = x1 + OUTLINE;
+  const above = y0 - OUTLINE - height, below = y1 + OUTLINE;
+  const before = x0 - OUTLINE - width, after = x1 + OUTLINE;
   // A box may begin outside of what is in view.
   const left = Math.max(room[0], x0 - OUTLINE), top = Math.max(room[1], y0 - OUTLINE);
   const right = after - width, bottom = y1 - height;

@@ -10,7 +10,8 @@ const SHELF = 12;
 
 // A rectangle of an image, at most so wide and high, never larger than it is.
 export function thumbnail(id, rect, width, height) {
-  const sides = [rect[2] - rect[0], rect[3] - rect[1]], scale = Math.min(1, width / sides[0], height / sides[1]);
+  const sides = [rect[2] - rect[0], rect[3] - rect[1]];
+  const scale = Math.min(1, width / sides[0], height / sides[1]);
   const size = sides.map((side) => Math.max(1, Math.round(side * scale)));
   return el("img", { src: regionUrl(id, rect, size), alt: "", width: size[0], height: size[1] });
 }

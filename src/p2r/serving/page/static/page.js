@@ -1,4 +1,4 @@
-// Elements of the page, its status lines and its address. What anybody wrote is shown as text, never as markup.
+// Elements of the page, its status lines, its address. What anybody wrote is shown as text, never as markup.
 
 export const GONE = "The server does not hold this any more.";
 
@@ -16,7 +16,9 @@ export function el(tag, props = {}, ...children) {
 const clocks = new Map();
 export function status(id, text, progress = "") {
   const [said, shown] = $(id).children, timed = typeof progress === "number";
-  const tick = () => { shown.textContent = timed ? `${((performance.now() - progress) / 1000).toFixed(1)} s` : progress; };
+  const tick = () => {
+    shown.textContent = timed ? `${((performance.now() - progress) / 1000).toFixed(1)} s` : progress;
+  };
   clearInterval(clocks.get(id));
   if (timed) clocks.set(id, setInterval(tick, 100));
   said.textContent = text;

@@ -1,5 +1,5 @@
-// The pixels of one image: a preview of the whole and, over it, what is in view at the resolution of the screen.
-// A rectangle is [x0, y0, x1, y1] in pixels of the image; a density is pixels of a bitmap per pixel of the image.
+// The pixels of one image: a preview of the whole and, over it, what is in view at the screen's resolution.
+// A rectangle is [x0, y0, x1, y1] in pixels of the image; a density is pixels of a bitmap for each of these.
 import { region } from "./server.js";
 
 const PREVIEW = 2_000_000, MOST = 9_000_000, HELD = 40_000_000; // pixels
@@ -14,7 +14,7 @@ export class Regions {
   #layers = []; // {rect, bitmap, density}, the oldest first
   #loading = null; // an AbortController, with the rect and density of what it stops
 
-  // The image has its id when the server has it. `tell` is called with "loading", "loaded", or "failed" and an error.
+  // The image has its id when the server has it. `tell` gets "loading", "loaded", or "failed" and an error.
   constructor(image, bitmap, tell) {
     Object.assign(this, { image, tell, whole: [0, 0, image.width, image.height] });
     if (bitmap) this.#layers.push({ rect: this.whole, bitmap, density: bitmap.width / image.width });
@@ -27,11 +27,12 @@ export class Regions {
     this.closed = true;
   }
 
-  // Get what is not here yet, one region at a time. `view` tells what is in view and how sharp, now and afterwards.
+  // Get what is not here yet, one region at a time. `view` tells what is in view and how sharp.
   want(view) {
     const { seen, sharp } = view(), inside = this.empty ? this.whole : seen;
     if (!this.image.id || this.closed || !area(seen)) return;
-    const density = Math.min(1, Math.sqrt((this.empty ? PREVIEW : MOST) / area(inside)), this.empty ? 1 : sharp);
+    const [most, wished] = this.empty ? [PREVIEW, 1] : [MOST, sharp];
+    const density = Math.min(1, wished, Math.sqrt(most / area(inside)));
     if (this.#loading) {
       const useful = area(meet(this.#loading.rect, seen)) > 0 && this.#loading.density >= density / 2;
       if (this.empty || useful) return;
@@ -51,7 +52,8 @@ export class Regions {
   }
 
   async #load(rect, density) {
-    const size = [rect[2] - rect[0], rect[3] - rect[1]].map((side) => Math.max(1, Math.round(side * density)));
+    const sides = [rect[2] - rect[0], rect[3] - rect[1]];
+    const size = sides.map((side) => Math.max(1, Math.round(side * density)));
     const loading = this.#loading = Object.assign(new AbortController(), { rect, density });
     this.tell("loading");
     try {

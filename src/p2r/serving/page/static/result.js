@@ -1,7 +1,7 @@
 // The panel of a result: question, evidence, and one answer or two side by side.
-// An entry is {image, question, choices, boxes, crops, outcome, given, columns}; each of its columns is one answer:
-// {model, thinking}, and at its end {id, record} or {problem}.
-import { pixels } from "./boxes.js";
+// An entry is {image, question, choices, boxes, crops, outcome, given, columns}; each of its columns is one
+// answer: {model, thinking}, and at its end {id, record} or {problem}.
+import { COLORS, pixels } from "./boxes.js";
 import { thumbnail } from "./images.js";
 import { $, el, reveal } from "./page.js";
 
@@ -17,20 +17,20 @@ const OUTCOMES = {
 };
 
 export const letter = (index) => String.fromCharCode(65 + index);
-const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+export const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 
 // An answer as people read it.
 export function spoken({ prediction: { answer, truncated, notes }, choices }) {
-  if (answer === null)
-    return `None: ${truncated ? "it was cut off at its token limit" : notes.at(-1) ?? "the reply names none"}`;
+  const without = truncated ? "it was cut off at its token limit" : notes.at(-1) ?? "the reply names none";
+  if (answer === null) return `None: ${without}`;
   const option = choices.find((_, index) => letter(index) === answer);
   return option ? `${answer}. ${option}` : answer;
 }
 
 function cost({ seconds: { total, ...stages }, usage, reasoner }) {
   const each = Object.entries(stages).map(([name, seconds]) => `${name} ${seconds.toFixed(2)}`);
-  return `${total.toFixed(2)} s (${each.join(", ")}) · ${usage.prompt_tokens} + ${usage.completion_tokens} tokens in `
-    + `${plural(usage.calls, "call")} · ${reasoner}`;
+  const tokens = `${usage.prompt_tokens} + ${usage.completion_tokens} tokens`;
+  return `${total.toFixed(2)} s (${each.join(", ")}) · ${tokens} in ${count(usage.calls, "call")} · ${reasoner}`;
 }
 
 export class Result {
@@ -40,11 +40,13 @@ export class Result {
   constructor(root, viewer, boxes) {
     Object.assign(this, { root, viewer, boxes });
     // A box and its crop mark each other.
-    for (const [kind, on] of [["pointerover", true], ["pointerout", false], ["focusin", true], ["focusout", false]])
-      for (const place of [boxes.root, $("crops")])
+    const places = [boxes.root, $("crops")], kinds = ["pointerover", "pointerout", "focusin", "focusout"];
+    for (const place of places)
+      for (const kind of kinds)
         place.addEventListener(kind, ({ target }) => {
           const index = [...place.children].findIndex((each) => each.contains(target));
-          for (const { children } of [boxes.root, $("crops")]) children[index]?.classList.toggle("hot", on);
+          const on = kind === "pointerover" || kind === "focusin";
+          for (const { children } of places) children[index]?.classList.toggle("hot", on);
         });
   }
 
@@ -57,6 +59,7 @@ export class Result {
     $("options").replaceChildren(...choices.map((textContent) => el("li", { textContent, dir: "auto" })));
     $("about").textContent = `${name}, ${width} × ${height} pixels`;
     $("columns").replaceChildren();
+    this.root.scrollTop = 0;
     this.evidence();
     this.update();
   }
@@ -71,9 +74,10 @@ export class Result {
 
   // What an answer brought: its option, notes, and where to take the result.
   update() {
-    const { columns, outcome } = this.#entry, first = columns[0].record?.prediction;
+    const { columns, outcome } = this.#entry, { record } = columns[0], first = record?.prediction;
     const ids = columns.flatMap(({ id, record }) => record ? [id] : []);
-    const notes = [OUTCOMES[outcome], ...(first?.notes ?? []), ...(first?.dropped ?? [])].filter(Boolean);
+    const all = [OUTCOMES[outcome], ...(first?.notes ?? []), ...(first?.dropped ?? [])];
+    const notes = all.filter((note) => note && !(record && spoken(record).endsWith(note)));
     [...$("options").children].forEach((each, index) =>
       each.classList.toggle("picked", first?.answer === letter(index)));
     $("outcome").textContent = notes.join(" ");
@@ -82,8 +86,10 @@ export class Result {
     reveal($("compare"), columns.length === 1);
     $("compare").disabled = $("again").disabled = columns.some(({ record, problem }) => !record && !problem);
     $("link").href = `#result=${ids.join()}`;
-    for (const [name, kind] of [["figure", "png"], ["json", "json"]])
-      Object.assign($(name), { href: `page/results/${ids[0]}.${kind}`, download: `p2r-${ids[0]?.slice(-6)}.${kind}` });
+    for (const [name, kind] of [["figure", "png"], ["json", "json"]]) {
+      $(name).href = `page/results/${ids[0]}.${kind}`;
+      $(name).download = `p2r-${ids[0]?.slice(-6)}.${kind}`;
+    }
     this.columns();
   }
 
@@ -105,10 +111,12 @@ export class Result {
   }
 
   #crop(id, rect, index, label) {
-    const name = `${index + 1} ${label}`.trim(), size = `${rect[2] - rect[0]} × ${rect[3] - rect[1]} pixels`;
-    const button = el("button", { type: "button", className: `c${index % 8}`, title: "Show it at full size" },
-      thumbnail(id, rect, 440, 300), el("b", { textContent: name, dir: "auto" }), el("small", { textContent: size }));
+    const button = el("button", { type: "button", className: `c${index % COLORS}` });
+    button.title = "Show it at full size";
     button.onclick = () => this.viewer.fly(rect, { least: 1 / devicePixelRatio });
+    button.append(thumbnail(id, rect, 440, 300),
+      el("b", { textContent: `${index + 1} ${label}`.trim(), dir: "auto" }),
+      el("small", { textContent: `${rect[2] - rect[0]} × ${rect[3] - rect[1]} pixels` }));
     return el("li", {}, button);
   }
 

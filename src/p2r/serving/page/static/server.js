@@ -33,7 +33,7 @@ export function upload(file, onprogress) {
   });
 }
 
-export const regionUrl = (id, rect, size) => `page/images/${id}/region?rect=${rect.join()}&size=${size.join()}`;
+export const regionUrl = (id, rect, size) => `page/images/${id}/region?rect=${rect}&size=${size}`;
 
 export async function region(id, rect, size, signal) {
   const response = await request(regionUrl(id, rect, size), { signal });
@@ -42,7 +42,8 @@ export async function region(id, rect, size, signal) {
 
 // The events of an answer: `begun`, `seen`, `thinking`, and at the end `result`, its id at the server.
 export async function* answer(question, signal) {
-  const body = JSON.stringify({ ...question, stream: true }), headers = { "Content-Type": "application/json" };
+  const headers = { "Content-Type": "application/json" };
+  const body = JSON.stringify({ ...question, stream: true });
   const response = await request("v1/chat/completions", { method: "POST", headers, body, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (let text = ""; ;) {

@@ -3,11 +3,12 @@ import { Regions, meet } from "./regions.js";
 
 const MAX_SCALE = 40; // points of the screen per pixel of the image
 const FLIGHT_MS = 500, REST_MS = 60; // of a flight; between two looks at what is in view
+const STEPS = { ArrowLeft: [80, 0], ArrowRight: [-80, 0], ArrowUp: [0, 80], ArrowDown: [0, -80] }; // points
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Viewer extends EventTarget {
   image = null; // {id, width, height}; the id comes when the server has it
-  view = { x: 0, y: 0, scale: 1 }; // the pixel of the image at the top left, and points of the screen per pixel
+  view = { x: 0, y: 0, scale: 1 }; // the pixel of the image at the top left; points of the screen per pixel
   insets = [0, 0, 0, 0]; // top, right, bottom, left: points of the screen that something covers
   moved = 0; // by the last drag, in points
   #regions = null;
@@ -151,12 +152,12 @@ export class Viewer extends EventTarget {
   }
 
   #draw() {
-    const { context, canvas, view: { x, y, scale } } = this, ratio = canvas.width / (this.root.clientWidth || 1);
+    const { context, canvas, view: { x, y } } = this;
+    const size = this.view.scale * canvas.width / (this.root.clientWidth || 1);
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.fillStyle = getComputedStyle(this.root).backgroundColor;
     context.fillRect(0, 0, canvas.width, canvas.height);
     if (!this.image) return;
-    const size = ratio * scale;
     context.setTransform(size, 0, 0, size, -x * size, -y * size);
     this.#regions.draw(context, this.#seen(this.view), size);
   }
@@ -195,7 +196,7 @@ export class Viewer extends EventTarget {
 
   #key(event) {
     if (event.target !== this.root || event.ctrlKey || event.metaKey || event.altKey) return;
-    const step = { ArrowLeft: [80, 0], ArrowRight: [-80, 0], ArrowUp: [0, 80], ArrowDown: [0, -80] }[event.key];
+    const step = STEPS[event.key];
     if (step) this.pan(...step);
     else if (event.key === "+" || event.key === "=") this.zoom(1.5);
     else if (event.key === "-") this.zoom(1 / 1.5);
