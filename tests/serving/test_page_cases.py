@@ -59,11 +59,11 @@ def test_on_a_slow_line_the_page_says_what_it_waits_for(browser: Browser, server
     with visiting(browser, server) as visitor:
         page = visitor.page
         visitor.slow_line(latency_ms=1_000)
-        image = encoded(smooth(4_000, 3_000), "TIFF")
+        image = encoded(smooth(2_000, 1_500), "TIFF", compression="tiff_adobe_deflate")
         page.locator("#file").set_input_files({"name": "a.tif", "mimeType": "image/tiff", "buffer": image})
         expect(page.locator("#transfer")).to_contain_text(re.compile("Sending|Preparing"))
-        expect(page.locator("#preparing")).to_have_text(re.compile(r"Preparing the image \d\.\d s"))
-        expect(page.locator("#preparing")).to_be_hidden()
+        expect(page.locator("#loading")).to_have_text(re.compile(r"Preparing the image \d\.\d s"))
+        expect(page.locator("#loading")).to_be_hidden()
         # What was there stays until what is sharper comes.
         visitor.click("1:1")
         blue = "it => it.getContext('2d').getImageData(700, 450, 1, 1).data[2]"
@@ -89,8 +89,8 @@ def test_panning_asks_for_regions_ahead_and_one_at_a_time(browser: Browser, serv
 
         page.on("request", begun)
         for kind in ("requestfinished", "requestfailed"):
-            page.on(kind, running.discard)
-        visitor.give(encoded(smooth(6_000, 5_000), "TIFF"), name="scan.tif")
+            page.on(kind, lambda request: running.discard(request))
+        visitor.give(encoded(smooth(5_000, 3_000), "TIFF", compression="tiff_adobe_deflate"), name="scan.tif")
         visitor.click("1:1")
         visitor.settled()
         wait_until(lambda: page.wait_for_timeout(100) or any(wide(url) > 1_440 for url in visitor.regions))
@@ -145,7 +145,6 @@ def test_stop_ends_a_question_whose_image_is_still_sent(browser: Browser, server
         expect(visitor.page.locator("#stage")).to_contain_text("Sending the image")
         visitor.click("Stop")
         expect(visitor.page.locator(".answer")).to_have_text("Stopped before it was answered.")
-        expect(visitor.page.locator("#transfer")).to_contain_text("Sending a.png")
 
 
 @pytest.mark.long

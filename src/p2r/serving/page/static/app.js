@@ -24,7 +24,7 @@ const images = new Images({
     show(null);
     document.body.classList.toggle("empty", !image);
     reveal($("welcome"), !image);
-    status("preparing", "");
+    status("loading", "");
     viewer.open(image, bitmap);
   },
   onpick(image) {
@@ -59,7 +59,8 @@ function arrange() {
   const { offsetWidth: width, offsetHeight: height } = $("panel");
   const narrow = matchMedia("(max-width: 760px)").matches;
   document.body.style.setProperty("--bar", `${bottom}px`);
-  viewer.insets = narrow ? [top + 48, 0, bottom + height, 0] : [top, width && width + 12, bottom, 56];
+  const wide = [top, width && width + 12, bottom, $("tools").offsetWidth];
+  viewer.insets = narrow ? [top + 48, 0, bottom + height, 0] : wide;
   boxes.place();
 }
 
@@ -73,11 +74,11 @@ viewer.addEventListener("view", () => {
   $("zoom").textContent = `${Math.round(100 * viewer.view.scale * devicePixelRatio)} %`;
 });
 viewer.addEventListener("loading", () => {
-  if (viewer.empty) status("preparing", "Preparing the image", performance.now());
+  status("loading", viewer.empty ? "Preparing the image" : "Loading details", performance.now());
 });
-viewer.addEventListener("loaded", () => status("preparing", ""));
+viewer.addEventListener("loaded", () => status("loading", ""));
 viewer.addEventListener("failed", ({ detail: error }) => {
-  status("preparing", "");
+  status("loading", "");
   problem(explained(error));
 });
 

@@ -22,7 +22,8 @@ export function status(id, text, progress = "") {
   clearInterval(clocks.get(id));
   if (timed) clocks.set(id, setInterval(tick, 100));
   said.textContent = text;
-  if (text) $("said").textContent = text; // for screen readers: it is always there, unlike what is shown
+  // For screen readers: this element is always there. Each region of a pan would be too much.
+  if (text && id !== "loading") $("said").textContent = text;
   reveal($(id), text);
   tick();
 }

@@ -29,8 +29,9 @@ export function spoken({ prediction: { answer, truncated, notes }, choices }) {
 
 function cost({ seconds: { total, ...stages }, usage, reasoner }) {
   const each = Object.entries(stages).map(([name, seconds]) => `${name} ${seconds.toFixed(2)}`);
-  const tokens = `${usage.prompt_tokens} + ${usage.completion_tokens} tokens`;
-  return `${total.toFixed(2)} s (${each.join(", ")}) · ${tokens} in ${count(usage.calls, "call")} · ${reasoner}`;
+  const { prompt_tokens: read, completion_tokens: written, calls } = usage;
+  const tokens = `${read} + ${written} tokens in ${count(calls, "call")}`;
+  return `${total.toFixed(2)} s (${each.join(", ")}) · ${tokens} · ${reasoner}`;
 }
 
 export class Result {
