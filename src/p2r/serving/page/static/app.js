@@ -138,7 +138,7 @@ async function run(next, model, more) {
     for await (const { stage, seen } of ask(next, column, p2r, abort.signal)) {
       if (stage) status("stage", stage, begin);
       if (seen && entry === next) show(next);
-      if (entry === next) panel.columns();
+      if (entry === next) panel.write();
     }
     const said = spoken(column.record);
     problem("");

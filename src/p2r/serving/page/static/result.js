@@ -36,6 +36,7 @@ function cost({ seconds: { total, ...stages }, usage, reasoner }) {
 
 export class Result {
   #entry = null;
+  #frame = null;
   #rects = []; // of the crops, in pixels of the image
 
   constructor(root, viewer, boxes) {
@@ -91,11 +92,18 @@ export class Result {
       $(name).href = `page/results/${ids[0]}.${kind}`;
       $(name).download = `p2r-${ids[0]?.slice(-6)}.${kind}`;
     }
-    this.columns();
+    this.#columns();
   }
 
-  // The answers, as far as they are.
-  columns() {
+  // The answers, as far as they are; once for each frame, because a layout of long texts takes time.
+  write() {
+    this.#frame ??= requestAnimationFrame(() => {
+      this.#frame = null;
+      if (this.#entry) this.#columns();
+    });
+  }
+
+  #columns() {
     const { columns, given } = this.#entry;
     while ($("columns").children.length < columns.length) $("columns").append(article());
     $("columns").classList.toggle("two", columns.length > 1);
