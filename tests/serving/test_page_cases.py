@@ -146,8 +146,8 @@ def test_stop_ends_a_question_whose_image_is_still_sent(browser: Browser, server
     with visiting(browser, server) as visitor:
         visitor.slow_line(up=2_000)
         image = encoded(smooth(600, 400), "PNG")
-        files = {"name": "a.png", "mimeType": "image/png", "buffer": image}
-        visitor.page.locator("#file").set_input_files(files)
+        chosen = visitor.page.locator("#file")
+        chosen.set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": image})
         expect(visitor.page.locator("#welcome")).to_be_hidden()
         visitor.ask("What is it?")
         expect(visitor.page.locator("#stage")).to_contain_text("Sending the image")
