@@ -8,53 +8,31 @@ import json
 import re
 from dataclasses import replace
 from io import BytesIO
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import PIL.Image
 import pytest
 
-from p2r.model_checks import PROBES, check_model, probe_samples
+from p2r.model_checks import check_model
 from p2r.models.base import Completion
 from p2r.nano import WEIGHTS
 from p2r.settings import PixelBudget, Settings, TokenLimits
 from p2r.types import Box
 from tests.fake_model import FakeModel, said, shown
+from tests.grounding import WRITERS, qwen3, right_reply, unit
 from tests.servers import Server, body, completion, dead_url, status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from p2r.checks import CheckResult
     from p2r.models.base import Message
     from p2r.types import BoxFormat
     from tests.fake_model import Reply
+    from tests.grounding import Writer
     from tests.servers import Exchange
 
-    Writer = Callable[[Box, int, int], str]
-
-SAMPLES = {sample.task.text: sample for sample in islice(probe_samples(), PROBES)}
 SMALL = Settings(budget=PixelBudget(overview_max_pixels=65_536, crop_max_pixels=65_536))
-
-
-def qwen3(box: Box, width: int, height: int) -> str:
-    return f'[{{"bbox_2d": [{box.x0:.0f}, {box.y0:.0f}, {box.x1:.0f}, {box.y1:.0f}], "label": "tag"}}]'
-
-
-def pixels(box: Box, width: int, height: int) -> str:
-    corners = (box.x0 * width, box.y0 * height, box.x1 * width, box.y1 * height)
-    return json.dumps([{"bbox_2d": [round(value / 1000) for value in corners], "label": "tag"}])
-
-
-def gemini(box: Box, width: int, height: int) -> str:
-    return json.dumps([{"box_2d": [round(v) for v in (box.y0, box.x0, box.y1, box.x1)], "label": "tag"}])
-
-
-def unit(box: Box, width: int, height: int) -> str:
-    return f"<ref>tag</ref><box>({box.x0 / 1000},{box.y0 / 1000}),({box.x1 / 1000},{box.y1 / 1000})</box>"
-
-
-WRITERS: dict[BoxFormat, Writer] = {"qwen3": qwen3, "pixels": pixels, "gemini": gemini, "unit": unit}
 
 
 def model_that_writes(perceive: Writer | Reply) -> FakeModel:
@@ -66,9 +44,8 @@ def model_that_writes(perceive: Writer | Reply) -> FakeModel:
             return "<think>Seen.</think><answer>A</answer>"
         if not callable(perceive):
             return perceive
-        (sample,) = (sample for question, sample in SAMPLES.items() if question in text)
         (overview,) = shown(messages)
-        return perceive(sample.boxes[0], overview.width, overview.height)
+        return right_reply(text, perceive, overview.size)
 
     return FakeModel(answer)
 

@@ -173,6 +173,8 @@ def test_a_stream_is_complete_when_it_says_so_or_gives_its_reason() -> None:
         ({"function_call": {"name": "look", "arguments": "{}"}}, "function_call", "a call of the tool look"),
         ({}, "content_filter", "content filter"),
         ({}, "SAFETY", "content filter"),
+        ({}, "content_filter: RECITATION", r"content filter withheld the reply \(content_filter: RECITATION"),
+        ({}, "function_call_filter: UNEXPECTED_TOOL_CALL", "withheld"),
     ],
 )
 def test_a_message_without_text_says_why(message: dict[str, Any], finish: str, says: str) -> None:
@@ -182,6 +184,19 @@ def test_a_message_without_text_says_why(message: dict[str, Any], finish: str, s
         streamed(message, finish=finish)
     with pytest.raises(NoTextError, match="the model refused: No"):
         whole([{"type": "refusal", "refusal": "No."}])
+
+
+def test_gemini_leaves_the_message_out_where_it_has_no_text() -> None:
+    def choice(**fields: Any) -> dict[str, Any]:
+        return {"choices": [{"index": 0, **fields}], "usage": {"prompt_tokens": 7, "total_tokens": 71}}
+
+    read = read_completion(choice(finish_reason="length"))
+    assert (read.text, read.finish_reason, read.prompt_tokens) == ("", "length", 7)
+    with pytest.raises(NoTextError, match="content_filter: PROHIBITED_CONTENT"):
+        read_completion(choice(finish_reason="content_filter: PROHIBITED_CONTENT"))
+    for nothing in (choice(), choice(finish_reason=None), choice(message="?", finish_reason="stop")):
+        with pytest.raises(InvalidReplyError, match="no message"):
+            read_completion(nothing)
 
 
 ERRORS = [

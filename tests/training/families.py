@@ -10,6 +10,7 @@ from tests.tiny_model import INTERLEAVED, SPECIAL, TEXT, VISION, with_random_wei
 from tests.training.phrase_model import CONTEXT, SETTINGS, like_phrases, phrase_processor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _MOE = {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
@@ -37,11 +38,19 @@ FAMILIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def write_family(folder: Path, family: str) -> Path:
-    """Write the checkpoint of a family with its settings and return its folder."""
+def write_family(folder: Path, family: str, pieces: Sequence[str] = ()) -> Path:
+    """Write the checkpoint of a family with its settings and return its folder.
+
+    Args:
+        folder: is made.
+        family: a key of `FAMILIES`.
+        pieces: texts to make tokens of; with them the model prefers no phrases.
+    """
+    from tokenizers import AddedToken
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     processor = phrase_processor()
+    processor.tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in pieces])
     size = len(processor.tokenizer)
     text, vision = FAMILIES[family]
     config = AutoConfig.for_model(
@@ -54,7 +63,8 @@ def write_family(folder: Path, family: str) -> Path:
         tie_word_embeddings=False,
     )
     model = with_random_weights(lambda: AutoModelForImageTextToText.from_config(config))
-    like_phrases(model, size)
+    if not pieces:
+        like_phrases(model, size)
     model.save_pretrained(folder)
     patch = vision.get("patch_size", VISION["patch_size"])
     processor = _own_class(family, processor)

@@ -33,6 +33,8 @@ EVIDENCE = (
     (Box(100, 100, 300, 300, "a"), Box(500, 500, 900, 600, "b")),
     (Box(0, 0, 50, 900, "a"), Box(500, 0, 600, 100, "b"), Box(700, 700, 1000, 1000, "c")),
 )
+# Of the papers of DAPO, GSPO and (for CISPO, of the ratio itself) ScaleRL.
+BOUNDS = {"dapo": (0.2, 0.28), "gspo": (3e-4, 4e-4), "cispo": (0.0, 5.0)}
 
 
 def make(folder: str) -> dict[str, str]:
@@ -85,7 +87,7 @@ def plain_log_probs(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
 
 
 def loss_by_hand(recipe: str, out: str, changes: list[str]) -> dict[str, Any]:
-    """Advantages and loss of a batch as TRL has them, and as the formulas of the paper give them."""
+    """Advantages and loss of a batch as TRL has them, and as the formulas of the papers give them."""
     session = open_session(recipe, out, changes)
     built = session.build()
     trainer, phase = built.trainer, session.phase
@@ -101,10 +103,24 @@ def loss_by_hand(recipe: str, out: str, changes: list[str]) -> dict[str, Any]:
     loss = trainer.compute_loss(trainer.model, inputs)
     mask, advantages = inputs["completion_mask"], inputs["advantages"][:, None]
     ratio = (now - old).exp()
-    clipped = ratio.clamp(1 - phase.clip, 1 + phase.clip)
+    lengths = mask.sum(1, keepdim=True)
+    if phase.loss == "gspo":  # one ratio for a whole completion: the geometric mean of its tokens'
+        ratio = (((now - old) * mask).sum(1, keepdim=True) / lengths).exp().expand_as(now)
+    low, high = (0.2, 0.2)
+    if phase.loss in BOUNDS:
+        low, high = BOUNDS[phase.loss]
+    clipped = ratio.clamp(1 - low, 1 + high)
     surrogate = torch.minimum(ratio * advantages, clipped * advantages)
+    if phase.loss == "cispo":
+        clipped = ratio.clamp(max=high)
+        surrogate = clipped * advantages * now
     kl = (reference - now).exp() - (reference - now) - 1
-    by_hand = ((phase.kl * kl - surrogate) * mask).sum() / mask.sum()
+    tokens = (phase.kl * kl - surrogate) * mask
+    by_hand = tokens.sum() / mask.sum()
+    if phase.loss in ("grpo", "gspo"):
+        by_hand = (tokens.sum(1, keepdim=True) / lengths).mean()
+    elif phase.loss == "dr_grpo":
+        by_hand = tokens.sum() / (len(tokens) * trainer.args.max_completion_length)
     stops = [
         row.tolist().index(258) if 258 in row.tolist() else len(row) - 1 for row in inputs["completion_ids"]
     ]
@@ -112,6 +128,7 @@ def loss_by_hand(recipe: str, out: str, changes: list[str]) -> dict[str, Any]:
         "rewards": list(logs["rewards"]["answer"]),
         "advantages": list(logs["advantages"]),
         "group": phase.group,
+        "scaled": phase.loss != "dr_grpo",
         "loss": float(loss),
         "by_hand": float(by_hand),
         "clipped": float(((ratio != clipped) * mask).sum()),
@@ -183,7 +200,7 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
     for row, ids in zip(rows, prompts, strict=True):
         mine, grids = grids[: len(row["images"])], grids[len(row["images"]) :]
         size = sum(t * h * w for t, h, w in mine)
-        other = encoder.encode(built.dataset.messages(row["index"]), Sampling(8))
+        other = encoder.encode(built.dataset.messages(row["role"], row["index"]), Sampling(8))
         pixels = fields["pixel_values"][patches : patches + size]
         patches += size
         found.append(
@@ -195,7 +212,7 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
                 "length": len(ids),
                 "counted": prompt_tokens(
                     built.dataset.samples[row["index"]],
-                    session.phase,
+                    row["role"],
                     session.settings,
                     encoder,
                     built.processor,
@@ -214,7 +231,7 @@ def frozen_tokens(recipe: str, out: str, changes: list[str]) -> dict[str, int]:
     """How long a prompt and a reply of the frozen role in the process are."""
     built = open_session(recipe, out, ["phases=[{role: perceiver}]", *changes]).build()
     assert built.frozen
-    (reply,) = asyncio.run(built.frozen.complete_all([built.dataset.messages(0)], Sampling(2)))
+    (reply,) = asyncio.run(built.frozen.complete_all([built.dataset.messages("perceiver", 0)], Sampling(2)))
     assert isinstance(reply, Completion)
     return {"prompt": reply.prompt_tokens, "reply": reply.completion_tokens}
 
@@ -257,77 +274,6 @@ def configured(recipe: str, changes: list[str]) -> dict[str, Any]:
 def file_hash(path: str) -> str:
     """Of a file's bytes."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def cached_features(recipe: str, out: str) -> dict[str, Any]:
-    """Features with and without looking up, of images of many sizes, some of them twice and some known."""
-    from p2r.models.vision_cache import VisionFeatureCache
-
-    session = open_session(
-        recipe, out, ["phases=[{role: reasoner}]", "training.prompts=8", "training.micro_batch=32"]
-    )
-    built = session.build()
-    ragged(built)
-    _, inputs = take_batch(built)
-    visual = built.trainer.model.model.visual
-    pixels, grids = inputs["pixel_values"], inputs["image_grid_thw"]
-    with torch.no_grad():
-        plain = visual(pixels, grid_thw=grids)
-        known = VisionFeatureCache(keep=5)
-        encoded: list[int] = []
-        encode = visual.forward
-
-        def counting(hidden_states: torch.Tensor, grid_thw: torch.Tensor, **more: Any) -> Any:
-            encoded.append(len(grid_thw))
-            return encode(hidden_states, grid_thw, **more)
-
-        visual.forward = counting
-        assert known.attach(visual)
-        encoded.clear()  # of the probe that it is tried with
-        looked_up = [visual(pixels, grid_thw=grids) for _ in range(2)]
-    differences = [
-        float((one - other).abs().max())
-        for found in looked_up
-        for one, other in zip(
-            (found.pooler_output, *getattr(found, "deepstack_features", ())),
-            (plain.pooler_output, *getattr(plain, "deepstack_features", ())),
-            strict=True,
-        )
-    ]
-    return {"difference": max(differences), "encoded": encoded, "images": len(grids)}
-
-
-def cached_towers() -> dict[str, bool]:
-    """Which towers the cache accepts; one that it refuses keeps its own `forward`."""
-    from types import SimpleNamespace
-
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-    from p2r.models.vision_cache import VisionFeatureCache
-
-    class Tower(torch.nn.Module):
-        spatial_merge_size = 2
-        config = SimpleNamespace(in_channels=3, temporal_patch_size=2, patch_size=16)
-
-        def __init__(self, *, mixing: bool) -> None:
-            super().__init__()
-            self.mixing = mixing
-
-        def forward(self, patches: Any, grid_thw: Any) -> Any:
-            features = patches.reshape(-1, 4, patches.shape[-1]).mean(1)
-            return BaseModelOutputWithPooling(
-                pooler_output=features + features.mean() if self.mixing else features
-            )
-
-    towers = {
-        "independent": Tower(mixing=False),
-        "mixing": Tower(mixing=True),
-        "no tower": torch.nn.Linear(3, 3),
-        "none": None,
-    }
-    accepted = {name: VisionFeatureCache().attach(tower) for name, tower in towers.items()}
-    assert accepted == {name: "forward" in getattr(tower, "__dict__", {}) for name, tower in towers.items()}
-    return accepted
 
 
 def check(recipe: str) -> list[dict[str, Any]]:

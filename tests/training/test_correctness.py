@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 Small = dict[str, str]
 
 
+BATCH = ["phases=[{role: think}]", "training.prompts=4", "training.micro_batch=16"]
+
+
 @pytest.fixture(scope="module")
 def measured(warm: Warm, small: Small, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    changes = ["phases=[{role: think}]", "training.prompts=4", "training.micro_batch=16"]
     out = tmp_path_factory.mktemp("loss") / "run"
-    return warm.value("probes.loss_by_hand", recipe=small["recipe"], out=out, changes=changes)
+    return warm.value("probes.loss_by_hand", recipe=small["recipe"], out=out, changes=BATCH)
 
 
 def test_advantages_are_rewards_less_the_groups_mean_over_its_deviation(measured: dict[str, Any]) -> None:
@@ -31,7 +33,8 @@ def test_advantages_are_rewards_less_the_groups_mean_over_its_deviation(measured
         rewards = measured["rewards"][start : start + size]
         mean, deviation = statistics.mean(rewards), statistics.stdev(rewards)
         spread += deviation > 0
-        by_hand = [(reward - mean) / (deviation + 1e-4) for reward in rewards]
+        scale = deviation + 1e-4 if measured["scaled"] else 1.0
+        by_hand = [(reward - mean) / scale for reward in rewards]
         assert measured["advantages"][start : start + size] == pytest.approx(by_hand, abs=1e-5)
     assert spread, "no group had a spread: the test proves nothing"
 
@@ -42,6 +45,27 @@ def test_the_loss_is_the_clipped_surrogate_and_the_kl_over_completion_tokens(
     assert measured["clipped"] > 0
     assert measured["kl"] > 1e-4
     assert measured["loss"] == pytest.approx(measured["by_hand"], abs=1e-5)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("loss", ["grpo", "dapo", "dr_grpo", "gspo", "cispo"])
+def test_the_loss_of_a_variant_is_that_of_its_paper(
+    warm: Warm, small: Small, tmp_path: Path, loss: str
+) -> None:
+    changes = [*BATCH, f"training.loss={loss}"]
+    found = warm.value("probes.loss_by_hand", recipe=small["recipe"], out=tmp_path / "run", changes=changes)
+    test_advantages_are_rewards_less_the_groups_mean_over_its_deviation(found)
+    assert loss == "cispo" or found["clipped"] > 0  # a ratio of 5 is rare
+    assert found["loss"] == pytest.approx(found["by_hand"], abs=1e-5)
+
+
+def test_what_a_loss_sets_is_not_set_twice(warm: Warm, small: Small) -> None:
+    changes = ["training.loss=gspo", "training.trainer={importance_sampling_level: token}"]
+    refused = warm.call("probes.configured", recipe=small["recipe"], changes=changes).errors
+    assert "training.trainer.importance_sampling_level is set by training.loss: gspo: leave" in refused
+    changes = ["training.trainer={loss_type: grpo, epsilon: 0.1}"]  # without a name the first is free
+    refused = warm.call("probes.configured", recipe=small["recipe"], changes=changes).errors
+    assert "training.trainer.epsilon is set by the recipe's own keys" in refused
 
 
 def test_only_the_completion_up_to_its_end_carries_loss(measured: dict[str, Any]) -> None:
@@ -95,14 +119,6 @@ def test_a_step_that_is_written_in_parts_keeps_all_of_its_rollouts(
         mine = [row for row in folder.rollouts() if row.step == metrics.step]
         assert [row.group for row in mine] == [0] * 4 + [1] * 4
         assert sum(row.reward or 0.0 for row in mine) / len(mine) == pytest.approx(metrics.values["reward"])
-
-
-def test_a_frozen_tower_sees_each_image_once(warm: Warm, small: Small, tmp_path: Path) -> None:
-    found = warm.value("probes.cached_features", recipe=small["recipe"], out=tmp_path / "run")
-    assert found["difference"] < 1e-5
-    # Each of four completions reads the same images; the second look finds the last five.
-    assert found["encoded"][0] == found["images"] // 4
-    assert found["encoded"][1] < found["encoded"][0]
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""Every Qwen-VL family that transformers has is trained, sampled and cached alike; other towers are not."""
+"""Every Qwen-VL family that transformers has is trained, sampled and cached alike."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from p2r.settings import PixelBudget, Settings, TokenLimits
 from p2r.training.run_folder import PhaseFolder
+from tests.models.real_checkpoint import write_real_checkpoint
+from tests.training import small_run
 from tests.training.families import FAMILIES
 
 if TYPE_CHECKING:
@@ -51,15 +54,23 @@ def test_a_family_samples_as_it_is_trained_and_sees_each_image_once(
     assert found["images"] == [1, 2, 3, 4]
     assert found["spread"] > 0.1
     assert found["difference"] < 1e-3
-    found = warm.value("probes.cached_features", recipe=recipe, out=tmp_path / "two")
+    found = warm.value("encodings.cached_features", recipe=recipe, out=tmp_path / "two")
     assert found["difference"] < 1e-5
-    assert found["encoded"][0] == found["images"] // 4
+    assert found["encoded"] == [found["images"] // 4] * 2 + [0]
 
 
-def test_a_tower_whose_images_see_each_other_is_left_alone(warm: Warm) -> None:
-    assert warm.value("probes.cached_towers") == {
-        "independent": True,
-        "mixing": False,
-        "no tower": False,
-        "none": False,
-    }
+@pytest.mark.long
+def test_a_role_is_trained_with_the_real_tokenizer(warm: Warm, tmp_path: Path) -> None:
+    model = write_real_checkpoint(tmp_path / "model", hidden=16)
+    budget = PixelBudget(overview_max_pixels=65_536, crop_max_pixels=65_536)
+    Settings(budget=budget, max_tokens=TokenLimits(perceive=4, reason=4)).save(model)
+    samples = small_run.write_samples(tmp_path / "data", 2)
+    changes = {"steps": 1, "prompts": 1, "micro_batch": 4, "freeze_vision": True}
+    data = small_run.recipe(model, samples, training=changes, phases=[{"role": "reasoner"}])
+    recipe = small_run.write_recipe(tmp_path / "recipe.json", data)
+    warm.value("warm.train", recipe=recipe, out=tmp_path / "run")
+    folder = PhaseFolder(tmp_path / "run/phases/01-reasoner")
+    assert folder.state().status == "done"
+    (row,) = folder.metrics()
+    assert (row.values["failed"], row.values["completions/mean_length"]) == (0, 4)
+    assert (tmp_path / "run/model/p2r.json").is_file()

@@ -51,7 +51,7 @@ def test_replies_come_in_order_and_failures_apart() -> None:
 
 def dataset(count: int, settings: Settings = SETTINGS) -> RolloutDataset:
     asked = samples(count)
-    return RolloutDataset("reasoner", asked, settings, image_cache(asked, settings, 8))
+    return RolloutDataset(asked, settings, image_cache(asked, settings, 8))
 
 
 def perceive(
@@ -144,7 +144,7 @@ def crops(messages: Sequence[Message]) -> int:
 
 def test_a_failing_reasoner_stops_the_phase_with_the_cause(tmp_path: Path) -> None:
     asked = samples(1)
-    rows = RolloutDataset("perceiver", asked, SETTINGS, image_cache(asked, SETTINGS, 2))
+    rows = RolloutDataset(asked, SETTINGS, image_cache(asked, SETTINGS, 2))
     rewards = RewardFunction(rows, Gates(), monitor=FailureMonitor(most_failures=3, window=5))
     logged: dict[str, Any] = {}
 
@@ -153,6 +153,8 @@ def test_a_failing_reasoner_stops_the_phase_with_the_cause(tmp_path: Path) -> No
         completions = [[{"role": "assistant", "content": text}] for text in texts]
         return rewards.answer(
             completions=completions,
+            completion_ids=[[0]] * len(texts),
+            role=["perceiver"] * len(texts),
             index=[0] * len(texts),
             log_extra=logged.__setitem__,
             log_metric=logged.__setitem__,

@@ -20,7 +20,7 @@ import torch
 from p2r.training.run_folder import PhaseFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tests.training.warm import Warm
 
@@ -50,9 +50,11 @@ def uninterrupted(warm: Warm, small: Small, tmp_path_factory: pytest.TempPathFac
     return out
 
 
-def kill_when(warm: Warm, small: Small, out: Path, reached: Callable[[], bool]) -> None:
+def kill_when(
+    warm: Warm, small: Small, out: Path, reached: Callable[[], bool], changes: Sequence[str] = CHANGES
+) -> None:
     """Start the run, and kill all of its processes as soon as it has got somewhere."""
-    pid = warm.start("warm.train", recipe=small["recipe"], out=out, changes=CHANGES)
+    pid = warm.start("warm.train", recipe=small["recipe"], out=out, changes=changes)
     deadline = time.monotonic() + 250
     while not reached():
         assert time.monotonic() < deadline, "it never got there"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,22 @@ def test_prompts_that_are_too_long_fail(warm: Warm, model: Path, samples: Path, 
     assert found.state == "failure"
     assert "8 are longer than 100 and left out (100.0 %): q0, q1, q2, and 5 more" in found.detail
     assert "settings.budget" in found.hint
+
+
+def test_without_a_limit_the_context_of_the_model_is_the_limit_in_check_and_run(
+    warm: Warm, model: Path, samples: Path, tmp_path: Path
+) -> None:
+    small = shutil.copytree(model, tmp_path / "small")
+    config = json.loads((small / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 200
+    (small / "config.json").write_text(json.dumps(config))
+    data = recipe(small, samples, phases=[{"role": "joint"}], training={"max_tokens": 40})
+    found = results(warm, data, tmp_path)["prompts, joint"]
+    assert found.state == "failure"
+    assert "are longer than 160 and left out" in found.detail
+    path = write_recipe(tmp_path / "recipe.json", data)
+    refused = warm.call("probes.rows_of", recipe=str(path), out=tmp_path / "run", role="joint").errors
+    assert found.detail.split("; ")[1].split(" are ")[0] + " of 8 prompts are longer than 160" in refused
 
 
 def test_a_batch_that_does_not_divide_and_a_frozen_role_without_weights(

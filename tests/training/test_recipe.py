@@ -134,6 +134,25 @@ def test_what_a_run_was_made_with_is_read_without_the_keys_that_are_gone(tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("keys", "bounds"),
+    [
+        ("", (0.2, None)),
+        ("loss: dapo", (0.2, 0.28)),
+        ("loss: gspo", (3e-4, 4e-4)),
+        ("loss: gspo, clip: 0.1", (0.1, 4e-4)),
+        ("loss: cispo, clip_high: 3", (0.2, 3)),
+    ],
+)
+def test_a_loss_brings_the_bounds_of_its_paper(
+    tmp_path: Path, keys: str, bounds: tuple[float, float | None]
+) -> None:
+    recipe = load(tmp_path, LEAST + f"training: {{{keys}}}\n")
+    assert {(one.clip, one.clip_high) for one in (recipe.training, *recipe.phases)} == {bounds}
+    recipe = load(tmp_path, LEAST + f"phases: [{{role: joint, {keys}}}]\n")
+    assert (recipe.phases[0].clip, recipe.phases[0].clip_high) == bounds
+
+
+@pytest.mark.parametrize(
     ("more", "message"),
     [
         ("traning: {}\n", "unknown key traning; did you mean 'training'?"),
@@ -141,7 +160,11 @@ def test_what_a_run_was_made_with_is_read_without_the_keys_that_are_gone(tmp_pat
         ("data: {samples: x.jsonl, max_dropped: 7}\n", "data.max_dropped: Input should be less than"),
         ("training: {learning_rte: 1}\n", "learning_rte; did you mean 'learning_rate'?"),
         ("phases: [{role: perceiver, stesp: 1}]\n", "unknown key phases.0.stesp; did you mean 'steps'?"),
-        ("phases: [{role: watcher}]\n", "phases.0.role: Input should be 'perceiver', 'reasoner', 'think' or"),
+        (
+            "phases: [{role: watcher}]\n",
+            "phases.0.role: Input should be 'perceiver', 'reasoner', 'joint', 'think'",
+        ),
+        ("training: {loss: [grpo]}\n", "training.loss: Input should be 'grpo', 'dapo', 'dr_grpo', 'gspo' or"),
         ("phases: []\n", "phases"),
         ("training: {group: 1}\n", "group: Input should be greater than or equal to 2"),
         ("frozen: {where: endpoint}\n", "frozen: url goes with where: endpoint"),

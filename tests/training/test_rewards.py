@@ -16,10 +16,11 @@ from p2r.scoring.judge import Judge
 from p2r.settings import PixelBudget, Settings
 from p2r.training.data import RolloutDataset, image_cache
 from p2r.training.frozen import FrozenModel
-from p2r.training.recipe import Gates
+from p2r.training.recipe import Gates, load_recipe
 from p2r.training.rewards import (
     RewardFunction,
     failed_gate,
+    load_shaping,
     overlaps,
     placeholder_labels,
     reward_metrics,
@@ -30,6 +31,7 @@ from tests.fake_model import FakeModel, failure, said, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from p2r.models.base import Message
     from p2r.training.recipe import Role
@@ -50,10 +52,8 @@ def sample(name: str = "a", **more: Any) -> Sample:
     return Sample(question, "A", (GOLD,), **more)
 
 
-def dataset(
-    role: Role, samples: Sequence[Sample], boxes: dict[int, tuple[Box, ...]] | None = None
-) -> RolloutDataset:
-    return RolloutDataset(role, samples, SETTINGS, image_cache(samples, SETTINGS, keep=4), boxes or {})
+def dataset(samples: Sequence[Sample], boxes: dict[int, tuple[Box, ...]] | None = None) -> RolloutDataset:
+    return RolloutDataset(samples, SETTINGS, image_cache(samples, SETTINGS, keep=4), boxes or {})
 
 
 def by_sight(messages: Sequence[Message]) -> str:
@@ -66,13 +66,16 @@ def by_sight(messages: Sequence[Message]) -> str:
 def perceiver(
     model: FakeModel, samples: Sequence[Sample] | None = None, gates: Gates = Gates()
 ) -> RewardFunction:
-    return RewardFunction(dataset("perceiver", samples or [sample()]), gates, frozen=FrozenModel(model))
+    return RewardFunction(dataset(samples or [sample()]), gates, frozen=FrozenModel(model))
 
 
 def reward(
-    function: RewardFunction, texts: Sequence[str], indices: Sequence[int] | None = None
+    function: RewardFunction,
+    texts: Sequence[str],
+    indices: Sequence[int] | None = None,
+    role: Role = "perceiver",
 ) -> list[Rollout]:
-    return asyncio.run(function.rollouts(indices or [0] * len(texts), texts))
+    return asyncio.run(function.rollouts([role] * len(texts), indices or [0] * len(texts), texts))
 
 
 def test_a_perceiver_is_rewarded_for_the_answer_that_its_boxes_lead_to() -> None:
@@ -138,15 +141,16 @@ def test_an_image_that_turns_out_damaged_gives_no_reward(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("role", ["reasoner", "think"])
 def test_an_answering_role_is_rewarded_for_its_own_answer(role: Role) -> None:
-    function = RewardFunction(dataset(role, [sample()], {0: (GOLD,)}), Gates())
-    right, wrong, none = reward(function, ["<answer>A</answer>", "<answer>(b)</answer>", "A or B"])
+    function = RewardFunction(dataset([sample()], {0: (GOLD,)}), Gates())
+    texts = ["<answer>A</answer>", "<answer>(b)</answer>", "A or B"]
+    right, wrong, none = reward(function, texts, role=role)
     assert [rollout.reward for rollout in (right, wrong, none)] == [1.0, 0.0, 0.0]
     assert none.answer is None
     assert right.recall == (1.0 if role == "reasoner" else None)
 
 
 def test_direct_needs_no_tags() -> None:
-    (rollout,) = reward(RewardFunction(dataset("direct", [sample()]), Gates()), ["A"])
+    (rollout,) = reward(RewardFunction(dataset([sample()]), Gates()), ["A"], role="direct")
     assert rollout.reward == 1.0
 
 
@@ -157,14 +161,59 @@ def test_direct_needs_no_tags() -> None:
 def test_a_judge_without_a_verdict_gives_no_reward(said_by_judge: Any, expected: float | None) -> None:
     free = Sample(Question(np.zeros((64, 64, 3), np.uint8), "Who?", id="f"), "the driver")
     judge = Judge(FakeModel([said_by_judge]))
-    function = RewardFunction(dataset("think", [free]), Gates(), judge=judge)
-    (rollout,) = reward(function, ["<answer>a man at the wheel</answer>"])
+    function = RewardFunction(dataset([free]), Gates(), judge=judge)
+    (rollout,) = reward(function, ["<answer>a man at the wheel</answer>"], role="think")
     assert rollout.reward == expected
 
 
 def test_a_perceiver_needs_a_frozen_reasoner() -> None:
     with pytest.raises(InputError, match="frozen reasoner"):
-        reward(RewardFunction(dataset("perceiver", [sample()]), Gates()), [LEFT])
+        reward(RewardFunction(dataset([sample()]), Gates()), [LEFT])
+
+
+SHAPING = """
+def few(rollout):
+    return rollout.reward - 0.25 * len(rollout.boxes)
+
+
+def wrong(rollout):
+    return rollout.reward / 0
+
+
+def endless(rollout):
+    return float("inf")
+"""
+
+
+def shaped(folder: Path, function: str, model: FakeModel) -> RewardFunction:
+    (folder / "mine.py").write_text(SHAPING)
+    (folder / "recipe.yaml").write_text(
+        f"{{name: x, model: m, data: {{samples: s}}, shaping: 'mine.py:{function}'}}"
+    )
+    shaping = load_shaping(load_recipe(folder / "recipe.yaml"))
+    return RewardFunction(dataset([sample()]), Gates(), frozen=FrozenModel(model), shaping=shaping)
+
+
+def test_a_function_of_the_recipe_changes_rewards_and_nothing_else(tmp_path: Path) -> None:
+    def reply(messages: Sequence[Message]) -> Any:
+        return failure() if by_sight(messages).endswith("B</answer>") else by_sight(messages)
+
+    found = reward(shaped(tmp_path, "few", FakeModel(reply)), [LEFT, TWICE, "[]", RIGHT])
+    assert [rollout.reward for rollout in found] == [0.75, -0.25, 1.0, None]
+    assert [rollout.correct for rollout in found] == [True, None, True, None]
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        ("wrong", "ZeroDivisionError"),
+        ("endless", "a reward of inf for a"),
+        ("absent", "has no attribute 'absent'"),
+    ],
+)
+def test_a_function_that_cannot_be_used_is_named(tmp_path: Path, function: str, why: str) -> None:
+    with pytest.raises(InputError, match=rf"shaping .*mine\.py:{function}.*: .*{why}"):
+        reward(shaped(tmp_path, function, FakeModel(by_sight)), [LEFT])
 
 
 def test_the_reasoner_is_asked_as_the_pipeline_asks_it() -> None:
@@ -177,6 +226,25 @@ def test_the_reasoner_is_asked_as_the_pipeline_asks_it() -> None:
     assert model.calls[0].sampling == asked.calls[1].sampling
     ours, theirs = model.calls[0].images, asked.calls[1].images
     assert [one.pixels.tobytes() for one in ours] == [one.pixels.tobytes() for one in theirs]
+
+
+def test_each_completion_of_a_batch_is_rewarded_by_its_role() -> None:
+    model = FakeModel(by_sight)
+    function = RewardFunction(dataset([sample()], {0: (GOLD,)}), Gates(), frozen=FrozenModel(model))
+    answers = ["<answer>B</answer>", "<answer>A</answer>"]
+    written = asyncio.run(
+        function.rollouts(
+            ["perceiver", "perceiver", "reasoner", "reasoner"], [0] * 4, [LEFT, RIGHT, *answers]
+        )
+    )
+    assert [rollout.reward for rollout in written] == [1.0, 0.0, 0.0, 1.0]
+    assert len(model.calls) == 2
+    assert [rollout.text for rollout in written[2:]] == answers
+    assert [rollout.recall for rollout in written] == [1.0, 0.0, 1.0, 1.0]
+    metrics = reward_metrics(written[:3], ["perceiver", "reasoner"])
+    assert (metrics["reward/perceiver"], metrics["reward/reasoner"]) == (0.5, 0.0)
+    assert (metrics["recall/perceiver"], metrics["recall/reasoner"]) == (0.5, 1.0)
+    assert metrics["correct"] == pytest.approx(1 / 3)
 
 
 # What is written down.

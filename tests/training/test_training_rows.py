@@ -77,8 +77,8 @@ def test_a_role_is_shown_what_the_pipeline_shows(
     question: Question, role: Role, mode: Mode, call: int, boxes: tuple[Box, ...], perceived: str
 ) -> None:
     samples = [Sample(question, "A")]
-    rows = RolloutDataset(role, samples, SETTINGS, image_cache(samples, SETTINGS, 2), {0: boxes})
-    same(rows.messages(0), asked(question, mode, perceived)[call])
+    rows = RolloutDataset(samples, SETTINGS, image_cache(samples, SETTINGS, 2), {0: boxes})
+    same(rows.messages(role, 0), asked(question, mode, perceived)[call])
 
 
 @pytest.mark.parametrize(
@@ -95,12 +95,13 @@ def test_a_role_is_asked_and_read_in_the_box_format_of_the_model(box_format: Box
     question = QUESTIONS[0]
     samples = [Sample(question, "A")]
     images = image_cache(samples, settings, 2)
-    rows = RolloutDataset("perceiver", samples, settings, images)
+    rows = RolloutDataset(samples, settings, images)
     perceive, reason = asked(question, "p2r", written, settings)
-    same(rows.messages(0), perceive)
+    same(rows.messages("perceiver", 0), perceive)
     (box,) = rows.perception(0, written).boxes
     assert box.as_tuple() == pytest.approx((100, 100, 300, 300))
-    same(RolloutDataset("reasoner", samples, settings, images, {0: (box,)}).messages(0), reason)
+    rows.boxes[0] = (box,)
+    same(rows.messages("reasoner", 0), reason)
 
 
 def test_an_image_is_opened_once_for_a_group_and_dropped_later() -> None:

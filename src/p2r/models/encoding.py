@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2r.errors import ModelError
+from p2r.errors import InputError, ModelError
 from p2r.models.base import one_line
 
 if TYPE_CHECKING:
@@ -41,9 +41,18 @@ class PromptEncoder:
         config: of the checkpoint.
         name: the model's name, for errors.
         options: their variables go to the chat template.
+
+    Raises:
+        InputError: the model takes images in another way than the Qwen-VL family.
     """
 
     def __init__(self, processor: Any, config: Any, name: str, options: ModelOptions | None = None) -> None:
+        sizes = processor.image_processor
+        if not (hasattr(sizes, "merge_size") and hasattr(sizes, "patch_size")):
+            raise InputError(
+                f"model {name} is a {config.model_type}: in this process only models of the Qwen-VL family "
+                f"run; use vllm:{name}, or another server that runs it (docs/models.md)"
+            )
         self._processor = processor
         self._variables = options.template_kwargs() if options else {}
         self._name = name
@@ -67,7 +76,7 @@ class PromptEncoder:
             if width % factor or height % factor:
                 raise self._rejected(
                     f"an image of {width}×{height} px, but this model needs sides in multiples of {factor}: "
-                    "set budget.factor"
+                    f"--set budget.factor={factor}"
                 )
         try:
             text = self.render(messages)

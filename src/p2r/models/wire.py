@@ -39,8 +39,10 @@ _CONTEXT_FIELDS = (
 )
 # Reasons to finish; any other is a stop.
 _CUT = re.compile(r"(model_|max_)?length|max_(output_)?tokens|token_limit|incomplete", re.IGNORECASE)
-_WITHHELD = re.compile(
-    r"content_filter|safety|recitation|refusal|sensitive|prohibited_content|blocklist", re.IGNORECASE
+_WITHHELD = re.compile(  # Gemini: `content_filter: RECITATION`, `function_call_filter: UNEXPECTED_TOOL_CALL`
+    r"(content|function_call)_filter(: ?\w+)?|(image_)?(safety|recitation|prohibited_content)"
+    r"|refusal|sensitive|blocklist|spii",
+    re.IGNORECASE,
 )
 _FAILED = re.compile(r"error|abort(ed)?|cancelled|network_error|insufficient_system_resource", re.IGNORECASE)
 _MESSAGE_FIELDS = ("error", "message", "detail", "msg", "error_msg", "reason")
@@ -164,13 +166,15 @@ class StreamReader:
             if whole:
                 raise InvalidReplyError(f"the reply has no choices: {_beginning(data)}")
             choice = {"delta": {}}
+        finish = _finish(choice)
         # Some servers send a whole message in one event of a stream.
         delta = choice.get("message") if whole or "delta" not in choice else choice["delta"]
-        delta = {} if delta is None and not whole else delta
+        if delta is None and (finish or not whole):
+            delta = {}  # Gemini leaves the message out where it has no text
         if not isinstance(delta, dict):
             raise InvalidReplyError("the reply has no message")
         self._message.update((key, value) for key, value in delta.items() if value)
-        self._finish = _finish(choice) or self._finish
+        self._finish = finish or self._finish
         if isinstance(data, dict):
             self._error = data if data.get("error") else self._error
             tokens = _usage(data.get("usage"))

@@ -28,12 +28,19 @@ if TYPE_CHECKING:
 
 MOST_GROUPS = 120
 LEAST_OF_A_PHASE = 6
-_COLORS = {"perceiver": 0, "reasoner": 1, "think": 2, "direct": 3}  # of the roles
+_COLORS = {"perceiver": 0, "reasoner": 1, "think": 2, "direct": 3, "joint": 4}  # of the roles
+
+
+def _by_role(key: str, label: str) -> dict[str, str]:
+    """A metric, and its values of each role in a joint phase."""
+    return {f"{key}/perceiver": "perceiver", f"{key}/reasoner": "reasoner", key: label}
+
+
 # What is plotted: title, whether it is a share, and the metrics with their labels.
 PLOTS: tuple[tuple[str, bool, dict[str, str]], ...] = (
-    ("Reward, mean", True, {"reward": "reward"}),
-    ("Right answers, of those that were scored", True, {"correct": "right"}),
-    ("Evidence recall: gold boxes whose center lies in a crop", True, {"recall": "recall"}),
+    ("Reward, mean", True, _by_role("reward", "reward")),
+    ("Right answers, of those that were scored", True, _by_role("correct", "right")),
+    ("Evidence recall: gold boxes whose center lies in a crop", True, _by_role("recall", "recall")),
     (
         "Replies of the perceiver",
         True,
@@ -79,6 +86,8 @@ PLOTS: tuple[tuple[str, bool, dict[str, str]], ...] = (
 # The table of phases: metric → heading, and whether it is a share.
 _COLUMNS = {
     "reward": ("reward", True),
+    "reward/perceiver": ("perceiver's", True),
+    "reward/reasoner": ("reasoner's", True),
     "correct": ("right", True),
     "recall": ("recall", True),
     "outcome/malformed": ("malformed", True),
@@ -273,6 +282,7 @@ def _group(phase: int, rows: Sequence[Rollout], samples: Mapping[str, Sample], c
     return {
         "phase": phase,
         "step": first.step,
+        "role": first.role,
         "id": first.id,
         "question": sample.question.text if sample else "",
         "choices": sample.question.choices if sample else (),

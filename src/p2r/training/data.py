@@ -24,7 +24,7 @@ from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
 from p2r.evidence import OUTLINE_COLORS, build_evidence, plain_overview, plan_sizes
 from p2r.images import ImageSource
-from p2r.models.base import Message
+from p2r.models.base import Message, Sampling
 from p2r.models.loading import settings_for
 from p2r.models.options import split_spec
 from p2r.parsing.perception import parse_perception
@@ -212,22 +212,21 @@ def image_cache(samples: Sequence[Sample], settings: Settings, keep: int) -> Cal
 
 @dataclass(frozen=True, slots=True)
 class RolloutDataset:
-    """The conversations of one role."""
+    """The conversations about the samples of a run."""
 
-    role: Role  # that acts
     samples: Sequence[Sample]  # of the run
     settings: Settings
     images: Callable[[int], OpenedImage]  # by the index of their sample
-    # The frozen perceiver's boxes of each sample, by index (role `reasoner`).
+    # The frozen perceiver's boxes of each sample, by index: what a reasoner is shown.
     boxes: dict[int, tuple[Box, ...]] = field(default_factory=dict)
 
-    def messages(self, index: int) -> tuple[Message, ...]:
-        """The conversation about sample `index`."""
+    def messages(self, role: Role, index: int) -> tuple[Message, ...]:
+        """The conversation of a role about sample `index`."""
         image = self.images(index)
         evidence = Evidence(image.overview)
-        if self.role == "reasoner":
+        if role == "reasoner":
             evidence = build_evidence(image.source, self.boxes[index], self.settings, image.overview)
-        return _role_messages(self.role, self.samples[index].question, self.settings, evidence)
+        return _role_messages(role, self.samples[index].question, self.settings, evidence)
 
     def perception(self, index: int, text: str) -> Perception:
         """A perceiver's text about sample `index`, parsed."""
@@ -235,28 +234,33 @@ class RolloutDataset:
         size = self.images(index).overview.size if box_format == "pixels" else None
         return parse_perception(text, box_format, size)
 
-    def for_trl(self, order: Sequence[int], encoder: PromptEncoder) -> Any:
-        """A `datasets.Dataset` of the samples in this order: columns `prompt`, `images`, `index`."""
+    def for_trl(self, roles: Sequence[Role], order: Sequence[int], encoder: PromptEncoder) -> Any:
+        """A `datasets.Dataset` of the samples in this order, a row for each role.
+
+        Columns: `prompt`, `images`, `role`, `index` (of the sample).
+        """
         from datasets import Dataset
 
-        def row(index: int) -> tuple[list[dict[str, Any]], list[Any]]:
-            messages = self.messages(index)
+        def row(role: Role, index: int) -> tuple[list[dict[str, Any]], list[Any]]:
+            messages = self.messages(role, index)
             parts = [part for message in messages for part in message.content]
             images = [part.to_pil() for part in parts if not isinstance(part, str)]
             return encoder.conversation(messages), images
 
-        def transform(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-            indices = batch["index"]
-            unique = list(dict.fromkeys(indices))
+        def transform(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+            keys = list(zip(batch["role"], batch["index"], strict=True))
+            unique = list(dict.fromkeys(keys))
             with ThreadPoolExecutor(4) as pool:
-                rows = dict(zip(unique, pool.map(row, unique), strict=True))
+                list(pool.map(self.images, dict.fromkeys(batch["index"])))  # each is opened once
+                rows = dict(zip(unique, pool.map(row, *zip(*unique, strict=True)), strict=True))
             return {
-                "prompt": [rows[index][0] for index in indices],
-                "images": [rows[index][1] for index in indices],
-                "index": indices,
+                "prompt": [rows[key][0] for key in keys],
+                "images": [rows[key][1] for key in keys],
+                **batch,
             }
 
-        return Dataset.from_dict({"index": list(order)}).with_transform(transform)
+        columns = {"role": list(roles) * len(order), "index": [index for index in order for _ in roles]}
+        return Dataset.from_dict(columns).with_transform(transform)
 
 
 def _role_messages(
@@ -269,6 +273,22 @@ def _role_messages(
     return reason_messages(settings.prompts, question, evidence)
 
 
+# The lengths of prompts and completions.
+
+_STAGE = {"perceiver": "perceive", "reasoner": "reason", "think": "reason", "direct": "direct"}
+
+
+def reply_tokens(phase: Phase, role: Role, settings: Settings) -> int:
+    """The most new tokens of a rollout, without `options.thinking_tokens`."""
+    return phase.max_tokens or int(getattr(settings.max_tokens, _STAGE[role]))
+
+
+def token_limits(phase: Phase, settings: Settings) -> dict[Role, int]:
+    """Trained role → the most new tokens of its rollouts, with those for thinking."""
+    limits = {role: Sampling(reply_tokens(phase, role, settings)) for role in phase.roles}
+    return {role: settings.options.widened(limit).max_tokens for role, limit in limits.items()}
+
+
 def draw_order(count: int, wanted: int, seed: str) -> list[int]:
     """The samples of a phase: shuffled passes over `count` samples, `wanted` in all."""
     rng = random.Random(seed)
@@ -279,14 +299,14 @@ def draw_order(count: int, wanted: int, seed: str) -> list[int]:
 
 
 def prompt_tokens(
-    sample: Sample, phase: Phase, settings: Settings, encoder: PromptEncoder, processor: Any
+    sample: Sample, role: Role, settings: Settings, encoder: PromptEncoder, processor: Any
 ) -> int:
     """The tokens of a prompt: of the text as rendered, and one for each `factor`² pixels of the images.
 
     The crops of a reasoner are not known before its perceiver has run: the longest evidence is counted.
     """
     size = ImageSource.open(sample.question.image).size
-    regions = [(0, 0, *size)] * settings.geometry.max_crops if phase.role == "reasoner" else []
+    regions = [(0, 0, *size)] * settings.geometry.max_crops if role == "reasoner" else []
     # The text alone: images are counted, not cut.
     width, height = plan_sizes(size, (), settings.budget).overview
     blank: Any = SimpleNamespace(width=width, height=height)
@@ -294,7 +314,7 @@ def prompt_tokens(
         Crop(blank, Box(0, 0, 1000, 1000, ""), region, color)
         for region, (color, _) in zip(regions, cycle(OUTLINE_COLORS), strict=False)
     ]
-    messages = _role_messages(phase.role, sample.question, settings, Evidence(blank, tuple(crops)))
+    messages = _role_messages(role, sample.question, settings, Evidence(blank, tuple(crops)))
     text = [
         Message(one.role, tuple(part for part in one.content if isinstance(part, str))) for one in messages
     ]
@@ -302,19 +322,28 @@ def prompt_tokens(
     return words + plan_sizes(size, regions, settings.budget).tokens + 2 * (1 + len(regions))
 
 
-def keep_short(
+def measure_prompts(
     samples: Sequence[Sample],
     recipe: Recipe,
     phase: Phase,
     settings: Settings,
     encoder: PromptEncoder,
     processor: Any,
-) -> list[Sample]:
-    """The samples whose prompts fit; InputError when more than `data.max_dropped` do not."""
-    most = recipe.data.max_prompt_tokens
-    if most is None:
-        return list(samples)
-    lengths = [prompt_tokens(sample, phase, settings, encoder, processor) for sample in samples]
+) -> tuple[list[int], int]:
+    """The tokens of each sample's longest prompt, and the most that a prompt may have."""
+    lengths = [
+        max(prompt_tokens(sample, role, settings, encoder, processor) for role in phase.roles)
+        for sample in samples
+    ]
+    room = encoder.context_tokens - max(token_limits(phase, settings).values())
+    return lengths, recipe.data.max_prompt_tokens or room
+
+
+def keep_short(samples: Sequence[Sample], recipe: Recipe, lengths: Sequence[int], most: int) -> list[Sample]:
+    """The samples whose prompts fit; InputError when more than `data.max_dropped` do not.
+
+    `lengths` and `most` are from `measure_prompts`.
+    """
     kept = [sample for sample, length in zip(samples, lengths, strict=True) if length <= most]
     dropped = len(samples) - len(kept)
     found = f"{dropped} of {len(samples)} prompts are longer than {most} tokens"
@@ -323,6 +352,6 @@ def keep_short(
     if dropped > recipe.data.max_dropped * len(samples):
         raise InputError(
             f"{found} (the longest has {max(lengths)}), more than data.max_dropped allows: raise "
-            "data.max_prompt_tokens or lower the pixel budgets"
+            "data.max_prompt_tokens, up to the model's context, or lower the pixel budgets"
         )
     return kept

@@ -86,8 +86,8 @@ tags: [perceive-to-reason, grpo, trl]
 
 # {name}
 
-`{model}` after PRA-GRPO (Perceive-to-Reason, arXiv 2607.01191), trained with `p2r train`: the roles \
-perceiver and reasoner were updated in turn, rewarded for right final answers alone.
+`{model}` after {method} (Perceive-to-Reason, arXiv 2607.01191), trained with `p2r train`: the roles \
+perceiver and reasoner were updated {how}, rewarded for right final answers alone.
 
 ```sh
 p2r answer IMAGE QUESTION --model THIS_FOLDER
@@ -111,16 +111,21 @@ def model_card(recipe: Recipe, run: RunRecord, data: DataRecord, phases: Sequenc
     """The README.md of a final model, as markdown."""
     base, _ = split_spec(recipe.model)
     rows = []
-    for folder in phases:
-        state = folder.state()
-        rewards = [row.values["reward"] for row in folder.metrics() if "reward" in row.values]
-        first, last = _mean(rewards[:_EDGE]), _mean(rewards[-_EDGE:])
-        rows.append(f"| {state.number} | {state.role} | {state.steps} | {first} | {last} |\n")
+    for folder, (_, phase) in zip(phases, recipe.plan(), strict=True):
+        state, metrics = folder.state(), folder.metrics()
+        for role in phase.roles:
+            rewards = [row.rewards[role] for row in metrics if role in row.rewards]
+            first, last = _mean(rewards[:_EDGE]), _mean(rewards[-_EDGE:])
+            rows.append(f"| {state.number} | {role} | {state.steps} | {first} | {last} |\n")
+    joint = any(phase.role == "joint" for phase in recipe.phases)
+    method, how = ("GRPO", "in the same steps") if joint else ("PRA-GRPO", "in turn")
     session = run.sessions[-1]
     card = _CARD.format(
         base=f"base_model: {base}\n" if "/" in base and not base.startswith("/") else "",
         name=recipe.name,
         model=recipe.model,
+        method=method,
+        how=how,
         digest=run.identity["digest"],
         samples=data.samples,
         fingerprint=data.fingerprint,

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from p2r.errors import InputError, ModelError
@@ -200,16 +199,15 @@ async def perceive_samples(
         ModelError: too many calls fail, or one fails again and again.
         InputError: an image cannot be read, or the disk is full.
     """
-    asked = replace(dataset, role="perceiver")
     known = _known(path.parent)
-    missing = [index for index in wanted if _key(asked, index, weights) not in known]
-    sampling = Sampling(asked.settings.max_tokens.perceive)
+    missing = [index for index in wanted if _key(dataset, index, weights) not in known]
+    sampling = Sampling(dataset.settings.max_tokens.perceive)
 
     def row(index: int, reply: Completion) -> dict[str, Any]:
-        perception = asked.perception(index, reply.text)
+        perception = dataset.perception(index, reply.text)
         return {
-            "key": _key(asked, index, weights),
-            "id": asked.samples[index].question.id,
+            "key": _key(dataset, index, weights),
+            "id": dataset.samples[index].question.id,
             "outcome": perception.outcome,
             "boxes": [box.to_json() for box in perception.boxes],
             "text": perception.text,
@@ -220,7 +218,8 @@ async def perceive_samples(
             failed: dict[int, ModelError] = {}
             for start in range(0, len(missing), batch):
                 chunk = missing[start : start + batch]
-                replies = await frozen.complete_all([asked.messages(index) for index in chunk], sampling)
+                conversations = [dataset.messages("perceiver", index) for index in chunk]
+                replies = await frozen.complete_all(conversations, sampling)
                 for index, reply in zip(chunk, replies, strict=True):
                     if isinstance(reply, ModelError):
                         failed[index] = reply
@@ -237,7 +236,7 @@ async def perceive_samples(
     index, error = next(iter(failed.items()))
     raise ModelError(
         f"the frozen perceiver failed {_ATTEMPTS} times on {len(failed)} samples, for example "
-        f"{asked.samples[index].question.id}: {error}; the same command tries only those again",
+        f"{dataset.samples[index].question.id}: {error}; the same command tries only those again",
         kind=error.kind,
     )
 

@@ -48,10 +48,12 @@ class TrainingProgress(RunProgress):
         self._rows.append(row)
         seconds = self._mean("seconds/step")
         left = clock(seconds * (state.steps - row.step))
-        text = (
-            f"reward {self._mean('reward'):.3f} · failed {100 * self._mean('failed'):.1f} % · "
-            f"{seconds:.1f} s a step · {left} left"
-        )
+        reward = f"{self._mean('reward'):.3f}"
+        if len(row.rewards) > 1:
+            means = (f"{role} {self._mean(f'reward/{role}'):.3f}" for role in row.rewards)
+            reward += f" ({', '.join(means)})"
+        failed = f"{100 * self._mean('failed'):.1f} %"
+        text = f"reward {reward} · failed {failed} · {seconds:.1f} s a step · {left} left"
         last = row.step == state.steps
         self._show(row.step, state.steps, text, name=f"{self._name(state)}: step ", last=last)
 

@@ -21,7 +21,10 @@ from p2r.text import secret_field, without_secrets
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Role = Literal["perceiver", "reasoner", "think", "direct"]
+Role = Literal["perceiver", "reasoner", "think", "direct"]  # of a completion
+PhaseRole = Literal["perceiver", "reasoner", "joint", "think", "direct"]
+ONE_PASS = ("think", "direct")  # roles without a frozen one
+Loss = Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"]
 
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -29,7 +32,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 AboveZero = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
-_PATHS = ("data.samples", "data.scenes.folder", "launch.config")
+# The bounds of the papers; that of CISPO is a bound of the ratio itself (ScaleRL).
+_CLIPS: dict[str, dict[str, float]] = {
+    "dapo": {"clip_high": 0.28},
+    "gspo": {"clip": 3e-4, "clip_high": 4e-4},
+    "cispo": {"clip_high": 5.0},
+}
+_PATHS = ("data.samples", "data.scenes.folder", "launch.config", "shaping")
 _MODELS = ("model", "judge")  # may name a folder, or something else
 
 
@@ -82,7 +91,10 @@ class Training(_Part):
     betas: tuple[Share, Share] = (0.9, 0.999)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     kl: NotNegative = 0.01  # coefficient of the KL divergence to the phase's first weights; 0 for none
-    clip: AboveZero = 0.2  # ε of the clipped surrogate
+    # A variant of GRPO; None for the paper's: the mean over all tokens of a step, symmetric clipping.
+    loss: Loss | None = None
+    clip: AboveZero = 0.2  # ε of the clipped surrogate; `loss` has its own default for it and the next
+    clip_high: AboveZero | None = None  # ε above a ratio of 1; None for `clip`
     updates: Positive = 1  # µ, how often each batch of rollouts is used
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0  # of the rollouts
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -93,6 +105,11 @@ class Training(_Part):
     save_every: Positive = 10  # steps between the checkpoints that a stopped run continues from
     rollouts_every: Positive = 1  # steps between those whose rollouts are written
     trainer: dict[str, Any] = Field(default_factory=dict)  # more fields of TRL's GRPOConfig
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clip_of_the_loss(cls, data: Any) -> Any:
+        return {**_CLIPS.get(str(data.get("loss")), {}), **data} if isinstance(data, dict) else data
 
     @model_validator(mode="after")
     def _updates_go_over_whole_steps(self) -> Self:
@@ -106,7 +123,18 @@ class Training(_Part):
 class Phase(Training):
     """One phase of a round: the role that is trained, and what differs from `training`."""
 
-    role: Role  # `perceiver` or `reasoner`; or a one-pass baseline, `think` or `direct`
+    # `perceiver`, `reasoner`, `joint` for both in the same steps; `think`, `direct`: one-pass baselines.
+    role: PhaseRole
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The trained roles. Each prompt of a step has a group of completions of each."""
+        return ("perceiver", "reasoner") if self.role == "joint" else (self.role,)
+
+    @property
+    def completions(self) -> int:
+        """The number of completions of a step."""
+        return self.prompts * self.group * len(self.roles)
 
 
 class Gates(_Part):
@@ -198,6 +226,8 @@ class Recipe(_Part):
     training: Training = Training()  # defaults of every phase; a phase may set any of its keys itself
     phases: Annotated[list[Phase], Field(min_length=1)]  # of one round, in order
     gates: Gates = Gates()
+    # `FILE.py:FUNCTION`, relative to the recipe: takes a `Rollout` with its reward, returns another reward.
+    shaping: str | None = None
     failures: Failures = Failures()
     frozen: Frozen = Frozen()
     rollouts: Rollouts = Rollouts()
@@ -256,9 +286,9 @@ class Recipe(_Part):
 def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply changes such as `training.steps=20` or `phases.0.kl=0.02`.
 
-    Paths (`data.samples`, `data.scenes.folder`, `launch.config`, and `model` and `judge` where they name a
-    folder) are made absolute: those in the file are relative to its folder, those in `changes` to the current
-    one.
+    Paths (`data.samples`, `data.scenes.folder`, `launch.config`, `shaping`, and `model` and `judge` where
+    they name a folder) are made absolute: those in the file are relative to its folder, those in `changes`
+    to the current one.
 
     Raises:
         InputError: the file cannot be read, a key is unknown or a value wrong; the text names the key.

@@ -9,7 +9,9 @@ completion is left out of the statistics of its group.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
+import math
 import os
 import re
 import time
@@ -17,6 +19,7 @@ from collections import Counter
 from dataclasses import replace
 from itertools import chain, combinations, groupby
 from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.errors import InputError, ModelError, P2RError
@@ -27,6 +30,7 @@ from p2r.prompts import reason_messages
 from p2r.runs.failures import FailureMonitor
 from p2r.scoring import score
 from p2r.scoring.localization import localize
+from p2r.training.launch import exception_line
 from p2r.training.run_folder import Rollout
 
 if TYPE_CHECKING:
@@ -37,8 +41,8 @@ if TYPE_CHECKING:
     from p2r.settings import Settings
     from p2r.training.data import RolloutDataset
     from p2r.training.frozen import FrozenRole
-    from p2r.training.recipe import Gates
-    from p2r.types import Answer, Box, Perception, Sample
+    from p2r.training.recipe import Gates, Recipe, Role
+    from p2r.types import Box, Perception
 
     EvidenceKey = tuple[int, tuple[tuple[float, ...], ...]]  # index of a sample, coordinates of its boxes
 
@@ -50,16 +54,20 @@ _EXAMPLE_LABEL = re.compile(r'"label"\s*:\s*"([^"]*)"')
 
 
 class RewardFunction:
-    """Reward function of one role, as TRL calls it.
+    """Reward function of a phase, as TRL calls it.
 
     Async inside. TRL would run an async function in a thread of its own, where a frozen role in this process
     must not compute (see `FrozenWeights`); therefore it has its own loop, in the training thread.
 
     Args:
-        dataset: role, samples, settings, images, and the evidence of a reasoner.
+        dataset: samples, settings, images, and the evidence of a reasoner.
         gates: of a perceiver's reward.
         judge: of free-form answers.
         monitor: stops the phase when too much fails.
+        limits: trained role → the most tokens of its completions. TRL generates all roles with one limit;
+            what is longer than its role's own is rewarded as if it had been cut there.
+        tokenizer: for texts that are cut.
+        shaping: changes rewards, as from `load_shaping`.
         frozen: the reasoner that answers for a perceiver. Settable later: it may be the trainer's reference.
     """
 
@@ -70,6 +78,9 @@ class RewardFunction:
         *,
         judge: Judge | None = None,
         monitor: FailureMonitor | None = None,
+        limits: Mapping[Role, int] | None = None,
+        tokenizer: Any = None,
+        shaping: Callable[[Rollout], Rollout] | None = None,
         frozen: FrozenRole | None = None,
     ) -> None:
         self.dataset = dataset
@@ -79,11 +90,16 @@ class RewardFunction:
         self._placeholders = placeholder_labels(dataset.settings)
         self._judge = judge
         self._monitor = monitor or FailureMonitor()
+        self._limits = limits or {}
+        self._tokenizer = tokenizer
+        self._shaping = shaping or (lambda rollout: rollout)
         self._loop = asyncio.Runner()  # one for all steps: a client of a server belongs to its loop
 
     def answer(
         self,
         completions: list[Any],
+        completion_ids: list[list[int]],
+        role: list[Role],
         index: list[int],
         log_extra: Callable[[str, list[Any]], None],
         log_metric: Callable[[str, float], None],
@@ -98,7 +114,10 @@ class RewardFunction:
         """
         began, self._frozen_seconds = time.perf_counter(), 0.0
         texts = [completion[0]["content"] for completion in completions]
-        rollouts = self._loop.run(self.rollouts(index, texts))
+        for at, (writer, ids) in enumerate(zip(role, completion_ids, strict=True)):
+            if len(ids) > (limit := self._limits.get(writer, len(ids))):
+                texts[at] = self._tokenizer.decode(ids[:limit], skip_special_tokens=True)
+        rollouts = self._loop.run(self.rollouts(role, index, texts))
         for rollout in rollouts:
             if rollout.reward is None:
                 self._monitor.note_failure(rollout.error)
@@ -112,7 +131,7 @@ class RewardFunction:
                 kind="overloaded",
             )
         log_extra(RECORD, [json.dumps(rollout.to_json(), ensure_ascii=False) for rollout in rollouts])
-        for name, value in reward_metrics(rollouts).items():
+        for name, value in reward_metrics(rollouts, list(self._limits)).items():
             log_metric(name, value)
         log_metric("seconds/reward", time.perf_counter() - began)
         if self.frozen:
@@ -123,54 +142,47 @@ class RewardFunction:
         """End the loop. Safe to call twice."""
         self._loop.close()
 
-    async def rollouts(self, indices: Sequence[int], texts: Sequence[str]) -> list[Rollout]:
-        """Reward completions: `texts[i]` is about sample `indices[i]`."""
-        dataset = self.dataset
-        if dataset.role != "perceiver":
-            return await asyncio.gather(*map(self._reward_answer, indices, texts))
-        perceptions = [*map(dataset.perception, indices, texts)]
-        gates = [failed_gate(perception, self._gates, self._placeholders) for perception in perceptions]
+    async def rollouts(
+        self, roles: Sequence[Role], indices: Sequence[int], texts: Sequence[str]
+    ) -> list[Rollout]:
+        """Reward completions: role `roles[i]` wrote `texts[i]` about sample `indices[i]`."""
+        written = list(map(self._read, roles, indices, texts))
         # A frozen role without sampling gives the same answer to the same evidence: one call for each.
-        keys: list[EvidenceKey] = [
-            (index, tuple(box.as_tuple() for box in perception.boxes))
-            for index, perception in zip(indices, perceptions, strict=True)
+        keys: list[EvidenceKey | None] = [
+            (index, tuple(box.as_tuple() for box in one.boxes))
+            if one.role == "perceiver" and not one.gate
+            else None
+            for index, one in zip(indices, written, strict=True)
         ]
-        replies = await self._ask_reasoner(
-            {key: one.boxes for key, one, gate in zip(keys, perceptions, gates, strict=True) if not gate}
-        )
-        found = [replies.get(key, "") for key in keys]
-        return await asyncio.gather(*map(self._reward_boxes, indices, texts, perceptions, gates, found))
+        asked = {key: one.boxes for key, one in zip(keys, written, strict=True) if key}
+        replies = await self._ask_reasoner(asked) if asked else {}
+        found = [replies[key] if key else None for key in keys]
+        return list(map(self._shaping, await asyncio.gather(*map(self._rewarded, indices, written, found))))
 
-    async def _reward_answer(self, index: int, text: str) -> Rollout:
-        role, sample = self.dataset.role, self.dataset.samples[index]
+    def _read(self, role: Role, index: int, text: str) -> Rollout:
+        """A completion with its evidence, before anything is asked about it."""
+        sample = self.dataset.samples[index]
         boxes = self.dataset.boxes.get(index, ())
-        recall = await asyncio.to_thread(self._recall, index, boxes) if role == "reasoner" else None
-        rollout = Rollout(role, sample.question.id, text, boxes=boxes, gold=sample.answer, recall=recall)
-        return await self._scored(rollout, sample, read_answer(text, sample.question, bare=role == "direct"))
+        rollout = Rollout(role, sample.question.id, text, boxes=boxes, gold=sample.answer)
+        if role != "perceiver":
+            return rollout
+        found = self.dataset.perception(index, text)
+        gate = failed_gate(found, self._gates, self._placeholders)
+        return replace(rollout, gate=gate, outcome=found.outcome, boxes=found.boxes, repeats=found.repeats)
 
-    async def _reward_boxes(
-        self, index: int, text: str, perception: Perception, gate: Gate, reply: str | P2RError
-    ) -> Rollout:
-        sample, boxes = self.dataset.samples[index], perception.boxes
-        rollout = Rollout(
-            self.dataset.role,
-            sample.question.id,
-            text,
-            gate=gate,
-            outcome=perception.outcome,
-            boxes=boxes,
-            repeats=perception.repeats,
-            gold=sample.answer,
-            recall=await asyncio.to_thread(self._recall, index, boxes),
-        )
-        if gate:
+    async def _rewarded(self, index: int, rollout: Rollout, reply: str | P2RError | None) -> Rollout:
+        """`reply` is the frozen reasoner's to a perceiver's boxes."""
+        sample = self.dataset.samples[index]
+        if rollout.role in ("perceiver", "reasoner"):
+            recall = await asyncio.to_thread(self._recall, index, rollout.boxes)
+            rollout = replace(rollout, recall=recall)
+        if rollout.gate:
             return replace(rollout, reward=0.0)
         if isinstance(reply, P2RError):
             return replace(rollout, error=str(reply))
-        answer = read_answer(reply, sample.question)
-        return await self._scored(replace(rollout, reasoner_text=reply), sample, answer)
-
-    async def _scored(self, rollout: Rollout, sample: Sample, answer: Answer) -> Rollout:
+        rollout = replace(rollout, reasoner_text=reply)
+        text = rollout.text or "" if reply is None else reply
+        answer = read_answer(text, sample.question, bare=rollout.role == "direct")
         scored = await score(answer, sample, self._judge)
         if scored.correct is None:
             return replace(rollout, answer=answer.value, error=scored.reason)
@@ -226,6 +238,38 @@ class RewardFunction:
         return sum(found) / len(found)
 
 
+def load_shaping(recipe: Recipe) -> Callable[[Rollout], Rollout] | None:
+    """What applies the function that `shaping` names, `FILE.py:FUNCTION`, to rollouts that have a reward.
+
+    Raises:
+        InputError: it cannot be loaded; and later, it failed or returned no finite number.
+    """
+    if recipe.shaping is None:
+        return None
+    path, _, name = recipe.shaping.rpartition(":")
+    try:
+        spec: Any = importlib.util.spec_from_file_location(Path(path).stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        function: Callable[[Rollout], float] = getattr(module, name)
+    except Exception as error:  # of a user's file
+        text = f"shaping {recipe.shaping}: {exception_line(error)}; it has to be FILE.py:FUNCTION"
+        raise InputError(text) from error
+
+    def shaped(rollout: Rollout) -> Rollout:
+        if rollout.reward is None:
+            return rollout
+        try:
+            reward = float(function(rollout))
+        except Exception as error:  # of a user's function
+            raise InputError(f"shaping {recipe.shaping}: {exception_line(error)}") from error
+        if not math.isfinite(reward):
+            raise InputError(f"shaping {recipe.shaping}: a reward of {reward} for {rollout.id}")
+        return replace(rollout, reward=reward)
+
+    return shaped
+
+
 def any_process(flag: bool) -> bool:
     """Whether the flag is set in any of the processes that train together; all of them have to call this."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -268,8 +312,11 @@ def _plain(label: str) -> str:
     return " ".join(label.casefold().split())
 
 
-def reward_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Means over the completions of a step; what does not apply is left out."""
+def reward_metrics(rollouts: Sequence[Rollout], roles: Sequence[Role] = ()) -> dict[str, float]:
+    """Means over the completions of a step; what does not apply is left out.
+
+    For several `roles` some of them are given for each role too, as `recall/perceiver`.
+    """
     answered = [rollout for rollout in rollouts if rollout.correct is not None]
     perceived = [rollout for rollout in rollouts if rollout.outcome]
     lists = [(*one.boxes, *one.repeats) for one in perceived if one.boxes]
@@ -285,4 +332,9 @@ def reward_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
         values[f"outcome/{outcome}"] = [rollout.outcome == outcome for rollout in perceived]
     for gate in ("overlap", "label", "malformed"):
         values[f"gated/{gate}"] = [rollout.gate == gate for rollout in perceived]
+    for role in roles if len(roles) > 1 else ():
+        mine = [rollout for rollout in rollouts if rollout.role == role]
+        values[f"reward/{role}"] = [one.reward for one in mine if one.reward is not None]
+        values[f"correct/{role}"] = [one.correct is True for one in mine if one.correct is not None]
+        values[f"recall/{role}"] = [one.recall for one in mine if one.recall is not None]
     return {name: sum(found) / len(found) for name, found in values.items() if found}

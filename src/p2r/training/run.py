@@ -30,7 +30,7 @@ from p2r.training.launch import (
     signal_name,
 )
 from p2r.training.progress import TrainingProgress
-from p2r.training.recipe import dump_recipe
+from p2r.training.recipe import ONE_PASS, dump_recipe
 from p2r.training.run_folder import (
     DATA,
     ERROR,
@@ -242,7 +242,7 @@ def _run_phase(
 
 def _serve_frozen(recipe: Recipe, state: PhaseState, stack: ExitStack) -> dict[str, str]:
     """Start a vLLM with the weights that the phase starts from, when the recipe wants one."""
-    if recipe.frozen.where != "vllm" or state.role not in ("perceiver", "reasoner"):
+    if recipe.frozen.where != "vllm" or state.role in ONE_PASS:
         return {}
     from p2r.models.vllm import VLLMServer
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from p2r.training.recipe import Recipe, Role
+    from p2r.training.recipe import PhaseRole, Recipe, Role
 
 PhaseStatus = Literal["pending", "running", "stopped", "done"]
 Checksums = dict[str, str]  # relative path → size and CRC-32
@@ -120,7 +120,7 @@ class PhaseState(_Record):
 
     number: int  # through all rounds, from 1
     round: int
-    role: Role
+    role: PhaseRole
     status: PhaseStatus = "pending"  # a stopped phase can be continued
     steps: int = 0  # optimizer steps in all
     step: int = 0  # how many of them are done and logged
@@ -147,9 +147,17 @@ class StepMetrics(_Record):
     step: int
     round: int
     phase: int
-    role: Role
+    role: PhaseRole
     time: float = 0.0
     values: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def rewards(self) -> dict[str, float]:
+        """Trained role → its mean reward, where it was logged."""
+        names = {"reward": self.role}
+        if self.role == "joint":
+            names = {"reward/perceiver": "perceiver", "reward/reasoner": "reasoner"}
+        return {role: self.values[key] for key, role in names.items() if key in self.values}
 
     def to_json(self) -> dict[str, Any]:
         """Values are keys of the line."""
@@ -168,7 +176,7 @@ class StepMetrics(_Record):
 class Rollout(_Record):
     """A line of `rollouts.jsonl`: a completion and its reward."""
 
-    role: Role  # the trained role
+    role: Role  # that wrote it
     id: str  # the sample
     text: str | None = None  # the completion
     step: int = 0

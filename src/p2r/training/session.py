@@ -31,8 +31,10 @@ from p2r.training.data import (
     draw_order,
     image_cache,
     keep_short,
+    measure_prompts,
     read_data,
     settings_of,
+    token_limits,
 )
 from p2r.training.export import finish_folder
 from p2r.training.frozen import (
@@ -45,8 +47,8 @@ from p2r.training.frozen import (
     weights_digest,
 )
 from p2r.training.launch import FROZEN_KEY, FROZEN_URL, GRACE_S
-from p2r.training.recipe import load_recipe
-from p2r.training.rewards import RewardFunction
+from p2r.training.recipe import ONE_PASS, load_recipe
+from p2r.training.rewards import RewardFunction, load_shaping
 from p2r.training.run_folder import RECIPE, PhaseFolder, checksums
 
 if TYPE_CHECKING:
@@ -62,9 +64,9 @@ class Components:
 
     trainer: Any  # TRL's
     processor: Any
-    dataset: RolloutDataset  # the conversations of the role that is trained
+    dataset: RolloutDataset
     order: list[int]  # the samples of the phase, by index, in their order
-    frozen: FrozenRole | None  # the role that is not trained; None for one-pass roles
+    frozen: FrozenRole | None  # the roles as they were at the phase's start; None for one-pass roles
     rewards: RewardFunction
     recorder: Recorder
 
@@ -139,41 +141,51 @@ class Session:
         config = building.configure(recipe, phase, settings, start, output=self.folder.trainer, seed=seed)
         model = building.load_policy(start, recipe, phase)
         encoder = PromptEncoder(processor, model.config, str(start), settings.options)
-        samples = keep_short(read_data(recipe, self.run_folder), recipe, phase, settings, encoder, processor)
+        samples = read_data(recipe, self.run_folder)
+        lengths, most = measure_prompts(samples, recipe, phase, settings, encoder, processor)
+        samples = keep_short(samples, recipe, lengths, most)
         state.steps = config.max_steps = building.phase_steps(phase, len(samples))
         wanted = building.prompts_needed(phase, state.steps)
         order = draw_order(len(samples), wanted, f"{recipe.seed}-{state.number}")
         images = image_cache(samples, settings, keep=2 * phase.prompts + 8)
-        dataset = RolloutDataset(phase.role, samples, settings, images)
+        dataset = RolloutDataset(samples, settings, images)
         first = config.process_index == 0
         recorder = Recorder(self.folder, phase, state, writes=first, stop=self._stop)
-        rewards = RewardFunction(dataset, recipe.gates, judge=_judge(recipe), monitor=self._monitor())
+        rewards = RewardFunction(
+            dataset,
+            recipe.gates,
+            judge=_judge(recipe),
+            monitor=self._monitor(),
+            limits=token_limits(phase, settings),
+            tokenizer=processor.tokenizer,
+            shaping=load_shaping(recipe),
+        )
         trainer = GRPOTrainer(
             model=model,
             reward_funcs=rewards.answer,
             args=config,
-            train_dataset=dataset.for_trl(order, encoder),
+            train_dataset=dataset.for_trl(phase.roles, order, encoder),
             processing_class=processor,
             callbacks=[recorder],
             peft_config=building.adapter(recipe),
         )
         trainer.remove_callback(PrinterCallback)
-        _log_whole_steps(trainer, phase.prompts * phase.group)
+        _log_whole_steps(trainer, phase.completions)
         recorder.logs = lambda: trainer._logs  # noqa: SLF001 - gathered from all processes, and nowhere else
         if trainer.ref_model is not None:
             building.speed_up(trainer.ref_model, recipe.attention)
-        if phase.freeze_vision and recipe.lora is None:
-            building.cache_vision_features(trainer)
+        building.encode_images_once(trainer)
+        building.cast_weights_once(trainer)
         components = Components(trainer, processor, dataset, order, None, rewards, recorder)
-        if phase.role in ("perceiver", "reasoner"):
+        if phase.role not in ONE_PASS:
             components.frozen = _frozen(recipe, components, settings)
-        if phase.role == "perceiver":
+        if "perceiver" in phase.roles:
             rewards.frozen = components.frozen
         return components
 
     def perceive(self, components: Components, weights: str) -> None:
         """For a reasoner: precompute the boxes of every sample of the phase, a share in each process."""
-        if self.phase.role != "reasoner" or components.frozen is None:
+        if "reasoner" not in self.phase.roles or components.frozen is None:
             return
         dataset, accelerator = components.dataset, components.trainer.accelerator
         wanted = sorted(set(components.order))
@@ -281,7 +293,7 @@ def _frozen(recipe: Recipe, components: Components, settings: Settings) -> Froze
         )
         return FrozenModel(model)
     check_shared_weights(
-        sharded=trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled,
+        sharded=building.is_sharded(trainer),
         reference=trainer.ref_model is not None or recipe.lora is not None,
     )
     return FrozenWeights(

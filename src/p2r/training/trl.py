@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from p2r.errors import InputError
-from p2r.models.base import Sampling
 from p2r.models.checkpoint import linearize_patch_embedding, read_part, read_weights, trusts_code
 from p2r.models.encoding import forbidden_tokens
+from p2r.training.data import token_limits
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from p2r.settings import Settings
     from p2r.training.recipe import Phase, Recipe
-
-# The field of `Settings.max_tokens` for each role.
-_STAGE = {"perceiver": "perceive", "reasoner": "reason", "think": "reason", "direct": "direct"}
 
 # Where TRL's defaults are not the paper's; `training.trainer` may change them.
 _PAPER: dict[str, Any] = {
@@ -29,15 +26,15 @@ _PAPER: dict[str, Any] = {
     "top_k": 0,
 }
 
-
-def reply_tokens(phase: Phase, settings: Settings) -> int:
-    """The most new tokens of a rollout, without `options.thinking_tokens`."""
-    return phase.max_tokens or int(getattr(settings.max_tokens, _STAGE[phase.role]))
-
-
-def completion_tokens(phase: Phase, settings: Settings) -> int:
-    """The most new tokens of a rollout, with those for thinking."""
-    return settings.options.widened(Sampling(reply_tokens(phase, settings))).max_tokens
+# What the names of `training.loss` stand for, beside `_PAPER` and the recipe's `clip` and `clip_high`.
+_LOSSES: dict[str | None, dict[str, Any]] = {
+    None: {},
+    "grpo": {"loss_type": "grpo", "scale_rewards": "group"},
+    "dapo": {"loss_type": "dapo", "scale_rewards": "group"},
+    "dr_grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
+    "gspo": {"loss_type": "grpo", "scale_rewards": "group", "importance_sampling_level": "sequence"},
+    "cispo": {"loss_type": "cispo", "scale_rewards": "group"},
+}
 
 
 def phase_steps(phase: Phase, samples: int) -> int:
@@ -52,7 +49,7 @@ def phase_steps(phase: Phase, samples: int) -> int:
 
 
 def prompts_needed(phase: Phase, steps: int) -> int:
-    """The number of prompts that a phase of this many steps uses; repeated ones count again."""
+    """The number of samples that a phase of this many steps uses; repeated ones count again."""
     return math.ceil(steps / phase.updates) * phase.prompts
 
 
@@ -108,11 +105,12 @@ def configure(
     fields = _fields(recipe, phase, settings, output, seed)
     fields |= _engine(recipe, forbidden_tokens(read_part("AutoConfig", start)))
     if clash := sorted(set(fields) & set(phase.trainer)):
-        raise InputError(f"training.trainer.{clash[0]} is set by the recipe's own keys; use those")
+        key = f"training.loss: {phase.loss}" if clash[0] in _LOSSES[phase.loss] else "the recipe's own keys"
+        raise InputError(f"training.trainer.{clash[0]} is set by {key}: leave one of them out")
     defaults = dict(_PAPER)
     if recipe.rollouts.engine == "vllm-colocate" and recipe.data.max_prompt_tokens is not None:
         # By default vLLM reserves room for the model's whole context, more than its share of the GPU holds.
-        longest = recipe.data.max_prompt_tokens + completion_tokens(phase, settings)
+        longest = recipe.data.max_prompt_tokens + fields["max_completion_length"]
         defaults["vllm_max_model_length"] = longest
     check_batch(phase, process_count())
     try:
@@ -125,11 +123,11 @@ def configure(
 
 def check_batch(phase: Phase, processes: int) -> None:
     """InputError when micro-batches do not divide a step."""
-    rows, per_pass = phase.prompts * phase.group, phase.micro_batch * processes
-    if rows % per_pass:
+    per_pass = phase.micro_batch * processes
+    if phase.completions % per_pass:
         raise InputError(
-            f"a step has {phase.prompts} × {phase.group} = {rows} completions, which {processes} processes × "
-            f"micro_batch {phase.micro_batch} = {per_pass} do not divide: change micro_batch"
+            f"a step has {phase.completions} completions (prompts × group × roles), which {processes} "
+            f"processes × micro_batch {phase.micro_batch} = {per_pass} do not divide: change micro_batch"
         )
 
 
@@ -141,15 +139,14 @@ def process_count() -> int:
 
 
 def _fields(recipe: Recipe, phase: Phase, settings: Settings, output: Path, seed: int) -> dict[str, Any]:
-    rows = phase.prompts * phase.group
     return {
         "output_dir": str(output),
         "max_steps": 1,
         "per_device_train_batch_size": phase.micro_batch,
-        "gradient_accumulation_steps": rows // (phase.micro_batch * process_count()),
+        "gradient_accumulation_steps": phase.completions // (phase.micro_batch * process_count()),
         "num_generations": phase.group,
         "num_iterations": phase.updates,
-        "max_completion_length": completion_tokens(phase, settings),
+        "max_completion_length": max(token_limits(phase, settings).values()),
         "chat_template_kwargs": settings.options.template_kwargs(),
         "learning_rate": phase.learning_rate,
         "lr_scheduler_type": phase.schedule,
@@ -160,6 +157,8 @@ def _fields(recipe: Recipe, phase: Phase, settings: Settings, output: Path, seed
         "adam_beta2": phase.betas[1],
         "beta": phase.kl,
         "epsilon": phase.clip,
+        **({"epsilon_high": phase.clip_high} if phase.clip_high is not None else {}),
+        **_LOSSES[phase.loss],
         "temperature": phase.temperature,
         "top_p": phase.top_p,
         "repetition_penalty": 1.0,
@@ -213,17 +212,48 @@ def adapter(recipe: Recipe) -> Any:
 
 def vision_tower(model: Any) -> Any:
     """The vision tower of a checkpoint of the Qwen-VL families; None where there is none of that name."""
-    return getattr(model.base_model, "visual", None)
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return getattr(whole.base_model, "visual", None)
 
 
-def cache_vision_features(trainer: Any) -> None:
-    """Encode each distinct image once, where the frozen towers of policy and reference are the same."""
-    from p2r.models.vision_cache import VisionFeatureCache
+def is_sharded(trainer: Any) -> bool:
+    """Whether no process holds whole weights."""
+    return bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
 
-    models = [trainer.model, *([trainer.ref_model] if trainer.ref_model is not None else [])]
-    if any(one.dtype != torch.float32 or one.device.type != "cpu" for one in models):
+
+def encode_images_once(trainer: Any) -> None:
+    """Encode each image once in a call of the model, and once in all calls where the tower does not change.
+
+    Not where weights are sharded: there a process without new images would not join the others in the tower.
+    """
+    from p2r.models.vision_cache import VisionFeatureCache, encode_once
+
+    if is_sharded(trainer):
         return
     cache = VisionFeatureCache()
-    for tower in map(vision_tower, models):
-        if not cache.attach(tower):
+    for model in filter(None, (trainer.model, trainer.ref_model)):
+        tower = vision_tower(model)
+        if model is trainer.ref_model:
+            changes = trainer.args.sync_ref_model
+        else:
+            changes = tower is None or any(weight.requires_grad for weight in tower.parameters())
+        if not encode_once(tower, None if changes else cache):
             print("vision features are not cached: images in this tower are not independent", flush=True)  # noqa: T201
+
+
+def cast_weights_once(trainer: Any) -> None:
+    """Let a rollout cast trained weights to the precision of computation once, instead of for each token.
+
+    Autocast keeps what it has cast until the outermost context ends. So the weights are those of the moment,
+    and the numbers those of the update (docs/decisions.md). Not where weights are sharded: it would keep
+    whole ones.
+    """
+    if is_sharded(trainer):
+        return
+    generate = trainer.model.generate
+
+    def generate_in_one_context(*arguments: Any, **named: Any) -> Any:
+        with trainer.accelerator.autocast():
+            return generate(*arguments, **named)
+
+    trainer.model.generate = generate_in_one_context

@@ -62,7 +62,7 @@ function chip(rollout) {
 
 function item(group) {
   const meta = element("p", { class: "meta" },
-    element("span", { class: `phase-name series-${data.series[group.phase]}` }, data.phases[group.phase]),
+    element("span", { class: `phase-name series-${data.series[group.phase]}` }, data.phases[group.phase].replace("joint", `joint, ${group.role}`)),
     [` · step ${group.step}`, group.id, group.category].filter(Boolean).join(" · "),
     group.gold === null || group.gold === undefined ? "" : ` · gold: ${inWords(group, group.gold)}`);
   return unfolding(data.images[group.id], [

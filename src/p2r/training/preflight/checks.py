@@ -16,11 +16,20 @@ from typing import TYPE_CHECKING
 from p2r.checks import CheckResult
 from p2r.errors import InputError, P2RError
 from p2r.parsing.numbers import read_quantity
-from p2r.training.data import EXACT, find_samples, load_data, settings_of, unreadable_images
+from p2r.training.data import (
+    EXACT,
+    find_samples,
+    load_data,
+    measure_prompts,
+    settings_of,
+    token_limits,
+    unreadable_images,
+)
 from p2r.training.frozen import check_shared_weights
 from p2r.training.preflight.construction import check_trainer, empty_model
 from p2r.training.preflight.dry_run import check_calls, check_step, skipped
 from p2r.training.preflight.resources import check_disk, check_memory, device, processes_of
+from p2r.training.recipe import ONE_PASS
 from p2r.training.run import find_start
 
 if TYPE_CHECKING:
@@ -125,10 +134,10 @@ def check_plan(recipe: Recipe, roles: Sequence[Phase]) -> Generator[CheckResult,
         except InputError as error:
             yield CheckResult(name, "failure", str(error))
             continue
-        detail = f"{phase.prompts} prompts × {phase.group} rollouts a step, {processes.count} processes"
+        detail = f"{phase.completions} rollouts a step, {processes.count} processes"
         yield CheckResult(name, "ok", f"{detail} × {phase.micro_batch} at a time")
     if recipe.frozen.where == "process":
-        both = [phase for phase in roles if phase.role in ("perceiver", "reasoner")]
+        both = [phase for phase in roles if phase.role not in ONE_PASS]
         reference = recipe.lora is not None or all(phase.kl for phase in both)
         try:
             check_shared_weights(sharded=processes.sharded, reference=reference)
@@ -210,8 +219,7 @@ def check_prompts(
     """Measure every prompt as the phases do, and count the steps."""
     from p2r.models.checkpoint import read_part
     from p2r.models.encoding import PromptEncoder
-    from p2r.training.data import prompt_tokens
-    from p2r.training.trl import completion_tokens, load_processor, phase_steps
+    from p2r.training.trl import load_processor, phase_steps
 
     settings = start.settings
     try:
@@ -223,9 +231,7 @@ def check_prompts(
     encoder = PromptEncoder(processor, config, str(start.folder), settings.options)
     for phase in roles:
         tell(f"measuring the prompts of the {phase.role}")
-        lengths = [prompt_tokens(sample, phase, settings, encoder, processor) for sample in samples]
-        new = completion_tokens(phase, settings)
-        most = recipe.data.max_prompt_tokens or encoder.context_tokens - new
+        lengths, most = measure_prompts(samples, recipe, phase, settings, encoder, processor)
         yield _check_lengths(recipe, phase, samples, lengths, most)
         name, scenes = f"steps, {phase.role}", recipe.data.scenes is not None
         try:
@@ -235,7 +241,8 @@ def check_prompts(
                 yield CheckResult(name, "failure", str(error), "see training.steps")
             continue
         if phase.steps or not scenes:
-            tokens = phase.prompts * phase.group * (statistics.median(lengths) + new)
+            new = max(token_limits(phase, settings).values())
+            tokens = phase.completions * (statistics.median(lengths) + new)
             yield CheckResult(name, "ok", f"{steps} steps of up to {_count(tokens)} tokens")
 
 

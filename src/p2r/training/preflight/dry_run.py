@@ -19,11 +19,11 @@ from p2r.errors import InputError, ModelError, P2RError
 from p2r.models.base import Sampling
 from p2r.models.loading import open_model
 from p2r.scoring.judge import Judge
-from p2r.training.data import EXACT, RolloutDataset, image_cache
+from p2r.training.data import EXACT, RolloutDataset, image_cache, reply_tokens
 from p2r.training.frozen import FrozenModel, open_endpoint
 from p2r.training.preflight.construction import failure, quiet
-from p2r.training.recipe import Data, Frozen, Launch, Rollouts
-from p2r.training.rewards import RewardFunction
+from p2r.training.recipe import ONE_PASS, Data, Frozen, Launch, Rollouts
+from p2r.training.rewards import RewardFunction, load_shaping
 from p2r.training.run import first_phase
 from p2r.types import Box
 
@@ -80,7 +80,7 @@ def check_calls(
         except P2RError as error:
             yield CheckResult("models", "failure", str(error), "see `p2r doctor --model`", of_model=True)
             return
-        if any(phase.role in ("perceiver", "reasoner") for phase in roles):
+        if any(phase.role not in ONE_PASS for phase in roles):
             if recipe.frozen.where == "vllm":
                 vllm = check_vllm()
                 yield vllm if vllm.state == "ok" else replace(vllm, state="failure")
@@ -99,7 +99,8 @@ def check_calls(
                 )
         yield result
         drawn = random.Random(f"rehearsal-{recipe.seed}").sample(samples, min(groups, len(samples)))
-        for phase in roles:
+        alone = {role: phase.model_copy(update={"role": role}) for phase in roles for role in phase.roles}
+        for phase in alone.values():
             name = f"rewards, {phase.role}"
             model = policy or frozen
             if model is None:
@@ -121,9 +122,9 @@ async def _check_frozen(
     if model is None:
         return skipped(name, _NO_GPU, _ELSEWHERE)
     boxes = sample.boxes or (Box(250, 250, 750, 750, "the middle"),)
-    prompts = RolloutDataset("reasoner", [sample], settings, image_cache([sample], settings, 1), {0: boxes})
+    prompts = RolloutDataset([sample], settings, image_cache([sample], settings, 1), {0: boxes})
     try:
-        reply = await model.complete(prompts.messages(0), Sampling(settings.max_tokens.reason))
+        reply = await model.complete(prompts.messages("reasoner", 0), Sampling(settings.max_tokens.reason))
     except P2RError as error:
         endpoint = recipe.frozen.where == "endpoint"
         hint = "start it, or correct frozen.url" if endpoint else "see `p2r doctor --model`"
@@ -153,7 +154,7 @@ async def _check_rewards(
     except ModelError as error:
         return CheckResult(name, "failure", str(error), "see `p2r doctor --model`", of_model=True)
     except InputError as error:
-        return CheckResult(name, "failure", str(error), "correct the data")
+        return CheckResult(name, "failure", str(error), "correct what it names")
     if errors := [rollout.error for rollout in rollouts if rollout.reward is None]:
         detail = f"{len(errors)} of {len(rollouts)} rollouts got no reward: {errors[0]}"
         return CheckResult(name, "failure", detail, "correct this: failed calls teach nothing", of_model=True)
@@ -184,26 +185,25 @@ async def dry_run(
     Raises:
         ModelError: the model failed. Failures of frozen role and judge are in the rollouts.
     """
-    from p2r.training.trl import reply_tokens
-
-    images = image_cache(samples, settings, keep=len(samples))
-    dataset = RolloutDataset(phase.role, samples, settings, images)
-    if phase.role == "reasoner":
-        perceiver = replace(dataset, role="perceiver")
+    (role,) = phase.roles
+    dataset = RolloutDataset(samples, settings, image_cache(samples, settings, keep=len(samples)))
+    if role == "reasoner":
         limit = Sampling(settings.max_tokens.perceive)
-        prompts = map(perceiver.messages, range(len(samples)))
+        prompts = (dataset.messages("perceiver", index) for index in range(len(samples)))
         found = await asyncio.gather(*(frozen.complete(messages, limit) for messages in prompts))
         dataset.boxes.update((i, dataset.perception(i, reply.text).boxes) for i, reply in enumerate(found))
-    answering = FrozenModel(frozen) if phase.role == "perceiver" else None
-    rewards = RewardFunction(dataset, recipe.gates, judge=judge, frozen=answering)
-    limit = Sampling(reply_tokens(phase, settings), phase.temperature, phase.top_p)
+    answering = FrozenModel(frozen) if role == "perceiver" else None
+    shaping = load_shaping(recipe)
+    rewards = RewardFunction(dataset, recipe.gates, judge=judge, frozen=answering, shaping=shaping)
+    limit = Sampling(reply_tokens(phase, role, settings), phase.temperature, phase.top_p)
     calls = [
         (index, replace(limit, seed=recipe.seed * phase.group + member))
         for index in range(len(samples))
         for member in range(phase.group)
     ]
-    replies = await asyncio.gather(*(model.complete(dataset.messages(index), one) for index, one in calls))
-    return await rewards.rollouts([index for index, _ in calls], [reply.text for reply in replies])
+    replies = await asyncio.gather(*(model.complete(dataset.messages(role, at), one) for at, one in calls))
+    indices, texts = [index for index, _ in calls], [reply.text for reply in replies]
+    return await rewards.rollouts([role] * len(calls), indices, texts)
 
 
 def check_step(recipe: Recipe, phase: Phase, samples: Path, scratch: Path) -> CheckResult:
@@ -217,7 +217,8 @@ def check_step(recipe: Recipe, phase: Phase, samples: Path, scratch: Path) -> Ch
             Session(first_phase(small, out)).try_step()
     except Exception as error:  # noqa: BLE001 - any error that would end the first step of the run
         return failure(name, error, "see what it names")
-    return CheckResult(name, "ok", f"1 prompt × {phase.group} rollouts: generated, rewarded and trained")
+    rollouts = phase.group * len(phase.roles)
+    return CheckResult(name, "ok", f"1 prompt × {rollouts} rollouts: generated, rewarded and trained")
 
 
 def _one_step(recipe: Recipe, phase: Phase, samples: Path) -> Recipe:
