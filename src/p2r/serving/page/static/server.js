@@ -18,18 +18,18 @@ export const json = async (url) => (await request(url)).json();
 
 // Sends a file, or the address from which the server gets one, and tells how much of it is there (0–1).
 export function upload(file, onprogress) {
-  const request = new XMLHttpRequest(); // fetch does not tell how much was sent
-  request.open("POST", `page/images?${new URLSearchParams({ name: file.name, url: file.url ?? "" })}`);
-  request.setRequestHeader("Content-Type", "application/octet-stream");
-  request.responseType = "json";
-  request.upload.onprogress = (event) => onprogress(event.loaded / event.total);
+  const sending = new XMLHttpRequest(); // fetch does not tell how much was sent
+  sending.open("POST", `page/images?${new URLSearchParams({ name: file.name, url: file.url ?? "" })}`);
+  sending.setRequestHeader("Content-Type", "application/octet-stream");
+  sending.responseType = "json";
+  sending.upload.onprogress = (event) => onprogress(event.loaded / event.total);
   return new Promise((resolve, reject) => {
-    request.onload = () => {
-      if (request.status === 200) resolve(request.response);
-      else reject(new Refused(request.status, request.response));
+    sending.onload = () => {
+      if (sending.status === 200) resolve(sending.response);
+      else reject(new Refused(sending.status, sending.response));
     };
-    request.onerror = () => reject(new TypeError("no connection"));
-    request.send(file.url ? "" : file);
+    sending.onerror = () => reject(new TypeError("no connection"));
+    sending.send(file.url ? "" : file);
   });
 }
 
