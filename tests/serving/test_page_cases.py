@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import TYPE_CHECKING
@@ -124,8 +125,18 @@ def width(url: str) -> int:
     return int(found[2]) - int(found[1])
 
 
+class HeldModel(StreamingFakeModel):
+    """It perceives at once, and reasons when it is released."""
+
+    released = False
+
+    async def _wait(self) -> None:
+        while not self.released and not perceiving(self.calls[-1].messages):  # noqa: ASYNC110 - set by a thread
+            await asyncio.sleep(0.02)
+
+
 def test_boxes_that_are_changed_while_it_reasons_stay(browser: Browser) -> None:
-    slow = StreamingFakeModel(lambda messages: BOXES if perceiving(messages) else THOUGHT, delay_s=1.5)
+    slow = HeldModel(lambda messages: BOXES if perceiving(messages) else THOUGHT)
     with LiveServer(slow, ui=True) as server, visiting(browser, server) as visitor:
         page = visitor.page
         visitor.example()
@@ -134,6 +145,7 @@ def test_boxes_that_are_changed_while_it_reasons_stay(browser: Browser) -> None:
         visitor.settled()
         page.locator(".tag").first.click()
         page.keyboard.press("Delete")
+        slow.released = True
         visitor.answered()
         assert page.locator(".box").count() == 1
         expect(page.locator("#steer")).to_contain_text("1 box, changed by you")
