@@ -1,152 +1,237 @@
-"""PRA-GRPO steps of a full-size Qwen3-VL with random weights: tokens a second, memory, shares of the time.
+"""PRA-GRPO steps of a full-size Qwen3-VL with random weights: tokens a second, memory, parts of a step.
 
-    python benchmarks/full_size.py --size tiny             # a minute on a CPU, to test the script
-    python benchmarks/full_size.py --size 2b               # one 80 GB GPU, all weights
-    python benchmarks/full_size.py --size 4b --lora        # one 80 GB GPU, adapters
+    python benchmarks/full_size.py --size tiny --profile                # a CPU, to test the script
+    python benchmarks/full_size.py --size 2b --profile --compare plain  # one 80 GB GPU, all weights
+    python benchmarks/full_size.py --size 4b --lora --profile           # one 80 GB GPU, adapters
+    sh benchmarks/full_size.sh                                          # all sizes in six minutes
 
-Prints one JSON object after each step; the first step includes initialization. No checkpoint is saved. Random
-weights generate no useful text, so every completion has exactly `--tokens` tokens, gates are off, and the
-frozen reasoner gets the plain image, once for each prompt. The tokenizer and processor are those of nano,
-with the size of the vocabulary padded to the real one, because nothing is downloaded.
+Every figure is printed as soon as it is known: JSON on stdout, the same for people on stderr. Each role, and
+stock TRL (`--compare plain`: a `GRPOTrainer` of a model's folder, on the same rows, with a reward that costs
+nothing), runs in a process of its own, which ends at its share of `--minutes`. No checkpoint is saved.
+
+Random weights write no boxes, so gates are off, every completion has `--tokens` tokens, and both roles see
+the plain image. With `--crops N` each completion of a perceiver counts as N boxes of its own, and a reasoner
+sees N crops: the images of a real step. Images that vLLM encodes are not counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
+import faulthandler
 import json
+import logging
+import os
+import pickle
+import platform
+import random
+import signal
+import statistics
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+import warnings
+from importlib.metadata import version
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# hidden, layers, heads, key-value heads, MLP; vision: hidden, depth, MLP. As in the released configurations.
-SIZES: dict[str, tuple[tuple[int, int, int, int, int], tuple[int, int, int]]] = {
-    "tiny": ((128, 2, 2, 1, 256), (96, 2, 192)),
-    "2b": ((2048, 28, 16, 8, 6144), (1024, 24, 4096)),
-    "4b": ((2560, 36, 32, 8, 9728), (1024, 24, 4096)),
-    "8b": ((4096, 36, 32, 8, 12288), (1152, 27, 4304)),
-}
-VOCABULARY = 151_936
+from random_checkpoint import SIZES, write_checkpoint
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for scripts.nano
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from step_profile import StepProfile
+
+ROLES = ("perceiver", "reasoner")
+ENGINES = ("transformers", "vllm-colocate", "vllm-server")
+GRACE_S = 10.0  # in which a process ends itself before it is killed
+FIGURES = "figures.jsonl"
 
 
 def main() -> None:
+    options = read_options()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    end = time.monotonic() + 60 * options.minutes
+    parts = [(role, trainer) for role in options.roles for trainer in ("p2r", *options.compare)]
+    with folder_of(options) as folder:
+        whole = True
+        for number, (role, trainer) in enumerate(parts):
+            share = (end - time.monotonic()) / (len(parts) - number)
+            if trainer == "plain" and not (options.runs / f"{role}.pickle").exists():
+                emit({"role": role, "trainer": trainer, "rows": 0}, f"{role}: no rows for stock TRL")
+                continue
+            whole &= run_part(role, trainer, folder, options, share)
+        if options.compare:
+            compare(folder / FIGURES, options.roles)
+    sys.exit(0 if whole else 1)
+
+
+def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="PRA-GRPO steps at full size, with random weights.")
     parser.add_argument("--size", choices=SIZES, default="tiny")
-    parser.add_argument("--lora", action="store_true")
+    parser.add_argument("--roles", nargs="+", choices=ROLES, default=ROLES)
+    parser.add_argument("--lora", action="store_true", help="train adapters")
+    parser.add_argument("--freeze-vision", action="store_true", help="train the language model only")
+    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0])
+    parser.add_argument("--url", help="of the server of --engine vllm-server, which serves FOLDER/SIZE")
+    parser.add_argument("--compare", nargs=1, choices=("plain",), default=[], help="with stock TRL")
+    parser.add_argument("--profile", action="store_true", help="show the parts of each step")
+    parser.add_argument(
+        "--minutes", type=float, default=30.0, help="in all; each role and trainer has a share"
+    )
+    parser.add_argument("--steps", type=int, default=3, help="as many as there is time for")
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--micro-batch", type=int, default=4)
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--roles", nargs="+", default=["perceiver", "reasoner"])
+    parser.add_argument("--tokens", type=int, help="of each completion (64; 16 for tiny)")
+    parser.add_argument("--crops", type=int, choices=range(4), default=0)
+    parser.add_argument("--pixels", type=int, help="budget of an image (2097152; 16384 for tiny)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of the recipe")
     parser.add_argument(
-        "--pixels", type=int, default=2_097_152, help="budget of the overview and of each crop"
+        "--folder", type=Path, help="where the checkpoint is written and kept, to use it again"
     )
     options = parser.parse_args()
-    if options.size == "tiny":
-        options.pixels = 65_536
-    # As in a run: each phase in its own process, so that the memory of the one before is free.
-    alone = ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1)
-    with tempfile.TemporaryDirectory() as folder, alone:
-        model = alone.submit(write_checkpoint, Path(folder) / "model", options).result()
-        for role in options.roles:
-            alone.submit(take_steps, role, model, Path(folder), options).result()
-
-
-def write_checkpoint(folder: Path, options: argparse.Namespace) -> Path:
-    """A checkpoint with the shapes of a size and random weights."""
-    import torch
-    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
-
-    from scripts.nano.build import SPECIAL_TOKENS, build_processor, vision_tokens
-
-    (hidden, layers, heads, shared, mlp), (vision, depth, vision_mlp) = SIZES[options.size]
-    settings = budgets(options)
-    processor = build_processor(1_100, settings)
-    ids = {token: processor.tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     tiny = options.size == "tiny"
-    head = 64 if tiny else 128
-    config = Qwen3VLConfig(
-        text_config={
-            "vocab_size": len(processor.tokenizer) if tiny else VOCABULARY,
-            "hidden_size": hidden,
-            "intermediate_size": mlp,
-            "num_hidden_layers": layers,
-            "num_attention_heads": heads,
-            "num_key_value_heads": shared,
-            "head_dim": head,
-            "max_position_embeddings": 32_768,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 5e6,
-                "mrope_section": [12, 10, 10] if tiny else [24, 20, 20],
-                "mrope_interleaved": True,
-            },
-            "tie_word_embeddings": options.size != "8b",
-            "eos_token_id": ids["<|im_end|>"],
-            "pad_token_id": ids["<|endoftext|>"],
-        },
-        vision_config={
-            "depth": depth,
-            "hidden_size": vision,
-            "intermediate_size": vision_mlp,
-            "num_heads": 2 if tiny else 16,
-            "out_hidden_size": hidden,
-            "patch_size": 16,
-            "deepstack_visual_indexes": [1] if tiny else [5, 11, 17] if depth == 24 else [8, 16, 24],
-        },
-        **vision_tokens(ids),
-        tie_word_embeddings=options.size != "8b",
+    options.pixels = options.pixels or (16_384 if tiny else 2_097_152)
+    options.tokens = options.tokens or (16 if tiny else 64)
+    if options.engine != "transformers" and find_spec("vllm") is None:
+        parser.error(f"--engine {options.engine} needs vLLM in this Python, and it is not installed")
+    if (options.engine == "vllm-server") != (options.url is not None):
+        parser.error("--url goes with --engine vllm-server, and is needed there")
+    return options
+
+
+@contextlib.contextmanager
+def folder_of(options: argparse.Namespace) -> Iterator[Path]:
+    """The folder of checkpoint and figures; the checkpoint of an earlier call is used again."""
+    with tempfile.TemporaryDirectory() as runs:
+        folder = options.folder or Path(runs)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FIGURES).write_text("", encoding="utf-8")
+        options.runs = Path(runs)
+        yield folder
+
+
+def run_part(role: str, trainer: str, folder: Path, options: argparse.Namespace, limit: float) -> bool:
+    """Take the steps of a role in a process of its own, as in a run; whether it ended by itself."""
+    began = time.monotonic()
+    process = get_context("spawn").Process(target=take_steps, args=(role, trainer, folder, options, limit))
+    process.start()
+    try:
+        process.join(limit + GRACE_S)
+    finally:
+        process.kill()
+        process.join()
+    if process.exitcode == 0:
+        return True
+    seconds = time.monotonic() - began
+    why = "time limit" if seconds >= limit else f"exit code {process.exitcode}"
+    figures = {"role": role, "trainer": trainer, "ended_by": why, "seconds": round(seconds, 1)}
+    emit(figures, f"{role}, {trainer}: ended after {seconds:.0f} s by its {why}; what is above is all")
+    return False
+
+
+def emit(figures: dict[str, Any], text: str) -> None:
+    print(json.dumps(figures), file=sys.__stdout__, flush=True)
+    print(text, file=sys.stderr, flush=True)
+
+
+def compare(path: Path, roles: list[str]) -> None:
+    """Print how many times as many tokens a second p2r generates as stock TRL, in each role."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for role in roles:
+        speeds, steps = {}, {}
+        for trainer in ("p2r", "plain"):
+            taken = [row for row in rows if (row["role"], row["trainer"]) == (role, trainer)]
+            taken = taken[1:] or taken  # the first step includes initialization
+            speeds[trainer] = [row["new_tokens_a_second"] for row in taken]
+            steps[trainer] = [row["step"] for row in taken]
+        if not all(speeds.values()):
+            emit({"role": role, "ratio": None}, f"{role}: no ratio, a trainer took no step")
+            continue
+        medians = {trainer: statistics.median(found) for trainer, found in speeds.items()}
+        ratio = medians["p2r"] / medians["plain"]
+        text = ", ".join(f"{one} {medians[one]:.0f} (steps {steps[one]})" for one in medians)
+        figures = {"role": role, "ratio": round(ratio, 2), "steps": steps}
+        emit(figures, f"{role}: {ratio:.2f} × the tokens a second of stock TRL: {text}")
+
+
+# In the process of a part.
+
+
+def take_steps(role: str, name: str, folder: Path, options: argparse.Namespace, limit: float) -> None:
+    """Take the steps of one phase with p2r's trainer or with stock TRL, and print the figures of each."""
+    end = time.monotonic() + limit
+    # Also where Python hangs in compiled code; the trace shows where.
+    faulthandler.dump_traceback_later(limit, exit=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
+    sys.stdout = sys.stderr  # what libraries print is no JSON
+    warnings.filterwarnings("ignore")
+    import torch
+    from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel
+    from transformers.utils.logging import disable_progress_bar
+
+    from step_profile import StepProfile, measure_parts
+
+    if options.engine != "transformers" and not torch.cuda.is_available():
+        sys.exit("vLLM needs a GPU here: on a CPU it frees the weights that TRL loads new ones into")
+    disable_progress_bar()
+    logging.disable(logging.WARNING)
+    about = {"size": options.size, "role": role, "trainer": name}
+    profile = StepProfile(
+        lambda part, of_it: emit(
+            {**about, "part": part, **of_it.figures()}, f"  … {part} {of_it.seconds:.2f} s"
+        )
     )
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float32 if tiny else torch.bfloat16)
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = Qwen3VLForConditionalGeneration(config)
-    torch.set_default_dtype(torch.float32)
-    model.generation_config.eos_token_id = ids["<|im_end|>"]
-    model.generation_config.pad_token_id = ids["<|endoftext|>"]
-    print(f"{model.num_parameters() / 1e9:.2f} billion weights", file=sys.stderr)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    settings.save(folder)
-    return folder
-
-
-def budgets(options: argparse.Namespace) -> Any:
-    """The release's training budget, or a small one."""
-    from p2r.settings import PixelBudget, Settings, TokenLimits
-
-    return Settings(
-        budget=PixelBudget(overview_max_pixels=options.pixels, crop_max_pixels=options.pixels),
-        max_tokens=TokenLimits(perceive=options.tokens, reason=options.tokens),
+    if options.profile:
+        profile.count_images(Qwen3VLVisionModel)
+    write_checkpoint(folder / options.size, options.size, pixels=options.pixels, tokens=options.tokens)
+    trainer = p2r_trainer(role, folder, options) if name == "p2r" else plain_trainer(role, folder, options)
+    trainer.generation_config.min_new_tokens = options.tokens
+    if options.engine != "transformers":
+        trainer.vllm_generation.generation_kwargs["min_tokens"] = options.tokens
+    if options.profile:
+        measure_parts(trainer, profile)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}"
+    weights = sum(one.numel() for one in trainer.model.parameters())
+    trained = sum(one.numel() for one in trainer.model.parameters() if one.requires_grad)
+    versions = {one: version(one) for one in ("torch", "transformers", "trl", "peft")}
+    start = {"command": sys.argv[1:], "device": device, "weights": weights, "trained": trained, **versions}
+    ready = limit - (end - time.monotonic())
+    emit(
+        {**about, **start, "ready_s": round(ready, 1)},
+        f"{role}, {name}: {weights / 1e6:,.1f} million weights, {trained / 1e6:,.1f} trained, on {device}; "
+        f"{', '.join(map(' '.join, versions.items()))}; ready after {ready:.0f} s",
     )
+    trainer.add_callback(step_printer(about, trainer, profile, folder / FIGURES, options, end))
+    trainer.train()
+    os._exit(0)  # nothing is to be saved, and an engine may take long to end
 
 
-def take_steps(role: str, model: Path, folder: Path, options: argparse.Namespace) -> None:
-    """Take the steps of one phase, and print the figures of each."""
+def load_phase(role: str, folder: Path, options: argparse.Namespace) -> tuple[Any, Path]:
+    """The recipe of the measurement, and the folder of its run."""
     import torch
     import yaml
 
     from p2r.training.recipe import load_recipe
-    from p2r.training.run import first_phase
-    from p2r.training.session import Session
 
     cuda = torch.cuda.is_available()
-    recipe_data = {
+    rollouts: dict[str, Any] = {"engine": options.engine}
+    folder_of_scenes = str(options.runs / "scenes")
+    scenes = {"count": options.prompts, "scale": 1.0 if cuda else 0.2, "folder": folder_of_scenes}
+    data: dict[str, Any] = {"scenes": scenes}
+    if options.engine == "vllm-server":
+        rollouts["url"] = options.url
+    if options.engine == "vllm-colocate":
+        data["max_prompt_tokens"] = 10_240  # as in the recipes: vLLM reserves memory for it
+    recipe = {
         "name": "full-size",
-        "model": str(model),
-        "data": {
-            "scenes": {
-                "count": options.prompts,
-                "scale": 1.0 if cuda else 0.2,
-                "folder": str(folder / "scenes"),
-            }
-        },
+        "model": str(folder / options.size),
+        "data": data,
         "judge": "exact",
         "precision": "bfloat16" if cuda else "float32",
         "gates": {"malformed": False, "overlap": None, "label": False},
@@ -157,76 +242,158 @@ def take_steps(role: str, model: Path, folder: Path, options: argparse.Namespace
             "group": options.group,
             "micro_batch": options.micro_batch,
             "max_tokens": options.tokens,
+            "freeze_vision": options.freeze_vision,
             "trainer": {"save_strategy": "no"},
         },
+        "rollouts": rollouts,
         "frozen": {"batch": 32},
+        **({"lora": {}} if options.lora else {}),
     }
-    if options.lora:
-        recipe_data["lora"] = {}
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe_data))
-    recipe, out = load_recipe(path), folder / role
+    path = options.runs / f"{role}.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return load_recipe(path, options.set), options.runs / role
+
+
+def p2r_trainer(role: str, folder: Path, options: argparse.Namespace) -> Any:
+    """The trainer of `p2r train`; its rows are kept for stock TRL."""
+    from p2r.training.run import first_phase
+    from p2r.training.session import Session
+
+    recipe, out = load_phase(role, folder, options)
     session = Session(first_phase(recipe, out))
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
     built = session.build()
+    began = time.perf_counter()
+    session.perceive(built, "random")
+    seconds = round(time.perf_counter() - began, 2)
     if role == "reasoner":
-        session.perceive(built, "random")
-    trainer = built.trainer
-    trainer.generation_config.min_new_tokens = options.tokens
-    generating = Stopwatch(trainer._generate_single_turn)  # noqa: SLF001 - what is measured
-    trainer._generate_single_turn = generating  # noqa: SLF001
-    trainer.add_callback(step_printer(role, generating, options))
-    trainer.train()
-    built.recorder.close()
+        emit({"role": role, "boxes_s": seconds}, f"reasoner: boxes by the frozen perceiver {seconds} s")
+    if options.crops:
+        draw_boxes(built, options.crops)
+    if options.compare:
+        rows = [built.trainer.train_dataset[at] for at in range(len(built.order))]
+        (options.runs / f"{role}.pickle").write_bytes(pickle.dumps(rows))
+    return built.trainer
 
 
-def step_printer(role: str, generating: Stopwatch, options: argparse.Namespace) -> Any:
-    """A callback that prints the figures of each step."""
-    import torch
+def draw_boxes(built: Any, crops: int) -> None:
+    """Let each completion of a perceiver stand for boxes of its own, and show crops to a reasoner."""
+    from p2r.training.data import RolloutDataset
+
+    class RandomBoxes(RolloutDataset):
+        def perception(self, index: int, text: str) -> Any:
+            rng = random.Random(text)
+            corners = [(rng.randint(0, 600), rng.randint(0, 600)) for _ in range(crops)]
+            boxes = [
+                {"bbox_2d": [x, y, x + 300, y + 300], "label": f"thing {at}"}
+                for at, (x, y) in enumerate(corners)
+            ]
+            return super().perception(index, json.dumps(boxes))
+
+    dataset = built.dataset
+    drawn = RandomBoxes(*[getattr(dataset, one.name) for one in dataclasses.fields(dataset)])
+    built.rewards.dataset = drawn
+    dataset.boxes.update(
+        {index: drawn.perception(index, f"sample {index}").boxes for index in range(len(dataset.samples))}
+    )
+
+
+def plain_trainer(role: str, folder: Path, options: argparse.Namespace) -> Any:
+    """Stock TRL: a model's folder, the same configuration, rows in memory, a reward that costs nothing."""
+    from datasets import Dataset
+    from trl import GRPOTrainer
+
+    from p2r.training import trl as building
+    from p2r.training.data import settings_of
+
+    recipe, out = load_phase(role, folder, options)
+    (phase,), settings, model = recipe.phases, settings_of(recipe), folder / options.size
+    rows = pickle.loads((options.runs / f"{role}.pickle").read_bytes())
+    args = building.configure(recipe, phase, settings, model, output=out / "plain", seed=0)
+    args.max_steps = options.steps
+    # Of the policy, which TRL loads: with adapters in the precision of computation, as p2r does.
+    args.model_init_kwargs = {"dtype": recipe.precision if recipe.lora else "float32"}
+
+    def reward(completions: list[Any], **_: Any) -> list[float]:
+        return [float(at % 2) for at in range(len(completions))]
+
+    trainer = GRPOTrainer(
+        model=str(model),
+        reward_funcs=reward,
+        args=args,
+        train_dataset=Dataset.from_dict({"row": range(len(rows))}).with_transform(
+            lambda batch: {key: [rows[at][key] for at in batch["row"]] for key in ("prompt", "images")}
+        ),
+        processing_class=building.load_processor(model, settings),
+        peft_config=building.adapter(recipe),
+    )
+    if phase.freeze_vision and recipe.lora is None:
+        building.vision_tower(trainer.model).requires_grad_(requires_grad=False)
+    return trainer
+
+
+def step_printer(
+    about: dict[str, Any],
+    trainer: Any,
+    profile: StepProfile,
+    path: Path,
+    options: argparse.Namespace,
+    end: float,
+) -> Any:
+    """A callback that prints the figures of each step, and stops where no time is left for another."""
     from transformers import TrainerCallback
 
-    class StepPrinter(TrainerCallback):
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.began = time.perf_counter()
-            generating.seconds = 0.0
+    from step_profile import table
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:  # noqa: ARG002
-            if "reward" not in logs:  # the summary at the end
-                return
-            seconds = time.perf_counter() - self.began
-            parts = {"generation": generating.seconds, "frozen": float(logs.get("seconds/frozen", 0.0))}
+    tokens: list[int] = []
+    generate = trainer._generate_single_turn  # noqa: SLF001 - what is measured
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        completions, log_probs = generate(*arguments, **named)
+        tokens.extend(map(len, completions))
+        return completions, log_probs
+
+    trainer._generate_single_turn = counted  # noqa: SLF001
+
+    class StepPrinter(TrainerCallback):
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            profile.start()
+
+        def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+            if options.profile:
+                profile.begin("optimizer")
+
+        def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+            if options.profile:
+                profile.end()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            profile.note()
+            parts, new = profile.parts, sum(tokens)
+            seconds = sum(one.seconds for one in parts.values())
+            peak = max(one.peak for one in parts.values())
+            speed = round(new / seconds, 1)
             figures = {
-                "size": options.size,
-                "lora": options.lora,
-                "role": role,
+                **about,
+                **{name: getattr(options, name) for name in ("engine", "lora", "freeze_vision", "crops")},
                 "step": state.global_step,
                 "seconds": round(seconds, 2),
-                "new_tokens_a_second": round(options.prompts * options.group * options.tokens / seconds, 1),
-                **{part: round(of_it / seconds, 3) for part, of_it in parts.items()},
-                "update_and_rest": round(1 - sum(parts.values()) / seconds, 3),
+                "new_tokens": new,
+                "new_tokens_a_second": speed,
+                "peak_gib": round(peak, 2),
+                "parts": {name: part.figures() for name, part in parts.items()} if options.profile else {},
             }
-            if torch.cuda.is_available():
-                figures["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 1)
-            print(json.dumps(figures), flush=True)
+            title = f"{about['role']}, {about['trainer']}, step {state.global_step}"
+            text = f"{title}: {seconds:.2f} s, {speed} new tokens a second, peak {peak:.1f} GiB"
+            emit(figures, "\n".join([text, *(table(parts, seconds) if options.profile else [])]))
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(figures) + "\n")
+            if time.monotonic() + 1.1 * seconds > end and state.global_step < options.steps:
+                print("  no time is left for another step", file=sys.stderr, flush=True)
+                control.should_training_stop = True
+            tokens.clear()
+            profile.start()
 
     return StepPrinter()
-
-
-class Stopwatch:
-    """A function, with the seconds of its calls."""
-
-    def __init__(self, function: Any) -> None:
-        self._function = function
-        self.seconds = 0.0
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Call it."""
-        began = time.perf_counter()
-        try:
-            return self._function(*arguments, **named)
-        finally:
-            self.seconds += time.perf_counter() - began
 
 
 if __name__ == "__main__":

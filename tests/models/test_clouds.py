@@ -42,9 +42,11 @@ CLOUDS: dict[str, tuple[Callable[..., Server], BoxFormat, str]] = {
 }
 
 
-def answer(perceiver: Server, name: str, *, reasoner: str | None = None, **settings: BoxFormat) -> Prediction:
-    question = SAMPLE.sample().question
-    with P2R(f"{perceiver.url}#{name}", reasoner=reasoner, settings=replace(SMALL, **settings)) as p2r:
+def answer(
+    perceiver: Server, name: str, *, reasoner: str | None = None, box_format: BoxFormat = "qwen3"
+) -> Prediction:
+    question, settings = SAMPLE.sample().question, replace(SMALL, box_format=box_format)
+    with P2R(f"{perceiver.url}#{name}", reasoner=reasoner, settings=settings) as p2r:
         return p2r.answer(question.image, question.text, question.choices)
 
 
@@ -97,6 +99,7 @@ def test_gemini_names_all_fields_at_once_and_thinking_off_is_not_its_switch() ->
         assert len(server.requests) == 3, "a refusal, and the two stages"
         assert "the server refuses chat_template_kwargs, so it was left out" in prediction.notes
         # The thinking used up both limits: nothing came, and nothing was asked again.
+        assert prediction.perception is not None
         assert (prediction.status, prediction.perception.outcome) == ("no_answer", "malformed")
         assert any(
             "cut at its limit of 2048" in note and "thinking_tokens" in note for note in prediction.notes

@@ -234,10 +234,15 @@ def test_a_family_with_another_way_of_images_is_refused_when_it_is_opened(tmp_pa
     text = {"model_type": "llama", "vocab_size": VOCABULARY, "num_hidden_layers": 1}
     small = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
     vision = {"model_type": "clip_vision_model", "image_size": 28, "patch_size": 14, "num_hidden_layers": 2}
-    config = LlavaConfig(small | vision, text | small, image_token_id=SPECIAL["<|image_pad|>"])
+    config = LlavaConfig(
+        vision_config=small | vision, text_config=text | small, image_token_id=SPECIAL["<|image_pad|>"]
+    )
     LlavaForConditionalGeneration(config).save_pretrained(folder)
     LlavaProcessor(
-        CLIPImageProcessor(), parts.tokenizer, image_token="<|image_pad|>", chat_template=parts.chat_template
+        image_processor=CLIPImageProcessor(),
+        tokenizer=parts.tokenizer,
+        image_token="<|image_pad|>",
+        chat_template=parts.chat_template,
     ).save_pretrained(folder)
     with pytest.raises(InputError, match=f"is a llava: in this process only .*; use vllm:{folder}, or"):
         P2R(str(folder))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +26,6 @@ from tests.models.real_checkpoint import write_real_checkpoint
 from tests.models.taught import teach_head
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.models.taught import Lesson
 
 pytestmark = pytest.mark.long
@@ -100,7 +100,7 @@ def test_a_question_is_answered_in_real_tokens(
     """With sampling defaults in the checkpoint, and with the vision tokens as the likeliest of all."""
     question = SAMPLE.sample().question
     model = FakeModel(lambda messages: right_reply(said(messages), qwen3, (0, 0)))
-    folder = write_real_checkpoint(tmp_path / "taught")
+    folder = Path(shutil.copytree(real, tmp_path / "taught"))
     SETTINGS.save(folder)
     with P2R(model, settings=SETTINGS) as p2r:
         expected = p2r.answer(question.image, question.text, question.choices)

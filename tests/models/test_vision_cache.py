@@ -68,7 +68,9 @@ def test_a_trained_tower_has_the_gradient_of_every_reader() -> None:
     for _ in range(2):
         features = counted()
         weights = (torch.linspace(-1, 1, one.numel()).reshape(one.shape) for one in features)
-        sum((one * other).sum() for one, other in zip(features, weights, strict=True)).backward()
+        torch.stack(
+            [one.mul(other).sum() for one, other in zip(features, weights, strict=True)]
+        ).sum().backward()
         gradients.append([weight.grad.clone() for weight in counted.tower.parameters()])
         counted.tower.zero_grad()
         if len(gradients) == 1:

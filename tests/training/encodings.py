@@ -51,7 +51,8 @@ def _levels(output: Any) -> tuple[torch.Tensor, ...]:
 def steps(recipe: str, out: str, changes: list[str], *, plain: bool) -> dict[str, Any]:
     """Train: metrics, rollouts, and the images that entered towers in each part of the steps."""
     if plain:
-        building.encode_images_once = building.cast_weights_once = lambda _trainer: None
+        for name in ("encode_images_once", "cast_weights_once"):
+            setattr(building, name, lambda _trainer: None)
     session = open_session(recipe, out, changes)
     built = session.build()
     trainer = built.trainer

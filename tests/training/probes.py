@@ -13,11 +13,13 @@ import torch
 
 from p2r.models.base import Completion, Sampling
 from p2r.models.encoding import PromptEncoder
+from p2r.settings import PixelBudget, Settings, TokenLimits
 from p2r.training.data import prompt_tokens
 from p2r.training.recipe import load_recipe
 from p2r.training.run import find_start, first_phase
 from p2r.training.session import Session
 from p2r.types import Box
+from tests.models.real_checkpoint import write_real_checkpoint
 from tests.training import small_run
 from tests.training.families import write_family
 from tests.training.phrase_model import write_phrase_model
@@ -53,6 +55,14 @@ def make_family(folder: str, family: str, samples: str) -> str:
     return str(small_run.write_recipe(place / f"{family}.json", small_run.recipe(model, Path(samples))))
 
 
+def make_real(folder: str) -> str:
+    """A checkpoint with the real tokenizer, and settings for small images and short replies."""
+    model = write_real_checkpoint(Path(folder), hidden=16)
+    budget = PixelBudget(overview_max_pixels=65_536, crop_max_pixels=65_536)
+    Settings(budget=budget, max_tokens=TokenLimits(perceive=4, reason=4)).save(model)
+    return str(model)
+
+
 def open_session(recipe: str, out: str, changes: list[str] | None = None) -> Session:
     """A session of the first phase of a new run."""
     loaded, folder = load_recipe(Path(recipe), changes or ()), Path(out)
@@ -73,6 +83,15 @@ def take_batch(built: Components) -> tuple[list[dict[str, Any]], dict[str, Any]]
     trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
     rows = next(iter(trainer.get_train_dataloader()))
     return rows, trainer._prepare_inputs(rows)
+
+
+def trl_prompts(built: Components) -> tuple[Any, Any, Any]:
+    """Token ids, images and image features of the first step's prompts, as TRL makes them."""
+    rows = next(iter(built.trainer.get_train_dataloader()))
+    found: tuple[Any, Any, Any] = built.trainer._tokenize_prompts(
+        [_with_images(row["prompt"], row["images"]) for row in rows]
+    )
+    return found
 
 
 def plain_log_probs(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
@@ -190,9 +209,7 @@ def rows_of(recipe: str, out: str, role: str, changes: Sequence[str] = ()) -> li
     built = session.build()
     ragged(built)
     rows = next(iter(built.trainer.get_train_dataloader()))
-    prompts, _, fields = built.trainer._tokenize_prompts(
-        [_with_images(row["prompt"], row["images"]) for row in rows]
-    )
+    prompts, _, fields = trl_prompts(built)
     encoder = PromptEncoder(built.processor, built.trainer.model.config, "x", session.settings.options)
     grids = fields["image_grid_thw"].tolist()
     token = built.trainer.model.config.image_token_id
@@ -271,16 +288,38 @@ def configured(recipe: str, changes: list[str]) -> dict[str, Any]:
     }
 
 
+def short_prompts(prompts: list[list[int]], read: list[list[int]]) -> list[list[int]]:
+    """What an engine gets instead of `prompts`, and answers having read `read`; 7 is the image token."""
+    from types import SimpleNamespace
+
+    from p2r.training.trl import adapt_engine
+
+    seen: list[list[int]] = []
+
+    def generate(ids: list[list[int]], images: None) -> tuple[Any, ...]:
+        assert images is None
+        seen.extend(ids)
+        return read, [], [], []
+
+    core = SimpleNamespace(reset_encoder_cache=lambda: seen.clear())
+    engine = SimpleNamespace(generate=generate, llm=SimpleNamespace(llm_engine=core))
+    trainer = SimpleNamespace(vllm_generation=engine, processing_class=SimpleNamespace(image_token_id=7))
+    adapt_engine(trainer)
+    assert engine.generate(prompts, images=None) == (read, [], [], [])
+    return seen
+
+
 def file_hash(path: str) -> str:
     """Of a file's bytes."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def check(recipe: str) -> list[dict[str, Any]]:
+def check(recipe: str, changes: Sequence[str] = (), groups: int = 2) -> list[dict[str, Any]]:
     """Results of all checks of a recipe."""
     from p2r.training.preflight.checks import run_checks
 
-    return [asdict(result) for result in run_checks(load_recipe(Path(recipe)), None, groups=2, tell=_silent)]
+    found = run_checks(load_recipe(Path(recipe), changes), None, groups=groups, tell=_silent)
+    return [asdict(result) for result in found]
 
 
 def check_calls(recipe: str) -> list[dict[str, Any]]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
+
+from p2r.training import trl as building
+from tests.tiny_model import build_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,3 +78,33 @@ def test_a_rollout_casts_each_weight_once(warm: Warm, small: Small, tmp_path: Pa
     plain, once, moved, moved_once = found["logits"]
     assert once == plain
     assert moved_once == moved != plain  # with the weights of the moment
+
+
+@pytest.mark.parametrize("sharded", ["is_fsdp_enabled", "is_deepspeed_enabled"])
+def test_sharded_models_run_as_they_are(sharded: str) -> None:
+    model = build_model()
+    switches = {"is_fsdp_enabled": False, "is_deepspeed_enabled": False} | {sharded: True}
+    trainer = SimpleNamespace(model=model, ref_model=model, **switches)
+    building.encode_images_once(trainer)
+    building.cast_weights_once(trainer)
+    assert "generate" not in vars(model)
+    assert "forward" not in vars(model.model.visual)
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_a_reference_that_follows_the_policy_is_encoded_in_each_call(follows: bool) -> None:
+    policy, reference = build_model(), build_model()
+    arguments = SimpleNamespace(sync_ref_model=follows)
+    trainer = SimpleNamespace(
+        model=policy, ref_model=reference, args=arguments, is_fsdp_enabled=False, is_deepspeed_enabled=False
+    )
+    building.encode_images_once(trainer)
+    encoded: list[int] = []
+    for model in (policy, reference):
+        model.model.visual.blocks[0].register_forward_pre_hook(lambda *_: encoded.append(1))
+    pixels, grids = torch.ones(8, 1_536), torch.tensor([[1, 2, 2], [1, 2, 2]])
+    for model in (policy, reference):
+        encoded.clear()
+        for _ in range(2):
+            model.model.get_image_features(pixels, grids)
+        assert len(encoded) == (2 if follows or model is policy else 1)

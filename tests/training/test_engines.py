@@ -74,6 +74,24 @@ def test_a_real_vllm_in_the_process_refuses_keys_of_text() -> None:
     assert "TypeError: '<' not supported between instances of 'str' and 'int'" in done.stderr
 
 
+def test_an_engine_in_the_process_gets_one_token_for_each_image(warm: Warm) -> None:
+    prompts = [[7, 7, 7, 1, 7, 7, 2], [3, 7, 1], [1, 1]]
+    short = [[7, 1, 7, 2], [3, 7, 1], [1, 1]]
+    assert warm.value("probes.short_prompts", prompts=prompts, read=prompts) == short
+    assert warm.value("probes.short_prompts", prompts=short, read=prompts) == short  # a TRL that does it
+    other = warm.call("probes.short_prompts", prompts=prompts, read=[[7, 7, 1, 7, 7, 2], *prompts[1:]])
+    assert other.code == 2
+    assert "resize images differently" in other.errors
+
+
+def test_vllm_must_not_resize_images_again(warm: Warm, small: Small) -> None:
+    changes = [f"rollouts={ENGINES['vllm-colocate']}", "settings={budget: {min_pixels: 1024}}"]
+    ended = warm.call("probes.configured", recipe=small["recipe"], changes=changes)
+    assert ended.code == 2
+    assert "settings.budget.min_pixels is 1024" in ended.errors
+    assert warm.call("probes.configured", recipe=small["recipe"], changes=changes[1:]).code == 0
+
+
 def test_options_of_the_model_reach_the_trainer(warm: Warm, small: Small) -> None:
     plain = configured(warm, small)
     assert plain["chat_template_kwargs"] == {}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from p2r.settings import PixelBudget, Settings, TokenLimits
 from p2r.training.run_folder import PhaseFolder
-from tests.models.real_checkpoint import write_real_checkpoint
+from tests.models.real_checkpoint import real_tokenizer
 from tests.training import small_run
 from tests.training.families import FAMILIES
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.training.warm import Warm
 
 Small = dict[str, str]
@@ -61,9 +59,8 @@ def test_a_family_samples_as_it_is_trained_and_sees_each_image_once(
 
 @pytest.mark.long
 def test_a_role_is_trained_with_the_real_tokenizer(warm: Warm, tmp_path: Path) -> None:
-    model = write_real_checkpoint(tmp_path / "model", hidden=16)
-    budget = PixelBudget(overview_max_pixels=65_536, crop_max_pixels=65_536)
-    Settings(budget=budget, max_tokens=TokenLimits(perceive=4, reason=4)).save(model)
+    real_tokenizer()  # or the test is skipped
+    model = Path(warm.value("probes.make_real", folder=tmp_path / "model"))
     samples = small_run.write_samples(tmp_path / "data", 2)
     changes = {"steps": 1, "prompts": 1, "micro_batch": 4, "freeze_vision": True}
     data = small_run.recipe(model, samples, training=changes, phases=[{"role": "reasoner"}])

@@ -208,7 +208,7 @@ def test_a_function_of_the_recipe_changes_rewards_and_nothing_else(tmp_path: Pat
     [
         ("wrong", "ZeroDivisionError"),
         ("endless", "a reward of inf for a"),
-        ("absent", "has no attribute 'absent'"),
+        ("absent", "KeyError: 'absent'"),
     ],
 )
 def test_a_function_that_cannot_be_used_is_named(tmp_path: Path, function: str, why: str) -> None:

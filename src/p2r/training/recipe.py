@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 Role = Literal["perceiver", "reasoner", "think", "direct"]  # of a completion
 PhaseRole = Literal["perceiver", "reasoner", "joint", "think", "direct"]
 ONE_PASS = ("think", "direct")  # roles without a frozen one
-Loss = Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"]
 
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -92,7 +91,7 @@ class Training(_Part):
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     kl: NotNegative = 0.01  # coefficient of the KL divergence to the phase's first weights; 0 for none
     # A variant of GRPO; None for the paper's: the mean over all tokens of a step, symmetric clipping.
-    loss: Loss | None = None
+    loss: Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"] | None = None
     clip: AboveZero = 0.2  # ε of the clipped surrogate; `loss` has its own default for it and the next
     clip_high: AboveZero | None = None  # ε above a ratio of 1; None for `clip`
     updates: Positive = 1  # µ, how often each batch of rollouts is used

@@ -9,17 +9,16 @@ completion is left out of the statistics of its group.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import math
 import os
 import re
+import runpy
 import time
 from collections import Counter
 from dataclasses import replace
 from itertools import chain, combinations, groupby
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.errors import InputError, ModelError, P2RError
@@ -248,10 +247,7 @@ def load_shaping(recipe: Recipe) -> Callable[[Rollout], Rollout] | None:
         return None
     path, _, name = recipe.shaping.rpartition(":")
     try:
-        spec: Any = importlib.util.spec_from_file_location(Path(path).stem, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        function: Callable[[Rollout], float] = getattr(module, name)
+        function: Callable[[Rollout], float] = runpy.run_path(path)[name]
     except Exception as error:  # of a user's file
         text = f"shaping {recipe.shaping}: {exception_line(error)}; it has to be FILE.py:FUNCTION"
         raise InputError(text) from error

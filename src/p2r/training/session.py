@@ -170,6 +170,8 @@ class Session:
             peft_config=building.adapter(recipe),
         )
         trainer.remove_callback(PrinterCallback)
+        if recipe.rollouts.engine == "vllm-colocate":
+            building.adapt_engine(trainer)
         _log_whole_steps(trainer, phase.completions)
         recorder.logs = lambda: trainer._logs  # noqa: SLF001 - gathered from all processes, and nowhere else
         if trainer.ref_model is not None:

@@ -102,6 +102,8 @@ def configure(
     """TRL's configuration of a phase; `max_steps` is set when the data have been measured."""
     from trl import GRPOConfig
 
+    if recipe.rollouts.engine != "transformers":
+        check_image_sizes(start, settings)
     fields = _fields(recipe, phase, settings, output, seed)
     fields |= _engine(recipe, forbidden_tokens(read_part("AutoConfig", start)))
     if clash := sorted(set(fields) & set(phase.trainer)):
@@ -197,6 +199,40 @@ def _engine(recipe: Recipe, forbidden: list[int]) -> dict[str, Any]:
         "vllm_gpu_memory_utilization": rollouts.memory,
         "vllm_tensor_parallel_size": rollouts.tensor_parallel,
     }
+
+
+def check_image_sizes(start: Path, settings: Settings) -> None:
+    """InputError when vLLM, which enlarges small images to the checkpoint's own limit, would enlarge ours."""
+    least, needed = settings.budget.min_pixels, read_part("AutoProcessor", start).image_processor.size
+    if least < needed["shortest_edge"]:
+        raise InputError(
+            f"settings.budget.min_pixels is {least}, and vLLM enlarges images for {start} to "
+            f"{needed['shortest_edge']} pixels: set it to that"
+        )
+
+
+def adapt_engine(trainer: Any) -> None:
+    """Let a vLLM in this process read the prompts that the trainer reads, with the weights that it has now.
+
+    vLLM expects one token for each image. TRL 1.16 passes as many as the image has features, and vLLM replaces
+    the first by all of them once more (TRL's issue 6294). A prompt with one token for each stays as it is.
+    vLLM keeps features of images that it has seen; those of older weights must go, and TRL lets them stay.
+    """
+    engine, image = trainer.vllm_generation, trainer.processing_class.image_token_id
+    generate = engine.generate
+
+    def from_short_prompts(prompts: list[list[int]], *args: Any, **options: Any) -> Any:
+        short = [
+            [token for at, token in enumerate(ids) if token != image or at == 0 or ids[at - 1] != image]
+            for ids in prompts
+        ]
+        engine.llm.llm_engine.reset_encoder_cache()
+        found = generate(short, *args, **options)
+        if found[0] != prompts != short:
+            raise InputError("vLLM and the trainer resize images differently: their prompts are not the same")
+        return found
+
+    engine.generate = from_short_prompts
 
 
 def adapter(recipe: Recipe) -> Any:
