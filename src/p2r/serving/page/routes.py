@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 import p2r
@@ -20,6 +20,7 @@ from p2r.images.threads import in_image_thread
 from p2r.nano import NAMES
 from p2r.serving.errors import APIError
 from p2r.serving.http import HeldMemory, read_body
+from p2r.serving.page.front import FRONT_PAGE, FRONT_TAG, STATIC
 from p2r.serving.page.store import HeldImage
 from p2r.serving.schema import MODEL_NAMES
 
@@ -41,7 +42,7 @@ class Page:
 
     def __init__(self, service: Service) -> None:
         self._service, self._store = service, service.uploads
-        self._static = StaticFiles(directory=Path(__file__).parent / "static")
+        self._static = StaticFiles(directory=STATIC)
         self._scenes = []
         for asked in (sample.question for sample in read_samples(_SCENES)):
             source = ImageSource.open(asked.image)
@@ -55,8 +56,8 @@ class Page:
     def router(self) -> APIRouter:
         """The front page at `/`, and the routes under `/page`."""
         router = APIRouter(include_in_schema=False)
-        for path in ("/", "/page/static/{name}"):
-            router.get(path)(self.static)
+        router.get("/")(self.front)
+        router.get("/page/static/{name}")(self.static)
         router.get("/page/config")(self.config)
         router.post("/page/images")(self.upload)
         router.get("/page/images")(self.held)
@@ -64,7 +65,14 @@ class Page:
         router.get("/page/results/{name}.{kind}")(self.result)
         return router
 
-    async def static(self, request: Request, name: str = "index.html") -> Response:
+    async def front(self, request: Request) -> Response:
+        """The front page."""
+        headers = {"ETag": FRONT_TAG}
+        if request.headers.get("if-none-match") == FRONT_TAG:
+            return Response(status_code=304, headers=headers)
+        return HTMLResponse(FRONT_PAGE, headers=headers)
+
+    async def static(self, request: Request, name: str) -> Response:
         """A file of the page."""
         return await self._static.get_response(name, request.scope)
 
