@@ -87,7 +87,7 @@ class LiveServer:
         self._p2r = P2R(self.model, reasoner=reasoner, settings=settings)
         self._fetcher = fetcher
         self.server: Any = None
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server(("127.0.0.1", self.config.port))
         self.port: int = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._run, daemon=True)
 

@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import re
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
@@ -17,9 +16,11 @@ from starlette.middleware.cors import CORSMiddleware
 from p2r.errors import InputError, file_problem
 from p2r.serving.config import is_loopback
 from p2r.serving.errors import APIError
+from p2r.serving.page.front import STYLE_HASH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,13 +30,10 @@ MIN_CHARS = 16
 _KEY = re.compile(r"[!-~]+")
 _OPEN_PATHS = ("/healthz", "/readyz", "/openapi.json")  # orchestrators have no keys
 _PIECE_BYTES = 64 * 1024
-_INDEX = (Path(__file__).parent / "page" / "static" / "index.html").read_text(encoding="utf-8")
-_STYLE = _INDEX.partition("<style>")[2].partition("</style>")[0]
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 # The page loads nothing from elsewhere, is not framed, and runs no text as code.
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
-        f"default-src 'none'; script-src 'self'; style-src 'sha256-{_STYLE_HASH}'; img-src 'self' blob:; "
+        f"default-src 'none'; script-src 'self'; style-src 'sha256-{STYLE_HASH}'; img-src 'self' blob:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
         "require-trusted-types-for 'script'"
     ),

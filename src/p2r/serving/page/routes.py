@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 import p2r
@@ -20,6 +20,7 @@ from p2r.images.threads import in_image_thread
 from p2r.nano import NAMES
 from p2r.serving.errors import APIError
 from p2r.serving.http import HeldMemory, read_body
+from p2r.serving.page.front import FRONT_PAGE, FRONT_TAG, STATIC
 from p2r.serving.page.store import HeldImage
 from p2r.serving.schema import MODEL_NAMES
 
@@ -41,7 +42,7 @@ class Page:
 
     def __init__(self, service: Service) -> None:
         self._service, self._store = service, service.uploads
-        self._static = StaticFiles(directory=Path(__file__).parent / "static")
+        self._static = StaticFiles(directory=STATIC)
         self._scenes = []
         for asked in (sample.question for sample in read_samples(_SCENES)):
             source = ImageSource.open(asked.image)
@@ -50,12 +51,13 @@ class Page:
             self._scenes.append({"question": asked.text, "choices": asked.choices, "image": image.record()})
         # Panning requests many regions; questions must not wait for them.
         self._reading = asyncio.Semaphore(os.cpu_count() or 1)
+        self._copying = asyncio.Lock()  # one large image at a time
 
     def router(self) -> APIRouter:
         """The front page at `/`, and the routes under `/page`."""
         router = APIRouter(include_in_schema=False)
-        for path in ("/", "/page/static/{name}"):
-            router.get(path)(self.static)
+        router.get("/")(self.front)
+        router.get("/page/static/{name}")(self.static)
         router.get("/page/config")(self.config)
         router.post("/page/images")(self.upload)
         router.get("/page/images")(self.held)
@@ -63,7 +65,14 @@ class Page:
         router.get("/page/results/{name}.{kind}")(self.result)
         return router
 
-    async def static(self, request: Request, name: str = "index.html") -> Response:
+    async def front(self, request: Request) -> Response:
+        """The front page."""
+        headers = {"ETag": FRONT_TAG}
+        if request.headers.get("if-none-match") == FRONT_TAG:
+            return Response(status_code=304, headers=headers)
+        return HTMLResponse(FRONT_PAGE, headers=headers)
+
+    async def static(self, request: Request, name: str) -> Response:
         """A file of the page."""
         return await self._static.get_response(name, request.scope)
 
@@ -107,8 +116,12 @@ class Page:
         if not (0 < width <= x1 - x0 and 0 < height <= y1 - y0 and width * height <= MAX_REGION_PIXELS):
             raise APIError(400, f"a region is not enlarged, and at most {MAX_REGION_PIXELS:,} pixels")
 
-        region, source = (x0, y0, x1, y1), image.source
-        return await self._drawn(lambda: source.region(region, (width, height)).to_pil(), "JPEG")
+        if image.view is None:
+            async with self._copying:
+                if image.view is None:  # still: the copy serves all requests that waited for it
+                    await in_image_thread(self._store.make_view, image)
+        region, view = (x0, y0, x1, y1), image.view or image.source
+        return await self._drawn(lambda: view.region(region, (width, height)).to_pil(), "JPEG")
 
     async def result(self, name: str, kind: str) -> Response:
         """A result as data, or as a figure."""

@@ -1,290 +1,337 @@
-// The page: which image, which question, which result. What anybody wrote is shown as text, never as markup.
+// The page: it brings together the image, the boxes on it, the questions and their results.
+import { ask, evidence, looks } from "./ask.js";
 import { Boxes } from "./boxes.js";
-import { Result, WAYS, el, show as reveal, spoken, thumbnail } from "./result.js";
-import { Refused, answer, json, upload } from "./server.js";
+import { rememberResult } from "./history.js";
+import { Images, thumbnail } from "./images.js";
+import { $, GONE, address, el, explained, problem, reveal, status } from "./page.js";
+import { Result, WAYS, spoken } from "./result.js";
+import { json } from "./server.js";
 import { Viewer } from "./viewer.js";
 
-const $ = (id) => document.getElementById(id);
-const LOCAL_BYTES = 15e6, KEPT = 60; // a file that is shown before it was sent; entries of the history
-const GONE = "The server does not hold this any more.", NUMBERS = ["max_evidence", "overview_max_pixels", "crop_max_pixels"];
-const viewer = new Viewer($("viewer")), boxes = new Boxes(viewer, $("boxes")), panel = new Result($("panel"), viewer, boxes);
-const images = new Map(); // those that the server holds, by id
-const kept = { results: [], images: [], ...JSON.parse(localStorage.getItem("p2r") ?? "{}") };
-const about = await json("page/config");
-let image = null, entry = null, running = null; // entry: a question about an image, with its answers
+const NUMBERS = ["max_evidence", "overview_max_pixels", "crop_max_pixels"]; // settings of a question
+const header = document.querySelector("header");
+const viewer = new Viewer($("viewer"));
+const boxes = new Boxes(viewer, $("boxes"));
+const panel = new Result($("panel"), viewer, boxes);
+let entry = null; // the result that is shown
+let running = null; // {entry, abort} while a question runs
+let about = null; // what the server says about itself
 
-const save = () => localStorage.setItem("p2r", JSON.stringify(kept));
-const told = (error) => error instanceof TypeError ? "The server cannot be reached." : error.message;
-const address = (hash) => history.replaceState(null, "", hash ? `#${hash}` : location.pathname);
-function problem(text) { $("problem").textContent = text; reveal($("problem"), text); }
-function stage(text, more = "") { $("stage").textContent = text; $("seconds").textContent = more; }
+// What is shown.
 
-// Images. Each is asked about under the id that the server gave to it, whatever is shown meanwhile.
-function known(record) {
-  if (!images.has(record.id)) images.set(record.id, { ...record, ready: Promise.resolve() });
-  return images.get(record.id);
-}
-
-function open(next, bitmap) {
-  image = next;
-  document.body.classList.toggle("empty", !image);
-  reveal($("welcome"), !image);
-  boxes.set([]);
-  arrange();
-  viewer.open(image, bitmap);
-  shelve();
-}
-
-function shelve() {
-  $("images").replaceChildren(...[...images.values()].slice(-12).map((each) => {
-    const { id, name, width, height } = each;
-    const button = el("button", { type: "button", title: name, ariaLabel: name, ariaPressed: each === image },
-      thumbnail(id, [0, 0, width, height], 160, 160));
-    button.onclick = () => { show(running?.next.image === each ? running.next : null); if (image !== each) open(each); address(`image=${id}`); };
-    return button;
-  }));
-}
-
-async function send(file) {
-  const next = { name: file.name || "pasted image" }, before = image, named = () => { show(null); open(next); };
-  problem("");
-  stage(`Sending ${next.name}`);
-  next.ready = upload(file, (share) => { if (!running && !next.id) stage(`Sending ${next.name}`, `${Math.round(100 * share)} %`); })
-    .then((record) => images.set(record.id, Object.assign(next, record)));
-  next.ready.catch(() => null); // told below, and to a question that waits for it
-  if (file.size < LOCAL_BYTES) {
-    const bitmap = await createImageBitmap(file).catch(() => null);
-    if (bitmap && !next.id && image === before) {
-      Object.assign(next, { width: bitmap.width, height: bitmap.height });
-      show(null);
-      open(next, bitmap);
-    }
-  }
-  try {
-    await next.ready;
-  } catch (error) {
-    if (image === next) { show(null); open(null); }
-    if (!running) stage("");
-    return problem(`${next.name}: ${told(error)}`);
-  }
-  const { id, name, width, height } = next;
-  kept.images = [{ id, name, width, height }, ...kept.images].slice(0, 12);
-  save();
-  if (!running) stage("");
-  if (image === before && image !== next) named();
-  if (image === next) { viewer.refresh(); address(`image=${id}`); }
-  shelve();
-}
-
-async function sendAll(files) { for (const file of files) await send(file); if (files.length && image) $("question").focus(); }
-
-// Questions. One at a time: while it runs, Ask is Stop.
-async function ask(next, model, given) {
-  const column = { model, thinking: "" }, abort = new AbortController(), begin = performance.now();
-  const clock = setInterval(() => { $("seconds").textContent = `${((performance.now() - begin) / 1000).toFixed(1)} s`; }, 100);
-  next.columns.push(column);
-  running = { next, abort };
-  problem("");
-  options(false);
-  $("go").textContent = "Stop";
-  show(next);
-  const text = [next.question, ...next.choices.map((each, index) => `${String.fromCharCode(65 + index)}. ${each}`)].join("\n");
-  const p2r = { ...settings(next), ...(given && { boxes: given }) };
-  try {
-    stage("Sending the image");
-    await Promise.race([next.image.ready, new Promise((_, no) => { abort.signal.onabort = () => no(abort.signal.reason); })]);
-    stage("Waiting for its turn");
-    const content = [{ type: "image_url", image_url: { url: `p2r-image:${next.image.id}` } }, { type: "text", text }];
-    for await (const { begun, seen, thinking, result } of answer({ model, messages: [{ role: "user", content }], p2r }, abort.signal)) {
-      if (begun) stage(given || /think|direct/.test(model) ? "Reasoning" : "Looking at the whole image");
-      if (seen) {
-        Object.assign(next, { boxes: seen.boxes, crops: seen.crops_px, outcome: seen.outcome });
-        stage(`Reasoning about ${next.crops.length ? `${next.crops.length} region${next.crops.length > 1 ? "s" : ""}` : "the whole image"}`);
-        if (entry === next) { panel.evidence(); arrange(); panel.fly(); }
-      }
-      column.thinking += thinking;
-      column.id = result ?? column.id;
-      if (entry === next) panel.columns();
-    }
-    column.record = await json(`page/results/${column.id}.json`);
-    if (column === next.columns[0]) Object.assign(next, evidence(column.record));
-    remember(next);
-    $("said").textContent = `Answer: ${spoken(column.record)}`;
-    stage(entry === next ? "" : `“${next.question}” was answered: ${spoken(column.record)}`);
-  } catch (error) {
-    stage(error.name === "AbortError" ? "Stopped" : "");
-    column.problem = error.name === "AbortError" ? "Stopped before it was answered." : `No answer: ${told(error)}`;
-    if (error.name !== "AbortError") problem(column.problem);
-  }
-  clearInterval(clock);
-  $("seconds").textContent = "";
-  $("go").textContent = "Ask";
-  running = null;
-  if (entry === next) panel.show(next);
-}
-
-function submit(given) {
-  if (running) return stage(`${$("stage").textContent.split(" (")[0]} (one at a time: Stop it first)`);
-  const question = $("question").value.trim(), choices = lines();
-  if (!image) return problem("Open an image first.");
-  if (!question) { $("question").focus(); return problem("What do you want to know about the image?"); }
-  if (choices.length === 1) return problem("One option is none: give at least two, or leave them out.");
-  ask({ image, question, choices, boxes: given ?? [], crops: [], given: Boolean(given), columns: [] }, given ? "p2r" : $("mode").value, given);
-}
-
-const lines = () => $("choices").value.split("\n").map((each) => each.replace(/^\s*\(?[A-Z][.):]\s+/, "").trim()).filter(Boolean);
-const evidence = ({ prediction }) => ({ boxes: prediction.boxes, crops: prediction.crops_px, outcome: prediction.outcome });
+const images = new Images({
+  onopen(image, bitmap) {
+    show(null);
+    document.body.classList.toggle("empty", !image);
+    reveal($("welcome"), !image);
+    status("loading", "");
+    viewer.open(image, bitmap);
+  },
+  onpick(image) {
+    if (image !== images.shown) images.open(image);
+    show(running?.entry.image === image ? running.entry : null);
+    address(`image=${image.id}`);
+  },
+  onsent(image) {
+    viewer.refresh();
+    address(`image=${image.id}`);
+  },
+});
 
 function show(next) {
+  if (next && images.shown !== next.image) images.open(next.image);
   entry = next;
   document.body.classList.toggle("with-panel", Boolean(entry));
-  if (entry && image !== entry.image) open(entry.image);
-  if (!entry) boxes.set([]);
-  reveal($("steer"), false);
   panel.show(entry);
+  showBoxes();
   arrange();
   if (entry) panel.fly();
 }
 
-function fill(question, choices) { $("question").value = question; $("choices").value = choices.join("\n"); options(false); }
+function showBoxes() {
+  boxes.set(entry?.boxes ?? []);
+  reveal($("steer"), false);
+}
 
-function options(on) {
+// The image is fitted into what nothing covers.
+function arrange() {
+  const [top, bottom] = [header.offsetHeight, $("bar").offsetHeight];
+  const { offsetWidth: width, offsetHeight: height } = $("panel");
+  const narrow = matchMedia("(max-width: 760px)").matches;
+  document.body.style.setProperty("--bar", `${bottom}px`);
+  const wide = [top, width && width + 12, bottom, $("tools").offsetWidth];
+  viewer.insets = narrow ? [top + 48, 0, bottom + height, 0] : wide;
+  boxes.place();
+}
+
+const sizes = new ResizeObserver(arrange);
+for (const each of [header, $("bar"), $("panel")]) sizes.observe(each);
+viewer.addEventListener("resized", () => {
+  arrange();
+  if (!entry) viewer.fit(false);
+});
+viewer.addEventListener("view", () => {
+  $("zoom").textContent = `${Math.round(100 * viewer.view.scale * devicePixelRatio)} %`;
+});
+viewer.addEventListener("loading", () => {
+  status("loading", viewer.empty ? "Preparing the image" : "Loading details", performance.now());
+});
+viewer.addEventListener("loaded", () => status("loading", ""));
+viewer.addEventListener("failed", ({ detail: error }) => {
+  status("loading", "");
+  problem(explained(error));
+});
+
+// Questions. One at a time: while it runs, Ask is Stop.
+
+function options() {
+  const lines = $("choices").value.split("\n");
+  return lines.map((line) => line.replace(/^\s*\(?[A-Z][.):]\s+/, "").trim()).filter(Boolean); // without A.
+}
+
+function openOptions(on) {
+  const count = options().length;
   reveal($("choices"), on);
   $("more").ariaExpanded = on;
-  $("more").textContent = lines().length ? `Options (${lines().length})` : "Options";
+  $("more").textContent = count ? `Options (${count})` : "Options";
+}
+
+function fill(question, choices) {
+  $("question").value = question;
+  $("choices").value = choices.join("\n");
+  openOptions(false);
 }
 
 // What differs from the server's own settings goes along with a question.
-function settings({ choices }) {
-  const changed = NUMBERS.filter((name) => $(name).value !== $(name).defaultValue).map((name) => [name, Number($(name).value)]);
-  return { ...Object.fromEntries(changed), ...($("type").value && !choices.length && { answer_type: $("type").value }) };
+function settings() {
+  const changed = NUMBERS.filter((name) => $(name).value !== $(name).defaultValue);
+  return Object.fromEntries(changed.map((name) => [name, Number($(name).value)]));
+}
+
+// Ask what is in the bar; with boxes, the model reasons from these.
+function submit(given) {
+  const image = images.shown, question = $("question").value.trim(), choices = options();
+  if (running) return problem("One question at a time: Stop ends the one that runs.");
+  if (!image) return problem("Open an image first.");
+  if (!question) {
+    $("question").focus();
+    return problem("What do you want to know about the image?");
+  }
+  if (choices.length === 1) return problem("One option is none: give at least two, or leave them out.");
+  if (choices.length > 26) return problem(`There are ${choices.length} options: give at most 26 (A to Z).`);
+  const next = { image, question, choices, given: Boolean(given), boxes: given ?? [], crops: [] };
+  run({ ...next, columns: [] }, given ? "p2r" : $("mode").value, given && { boxes: given });
+}
+
+// Ask a model the question of an entry: one more column of it.
+async function run(next, model, more) {
+  const column = { model, thinking: "" }, abort = new AbortController(), begin = performance.now();
+  running = { entry: next, abort };
+  next.columns.push(column);
+  problem("");
+  openOptions(false);
+  $("go").textContent = "Stop";
+  show(next);
+  let ended = "";
+  try {
+    const p2r = { ...settings(), ...more };
+    for await (const { stage, seen } of ask(next, column, p2r, abort.signal)) {
+      if (stage) status("stage", stage, begin);
+      if (seen && entry === next) show(next);
+      if (entry === next) panel.write();
+    }
+    const said = spoken(column.record);
+    problem("");
+    remember(next);
+    if (entry === next) $("said").textContent = `Answer: ${said}`;
+    else ended = `“${next.question}” was answered: ${said}`;
+  } catch (error) {
+    const stopped = error.name === "AbortError";
+    column.problem = stopped ? "Stopped before it was answered." : `No answer: ${explained(error)}`;
+    problem(stopped ? "" : column.problem);
+    if (stopped) ended = "Stopped";
+  }
+  running = null;
+  $("go").textContent = "Ask";
+  status("stage", ended);
+  if (entry === next) panel.update();
 }
 
 // Links and history.
+
 function remember(next) {
-  const ids = next.columns.flatMap(({ id, record }) => record ? [id] : []), { name } = next.image;
-  kept.results = [{ ids, name, question: next.question, answer: spoken(next.columns.find((each) => each.record).record) },
-    ...kept.results.filter((each) => each.ids[0] !== ids[0])].slice(0, KEPT);
-  save();
-  reveal($("past"), true);
+  const answered = next.columns.filter(({ record }) => record), ids = answered.map(({ id }) => id);
+  const { question, image: { name } } = next;
+  rememberResult({ ids, name, question, answer: spoken(answered[0].record) });
   if (entry === next) address(`result=${ids.join()}`);
 }
 
+// Show what the address names: an image, or a result of one or two answers.
 async function restore() {
   const [, kind, ids] = location.hash.match(/^#(result|image)=([\w,~-]+)$/) ?? [];
   problem("");
   try {
     if (kind === "image") {
       const [found] = await json(`page/images?ids=${ids}`);
-      show(null);
-      if (found) open(known(found)); else problem(GONE);
-    } else if (kind) {
-      const records = await Promise.all(ids.split(",").slice(0, 2).map((id) => json(`page/results/${id}.json`)));
-      const [first] = records, { question, choices } = first;
-      show({ image: known(first.image), question, choices, ...evidence(first), given: first.prediction.mode === "p2r" && !first.prediction.outcome,
-        columns: records.map((record) => ({ record, id: record.id, model: record.model, thinking: "" })) });
-      fill(question, choices);
+      if (found) images.open(images.known(found));
+      else problem(GONE);
+    } else if (kind === "result") {
+      showRecords(await Promise.all(ids.split(",").slice(0, 2).map((id) => json(`page/results/${id}.json`))));
     }
   } catch (error) {
-    problem(error instanceof Refused ? GONE : told(error));
+    problem(explained(error));
   }
 }
 
-// The image is fitted into what nothing covers.
-function arrange() {
-  const narrow = matchMedia("(max-width: 760px)").matches, bar = $("bar").offsetHeight, top = document.querySelector("header").offsetHeight;
-  document.body.style.setProperty("--bar", `${bar}px`);
-  const covered = $("panel").hidden ? 0 : narrow ? $("panel").offsetHeight : $("panel").offsetWidth + 12;
-  viewer.insets = narrow ? [top + 48, 0, bar + covered, 0] : [top, covered, bar, 56];
-  boxes.place();
+function showRecords(records) {
+  const [{ question, choices, image, prediction }] = records;
+  const columns = records.map((record) => ({ record, id: record.id, model: record.model, thinking: "" }));
+  const given = prediction.mode === "p2r" && !prediction.outcome;
+  const looked = records.find(({ model }) => looks(model)) ?? records[0];
+  show({ image: images.known(image), question, choices, given, columns, ...evidence(looked.prediction) });
+  fill(question, choices);
 }
 
-// Wiring.
-$("ask").onsubmit = (event) => { event.preventDefault(); if (running && event.submitter === $("go")) running.abort.abort(); else submit(); };
+addEventListener("hashchange", restore);
+$("link").onclick = (event) => {
+  event.preventDefault();
+  address($("link").hash.slice(1));
+  const copied = navigator.clipboard?.writeText(location.href) ?? Promise.reject();
+  const say = (text) => () => status("stage", text);
+  copied.then(say("The link is copied"), say("The link is in the address bar"));
+};
+
+// Buttons and keys.
+
+$("ask").onsubmit = (event) => {
+  event.preventDefault();
+  if (running) running.abort.abort();
+  else submit();
+};
 $("question").onkeydown = (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   submit();
 };
-$("more").onclick = () => { options($("choices").hidden); $("choices").focus(); };
-$("reason").onclick = () => submit(boxes.list);
-$("undo").onclick = () => { boxes.set(entry?.boxes ?? []); reveal($("steer"), false); };
-$("again").onclick = () => ask({ ...entry, boxes: [], crops: [], outcome: null, given: false, columns: [] }, "p2r");
-$("compare").onclick = () => ask(entry, /think|direct/.test(entry.columns[0].model) ? "p2r" : "p2r-think");
-$("hide").onclick = () => { show(null); address(`image=${image.id}`); viewer.fit(); };
-$("link").onclick = (event) => {
-  event.preventDefault();
-  address($("link").hash.slice(1));
-  const copied = navigator.clipboard?.writeText(location.href) ?? Promise.reject();
-  copied.then(() => stage("The link is copied"), () => stage("The link is in the address bar"));
+$("more").onclick = () => {
+  openOptions($("choices").hidden);
+  $("choices").focus();
 };
-$("add").onclick = () => { reveal($("welcome"), $("welcome").hidden || !image); $("file").focus(); };
-$("file").onchange = () => { sendAll([...$("file").files]); $("file").value = ""; };
-$("fetch").onsubmit = (event) => { event.preventDefault(); send({ url: $("url").value, name: $("url").value.split(/[?#]/)[0].split("/").at(-1) }); };
+$("reason").onclick = () => {
+  submit(boxes.list);
+  $("go").focus();
+};
+$("undo").onclick = () => {
+  showBoxes();
+  $("viewer").focus();
+};
+$("again").onclick = () =>
+  run({ ...entry, outcome: null, given: false, boxes: [], crops: [], columns: [] }, "p2r");
+$("compare").onclick = () => run(entry, looks(entry.columns[0].model) ? "p2r-think" : "p2r");
+$("hide").onclick = () => {
+  show(null);
+  address(`image=${images.shown.id}`);
+  viewer.fit();
+  $("viewer").focus();
+};
 $("gear").onclick = () => $("settings").showModal();
-$("past").onclick = () => {
-  $("entries").replaceChildren(...kept.results.map(({ ids, name, question, answer: said }) => {
-    const button = el("button", {}, el("b", { textContent: question }), el("span", { textContent: said }), el("small", { textContent: name }));
-    button.onclick = () => { location.hash = `result=${ids.join()}`; };
-    return el("li", {}, button);
-  }));
-  $("history").showModal();
+
+const tools = {
+  in: () => viewer.zoom(1.5),
+  out: () => viewer.zoom(1 / 1.5),
+  fit: () => viewer.fit(),
+  own: () => viewer.own(),
+  draw(byKeyboard) {
+    if (images.shown && byKeyboard) boxes.addInMiddle();
+    else if (images.shown) boxes.draw(!boxes.drawing);
+  },
 };
-$("forget").onclick = () => { kept.results = []; save(); reveal($("past"), false); $("history").close(); };
-const drawing = (event) => { if (image) { if (event?.detail === 0) boxes.addInMiddle(); else boxes.draw(!boxes.drawing); } };
-const tools = { in: () => viewer.zoom(1.5), out: () => viewer.zoom(1 / 1.5), fit: () => viewer.fit(), own: () => viewer.own(), draw: drawing };
-$("tools").onclick = (event) => tools[event.target.dataset.tool]?.(event); // detail 0: by the keyboard
-document.addEventListener("keydown", (event) => {
-  if (event.target.closest("input, textarea, select, dialog") || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "b") drawing();
-  else if (event.key === "/") { $("question").focus(); event.preventDefault(); }
-  else if (event.key === "Escape") { boxes.draw(false); if (image) reveal($("welcome"), false); }
+$("tools").onclick = ({ target, detail: clicks }) => tools[target.dataset.tool]?.(!clicks);
+boxes.addEventListener("mode", () => { $("draw").ariaPressed = boxes.drawing; });
+boxes.addEventListener("edited", () => {
+  const count = boxes.list.length, named = `${count} ${count > 1 ? "boxes" : "box"}, changed by you`;
+  $("steer").firstElementChild.textContent = count ? named : "No box: the whole image";
+  reveal($("steer"), true);
 });
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, textarea, select, dialog")) return;
+  if (event.key === "b") tools.draw();
+  if (event.key === "Escape") boxes.draw(false);
+  if (event.key === "Escape" && images.shown) reveal($("welcome"), false);
+});
+
+// Ways to give an image.
+
+$("add").onclick = () => {
+  reveal($("welcome"), $("welcome").hidden || !images.shown);
+  $("file").focus();
+};
+$("file").onchange = () => {
+  images.send([...$("file").files]);
+  $("file").value = "";
+};
+$("fetch").onsubmit = (event) => {
+  event.preventDefault();
+  sendAddress($("url").value);
+};
 document.addEventListener("paste", (event) => {
   const files = [...event.clipboardData.files], text = event.clipboardData.getData("text/plain").trim();
-  if (files.length) sendAll(files);
-  else if (about.fetches && !event.target.closest?.("input, textarea") && /^https?:\/\/\S+$/.test(text)) send({ url: text, name: text });
+  const writing = event.target.closest?.("input, textarea");
+  if (files.length) images.send(files);
+  else if (about?.fetches && !writing && /^https?:\/\/\S+$/.test(text)) sendAddress(text);
   else return;
   event.preventDefault();
 });
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"])
   document.addEventListener(kind, (event) => {
     if (!event.dataTransfer.types.includes("Files")) return;
+    const inside = kind === "dragover" || (kind === "dragleave" && event.relatedTarget);
     event.preventDefault();
-    document.body.classList.toggle("dropping", kind === "dragover" || (kind === "dragleave" && event.relatedTarget));
-    if (kind === "drop") sendAll([...event.dataTransfer.files]);
+    document.body.classList.toggle("dropping", Boolean(inside));
+    if (kind === "drop") images.send([...event.dataTransfer.files]);
   });
-addEventListener("hashchange", restore);
-const sizes = new ResizeObserver(arrange);
-for (const each of [$("bar"), $("panel"), document.querySelector("header")]) sizes.observe(each);
-viewer.addEventListener("view", () => { $("zoom").textContent = `${Math.round(100 * viewer.view.scale * devicePixelRatio)} %`; });
-viewer.addEventListener("resized", () => { arrange(); if (image?.width && !entry) viewer.fit(false); });
-viewer.addEventListener("failed", ({ detail }) => problem(detail instanceof Refused ? `The image: ${detail.message}` : told(detail)));
-boxes.addEventListener("mode", () => { document.querySelector("[data-tool=draw]").ariaPressed = boxes.drawing; });
-boxes.addEventListener("edited", () => {
-  const count = boxes.list.length;
-  $("steer").firstElementChild.textContent = count ? `${count} ${count > 1 ? "boxes" : "box"}, changed by you` : "No box: the whole image";
-  reveal($("steer"), true);
-});
 
-$("mode").append(...about.models.map((name) => el("option", { value: name, textContent: WAYS[name] ?? name })));
-for (const [name, value, most] of [["max_evidence", ...about.evidence], ...NUMBERS.slice(1).map((name) => [name, about.budget[name], about.budget[name]])])
-  Object.assign($(name), { defaultValue: value, max: most, min: name === "max_evidence" ? 1 : about.budget.min_pixels });
-$("models").textContent = about.names[0] === about.names[1] ? `Model: ${about.names[0]}` : `Perceiver: ${about.names[0]}; reasoner: ${about.names[1]}`;
-reveal($("fetch"), about.fetches);
-reveal($("note"), about.scenes_only);
-$("note").textContent = `${about.names[1]} answers here: a very small model that knows scenes such as these and nothing else. Its answers about `
-  + "photographs mean nothing; for those: p2r serve --model hongxingli/P2R-4B";
-$("examples").append(...about.examples.map(({ question, choices, image: record }) => {
+const sendAddress = (url) => images.send([{ url, name: url.split(/[?#]/)[0].split("/").at(-1) || url }]);
+
+// What the server says about itself.
+
+function introduce({ models, names: [perceiver, reasoner], scenes_only: scenesOnly, fetches, ...more }) {
+  const [crops, mostCrops] = more.evidence, { budget } = more;
+  $("mode").append(...models.map((name) => el("option", { value: name, textContent: WAYS[name] ?? name })));
+  Object.assign($("max_evidence"), { defaultValue: crops, max: mostCrops });
+  for (const name of NUMBERS.slice(1))
+    Object.assign($(name), { defaultValue: budget[name], max: budget[name], min: budget.min_pixels });
+  const both = `Perceiver: ${perceiver}; reasoner: ${reasoner}`;
+  $("models").textContent = perceiver === reasoner ? `Model: ${reasoner}` : both;
+  reveal($("fetch"), fetches);
+  reveal($("note"), scenesOnly);
+  $("note").textContent = `${reasoner} answers here: a very small model that knows scenes such as these and `
+    + "nothing else. About photographs, its answers mean nothing: use p2r serve --model hongxingli/P2R-4B";
+  $("examples").append(...more.examples.map(example));
+}
+
+function example({ question, choices, image: record }) {
   const image = thumbnail(record.id, [0, 0, record.width, record.height], 320, 320);
   const button = el("button", { type: "button" }, image, el("span", { textContent: question }));
-  button.onclick = () => { show(null); open(known(record)); fill(question, choices); address(`image=${record.id}`); $("question").focus(); };
+  button.onclick = () => {
+    images.open(images.known(record));
+    fill(question, choices);
+    address(`image=${record.id}`);
+    $("question").focus();
+  };
   return el("li", {}, button);
-}));
-reveal($("past"), kept.results.length);
+}
+
+$("go").disabled = false;
 arrange();
-if (kept.images.length) kept.images = await json(`page/images?ids=${kept.images.map(({ id }) => id)}`);
-kept.images.toReversed().forEach(known);
-await restore();
-shelve();
+if ($("file").files.length) $("file").onchange(); // chosen before this ran
+try {
+  about = await json("page/config");
+  introduce(about);
+  await images.recall();
+  await restore();
+} catch (error) {
+  problem(explained(error));
+}
 document.body.classList.add("ready");

@@ -1,109 +1,144 @@
 // The panel of a result: question, evidence, and one answer or two side by side.
-import { regionUrl } from "./server.js";
+// An entry is {image, question, choices, boxes, crops, outcome, given, columns}; each of its columns is one
+// answer: {model, thinking}, and at its end {id, record} or {problem}.
+import { COLORS, pixels } from "./boxes.js";
+import { thumbnail } from "./images.js";
+import { $, el, reveal } from "./page.js";
 
-export const el = (tag, props = {}, ...children) => {
-  const made = Object.assign(document.createElement(tag), props);
-  made.append(...children);
-  return made;
+export const WAYS = {
+  "p2r": "Look, then reason",
+  "p2r-letter": "Look, then reason (letter only)",
+  "p2r-think": "One pass over the plain image",
+  "p2r-direct": "One pass, bare answer",
 };
-export const show = (node, on) => { node.hidden = !on; };
+const OUTCOMES = {
+  whole: "The model needs the whole image: it named no region.",
+  malformed: "The model's reply held no region that could be read: it reasons about the whole image.",
+};
 
-// A rectangle of an image, at most so wide and high, never larger than it is.
-export function thumbnail(id, rect, width, height) {
-  const sides = [rect[2] - rect[0], rect[3] - rect[1]], scale = Math.min(1, width / sides[0], height / sides[1]);
-  const size = sides.map((side) => Math.max(1, Math.round(side * scale)));
-  return el("img", { src: regionUrl(id, rect, size), alt: "", width: size[0], height: size[1] });
-}
-
-export const WAYS = { p2r: "Look, then reason", "p2r-letter": "Look, then reason (letter only)",
-  "p2r-think": "One pass over the plain image", "p2r-direct": "One pass, bare answer" };
-const OUTCOMES = { whole: "The model needs the whole image: it named no region.",
-  malformed: "The model's reply held no region that could be read: it reasons about the whole image." };
+export const letter = (index) => String.fromCharCode(65 + index);
+export const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 
 // An answer as people read it.
 export function spoken({ prediction: { answer, truncated, notes }, choices }) {
-  if (answer === null) return `None: ${truncated ? "it was cut off at its token limit" : notes.at(-1) ?? "the reply names none"}`;
-  const option = choices[answer.length === 1 ? answer.charCodeAt(0) - 65 : -1];
+  const without = truncated ? "it was cut off at its token limit" : notes.at(-1) ?? "the reply names none";
+  if (answer === null) return `None: ${without}`;
+  const option = choices.find((_, index) => letter(index) === answer);
   return option ? `${answer}. ${option}` : answer;
+}
+
+function cost({ seconds: { total, ...stages }, usage, reasoner }) {
+  const each = Object.entries(stages).map(([name, seconds]) => `${name} ${seconds.toFixed(2)}`);
+  const { prompt_tokens: read, completion_tokens: written, calls } = usage;
+  const tokens = `${read} + ${written} tokens in ${count(calls, "call")}`;
+  return `${total.toFixed(2)} s (${each.join(", ")}) · ${tokens} · ${reasoner}`;
 }
 
 export class Result {
   #entry = null;
-  #rects = [];
+  #frame = null;
+  #rects = []; // of the crops, in pixels of the image
 
   constructor(root, viewer, boxes) {
     Object.assign(this, { root, viewer, boxes });
-    const marks = (index, on) => { boxes.mark(index, on); this.#part("crops").children[index]?.classList.toggle("hot", on); };
-    boxes.addEventListener("hot", ({ detail: { index, on } }) => marks(index, on));
+    // A box and its crop mark each other.
+    const places = [boxes.root, $("crops")], kinds = ["pointerover", "pointerout", "focusin", "focusout"];
+    for (const place of places)
+      for (const kind of kinds)
+        place.addEventListener(kind, ({ target }) => {
+          const index = [...place.children].findIndex((each) => each.contains(target));
+          const on = kind === "pointerover" || kind === "focusin";
+          for (const { children } of places) children[index]?.classList.toggle("hot", on);
+        });
   }
-
-  #part(id) { return this.root.querySelector(`#${id}`); }
 
   show(entry) {
     this.#entry = entry;
-    show(this.root, entry);
+    reveal(this.root, entry);
     if (!entry) return;
-    const { question, choices, image: { name, width, height }, columns } = entry;
-    this.#part("asked").textContent = question;
-    const picked = columns[0].record?.prediction.answer;
-    this.#part("options").replaceChildren(...choices.map((each, index) =>
-      el("li", { textContent: each, className: picked === String.fromCharCode(65 + index) ? "picked" : "" })));
-    this.#part("about").textContent = `${name}, ${width} × ${height} pixels`;
-    this.#part("columns").replaceChildren();
-    this.columns();
+    const { question, choices, image: { name, width, height } } = entry;
+    $("asked").textContent = question;
+    $("options").replaceChildren(...choices.map((textContent) => el("li", { textContent, dir: "auto" })));
+    $("about").textContent = `${name}, ${width} × ${height} pixels`;
+    $("columns").replaceChildren();
+    this.root.scrollTop = 0;
     this.evidence();
+    this.update();
   }
 
-  columns() {
-    const { columns, given } = this.#entry, place = this.#part("columns");
-    while (place.children.length < columns.length) place.append(el("article", {}, el("h3"),
-      el("p", { className: "thinking", tabIndex: 0, role: "region", ariaLabel: "Reasoning" }), el("p", { className: "answer" }), el("p", { className: "small" })));
-    place.classList.toggle("two", columns.length > 1);
-    columns.forEach(({ model, thinking, record, problem }, index) => {
-      const [title, thought, said, cost] = place.children[index].children, done = record?.prediction;
-      const { total = 0, ...stages } = done?.seconds ?? {}, follows = thought.scrollTop + thought.clientHeight > thought.scrollHeight - 30;
-      title.textContent = given && !index ? "Reasoned from your boxes" : WAYS[model] ?? model;
-      thought.textContent = done?.thinking || thinking;
-      if (follows && !done) thought.scrollTop = thought.scrollHeight;
-      said.textContent = record ? spoken(record) : problem ?? "…";
-      said.classList.toggle("none", !done?.answer);
-      cost.textContent = done ? `${total.toFixed(2)} s (${Object.entries(stages).map(([name, took]) => `${name} ${took.toFixed(2)}`).join(", ")}) · `
-        + `${done.usage.prompt_tokens} + ${done.usage.completion_tokens} tokens in ${done.usage.calls} call${done.usage.calls > 1 ? "s" : ""} · ${done.reasoner}` : "";
+  // What was looked at, in the colors of the boxes.
+  evidence() {
+    const { boxes, crops, given, image } = this.#entry;
+    this.#rects = given && !crops.length ? boxes.map((each) => pixels(each, image).map(Math.round)) : crops;
+    $("crops").replaceChildren(...this.#rects.map((rect, index) =>
+      this.#crop(image.id, rect, index, boxes[index]?.label ?? "")));
+  }
+
+  // What an answer brought: its option, notes, and where to take the result.
+  update() {
+    const { columns, outcome } = this.#entry, { record } = columns[0], first = record?.prediction;
+    const ids = columns.flatMap(({ id, record }) => record ? [id] : []);
+    const all = [OUTCOMES[outcome], ...(first?.notes ?? []), ...(first?.dropped ?? [])];
+    const notes = all.filter((note) => note && !(record && spoken(record).endsWith(note)));
+    [...$("options").children].forEach((each, index) =>
+      each.classList.toggle("picked", first?.answer === letter(index)));
+    $("outcome").textContent = notes.join(" ");
+    reveal($("outcome"), notes.length);
+    reveal($("actions"), ids.length);
+    reveal($("compare"), columns.length === 1);
+    $("compare").disabled = $("again").disabled = columns.some(({ record, problem }) => !record && !problem);
+    $("link").href = `#result=${ids.join()}`;
+    for (const [name, kind] of [["figure", "png"], ["json", "json"]]) {
+      $(name).href = `page/results/${ids[0]}.${kind}`;
+      $(name).download = `p2r-${ids[0]?.slice(-6)}.${kind}`;
+    }
+    this.#columns();
+  }
+
+  // The answers, as far as they are; once for each frame, because a layout of long texts takes time.
+  write() {
+    this.#frame ??= requestAnimationFrame(() => {
+      this.#frame = null;
+      if (this.#entry) this.#columns();
     });
   }
 
-  // What was looked at: boxes on the image, crops in the same colors, and where to take the result.
-  evidence() {
-    const { boxes: list, crops, given, image, outcome, columns } = this.#entry, { boxes } = this;
-    boxes.set(list);
-    const done = columns[0].record?.prediction, notes = [OUTCOMES[outcome], ...(done?.notes ?? []), ...(done?.dropped ?? [])].filter(Boolean);
-    this.#part("outcome").textContent = notes.join(" ");
-    show(this.#part("outcome"), notes.length);
-    const rects = crops.length ? crops : given ? list.map((_, index) => boxes.rect(index).map(Math.round)) : [];
-    this.#part("crops").replaceChildren(...rects.map((rect, index) => this.#crop(image.id, rect, index, list[index]?.label ?? "")));
-    const ids = columns.flatMap(({ id, record }) => record ? [id] : []), busy = columns.some(({ record, problem }) => !record && !problem);
-    show(this.#part("actions"), ids.length);
-    show(this.#part("compare"), columns.length === 1);
-    for (const name of ["compare", "again"]) this.#part(name).disabled = busy;
-    this.#part("link").href = `#result=${ids.join()}`;
-    for (const [name, kind] of [["figure", "png"], ["json", "json"]])
-      Object.assign(this.#part(name), { href: `page/results/${ids[0]}.${kind}`, download: `p2r-${ids[0]?.slice(-6)}.${kind}` });
-    this.#rects = rects;
-  }
-
-  // A short flight to all of it.
-  fly() {
-    const end = (pick, side) => pick(...this.#rects.map((each) => each[side]));
-    if (this.#rects.length) this.viewer.fly([end(Math.min, 0), end(Math.min, 1), end(Math.max, 2), end(Math.max, 3)], { most: 2 });
+  #columns() {
+    const { columns, given } = this.#entry;
+    while ($("columns").children.length < columns.length) $("columns").append(article());
+    $("columns").classList.toggle("two", columns.length > 1);
+    columns.forEach(({ model, thinking, record, problem }, index) => {
+      const [title, thought, said, small] = $("columns").children[index].children, done = record?.prediction;
+      const follows = !done && thought.scrollTop + thought.clientHeight > thought.scrollHeight - 30;
+      title.textContent = given && !index ? "Reasoned from your boxes" : WAYS[model] ?? model;
+      thought.textContent = done?.thinking || thinking;
+      if (follows) thought.scrollTop = thought.scrollHeight;
+      said.textContent = record ? spoken(record) : problem ?? "…";
+      said.classList.toggle("none", !done?.answer);
+      small.textContent = done ? cost(done) : "";
+    });
   }
 
   #crop(id, rect, index, label) {
-    const button = el("button", { type: "button", className: `c${index % 8}`, title: "Show it at full size" },
-      thumbnail(id, rect, 440, 300), el("b", { textContent: `${index + 1} ${label}`.trim() }),
-      el("small", { textContent: `${rect[2] - rect[0]} × ${rect[3] - rect[1]} pixels` }));
+    const button = el("button", { type: "button", className: `c${index % COLORS}` });
+    button.title = "Show it at full size";
     button.onclick = () => this.viewer.fly(rect, { least: 1 / devicePixelRatio });
-    for (const [kind, on] of [["pointerenter", true], ["pointerleave", false], ["focus", true], ["blur", false]])
-      button.addEventListener(kind, () => this.boxes.mark(index, on));
+    button.append(thumbnail(id, rect, 440, 300),
+      el("b", { textContent: `${index + 1} ${label}`.trim(), dir: "auto" }),
+      el("small", { textContent: `${rect[2] - rect[0]} × ${rect[3] - rect[1]} pixels` }));
     return el("li", {}, button);
   }
+
+  // A short flight to all of the evidence.
+  fly() {
+    if (!this.#rects.length) return;
+    const sides = [Math.min, Math.min, Math.max, Math.max];
+    this.viewer.fly(sides.map((pick, side) => pick(...this.#rects.map((rect) => rect[side]))), { most: 2 });
+  }
+}
+
+function article() {
+  const thought = { className: "thinking", dir: "auto", tabIndex: 0, role: "region", ariaLabel: "Reasoning" };
+  return el("article", {}, el("h3"), el("p", thought), el("p", { className: "answer", dir: "auto" }),
+    el("p", { className: "small" }));
 }
