@@ -7,11 +7,13 @@ import io
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
 import pytest
+import pyvips
 
 from p2r.errors import InputError
 from p2r.images.limits import Limits
@@ -153,6 +155,88 @@ def test_a_large_upload_may_take_longer_than_a_small_body() -> None:
         assert reply.json()["width"] == 2000
 
 
+# Large images without levels.
+
+
+def large(size: int = 4200, **options: Any) -> tuple[np.ndarray, bytes]:
+    """An image and its file of strips."""
+    pixels = smooth(size, size)
+    image = pyvips.Image.new_from_array(pixels)
+    return pixels, image.tiffsave_buffer(compression="deflate", predictor="horizontal", **options)
+
+
+def test_regions_of_a_large_image_come_from_one_copy() -> None:
+    pixels, data = large()
+    with LiveServer(ui=True) as server:
+        store: Store = server.app.state.uploads
+        told = give(server, data).json()
+        assert told["preparing"] is True
+        assert store.held == RESULTS_BYTES + len(data)
+
+        def region(rect: tuple[int, int, int, int], width: int, height: int) -> np.ndarray:
+            rect_text = ",".join(map(str, rect))
+            query = f"rect={rect_text}&size={width},{height}"
+            with PIL.Image.open(
+                io.BytesIO(server.http.get(f"/page/images/{told['id']}/region?{query}").content)
+            ) as image:
+                return np.asarray(image)
+
+        with ThreadPoolExecutor(4) as pool:
+            first = [pool.submit(region, (0, 0, 4200, 4200), 420, 420) for _ in range(4)]
+            most = 0
+            while not all(each.done() for each in first):
+                most = max(most, store.held)
+        for each in first:
+            assert difference(each.result(), smooth(420, 420)) <= 8
+        # While it is made, a copy takes a byte of each pixel.
+        assert 0 < most - RESULTS_BYTES - len(data) <= 4200**2
+        held = store.held
+        assert RESULTS_BYTES + len(data) < held < RESULTS_BYTES + len(data) + 4_000_000
+        assert server.http.get(f"/page/images?ids={told['id']}").json() == [{**told, "preparing": False}]
+        assert difference(region((4000, 3900, 4200, 4100), 200, 200), pixels[3900:4100, 4000:4200]) <= 8
+        assert store.held == held
+        # A question is about the file itself.
+        reply = server.ask(question(told["id"]))
+        assert reply.status_code == 200
+        # The image goes with its copy.
+        reservation = store.try_reserve(store.most)
+        assert reservation
+        assert reservation.nbytes == store.most
+
+
+def test_a_large_image_is_shown_without_a_copy_where_there_is_no_room() -> None:
+    data = large()[1]
+    for most in (RESULTS_BYTES + len(data) + 5000, 2 * len(data) + RESULTS_BYTES):
+        store = Store(most, Limits())
+        image = store.add(data, "large")
+        store.make_view(image)
+        assert image.view is image.source
+        assert store.image(image.id) is image
+        assert store.held == RESULTS_BYTES + len(data)
+
+
+def test_making_a_copy_of_a_damaged_image_is_tried_once() -> None:
+    store = Store(2**30, Limits())
+    image = store.add(encoded(smooth(4200, 4200), "JPEG")[:-3000], "large")
+    with pytest.raises(InputError, match="truncated"):
+        store.make_view(image)
+    assert image.view is image.source
+
+
+def test_the_copy_of_an_image_that_goes_is_abandoned() -> None:
+    data = large(9000)[1]
+    store = Store(2**28, Limits())
+    image = store.add(data, "large")
+    thread = threading.Thread(target=store.make_view, args=(image,))
+    thread.start()
+    wait_until(lambda: store.held > len(data) + RESULTS_BYTES)
+    assert store.try_reserve(store.most) is None  # all images go, and what the copy needs is not free yet
+    assert store.image(image.id) is None
+    thread.join(60)
+    assert store.held == 0
+    assert image.view is image.source
+
+
 # What is held, and for how long.
 
 
@@ -179,6 +263,7 @@ def test_the_store_is_bounded_and_forgets_the_oldest() -> None:
 
 def test_a_result_says_its_question_image_and_model(server: LiveServer) -> None:
     image = give(server).json()
+    assert image["preparing"] is False
     beside = asked(server, image["id"])
     record = server.http.get(f"/page/results/{beside['result']}.json").json()
     assert record["image"] == image

@@ -54,7 +54,7 @@ def test_a_family_samples_as_it_is_trained_and_sees_each_image_once(
     assert found["difference"] < 1e-3
     found = warm.value("encodings.cached_features", recipe=recipe, out=tmp_path / "two")
     assert found["difference"] < 1e-5
-    assert found["encoded"] == [found["images"] // 4] * 2 + [0]
+    assert found["encoded"] == [found["images"] // 4]  # in two calls
 
 
 @pytest.mark.long

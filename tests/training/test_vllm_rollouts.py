@@ -39,6 +39,8 @@ def keep_weights():
 SCRIPT = Path(__file__).parent / "vllm_engine.py"
 # Mean absolute differences of log-probabilities between engine and trainer, in nats a token.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.03}
+# At the first step; in bfloat16 the reference has rounded weights, and the policy has not.
+KL = {"float32": 1e-6, "bfloat16": 1e-2}
 
 
 @pytest.fixture(scope="module")
@@ -140,14 +142,14 @@ def measured(python: str, recipe: Path, out: Path, where: str, plugin: Path | No
     return found
 
 
-def check_agreement(found: dict[str, Any], precision: str) -> None:
+def check_agreement(found: dict[str, Any], precision: str, engine: str = "") -> None:
     """Engine and trainer agree about prompts of one to four images, and no vision token is sampled."""
     first = found["first"]
     assert first["images"] == [1, 2, 3, 4]
     assert first["lengths"] > 3
     assert first["spread"] > 0.5  # as a random guess would differ
-    assert first["mean"] < TOLERANCE[precision]
-    assert first["kl"] < 1e-6
+    assert first["mean"] < TOLERANCE[engine or precision]
+    assert first["kl"] < KL[precision]
     assert set(first["rewards"]) <= {0.0, 1.0}
     assert found["free"]["forbidden"] > 0  # they would be sampled
     assert found["forbidding"]["forbidden"] == 0
@@ -198,5 +200,5 @@ def test_a_server_agrees_with_the_trainer_and_cannot_take_weights_without_cuda(
 ) -> None:
     with server(python, str(bundled()["nano-base"]), tmp_path / "log.txt") as url:
         found = measured(python, recipe, tmp_path / "out", url)
-    check_agreement(found, "bfloat16")
+    check_agreement(found, "float32", engine="bfloat16")
     assert "weight-transfer" in found["refused"]

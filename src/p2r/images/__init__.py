@@ -6,6 +6,7 @@
 - `pillow`, `heif`: numpy arrays, PIL images, and files that are decoded whole.
 - `sizing`: the size at which a model is shown an image, and resizing.
 - `encoding`: `EncodedImage`, final pixels, and their encoding for transport.
+- `levels`: copies that people look at.
 - `limits`, `threads`: limits of an image, the memory budget, and threads with cancellation.
 
 Every failure to read an image is an `InputError`.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -42,6 +42,8 @@ STREAMED_PIXELS = 32_000_000  # a larger rectangle is resized while it is read
 MAX_READERS = 8  # threads that read one tiled file
 TILE_ROWS_HELD = 3  # rows of tiles that one of them keeps at most
 MAX_TILE_BYTES = 256 * 1024 * 1024  # that all of them keep
+MAX_TILE_COLUMN_BYTES = 8192  # see `tile_row_bytes`: tiles of 2048 rows are as slow as strips
+FLAT_PIXELS = 16_000_000  # of an image that is read whole in a tenth of a second
 
 
 class Reader(Protocol):
@@ -49,7 +51,6 @@ class Reader(Protocol):
 
     Attributes:
         bits: of a sample: 8, 16, or 32 for floating-point ones.
-        notes: what was left out or changed; complete once pixels were read.
     """
 
     name: str
@@ -57,7 +58,11 @@ class Reader(Protocol):
     height: int
     orientation: int
     bits: int
-    notes: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out or changed; complete once pixels were read."""
+        ...
 
     def read(self, wanted: Sequence[tuple[RectPx, Size]]) -> Iterable[Sequence[VipsImage]]:
         """Rectangles of the image, each at its size or larger, where the file has as much.
@@ -166,6 +171,22 @@ class EncodedReader:
         self._room: Reservation | None = None  # of the kept pixels
         self._lock = threading.Lock()
         check_size(name, self.width, self.height, limits, whole_bytes=self._file.whole_bytes)
+
+    @property
+    def has_tiles(self) -> bool:
+        """Whether a small part of it is read without the rest, at the full size."""
+        return 0 < self._file.tile_row_bytes <= MAX_TILE_COLUMN_BYTES
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it is large, and lacks the tiles or the smaller levels with which any part is read soon."""
+        areas = sorted(level.width * level.height for level in self._levels if self.has_tiles)
+        steps = pairwise([0, *areas, *([] if areas else [self.width * self.height])])
+        return any(large > max(FLAT_PIXELS, 20 * small) for small, large in steps)
+
+    def from_top(self) -> VipsImage:
+        """The whole image at its full size, for one pass."""
+        return self._levels[0].open("sequential")
 
     def forget_levels(self) -> bool:
         """Stop reading the smaller copies in a TIFF file, since one is damaged; False if there are none."""

@@ -64,6 +64,8 @@ class StretchedReader:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self.name, self.orientation, self.bits = reader.name, reader.orientation, 16
+        self.width, self.height = reader.width, reader.height
         self._used: UsedRange | None = None
         self._searched = False
         self._lock = threading.Lock()
@@ -80,6 +82,10 @@ class StretchedReader:
                 self._used, self._searched = self._search(), True
         for images in self._reader.read(wanted):
             yield [self._used.stretch(image) for image in images] if self._used else images
+
+    def cost(self, wanted: Sequence[tuple[RectPx, Size]]) -> int:
+        """See `Reader.cost`."""
+        return self._reader.cost(wanted)
 
     def _search(self) -> UsedRange | None:
         width, height = self._reader.width, self._reader.height

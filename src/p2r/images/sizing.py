@@ -96,6 +96,11 @@ def resized_rgb(images: Sequence[VipsImage], size: Size) -> np.ndarray:
     return np.asarray(PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.BICUBIC))
 
 
+def displayed(image: VipsImage, shrink: int = 1) -> VipsImage:
+    """An image as 8-bit sRGB without transparency, smaller by a whole factor."""
+    return _to_srgb(_opaque(image).shrink(shrink, shrink))
+
+
 def _read_in_parallel(copies: Sequence[VipsImage]) -> np.ndarray:
     # The first rows by the first copy, and so on.
     width, height = copies[0].width, copies[0].height

@@ -22,22 +22,24 @@ import pyvips
 
 from p2r.errors import InputError
 from p2r.images._vips import vips_problem
-from p2r.images.decoders import EncodedReader
+from p2r.images.decoders import FLAT_PIXELS, EncodedReader
 from p2r.images.depth import StretchedReader
 from p2r.images.encoding import EncodedImage
 from p2r.images.formats import HEAD_BYTES, identify
+from p2r.images.levels import COPYING_BYTES, LeveledReader, tiled_copy
 from p2r.images.limits import Limits, check_bytes, check_decoding, decoding
 from p2r.images.metadata import is_monochrome_avif
 from p2r.images.pillow import WholeReader, read_array, read_pil
-from p2r.images.sizing import resized_rgb, stored_rect, turned_size, upright
+from p2r.images.sizing import displayed, resized_rgb, stored_rect, turned_size, upright
 from p2r.images.threads import Cancelled, raise_if_cancelled
 from p2r.images.tiff import is_for_pillow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from p2r.images._vips import RectPx, Size
     from p2r.images.decoders import Reader
+    from p2r.images.limits import Reservation
 
 ImageInput: TypeAlias = Union[str, "os.PathLike[str]", bytes, PIL.Image.Image, np.ndarray, "ImageSource"]
 
@@ -58,7 +60,7 @@ class ImageSource:
     def __init__(self, reader: Reader, limits: Limits) -> None:
         self._reader = reader
         self._limits = limits
-        self._stretched = StretchedReader(reader) if reader.bits > 8 else reader
+        self._stretched: Reader = StretchedReader(reader) if reader.bits > 8 else reader
         self.name = reader.name
         self.width, self.height = turned_size((reader.width, reader.height), reader.orientation)
 
@@ -143,9 +145,48 @@ class ImageSource:
                     raise_if_cancelled()
                     return _read_pixels(reader, wanted, orientation)
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether it is large, and every part or view of it takes reading much more of it than is wanted."""
+        if isinstance(self._reader, EncodedReader):
+            return self._reader.is_flat
+        return self.width * self.height > FLAT_PIXELS
+
+    def with_levels(
+        self, reserve: Callable[[int], Reservation | None], goes_on: Callable[[], bool] = lambda: True
+    ) -> ImageSource | None:
+        """The same image with a copy in memory, so that people see any part of it at once; see `levels`.
+
+        Args:
+            reserve: takes memory for the copy: as many bytes, or fewer, or None. A copy has to fit in.
+            goes_on: called all through; when it is false, there is no copy.
+
+        Raises:
+            InputError: the image is damaged.
+        """
+        reader, size = self._reader, (self._reader.width, self._reader.height)
+        wanted = [((0, 0, *size), size)]
+        with _input_errors(self.name):
+            cost = reader.cost(wanted) + COPYING_BYTES * size[0]
+            check_decoding(self.name, self.size, cost, self._limits)
+            with decoding.reserve(cost):
+                if not (room := reserve(size[0] * size[1])):
+                    return None
+                most, has_tiles = room.nbytes, False
+                if isinstance(reader, EncodedReader) and reader.bits == 8:
+                    image, has_tiles = reader.from_top(), reader.has_tiles
+                else:
+                    image = next(iter(self._stretched.read(wanted)))[0]
+                shown = displayed(image, 2 if has_tiles else 1)
+                copy = tiled_copy(shown, lambda nbytes: nbytes <= most and goes_on())
+            room.release()
+            if not copy or not (room := reserve(len(copy))):
+                return None
+            return ImageSource(LeveledReader(self._stretched, copy, room), self._limits)
+
 
 def _read_pixels(
-    reader: Reader | StretchedReader, wanted: Sequence[tuple[RectPx, Size]], orientation: int
+    reader: Reader, wanted: Sequence[tuple[RectPx, Size]], orientation: int
 ) -> list[EncodedImage]:
     return [
         EncodedImage(upright(resized_rgb(images, size), orientation))

@@ -96,7 +96,7 @@ def create_app(p2r: P2R, config: ServingConfig, fetcher: ImageFetcher | None = N
     )
     # Without FastAPI's own pages, which load scripts from elsewhere.
     app = FastAPI(title="perceive-to-reason", version=__version__, docs_url=None, redoc_url=None)
-    app.state.limiter, app.state.memory = limiter, memory
+    app.state.limiter, app.state.memory, app.state.uploads = limiter, memory, service.uploads
     _add_error_handlers(app)
     _add_protocols(app, service)
     _add_operations(app, service, Readiness(p2r))

@@ -38,7 +38,7 @@ class ServingConfig:
         max_evidence: the most crops that a request may set.
         image: limits of an image.
         upload: limits of an image that is uploaded on the page.
-        uploads_bytes: of all uploads that are held, with their results.
+        uploads_bytes: of all uploads that are held, with their copies and results.
         ui: whether there is a page at `/`.
     """
 
@@ -61,7 +61,7 @@ class ServingConfig:
     max_evidence: int = 8
     image: Limits = _IMAGE
     upload: Limits = _UPLOAD
-    uploads_bytes: int = 512 * MIB
+    uploads_bytes: int = 1024 * MIB
     ui: bool = False
 
     def __post_init__(self) -> None:

@@ -51,6 +51,7 @@ class Page:
             self._scenes.append({"question": asked.text, "choices": asked.choices, "image": image.record()})
         # Panning requests many regions; questions must not wait for them.
         self._reading = asyncio.Semaphore(os.cpu_count() or 1)
+        self._copying = asyncio.Lock()  # one large image at a time
 
     def router(self) -> APIRouter:
         """The front page at `/`, and the routes under `/page`."""
@@ -115,8 +116,12 @@ class Page:
         if not (0 < width <= x1 - x0 and 0 < height <= y1 - y0 and width * height <= MAX_REGION_PIXELS):
             raise APIError(400, f"a region is not enlarged, and at most {MAX_REGION_PIXELS:,} pixels")
 
-        region, source = (x0, y0, x1, y1), image.source
-        return await self._drawn(lambda: source.region(region, (width, height)).to_pil(), "JPEG")
+        if image.view is None:
+            async with self._copying:
+                if image.view is None:  # still: the copy serves all requests that waited for it
+                    await in_image_thread(self._store.make_view, image)
+        region, view = (x0, y0, x1, y1), image.view or image.source
+        return await self._drawn(lambda: view.region(region, (width, height)).to_pil(), "JPEG")
 
     async def result(self, name: str, kind: str) -> Response:
         """A result as data, or as a figure."""

@@ -31,15 +31,19 @@ class Result:
     record: dict[str, Any]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class HeldImage:
     """An image under an id that cannot be guessed, with the newest results about it by their ids."""
 
     id: str
     name: str
-    source: ImageSource
+    source: ImageSource  # for questions
     reservation: Reservation
+    view: ImageSource | None = None  # for people; a flat image has none before it was copied
     results: dict[str, Result] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.view = None if self.source.is_flat else self.source
 
     def keep(self, question: Question, prediction: Prediction, model: str) -> str:
         """Hold a result for as long as the image is held; its id."""
@@ -53,8 +57,9 @@ class HeldImage:
         return name
 
     def record(self) -> dict[str, Any]:
-        """Its data for the page."""
-        return {"id": self.id, "name": self.name, "width": self.source.width, "height": self.source.height}
+        """Its data for the page; `preparing`: whether its regions wait for the copy."""
+        size = {"width": self.source.width, "height": self.source.height}
+        return {"id": self.id, "name": self.name, **size, "preparing": self.view is None}
 
 
 class Store(MemoryBudget):
@@ -72,14 +77,15 @@ class Store(MemoryBudget):
         self._images: OrderedDict[str, HeldImage] = OrderedDict()
         self._lock = threading.Lock()
 
-    def try_reserve(self, nbytes: int) -> Reservation | None:
-        """See `MemoryBudget`; images go until there is room."""
+    def try_reserve(self, nbytes: int, staying: str = "") -> Reservation | None:
+        """See `MemoryBudget`; images go until there is room, but not the one with the id `staying`."""
         while (reservation := super().try_reserve(nbytes)) is None and nbytes <= self.most:
             with self._lock:
-                if not self._images:
+                oldest = next((name for name in self._images if name != staying), None)
+                if oldest is None:
                     return None
-                _, gone = self._images.popitem(last=False)
-            gone.reservation.release()
+                # Nothing may refer to it, so that the memory of its copy is free too.
+                self._images.pop(oldest).reservation.release()
         return reservation
 
     def add(self, data: bytes, name: str) -> HeldImage:
@@ -96,6 +102,17 @@ class Store(MemoryBudget):
         with self._lock:
             self._images[image.id] = image
         return image
+
+    def make_view(self, image: HeldImage) -> None:
+        """Copy a large image, if there is room; the copy is abandoned when the image goes."""
+
+        def reserve(nbytes: int) -> Reservation | None:
+            return self.try_reserve(min(nbytes, self.most // 2), image.id)
+
+        try:
+            image.view = image.source.with_levels(reserve, lambda: image.id in self._images)
+        finally:
+            image.view = image.view or image.source
 
     def image(self, name: str) -> HeldImage | None:
         """The image with this id; None when it is not here, or not any more."""

@@ -108,10 +108,12 @@ def check_engine(name: str, recipe: Recipe, config: Any, start: Path) -> CheckRe
                 from vllm import SamplingParams
                 from vllm.config import ModelConfig
                 from vllm.multimodal import MULTIMODAL_REGISTRY
+                from vllm.multimodal.cache import MultiModalProcessorOnlyCache
 
                 model = ModelConfig(model=str(start), max_model_len=config.vllm_max_model_length)
                 # Some pairs of vLLM and transformers cannot process an image; no engine starts with them.
-                MULTIMODAL_REGISTRY.get_dummy_mm_inputs(model, {"image": 1})
+                cache = MultiModalProcessorOnlyCache(model)
+                MULTIMODAL_REGISTRY.get_dummy_mm_inputs(model, {"image": 1}, cache=cache)
                 SamplingParams(**sampling_parameters(config)).verify(model, None, None, None)
         except Exception as error:  # noqa: BLE001 - of vLLM: any error that would end the first step
             return CheckResult(
