@@ -50,7 +50,8 @@ def without_vllm(run: Recipe) -> set[str]:
 @of_each_recipe
 def test_a_recipe_has_the_papers_settings(path: Path) -> None:
     from p2r.settings import Settings
-    from p2r.training.trl import completion_tokens, phase_steps
+    from p2r.training.data import reply_tokens
+    from p2r.training.trl import phase_steps
 
     run = load_recipe(path)
     settings = Settings().updated(run.settings, where="settings")
@@ -58,7 +59,8 @@ def test_a_recipe_has_the_papers_settings(path: Path) -> None:
     assert (budget.overview_max_pixels, budget.crop_max_pixels) == (2_097_152, 2_097_152)
     assert budget.min_pixels == 65_536  # the paper's is 16,384, which vLLM would enlarge
     assert [phase.role for phase in run.phases] == ["perceiver", "reasoner"]
-    assert [completion_tokens(phase, settings) for phase in run.phases] == [1_024, 2_048]
+    limits = [reply_tokens(phase, phase.role, settings) for phase in run.phases]
+    assert limits == [1_024, 2_048]
     assert (run.rounds, run.gates.overlap, run.gates.label) == (1, 0.5, True)
     for phase in run.phases:
         assert (phase.prompts, phase.group, phase.updates, phase.temperature) == (64, 8, 1, 1.0)
