@@ -72,6 +72,7 @@ def test_help_loads_only_what_it_prints_with() -> None:
 # What is imported is declared, and what is declared is imported.
 
 NOT_IMPORTED = {
+    "bitsandbytes": "transformers quantizes with it",
     "torchvision": "the image processors of transformers import it",
 }
 BROUGHT_BY_USERS = {"vllm": "its version goes with the machine; p2r train --check looks at it"}
