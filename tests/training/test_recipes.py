@@ -59,7 +59,7 @@ def test_a_recipe_has_the_papers_settings(path: Path) -> None:
     assert (budget.overview_max_pixels, budget.crop_max_pixels) == (2_097_152, 2_097_152)
     assert budget.min_pixels == 65_536  # the paper's is 16,384, which vLLM would enlarge
     assert [phase.role for phase in run.phases] == ["perceiver", "reasoner"]
-    limits = [reply_tokens(phase, phase.role, settings) for phase in run.phases]
+    limits = [reply_tokens(phase, role, settings) for phase in run.phases for role in phase.roles]
     assert limits == [1_024, 2_048]
     assert (run.rounds, run.gates.overlap, run.gates.label) == (1, 0.5, True)
     for phase in run.phases:
