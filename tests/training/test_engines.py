@@ -85,7 +85,11 @@ def test_an_engine_in_the_process_gets_one_token_for_each_image(warm: Warm) -> N
 
 
 def test_vllm_must_not_resize_images_again(warm: Warm, small: Small) -> None:
-    changes = [f"rollouts={ENGINES['vllm-colocate']}", "settings={budget: {min_pixels: 1024}}"]
+    changes = [
+        f"rollouts={ENGINES['vllm-colocate']}",
+        "settings={budget: {min_pixels: 1024}}",
+        "model=nano-base",
+    ]
     ended = warm.call("probes.configured", recipe=small["recipe"], changes=changes)
     assert ended.code == 2
     assert "settings.budget.min_pixels is 1024" in ended.errors

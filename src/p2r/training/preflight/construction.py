@@ -111,9 +111,10 @@ def check_engine(name: str, recipe: Recipe, config: Any, start: Path) -> CheckRe
                 from vllm.multimodal.cache import MultiModalProcessorOnlyCache
 
                 model = ModelConfig(model=str(start), max_model_len=config.vllm_max_model_length)
-                # Some pairs of vLLM and transformers cannot process an image; no engine starts with them.
-                cache = MultiModalProcessorOnlyCache(model)
-                MULTIMODAL_REGISTRY.get_dummy_mm_inputs(model, {"image": 1}, cache=cache)
+                # Some pairs of vLLM (before 0.31) and transformers cannot process an image: no engine starts.
+                if hasattr(MULTIMODAL_REGISTRY, "get_dummy_mm_inputs"):
+                    cache = MultiModalProcessorOnlyCache(model)
+                    MULTIMODAL_REGISTRY.get_dummy_mm_inputs(model, {"image": 1}, cache=cache)
                 SamplingParams(**sampling_parameters(config)).verify(model, None, None, None)
         except Exception as error:  # noqa: BLE001 - of vLLM: any error that would end the first step
             return CheckResult(
