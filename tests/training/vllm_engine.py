@@ -147,7 +147,7 @@ def main() -> None:
     if where.startswith("http:"):
         try:
             built.trainer.vllm_generation.vllm_client.init_communicator(device="cpu")
-        except (RuntimeError, NotImplementedError) as error:
+        except (RuntimeError, OSError) as error:  # those of `requests` are OSErrors
             found["refused"] = str(error)
     found["free"] = sampled(built, forbid=False)
     found["forbidding"] = sampled(built, forbid=True)
