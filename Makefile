@@ -14,11 +14,11 @@ demo: $(INSTALLED)
 
 # The tests to run while working: all but the long and the slow ones, in four processes.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadscope
 
 # The long ones too; CI runs these.
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadscope -m "not slow"
 
 # Style and types.
 check: $(INSTALLED) size
