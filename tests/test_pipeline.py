@@ -557,6 +557,7 @@ def test_any_thread_may_call_answer() -> None:
 
 def test_an_interrupt_cancels_the_question() -> None:
     def reply(messages: Sequence[Message]) -> str:
+        time.sleep(0.2)  # by now the caller waits for the answer
         os.kill(os.getpid(), signal.SIGINT)
         return BOXES
 
