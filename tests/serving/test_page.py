@@ -15,7 +15,6 @@ import pytest
 from p2r.nano import bundled
 from tests.fake_model import StreamingFakeModel, failure
 from tests.image_files import encoded, smooth
-from tests.pages import chromium
 from tests.serving.live_server import BOXES, KEY, LiveServer, both_roles, perceiving, wait_until
 from tests.serving.visitor import PINK, THOUGHT, bounds, expect, in_view, visiting
 
@@ -27,18 +26,6 @@ if TYPE_CHECKING:
     from tests.fake_model import Reply
 
 AXE = "axe-core@4.14.1"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LiveServer]:
-    with LiveServer(both_roles(THOUGHT, kind=StreamingFakeModel), ui=True) as running:
-        yield running
 
 
 # The way of a question.

@@ -13,27 +13,12 @@ import pytest
 from p2r.serving.fetching import ImageFetcher
 from tests.fake_model import StreamingFakeModel
 from tests.image_files import encoded, smooth
-from tests.pages import chromium
 from tests.serving.live_server import BOXES, LiveServer, both_roles, perceiving, wait_until
 from tests.serving.test_fetching import PUBLIC, Web
 from tests.serving.visitor import PINK, THOUGHT, expect, in_view, visiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from playwright.sync_api import Browser, Request
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LiveServer]:
-    with LiveServer(both_roles(THOUGHT, kind=StreamingFakeModel), ui=True) as running:
-        yield running
 
 
 # Slow lines, slow models, servers that end.
@@ -46,7 +31,7 @@ def test_the_first_paint_waits_for_one_file_only(browser: Browser, server: LiveS
         page.route("**/page/**", lambda route: held.append(route.request.url))  # never answered
         page.goto(server.url, wait_until="commit")
         expect(page.get_by_role("heading", name="Ask about a detail")).to_be_in_viewport()
-        # The style is there too, and nobody can ask before the page can.
+        # The style is there too, and Ask is disabled until the scripts run.
         expect(page.locator("#go")).to_have_css("border-radius", "9px")
         expect(page.locator("#go")).to_be_disabled()
         painted = "performance.getEntriesByName('first-contentful-paint').length"
