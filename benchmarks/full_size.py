@@ -83,7 +83,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, default=30.0, help="in all; each role and trainer has a share"
     )
-    parser.add_argument("--steps", type=int, default=3, help="as many as there is time for")
+    parser.add_argument("--steps", type=int, default=3, help="at most; the time limit may end them")
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--micro-batch", type=int, default=4)

@@ -44,7 +44,7 @@ def teach(folder: Path, family: str, template: str, lessons: Sequence[Lesson], s
         family: a key of `FAMILIES`.
         template: a chat template.
         lessons: of one model; a prompt may come with different options and replies. Their pieces become
-            tokens: the replies together may have as many as the model's hidden size.
+            tokens: at most the hidden size of the model in all replies together.
         settings: are written beside it.
     """
     write_family(folder, family, list(dict.fromkeys(piece for _, _, reply in lessons for piece in reply)))

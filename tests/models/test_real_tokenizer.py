@@ -59,10 +59,10 @@ def test_a_prompt_is_rendered_as_the_template_has_it(encoder: PromptEncoder) -> 
     (message,) = perceive_messages(SETTINGS.prompts, question, overview, "qwen3")
     text = encoder.render((message,))
     words = said((message,))
-    picture = "<|vision_start|><|image_pad|><|vision_end|>"
-    assert text == f"<|im_start|>user\n{picture}{words}<|im_end|>\n<|im_start|>assistant\n"
+    placeholder = "<|vision_start|><|image_pad|><|vision_end|>"
+    assert text == f"<|im_start|>user\n{placeholder}{words}<|im_end|>\n<|im_start|>assistant\n"
     evidence = build_evidence(image, SAMPLE.boxes * 2, SETTINGS)
-    assert encoder.render(reason_messages(SETTINGS.prompts, question, evidence)).count(picture) == 3
+    assert encoder.render(reason_messages(SETTINGS.prompts, question, evidence)).count(placeholder) == 3
 
 
 @pytest.mark.parametrize("context", [None, 2_400])

@@ -82,10 +82,11 @@ def placed(models: Sequence[str | None], *values: str | None) -> list[Any]:
     Raises:
         InputError: there are such options, and only servers.
     """
+    from p2r.models.loading import SERVER_SCHEMES
     from p2r.models.options import PLACEMENT, split_spec
 
     given = {name: value for name, value in zip(PLACEMENT, values, strict=True) if value is not None}
-    loaded = [model for model in models if model and not model.startswith(("http://", "https://"))]
+    loaded = [model for model in models if model and not model.startswith(SERVER_SCHEMES)]
     for name, value in given.items():
         if not loaded:
             raise InputError(f"--{name} {value}: no model is loaded here; a server (http://…) loads its own")

@@ -99,7 +99,9 @@ def answer(
 
 def nano_note(model: str) -> str:
     """What a bundled model cannot do; empty for other models."""
-    if model.partition(",")[0] not in NAMES:
+    from p2r.models.options import split_spec
+
+    if split_spec(model)[0] not in NAMES:
         return ""
     return (
         f"{model} was trained only on the scenes of `p2r scenes`; about any other image its answer means "

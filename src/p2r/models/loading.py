@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from p2r.models.base import Model
     from p2r.models.options import ModelOptions
 
-_URL = ("http://", "https://")
+SERVER_SCHEMES = ("http://", "https://")
 _VLLM = "vllm:"
 # In the environment: spec → the same with user and password, for processes that read specs from files.
 LOGINS = "P2R_LOGINS"
@@ -55,7 +55,7 @@ def open_model(
     if options is None:
         options = (settings_for(spec) or Settings()).options
     options = options.updated(changes, where=f"model {spec}")
-    if spec.startswith(_URL):
+    if spec.startswith(SERVER_SCHEMES):
         _refuse(placement, spec, "a server loads its model itself: leave it out")
         from p2r.models.endpoint import EndpointModel
 
@@ -90,4 +90,6 @@ def settings_for(spec: str) -> Settings | None:
         InputError: the file is there and cannot be read.
     """
     spec, _ = split_spec(spec)
-    return None if spec.startswith(_URL) else settings_beside(locate(spec.removeprefix(_VLLM), spec))
+    if spec.startswith(SERVER_SCHEMES):
+        return None
+    return settings_beside(locate(spec.removeprefix(_VLLM), spec))

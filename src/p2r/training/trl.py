@@ -214,8 +214,8 @@ def check_image_sizes(start: Path, settings: Settings) -> None:
 def adapt_engine(trainer: Any) -> None:
     """Let a vLLM in this process read the prompts that the trainer reads, with the weights that it has now.
 
-    vLLM expects one token for each image; TRL 1.16 passes as many as the image has features, and vLLM
-    replaces the first by all of them once more (TRL's issue 6294). A prompt with one for each stays as it is.
+    vLLM expects one token for each image; TRL 1.16 passes one for each of its features, and vLLM
+    expands the first of them again (TRL's issue 6294). A prompt with one for each stays as it is.
     vLLM also keeps the features of images that it has seen, when it gets new weights too.
     """
     engine, image = trainer.vllm_generation, trainer.processing_class.image_token_id
