@@ -160,6 +160,7 @@ def _draw_forever(
     plan: Plan, writer: RowWriter, records: np.ndarray, count: np.ndarray, worker: int, workers: int
 ) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.nice(10)  # the training must not wait for a core
     rng = random.Random(f"drawer-{worker}-{time.time_ns()}")
     jobs = _jobs(plan, rng, worker, workers)
     failures = 0

@@ -30,6 +30,7 @@ from scripts.nano.rows import (
     THING,
     THINGS,
 )
+from scripts.nano.tower import send
 
 if TYPE_CHECKING:
     from scripts.nano.drawing import Drawers
@@ -202,10 +203,7 @@ class Pool:
 
     def send(self, array: np.ndarray) -> torch.Tensor:
         """An array on the device, without waiting."""
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
-        if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor
+        return send(torch.from_numpy(np.ascontiguousarray(array)), self.device)
 
 
 class Ingester(threading.Thread):
@@ -222,6 +220,9 @@ class Ingester(threading.Thread):
         """Until `stop`, or until the pool is full."""
         try:
             cuda = self.pool.device.type == "cuda"
+            if cuda:
+                # The memory of the pools was cleared on the other stream.
+                torch.cuda.synchronize()
             with torch.cuda.stream(torch.cuda.Stream()) if cuda else nullcontext():
                 while not (self._stop_asked.is_set() or self.pool.full):
                     if not self._ingest():

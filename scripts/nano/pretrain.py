@@ -69,6 +69,7 @@ def _train(options: argparse.Namespace, plan: Plan, shape: Shape, tokenizer, dra
     torch.set_flush_denormal(True)
     cuda = options.device.startswith("cuda")
     if cuda:
+        torch.set_num_threads(2)  # the others draw
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
     trainer = Trainer(

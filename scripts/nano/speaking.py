@@ -66,7 +66,9 @@ def embedded(language: Any, ids: torch.Tensor, source: torch.Tensor, visual: tor
         visual: (n, visual tokens of a row, hidden).
     """
     words = language.embed_tokens(ids)
-    index = source.clamp_min(0)[..., None].expand(-1, -1, visual.shape[-1])
+    # Text reads somewhere too, without effect: spread out, because gradients to one place wait for each other.
+    spread = torch.arange(ids.shape[1], device=ids.device) % visual.shape[1]
+    index = torch.where(source >= 0, source, spread)[..., None].expand(-1, -1, visual.shape[-1])
     return torch.where((source >= 0)[..., None], torch.gather(visual, 1, index).to(words.dtype), words)
 
 

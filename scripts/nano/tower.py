@@ -18,6 +18,13 @@ PATCH = 16
 _VALUES = 3 * PATCH * PATCH
 
 
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on a device; neither waits for the other."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor
+
+
 def encode(visual: Any, cells: torch.Tensor, grids: torch.Tensor) -> torch.Tensor:
     """Visual tokens of images.
 
@@ -38,13 +45,14 @@ def encode(visual: Any, cells: torch.Tensor, grids: torch.Tensor) -> torch.Tenso
     kinds, which = torch.unique(grids, dim=0, return_inverse=True)
     tables = [_table(visual, columns, rows, room, device) for columns, rows in kinds.tolist()]
     taps, places = (torch.stack(part) for part in zip(*tables, strict=True))
-    which = which.to(device)
+    which = send(which, device)
     with torch.autocast(device.type, enabled=False):
         known = (taps @ visual.pos_embed.weight.float())[which]
-    hidden = hidden + known.to(hidden.dtype)
+    # The sums of the blocks stay in float32 where operations are in bfloat16.
+    hidden = hidden.float() + known
     angles = places[which]
-    cosines, sines = (part[:, None].to(hidden.dtype) for part in (angles.cos(), angles.sin()))
-    used = 4 * (grids[:, 0] * grids[:, 1]).to(device)
+    cosines, sines = (part[:, None] for part in (angles.cos(), angles.sin()))
+    used = 4 * send(grids[:, 0] * grids[:, 1], device)
     mask = (torch.arange(4 * room, device=device) < used[:, None])[:, None, None]
     # Kernels want a mask of full shape; expanding takes no memory.
     mask = mask.expand(count, 1, 4 * room, 4 * room)

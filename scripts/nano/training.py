@@ -56,7 +56,7 @@ _LOOKS = {
 _WEIGHTS = {"drill": 0.3, "direct": 0.3, "think": 0.5}
 _RATE = {"tower": 1.4e-3, "language": 1.3e-3}
 # The time that a step should take on a GPU, in seconds.
-_STEP_SECONDS = {"see": 0.04, "speak": 0.1, "together": 0.12, "habits": 0.12}
+_STEP_SECONDS = {"see": 0.035, "speak": 0.06, "together": 0.07, "habits": 0.07}
 _LOG_SECONDS = 5.0
 _PART_BYTES = 15 * 2**20
 
