@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2r.settings import PixelBudget, Settings, TokenLimits
+from p2r.settings import Geometry, PixelBudget, Settings, TokenLimits
 from scripts.nano.lessons import corpus, name_words
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
 )
 NANO_SETTINGS = Settings(
+    geometry=Geometry(max_crops=4),
     budget=PixelBudget(
         overview_max_pixels=30_720, crop_max_pixels=50_176, context_tokens=1_024, text_tokens=384
     ),
@@ -79,9 +80,7 @@ def train_tokenizer(vocabulary: int, worlds: Sequence[str]) -> Tokenizer:
     # What is found, read or chosen is a token of its own; all else may merge, across spaces too.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(
-                Regex(rf"{_COORDINATE}|[0-9]|\b(?:{words})\b|[A-Z](?![a-z])"), "isolated"
-            ),
+            pre_tokenizers.Split(Regex(rf"{_COORDINATE}|[0-9]|\b(?:{words})\b|[A-Z](?![a-z])"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -23,6 +23,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from p2r.evidence import crop_region, draw_boxes
 from p2r.images import EncodedImage, smart_resize
+from p2r.scenes import Difficulty, make_sample
+from p2r.scenes.fonts import FONTS, Font
 from p2r.types import Box
 from scripts.nano.rows import (
     CELL,
@@ -39,10 +41,9 @@ from scripts.nano.rows import (
     View,
     row_type,
 )
-from scripts.nano.worlds import fonts, make_sample, render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from tokenizers import Tokenizer
 
@@ -170,7 +171,9 @@ def _draw_forever(
                 return
             time.sleep(0.002)
         try:
-            drawn = fill(records[count[0] % len(records) : count[0] % len(records) + 1][0], plan, writer, *job, rng)
+            drawn = fill(
+                records[count[0] % len(records) : count[0] % len(records) + 1][0], plan, writer, *job, rng
+            )
         except Exception:  # noqa: BLE001 (one bad scene must not end a run)
             failures += 1
             drawn = False
@@ -205,8 +208,10 @@ def fill(
             record["crop_things"][number] = things
         record["crops"] = CROPS
         return True
-    made = validation_scene(plan, world, index) if validation else make_sample(
-        "train", index, seed=_SEED, world=plan.all[world], difficulty=difficulty(rng)
+    made = (
+        validation_scene(plan, world, index)
+        if validation
+        else make_sample("train", index, seed=_SEED, world=plan.all[world], difficulty=difficulty(rng))
     )
     settings = writer.settings
     gold = [Box(*box.as_tuple(), box.label) for box in made.boxes[:CROPS]]
@@ -216,7 +221,7 @@ def fill(
         kept = gold[:-1] if len(gold) > 1 and rng.random() < MISSING_EVIDENCE else gold
         evidence = [noisy(rng, box) for box in kept]
     size = _fit(made.size, settings.budget.overview_max_pixels, settings)
-    overview = render(made, size)
+    overview = made.scene.render(size)
     look = View((size[0] // CELL, size[1] // CELL))
     record["overview_grid"] = look.grid
     record["overview"][: look.cells] = cells_of(overview)
@@ -231,7 +236,10 @@ def fill(
     record["overview_things"] = writer.things([look], made, near=False)[0]
     record["crop_things"][: len(views)] = writer.things(views, made, near=True)
     # Boxes to list are as they are: noise would only blur what is learned.
-    for rows, name in ((writer.look_rows(made, look, gold), "look"), (writer.read_rows(made, look, views, evidence), "read")):
+    for rows, name in (
+        (writer.look_rows(made, look, gold), "look"),
+        (writer.read_rows(made, look, views, evidence), "read"),
+    ):
         if not views and name == "read":
             continue
         for slot, row in enumerate(rows):
@@ -244,9 +252,12 @@ def validation_scene(plan: Plan, world: int, index: int) -> SceneSample:
     return make_sample("validation", index, seed=_SEED, world=plan.all[world])
 
 
-def difficulty(rng: random.Random) -> Any:
-    """None (the world's own) in most scenes."""
-    return None
+def difficulty(rng: random.Random) -> Difficulty:
+    """The world's own in most scenes, else another size of the writing, contrast and clutter."""
+    if rng.random() < 0.6:
+        return Difficulty()
+    size = rng.uniform(3.5, 6.5) if rng.random() < 0.5 else None
+    return Difficulty(size, rng.uniform(0.6, 1.0), rng.random())
 
 
 def noisy(rng: random.Random, box: Box, deviation: float = CORNER_NOISE) -> Box:
@@ -262,7 +273,7 @@ def _crop(made: SceneSample, box: Box, settings: Settings) -> tuple[View, np.nda
     x0, y0, x1, y1 = crop_region(box, made.size, settings.geometry)
     size = _fit((x1 - x0, y1 - y0), settings.budget.crop_max_pixels, settings)
     rect = (x0 / width, y0 / height, x1 / width, y1 / height)
-    return View((size[0] // CELL, size[1] // CELL), rect), render(made, size, rect)
+    return View((size[0] // CELL, size[1] // CELL), rect), made.scene.render(size, rect)
 
 
 def _fit(size: tuple[int, int], max_pixels: int, settings: Settings) -> tuple[int, int]:
@@ -329,21 +340,25 @@ def _text(rng: random.Random) -> str:
     return "".join(rng.choice(_LETTERS + string.digits[1:]) for _ in range(rng.randint(1, 4)))
 
 
-@functools.lru_cache(maxsize=512)
-def _font(path: str, size: int) -> Any:
-    return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
+@functools.lru_cache(maxsize=64)
+def _plain_font(size: int) -> Any:
+    return ImageFont.load_default(size)
 
 
-@functools.lru_cache(maxsize=1)
-def _fonts() -> Sequence[str]:
-    return fonts("train")
+def _font(rng: random.Random, text: str) -> Any:
+    """A font of the train split, or Pillow's own, which the tags have."""
+    size = 2 * rng.randint(13, 42)
+    digits = all(letter in "0123456789." for letter in text)
+    known: list[Font | None] = [font for font in FONTS["train"] if digits or font.kind != "segment"]
+    font = rng.choice([*known, None])
+    return font.at(size) if font else _plain_font(size)
 
 
 def _write(
     image: Image.Image, rng: random.Random, text: str, center: tuple[float, float], room: tuple[float, float]
 ) -> tuple[float, float, float, float] | None:
     """Write one text, perhaps on a plate, a little turned and stretched; its box in pixels."""
-    font = _font(rng.choice(_fonts()), 2 * rng.randint(13, 42))
+    font = _font(rng, text)
     left, top, right, bottom = font.getbbox(text)
     margin = max(4, round((bottom - top) * rng.uniform(0.15, 0.5)))
     patch_size = (round(right - left + 2 * margin), round(bottom - top + 2 * margin))
@@ -360,7 +375,9 @@ def _write(
         around = image.getpixel((min(image.width - 1, int(center[0])), min(image.height - 1, int(center[1]))))
         ink = (12, 12, 14) if sum(around) > 380 else (248, 248, 246)  # type: ignore[arg-type]
     draw.text((margin - left, margin - top), text, (*ink, 255), font)
-    patch = patch.rotate(rng.uniform(-9, 9), Image.Resampling.BILINEAR, expand=True, fillcolor=(*(ink if bare else plate), 0))
+    patch = patch.rotate(
+        rng.uniform(-9, 9), Image.Resampling.BILINEAR, expand=True, fillcolor=(*(ink if bare else plate), 0)
+    )
     scale = 0.5 * min(1.0, 1.9 * room[0] / patch.width, 1.9 * room[1] / patch.height)
     size = (max(6, round(patch.width * scale * rng.uniform(0.85, 1.0))), max(6, round(patch.height * scale)))
     patch = patch.resize(size, Image.Resampling.BOX)

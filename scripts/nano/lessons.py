@@ -9,8 +9,9 @@ import json
 import random
 from typing import TYPE_CHECKING, Any
 
+from p2r.evidence import OUTLINE_COLORS
 from p2r.prompts import PromptPack, direct_messages, perceive_messages, reason_messages
-from scripts.nano.worlds import make_sample
+from p2r.scenes import make_sample
 from p2r.types import Box, Crop, Evidence, Question
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from p2r.models.base import Message
     from p2r.scenes import SceneSample, Task
 
-OUTLINES = ("red", "green", "blue")
+OUTLINES = tuple(name for name, _ in OUTLINE_COLORS)
+_CROPS = 4
 # Samples of each world that the tokenizer is trained on.
 _SAMPLES = 250
 
@@ -62,7 +64,7 @@ def corpus(worlds: Sequence[str]) -> Iterator[str]:
     for world in worlds:
         for made in drawn(world):
             question = question_of(made.task)
-            evidence = evidence_of("", ["" for _ in made.boxes[: len(OUTLINES)]])
+            evidence = evidence_of("", ["" for _ in made.boxes[:_CROPS]])
             for messages in (
                 perceive_messages(pack, question, ""),  # type: ignore[arg-type]
                 reason_messages(pack, question, evidence),

@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
+from p2r.scenes import WORLDS
 from scripts.nano.build import NANO_SETTINGS, Shape, train_tokenizer
 from scripts.nano.drawing import Drawers, Plan
-from scripts.nano.worlds import WORLDS
 
 TINY = Shape(hidden=64, layers=3, mlp=96, vision_hidden=64, vision_depth=2, vision_mlp=96, vocabulary=1_300)
 # What must still happen when training ends: the last checkpoint and the last figures, in seconds.
@@ -50,7 +50,10 @@ def main() -> None:
         tokenizer = Tokenizer.from_file(str(options.resume / "tokenizer.json"))
     else:
         tokenizer = train_tokenizer(shape.vocabulary, plan.all)
-    print(f"[{time.monotonic() - began:6.1f} s] {tokenizer.get_vocab_size()} tokens; worlds {plan.all}", flush=True)
+    print(
+        f"[{time.monotonic() - began:6.1f} s] {tokenizer.get_vocab_size()} tokens; worlds {plan.all}",
+        flush=True,
+    )
     # Before torch: a process that uses a GPU cannot be forked.
     os.environ.setdefault("VIPS_CONCURRENCY", "1")
     drawers = Drawers(plan, tokenizer, NANO_SETTINGS, workers=options.workers)
@@ -60,7 +63,9 @@ def main() -> None:
         drawers.stop()
 
 
-def _train(options: argparse.Namespace, plan: Plan, shape: Shape, tokenizer, drawers: Drawers, began: float) -> None:  # type: ignore[no-untyped-def]
+def _train(
+    options: argparse.Namespace, plan: Plan, shape: Shape, tokenizer, drawers: Drawers, began: float
+) -> None:  # type: ignore[no-untyped-def]
     import torch
 
     from scripts.nano.training import Clock, Trainer

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CELL = 32  # pixels of a visual token's side
 # Room for the cells of an overview and of a crop. Multiples that suit the kernels of attention.
-OVERVIEW_CELLS, CROP_CELLS, CROPS = 32, 50, 3
+OVERVIEW_CELLS, CROP_CELLS, CROPS = 32, 50, 4
 LOOK_LENGTH, READ_LENGTH, TARGET, AIMS = 288, 448, 112, 28
 # Rows that show an overview (or nothing), and rows that show evidence.
 LOOK_KINDS = ("perceive", "glance", "think", "direct", "drill")
@@ -145,7 +145,11 @@ class RowWriter:
         thought = think_target(task.facts, task.answer)
         rows.append(
             self._row(
-                "think", reason_messages(prompts, question, evidence_of(image, ())), thought, made, (overview,)
+                "think",
+                reason_messages(prompts, question, evidence_of(image, ())),
+                thought,
+                made,
+                (overview,),
             )
         )
         rows.append(
@@ -164,9 +168,7 @@ class RowWriter:
         """Rows that show evidence: the annotated overview and the crops of `boxes`."""
         task = made.task
         views: Any = (overview, *crops)
-        messages = reason_messages(
-            self.settings.prompts, question_of(task), evidence_of(overview, views[1:])
-        )
+        messages = reason_messages(self.settings.prompts, question_of(task), evidence_of(overview, views[1:]))
         rows = [self._row("reason", messages, think_target(task.facts, task.answer), made, views, boxes)]
         if len(made.boxes) > 1 and len(task.facts) > 1:
             hasty = think_target(task.facts[:1], task.answer)

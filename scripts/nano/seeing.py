@@ -44,7 +44,9 @@ class SeeHead(nn.Module):
         self.register_buffer("numbers", torch.tensor([numbers[value] for value in sorted(numbers)]))
         self.register_buffer("steps", torch.tensor(sorted(numbers), dtype=torch.float32))
 
-    def losses(self, pool: Pool, tokens: torch.Tensor, images: Images, tally: Tally, prefix: str) -> torch.Tensor:
+    def losses(
+        self, pool: Pool, tokens: torch.Tensor, images: Images, tally: Tally, prefix: str
+    ) -> torch.Tensor:
         """The loss of the things of images.
 
         Args:

@@ -33,9 +33,7 @@ def word_and_cell_layers(language: Any) -> tuple[int, int]:
     return 1, min(layers - 1, 3 if layers > 4 else 2)
 
 
-def with_crops(
-    pool: Pool, scenes: np.ndarray, overviews: torch.Tensor, crops: torch.Tensor
-) -> torch.Tensor:
+def with_crops(pool: Pool, scenes: np.ndarray, overviews: torch.Tensor, crops: torch.Tensor) -> torch.Tensor:
     """The visual tokens of rows that show evidence.
 
     Args:
@@ -91,7 +89,9 @@ def language_losses(
     inputs = embedded(language, batch["ids"], batch["source"], visual)
     # Padding stands on the right, where a causal model never looks back at it: no mask is needed.
     with watched(language) as seen:
-        hidden = language(inputs_embeds=inputs, position_ids=batch["places"].transpose(0, 1), use_cache=False)[0]
+        hidden = language(
+            inputs_embeds=inputs, position_ids=batch["places"].transpose(0, 1), use_cache=False
+        )[0]
     target = batch["target"]
     steps = torch.arange(target.shape[1], device=target.device)
     where = (batch["start"][:, None] + steps).clamp_max(hidden.shape[1] - 1)
@@ -129,7 +129,11 @@ def watched(language: Any) -> Iterator[dict[int, tuple[torch.Tensor, Any]]]:
 
 
 def log_attention(
-    attention: Any, hidden: torch.Tensor, turns: tuple[torch.Tensor, torch.Tensor], head: int, places: torch.Tensor
+    attention: Any,
+    hidden: torch.Tensor,
+    turns: tuple[torch.Tensor, torch.Tensor],
+    head: int,
+    places: torch.Tensor,
 ) -> torch.Tensor:
     """The logarithm of one head's attention at some positions.
 

@@ -90,9 +90,7 @@ def _table(
     visual: Any, columns: int, rows: int, room: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     width = visual.config.hidden_size // visual.config.num_heads
-    return _cached_table(
-        columns, rows, room, visual.num_grid_per_side, width, visual.rotary_pos_emb, device
-    )
+    return _cached_table(columns, rows, room, visual.num_grid_per_side, width, visual.rotary_pos_emb, device)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -130,7 +130,9 @@ class Trainer:
         self.visual, self.language = self.model.model.visual, self.model.model.language_model
         self.head = SeeHead(self.language.embed_tokens, self.tokenizer).to(device)
         if resume and (resume / "see_head.pt").exists():
-            self.head.load_state_dict(torch.load(resume / "see_head.pt", weights_only=True, map_location=device))
+            self.head.load_state_dict(
+                torch.load(resume / "see_head.pt", weights_only=True, map_location=device)
+            )
         groups = (*plan.all, "sheets")
         self.tally = Tally(groups, device)
         per_record = 560_000
@@ -245,7 +247,9 @@ class Trainer:
         language = 1.0
         if self.spoke or not share:
             since = (share - self.spoke) / max(1e-6, 1 - self.spoke)
-            language = min(1.0, 0.05 + since / 0.03) * min(1.0, 0.5 * (1 + math.cos(math.pi * max(0.0, (since - 0.25) / 0.75))))
+            language = min(1.0, 0.05 + since / 0.03) * min(
+                1.0, 0.5 * (1 + math.cos(math.pi * max(0.0, (since - 0.25) / 0.75)))
+            )
         factors = {"tower": warm * tower, "language": language}
         for group in self.optimizer.param_groups:
             name = group["name"]
@@ -279,7 +283,8 @@ class Trainer:
         pool, rng = self.pool, self.rng
         half = self._count(_SEE["overviews"]) // 2
         plain, annotated = (
-            pool.overviews(rng.integers(0, pool.scenes, half), annotated=outlined) for outlined in (False, True)
+            pool.overviews(rng.integers(0, pool.scenes, half), annotated=outlined)
+            for outlined in (False, True)
         )
         far = Images(
             torch.cat([plain.cells, annotated.cells]),
@@ -317,9 +322,7 @@ class Trainer:
             if stage == "speak":
                 far_tokens, near_tokens = far_tokens.detach(), near_tokens.detach()
             losses = (far_loss + near_loss) * (1.0 if stage == "speak" else 0.3)
-            evidence = with_crops(
-                pool, read["scene"], far_tokens[len(looks) :], near_tokens[: len(crops)]
-            )
+            evidence = with_crops(pool, read["scene"], far_tokens[len(looks) :], near_tokens[: len(crops)])
             for batch, visual in ((look, far_tokens[: len(looks)]), (read, evidence)):
                 losses = losses + self._language_loss(batch, visual, 0.5 if stage == "speak" else 0.25)
         losses.backward()

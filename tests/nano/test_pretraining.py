@@ -12,8 +12,17 @@ from p2r.evidence import build_evidence, plain_overview
 from p2r.images import EncodedImage, ImageSource
 from p2r.parsing.perception import parse_perception
 from p2r.prompts import perceive_messages, reason_messages
+from p2r.scenes import make_sample
+from p2r.scenes.tags import COLORS
 from p2r.types import Question
-from scripts.nano.build import NANO_SETTINGS, Shape, build_model, build_processor, number_tokens, train_tokenizer
+from scripts.nano.build import (
+    NANO_SETTINGS,
+    Shape,
+    build_model,
+    build_processor,
+    number_tokens,
+    train_tokenizer,
+)
 from scripts.nano.drawing import RECORD, Plan, cells_of, fill
 from scripts.nano.lessons import perceive_target
 from scripts.nano.pool import Pool, batch_of
@@ -21,7 +30,6 @@ from scripts.nano.rows import KINDS, OVERVIEW_CELLS, RowWriter
 from scripts.nano.speaking import greedy, language_losses, log_attention, watched, with_crops
 from scripts.nano.tower import encode
 from scripts.nano.validate import crops_of
-from scripts.nano.worlds import make_sample
 
 pytestmark = pytest.mark.long  # making the bundled weights is not what most changes touch
 
@@ -172,14 +180,15 @@ def test_aims_are_what_a_token_follows_from(pool, tokenizer) -> None:
                     assert _shows(pool, rows, scene, number, color), (kind, scene)
                     assert written.isdigit() if kind == "perceive" else written.isalnum()
                     seen.add((kind, "image"))
-                elif written == tokenizer.decode(row["target"][row["target"] >= 0].tolist()).split("<answer>")[-1][0]:
+                elif (
+                    written
+                    == tokenizer.decode(row["target"][row["target"] >= 0].tolist()).split("<answer>")[-1][0]
+                ):
                     seen.add((kind, "conclusion"))
     assert {("perceive", "image"), ("reason", "image"), ("drill", "conclusion")} <= seen
 
 
 def _shows(pool, rows, scene: int, number: int, color: str) -> bool:
-    from p2r.scenes import COLORS
-
     if number < OVERVIEW_CELLS:
         cell = (pool.overview if rows is pool.look else pool.annotated)[scene, number]
     else:
