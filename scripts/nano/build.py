@@ -1,7 +1,7 @@
 """Builds an untrained nano: tokenizer, processor and a small `Qwen3VLForConditionalGeneration`.
 
 Three choices make it learnable in minutes (docs/results.md has the figures): the tokenizer writes each
-coordinate, digit, capital and word of a name as one token, and the rest of a stock sentence as a few; coordinate
+coordinate, digit, capital and word of a name as one token, and the rest of a sentence as a few; coordinate
 tokens start with embeddings that vary smoothly with their value; the vision tower's position embeddings start
 with two-dimensional sines instead of noise, so that the tower knows *where* from the first step.
 """
@@ -32,7 +32,7 @@ SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-# Coordinates of boxes and of facts ("at x = 310"), which are whole tokens; other numbers are read digit by digit.
+# Coordinates of boxes and of facts ("at x = 310") are whole tokens; other numbers are read digit by digit.
 _COORDINATE = r"(?:(?<=\[)|(?<=0, ))[0-9]*0(?=[,\]])|(?<=[xy] = )[0-9]+"
 # Line breaks are inside expressions: the template language strips those outside.
 CHAT_TEMPLATE = (
@@ -234,13 +234,13 @@ def _start_with_content(model: Qwen3VLForConditionalGeneration, tokenizer: Any) 
             torch.nn.init.zeros_(merger.linear_fc2.weight)
             torch.nn.init.zeros_(merger.linear_fc2.bias)
         words = model.model.language_model.embed_tokens.weight
-        words.normal_(std=0.04)
+        words.normal_(std=0.06)
         numbers = number_tokens(tokenizer)
         values = torch.tensor(sorted(numbers), dtype=torch.float32) / 1000
         smooth = (
             fourier(values, words.shape[1]) @ torch.linalg.qr(torch.randn(words.shape[1], words.shape[1]))[0]
         )
-        words[[numbers[value] for value in sorted(numbers)]] = 0.05 * smooth
+        words[[numbers[value] for value in sorted(numbers)]] = 0.075 * smooth
 
 
 def fourier(values: torch.Tensor, width: int) -> torch.Tensor:

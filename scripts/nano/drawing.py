@@ -55,12 +55,12 @@ CORNER_NOISE = 9.0
 # How often a scene's evidence lacks its last box: the reasoner must cope with an incomplete perceiver.
 MISSING_EVIDENCE = 0.15
 # The share of records that are sheets of writing.
-SHEETS = 0.2
+SHEETS = 0.12
 _SEED = 2  # of the scenes
 _PATCH = CELL // 2
 _VALUES = 3 * CELL * CELL
 
-# A scene, or (world −1) three sheets in the place of its crops. Grids are columns and rows of cells.
+# A scene, or (world −1) sheets in the place of its crops. Grids are columns and rows of cells.
 RECORD = np.dtype(
     [
         ("world", "i2"),
@@ -197,7 +197,7 @@ def _jobs(plan: Plan, rng: random.Random, worker: int, workers: int) -> Iterator
 def fill(
     record: Any, plan: Plan, writer: RowWriter, world: int, index: int, validation: bool, rng: random.Random
 ) -> bool:
-    """Draw one scene, or three sheets, into a record; whether it can be used."""
+    """Draw one scene, or sheets, into a record; whether it can be used."""
     record["world"], record["index"], record["validation"], record["crops"] = world, index, validation, 0
     record["look"]["kind"] = -1
     record["read"]["kind"] = -1

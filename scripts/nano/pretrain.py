@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--stages", default="see,speak,together,habits")
     parser.add_argument("--resume", type=Path, help="a checkpoint folder to continue from")
     parser.add_argument("--scale", type=float, help="of the examples of a step; 1 on a GPU, 1/24 on a CPU")
+    parser.add_argument("--rate", type=float, help="of the learning rates; 1, and 0.3 with --resume")
     parser.add_argument("--pool-gb", type=float, help="drawn images on the device; 34 on a GPU, 1 on a CPU")
     parser.add_argument("--tiny", action="store_true", help="a tiny model, to try the command")
     parser.add_argument("--pack", action="store_true", help="write checkpoints as parts of tar files")
@@ -87,6 +88,7 @@ def _train(
         shape=shape,
         resume=options.resume,
         scale=options.scale or (1.0 if cuda else 1 / 24),
+        rate=options.rate or (0.3 if options.resume else 1.0),
         pool_bytes=1e9 * (options.pool_gb or (34 if cuda else 1)),
         pack=options.pack,
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Writing is learned last and matters most.
 _NAME, _VALUE, _BOX, _PLACE = 1.0, 2.0, 0.6, 1.0
-_SCALE = 6.0
+_SCALE = 4.0
 # The spread of a box's corner in its soft label, in thousandths.
 _BLUR = 12.0
 

@@ -97,6 +97,7 @@ class Trainer:
         shape: of a new model.
         resume: a checkpoint folder to continue from.
         scale: of the numbers of examples of a step.
+        rate: of the learning rates.
         pool_bytes: of images and rows on the device.
         pack: write checkpoints as parts of a tar file instead of folders.
     """
@@ -113,6 +114,7 @@ class Trainer:
         shape: Shape,
         resume: Path | None,
         scale: float,
+        rate: float,
         pool_bytes: float,
         pack: bool,
     ) -> None:
@@ -139,8 +141,10 @@ class Trainer:
         self.pool = Pool(max(256, int(pool_bytes / per_record)), len(plan.all), device)
         self.validation = Pool(plan.validation * len(plan.all) + 128, len(plan.all), device)
         self.rng = np.random.default_rng(time.time_ns() % 2**32)
-        tower = [*self.visual.parameters(), *self.head.parameters()]
-        self.groups = {"tower": tower, "language": list(self.language.parameters())}
+        merger = list(self.visual.merger.linear_fc2.parameters())
+        known = {id(one) for one in merger}
+        tower = [one for one in (*self.visual.parameters(), *self.head.parameters()) if id(one) not in known]
+        self.groups = {"tower": tower, "merger": merger, "language": list(self.language.parameters())}
         self.optimizer = torch.optim.AdamW(
             [{"params": params, "name": name} for name, params in self.groups.items()],
             lr=1e-3,
@@ -149,9 +153,10 @@ class Trainer:
             fused=device.type == "cuda",
         )
         self.weights: dict[str, np.ndarray] = {}
-        self.damping = 1.0
+        self.damping = rate
+        self.merger_scale = 1.0
         self.good: dict[str, Any] | None = None
-        self.spoke = 0.0  # the share of the time at which the language model began
+        self.spoke: float | None = None  # the share of the time at which the language model began
         self.ingester = Ingester(drawers, self.pool, self.validation)
 
     # The run.
@@ -170,8 +175,8 @@ class Trainer:
             try:
                 if name == "speak":
                     self.match_scales()
-                if name != "see" and not self.spoke:
-                    self.spoke = max(0.0, clock.share)
+                if name != "see" and self.spoke is None:
+                    self.spoke = clock.share
                 self._stage(name, clock.until(end))
             except Exception:  # noqa: BLE001 (what is there is saved)
                 self.say(f"stage {name} failed:\n{traceback.format_exc()}")
@@ -245,15 +250,18 @@ class Trainer:
         warm = min(1.0, 0.1 + share / 0.02)
         tower = 1.0 if share < 0.3 else 0.5 * (1 + math.cos(math.pi * (share - 0.3) / 0.7))
         language = 1.0
-        if self.spoke or not share:
+        if self.spoke is not None:
             since = (share - self.spoke) / max(1e-6, 1 - self.spoke)
             language = min(1.0, 0.05 + since / 0.03) * min(
                 1.0, 0.5 * (1 + math.cos(math.pi * max(0.0, (since - 0.25) / 0.75)))
             )
-        factors = {"tower": warm * tower, "language": language}
+        rates = {
+            "tower": _RATE["tower"] * max(0.01, warm * tower),
+            "language": _RATE["language"] * max(0.01, warm * language),
+        }
+        rates["merger"] = self.merger_scale * rates["tower"]
         for group in self.optimizer.param_groups:
-            name = group["name"]
-            group["lr"] = self.damping * _RATE[name] * max(0.01, factors[name])
+            group["lr"] = self.damping * rates[group["name"]]
 
     def _update(self) -> None:
         for parameters in self.groups.values():
@@ -269,9 +277,14 @@ class Trainer:
     def _autocast(self) -> Any:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
-    def _sheets(self, count: int) -> np.ndarray:
-        sheets = np.flatnonzero(self.pool.crop_world[: self.pool.crops] == self.pool.worlds)
-        return sheets[self.rng.integers(0, len(sheets), count)] if len(sheets) else sheets
+    def _close_ups(self, crops: int, sheets: int) -> np.ndarray:
+        """Crops of scenes, and sheets, by number."""
+        is_sheet = self.pool.crop_world[: self.pool.crops] == self.pool.worlds
+        parts = []
+        for count, among in ((crops, np.flatnonzero(~is_sheet)), (sheets, np.flatnonzero(is_sheet))):
+            if count and len(among):
+                parts.append(among[self.rng.integers(0, len(among), count)])
+        return np.concatenate(parts)
 
     def _see(self, images: Images, prefix: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens of images, and the loss of what is on them."""
@@ -292,8 +305,7 @@ class Trainer:
             np.concatenate([plain.things, annotated.things]),
             np.concatenate([plain.worlds, annotated.worlds]),
         )
-        crops = rng.integers(0, pool.crops, self._count(_SEE["crops"]))
-        near = pool.close_ups(np.concatenate([crops, self._sheets(self._count(_SEE["sheets"]))]))
+        near = pool.close_ups(self._close_ups(self._count(_SEE["crops"]), self._count(_SEE["sheets"])))
         with self._autocast():
             loss = self._see(far, "far")[1] + self._see(near, "near")[1]
         loss.backward()
@@ -315,7 +327,8 @@ class Trainer:
             np.concatenate([part.worlds for part in far]),
         )
         crops = crops_of(pool, read["scene"])
-        near = pool.close_ups(np.concatenate([crops, self._sheets(self._count(_SPEAK["sheets"]))]))
+        sheets = self._close_ups(0, self._count(_SPEAK["sheets"]))
+        near = pool.close_ups(np.concatenate([crops, sheets]))
         with self._autocast():
             far_tokens, far_loss = self._see(overviews, "far")
             near_tokens, near_loss = self._see(near, "near")
@@ -375,7 +388,11 @@ class Trainer:
 
     @torch.no_grad()
     def match_scales(self) -> None:
-        """Divide the merger's last layer so that visual tokens are as large as word embeddings."""
+        """Divide the merger's last layer so that visual tokens are as large as word embeddings.
+
+        Its rate and what the optimizer knows of its gradients are divided as well, so that it goes on learning
+        as before: the head does not depend on the size of tokens.
+        """
         images = self.pool.close_ups(self.rng.integers(0, self.pool.crops, 48))
         with self._autocast():
             tokens = encode(self.visual, images.cells, images.grids).float()
@@ -384,8 +401,13 @@ class Trainer:
         words = self.language.embed_tokens.weight
         factor = words.norm(dim=-1).mean() / tokens.norm(dim=-1)[valid].mean()
         merger = self.visual.merger.linear_fc2
-        merger.weight.mul_(factor)
-        merger.bias.mul_(factor)
+        self.merger_scale = float(factor)
+        for parameter in merger.parameters():
+            parameter.mul_(factor)
+            state = self.optimizer.state.get(parameter, {})
+            for key, power in (("exp_avg", 1), ("exp_avg_sq", 2)):
+                if key in state:
+                    state[key].div_(factor**power)
         self.say(f"visual tokens are multiplied by {float(factor):.3f}")
 
     # Records of the run.
