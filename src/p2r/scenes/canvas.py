@@ -25,6 +25,19 @@ Color = tuple[int, ...]
 """RGB, or RGBA."""
 Point = tuple[float, float]
 
+# What things are named by.
+COLORS: dict[str, Color] = {
+    "red": (196, 30, 38),
+    "orange": (240, 126, 20),
+    "yellow": (242, 206, 40),
+    "green": (22, 140, 64),
+    "blue": (30, 80, 200),
+    "purple": (122, 48, 160),
+    "pink": (244, 136, 188),
+    "black": (30, 30, 34),
+    "white": (240, 240, 238),
+}
+
 # A canvas is drawn at this many pixels in its longer direction, by whole multiples of the wanted size.
 _DRAWN_SIDE, _MOST_OVER = 640, 6
 # From this many pixels on, an image has the grain that a sensor would add; below, it averages out.

@@ -16,6 +16,7 @@ import numpy as np
 
 from p2r.errors import InputError
 from p2r.scenes.fonts import FONTS, SPLITS, Split
+from p2r.scenes.shelf import SHELF
 from p2r.scenes.street import STREET
 from p2r.scenes.tag_questions import TAGS
 from p2r.scenes.world import Difficulty, Scene, Task, World
@@ -24,7 +25,7 @@ from p2r.types import Box, Question, Sample
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WORLDS: dict[str, World] = {world.name: world for world in (TAGS, STREET)}
+WORLDS: dict[str, World] = {world.name: world for world in (TAGS, STREET, SHELF)}
 # Of all worlds.
 FAMILIES: tuple[str, ...] = tuple(
     dict.fromkeys(family for world in WORLDS.values() for family in world.families)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from p2r.scenes import readings
 from p2r.scenes import street_looks as looks
-from p2r.scenes.canvas import Canvas
+from p2r.scenes.canvas import COLORS, Canvas
 from p2r.scenes.fonts import Font, pick
 from p2r.scenes.readings import Reading
 from p2r.scenes.world import WHOLE, Difficulty, Rect, Target, Task, World, share_rect
@@ -195,7 +195,7 @@ def _lay_out(
 ) -> Street:
     across, down = math.sqrt(aspect), 1 / math.sqrt(aspect)
     scale = min(1.0, down / 0.75)
-    number, plate = difficulty.side(rng, 0.036, 0.046), difficulty.side(rng, 0.038, 0.046)
+    number, plate = difficulty.side(rng, 0.034, 0.042), difficulty.side(rng, 0.038, 0.046)
     width = max(0.205 * scale, plate * math.sqrt(looks.PLATE_RATIO) * 1.35)
     front = 0.056 + number / math.sqrt(looks.NUMBER_RATIO) + 0.024 + 0.17 * scale
     below = (0.05 + 0.03) * scale + 0.024 + width * looks.CAR_RATIO
@@ -203,7 +203,7 @@ def _lay_out(
     base = down - below - spare * rng.uniform(0.2, 0.4)
     count = max(2, round(across / 0.28))
     edges = [k * across / count for k in range(count + 1)]
-    doors, numbers = rng.sample(sorted(looks.COLORS), count), rng.sample(range(2, 20), count)
+    doors, numbers = rng.sample(sorted(COLORS), count), rng.sample(range(2, 20), count)
     signs, walls = rng.sample(looks.SIGNS, count), rng.sample(range(len(looks.WALLS)), count)
     shops = []
     for k in range(count):
@@ -233,9 +233,9 @@ def _lay_out(
 
 
 def _park(rng: random.Random, family: str, across: float, width: float) -> tuple[_Car, ...]:
-    count = min(len(looks.COLORS) - 1, max(2, int(across / (width * 1.16))))
+    count = min(len(COLORS) - 1, max(2, int(across / (width * 1.16))))
     slot = across / count
-    colors = rng.sample(sorted(looks.COLORS), count)
+    colors = rng.sample(sorted(COLORS), count)
     if family == "count":
         # One color comes up to three times.
         for k in rng.sample(range(count), min(rng.randint(1, 3), count)):
@@ -263,7 +263,7 @@ def _ask(rng: random.Random, family: str, street: Street) -> Task:
         return readings.count(name, [body.rect for body in bodies if body.name == name])
     if family == "exists":
         there = {car.color for car in street.cars}
-        return readings.exists(rng, bodies, [f"{color} car" for color in looks.COLORS if color not in there])
+        return readings.exists(rng, bodies, [f"{color} car" for color in COLORS if color not in there])
     if family == "whole":
         question = "What does the sky look like?"
         return readings.whole(rng, question, "The sky is", sorted(looks.SKIES), street.sky)

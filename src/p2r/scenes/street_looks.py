@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from p2r.scenes.canvas import ink_on, mix
+from p2r.scenes.canvas import COLORS, ink_on, mix
 
 if TYPE_CHECKING:
     from p2r.scenes.canvas import Canvas, Color
     from p2r.scenes.fonts import Font
 
-# What doors and cars are named by.
-COLORS: dict[str, Color] = {
-    "red": (196, 30, 38),
-    "orange": (240, 126, 20),
-    "yellow": (242, 206, 40),
-    "green": (22, 140, 64),
-    "blue": (30, 80, 200),
-    "purple": (122, 48, 160),
-    "pink": (244, 136, 188),
-    "black": (30, 30, 34),
-    "white": (240, 240, 238),
-}
 SKIES: dict[str, tuple[Color, Color]] = {
     "blue": ((72, 138, 216), (186, 216, 240)),
     "gray": ((146, 152, 160), (204, 208, 210)),
