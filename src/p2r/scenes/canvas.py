@@ -41,14 +41,20 @@ class Canvas:
         rect: the part of the image, as shares.
         aspect: width / height of the whole image.
         fill: the color to start with.
+        over: pixels to draw for one of the result along each axis; 2 to 6, by the size, if not given.
     """
 
     def __init__(
-        self, size: tuple[int, int], rect: Rect, aspect: float, fill: Color = (255, 255, 255)
+        self,
+        size: tuple[int, int],
+        rect: Rect,
+        aspect: float,
+        fill: Color = (255, 255, 255),
+        over: int | None = None,
     ) -> None:
         self.size, self.rect, self.aspect = size, rect, aspect
         self.across, self.down = math.sqrt(aspect), 1 / math.sqrt(aspect)
-        over = min(_MOST_OVER, max(2, round(_DRAWN_SIDE / max(size))))
+        over = over or min(_MOST_OVER, max(2, round(_DRAWN_SIDE / max(size))))
         x0, y0, x1, y1 = rect
         width = size[0] * over
         # Drawn with equal scales; only a size that does not keep the aspect is stretched at the end.
