@@ -48,7 +48,7 @@ def _draw(
     style = _Style(pick(rng, fonts, "sans"), pick(rng, fonts, "segment"), side, fade, family == "arithmetic")
     base = _METALS[metal]
     columns, rows = int((pen.width - 0.04) / _CELL), int((pen.height - _HEAD - 0.02) / _CELL)
-    _case(rng, pen, base, style.font)
+    _case(rng, pen, base, style.font, columns)
     kinds = ["display", "dial"] * 3 + ["switch", "bar"] * 2
     kinds += rng.choices(("display", "dial", "switch", "bar"), k=round(14 * difficulty.clutter))
     free = {kind: rng.sample(sorted(COLORS), len(COLORS)) for kind in _INSTRUMENTS}
@@ -72,7 +72,7 @@ def _draw(
     return Flat(aspect, ground, tuple(pen.marks)), _task(rng, family, found, metal, aspect)
 
 
-def _case(rng: random.Random, pen: Pen, base: Color, font: Font) -> None:
+def _case(rng: random.Random, pen: Pen, base: Color, font: Font, columns: int) -> None:
     """The edge of the panel, its head with a name, grooves, and a screw in each corner."""
     width, height, dark, light = pen.width, pen.height, mix(base, (0, 0, 0), 0.5), mix(base, _WHITE, 0.5)
     pen.box(0, 0, width, 0.008, light)
@@ -83,7 +83,10 @@ def _case(rng: random.Random, pen: Pen, base: Color, font: Font) -> None:
     pen.box(0.06, 0.016, 0.06 + 0.019 * len(name), 0.048, _BLACK, 0.004)
     pen.text(0.06 + 0.0095 * len(name), 0.032, name, font, 0.015, (230, 230, 226), width=0.017 * len(name))
     grooves = [(0.02, _HEAD, width - 0.02, _HEAD + 0.002)]
-    grooves += [(width * k / 3, _HEAD, width * k / 3 + 0.002, height - 0.02) for k in (1, 2) if width > 0.8]
+    splits = range(3, columns - 1, 3)
+    grooves += [
+        (x, _HEAD, x + 0.002, height - 0.02) for x in (0.02 + (width - 0.04) * k / columns for k in splits)
+    ]
     for x0, y0, x1, y1 in grooves:
         pen.box(x0, y0, x1, y1, dark)
         pen.box(x0 + 0.002, y0 + 0.002, x1 + 0.001, y1 + 0.001, light)
