@@ -1,6 +1,6 @@
 """Processes that draw scenes at nano's own sizes and write them, with their rows, into shared memory.
 
-Evidence is made by `p2r.evidence` from noisy gold boxes, so the model learns on what the pipeline will show it.
+Evidence is made by `p2r.evidence` from noisy gold boxes, so the model learns on what the pipeline shows.
 Beside scenes there are sheets of writing: a scene's crop holds one or two short texts, a sheet eight, so that
 the vision tower learns to read sooner.
 """
@@ -171,9 +171,7 @@ def _draw_forever(
                 return
             time.sleep(0.002)
         try:
-            drawn = fill(
-                records[count[0] % len(records) : count[0] % len(records) + 1][0], plan, writer, *job, rng
-            )
+            drawn = fill(records[count[0] % len(records)], plan, writer, *job, rng)
         except Exception:  # noqa: BLE001 (one bad scene must not end a run)
             failures += 1
             drawn = False
@@ -288,7 +286,7 @@ def _put(record: Any, number: int, pixels: np.ndarray) -> None:
 
 
 def cells_of(pixels: np.ndarray) -> np.ndarray:
-    """Pixels (height, width, 3) → cells, each its four patches as (channel, row, column): uint8, (cells, 3072)."""
+    """Pixels (height, width, 3) → cells, (cells, 3072), the patches of each as (channel, row, column)."""
     height, width, _ = pixels.shape
     blocks = pixels.reshape(height // CELL, 2, _PATCH, width // CELL, 2, _PATCH, 3)
     return blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, _VALUES)

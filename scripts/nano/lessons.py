@@ -5,6 +5,7 @@ The prompts are the project's own (`p2r.prompts`), so nano learns the messages t
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 OUTLINES = tuple(name for name, _ in OUTLINE_COLORS)
 _CROPS = 4
 # Samples of each world that the tokenizer is trained on.
-_SAMPLES = 250
+_SAMPLES = 200
 
 
 def perceive_target(boxes: Sequence[Box]) -> str:
@@ -51,10 +52,10 @@ def evidence_of(overview: Any, crops: Sequence[Any]) -> Evidence:
     return Evidence(overview, tuple(kept))
 
 
-def drawn(world: str, count: int = _SAMPLES) -> Iterator[SceneSample]:
+@functools.cache
+def drawn(world: str) -> Sequence[SceneSample]:
     """Train samples of a world whose texts the tokenizer learns."""
-    for index in range(count):
-        yield make_sample("train", index, seed=1, world=world)
+    return [make_sample("train", index, seed=1, world=world) for index in range(_SAMPLES)]
 
 
 def corpus(worlds: Sequence[str]) -> Iterator[str]:
@@ -84,7 +85,7 @@ def name_words(worlds: Sequence[str]) -> set[str]:
         for made in drawn(world):
             for text in (*(box.label for box in made.boxes), *made.task.choices):
                 words.update(word for word in text.split() if word.isalpha() and len(word) > 1)
-    return {word for word in words if not word.isupper()}
+    return {word for word in words - {"the", "of"} if not word.isupper()}
 
 
 def texts_of(messages: Sequence[Message]) -> str:

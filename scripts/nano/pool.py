@@ -1,7 +1,7 @@
 """Drawn records on the training device: batches are gathered there, by index.
 
-What decides about indices (worlds, sizes, things, lengths) stays in arrays of the CPU, so that choosing a batch
-never waits for the device.
+What decides about indices (worlds, sizes, things, lengths) stays in arrays of the CPU, so that choosing a
+batch never waits for the device.
 """
 
 from __future__ import annotations

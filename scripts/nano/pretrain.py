@@ -2,8 +2,8 @@
 
     python -m scripts.nano.pretrain --device cuda --minutes 5.3 --workers 15 --out runs/nano-base
 
-Processes draw scenes while it trains; the stages (`scripts.nano.training`) end by the clock. On a CPU, a minute
-with `--tiny` tries everything, and `--resume FOLDER --stages together,habits` continues a checkpoint.
+Processes draw scenes while it trains; the stages (`scripts.nano.training`) end by the clock. On a CPU, a
+minute with `--tiny` tries everything, and `--resume FOLDER --stages together,habits` continues a checkpoint.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A scene → rows: sequences of tokens of fixed shape, with where to look while writing each target.
 
-Rows are made ahead of time by the processes that draw, so that training only gathers arrays. A row holds the
-whole conversation, the visual token that stands at each placeholder, the positions of Qwen3-VL, and the *aims*:
-for a written token, the words and the visual token that it follows from (`scripts.nano.speaking`).
+Rows are made ahead of time by the processes that draw, so that training only gathers arrays. A row holds
+the whole conversation, the visual token that stands at each placeholder, the positions of Qwen3-VL, and the
+*aims*: for a written token, the words and the visual token that it follows from (`scripts.nano.speaking`).
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ EVERYWHERE = -2
 def row_type(length: int) -> np.dtype[Any]:
     """The arrays of a row of at most `length` tokens.
 
-    ids; source: the place in the row's visual tokens, −1 for text; places: positions of Qwen3-VL; start: where
-    the first token of `target` is predicted; aims: position, two spans of words, cell; −1 for none.
+    ids; source: the place in the row's visual tokens, −1 for text; places: positions of Qwen3-VL; start:
+    where the first token of `target` is predicted; aims: position, two spans of words, cell; −1 for none.
     """
     return np.dtype(
         [
@@ -107,9 +107,9 @@ class _Text:
 
 
 def value_of(fact: str, name: str) -> tuple[int, int]:
-    """Where a fact tells the value of a thing: the last word; (−1, −1) if that is part of the name."""
+    """Where a fact tells the value of a thing: its last word; (−1, −1) if it is of the name or a list."""
     found = re.search(r"(\S+?)[.]?$", fact)
-    if not found or name not in fact or found.start(1) < fact.index(name) + len(name):
+    if not found or ", " in fact or name not in fact or found.start(1) < fact.index(name) + len(name):
         return -1, -1
     return found.span(1)
 
@@ -143,18 +143,10 @@ class RowWriter:
             if kind == "perceive" or len(boxes) > 1:
                 rows.append(self._row(kind, asked, perceive_target(listed), made, (overview,), listed))
         thought = think_target(task.facts, task.answer)
-        rows.append(
-            self._row(
-                "think",
-                reason_messages(prompts, question, evidence_of(image, ())),
-                thought,
-                made,
-                (overview,),
-            )
-        )
-        rows.append(
-            self._row("direct", direct_messages(prompts, question, image), task.answer, made, (overview,))
-        )
+        plain = reason_messages(prompts, question, evidence_of(image, ()))
+        rows.append(self._row("think", plain, thought, made, (overview,)))
+        direct = direct_messages(prompts, question, image)
+        rows.append(self._row("direct", direct, task.answer, made, (overview,)))
         if 1 < len(boxes) <= CROPS and len(task.facts) > len(boxes):
             # What images would show is given: the facts about the objects.
             given = len("<think>" + " ".join(task.facts[: len(boxes)]))
@@ -178,7 +170,7 @@ class RowWriter:
     def things(self, views: Sequence[View], made: SceneSample, *, near: bool) -> np.ndarray:
         """What is at the cells of each view: THING, (views, THINGS)."""
         things = np.full((len(views), THINGS), -1, THING)
-        reads = near and made.task.family not in ("position", "count", "whole", "exists")
+        reads = near and made.task.family not in ("position", "count", "whole")
         for number, view in enumerate(views):
             slot = 0
             for target in made.boxes[: THINGS - 1]:
@@ -375,7 +367,7 @@ class _Aims:
             where = fact.find(label)
             if ids_of and where > 0:
                 span = self.written.span(start + where, start + where + len(label))
-                said = [found for found in re.finditer(r"[0-9A-Z.]+", fact[:where].rstrip(" ,"))]
+                said = list(re.finditer(r"[0-9A-Z.]+", fact[:where].rstrip(" ,")))
                 words = self._own(start + said[-1].start(), start + said[-1].end()) if said else (-1, -1)
                 self._aim((span[0], span[0] + 1), words, name[0])
 

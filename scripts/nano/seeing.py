@@ -1,8 +1,9 @@
 """What the vision tower learns: to find what a name says, and to tell what is at a place.
 
-Each scene says where its targets are, what they are called and what is written on them. A visual token at such a
-place predicts the name, the writing and the box; the name, as a query, finds its place among all tokens. It is
-what contrastive pretraining does for a real model, done densely. The heads are dropped afterwards.
+Each scene says where its targets are, what they are called and what is written on them. A visual token at
+such a place predicts the name, the writing and the box; the name, as a query, finds its place among all
+tokens. It is what contrastive pretraining does for a real model, done densely. The heads are dropped
+afterwards.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """What the language model learns: to write the targets of rows, and where to look while it writes.
 
 From texts alone, a model this small needs thousands of steps before it finds out that the word *red* in the
-question and the token of the red tag in the image belong together (docs/results.md). So heads of two layers are
-supervised: while a coordinate is written, one reads the name that the question gives, a later one the visual
-token of that object; likewise for what is read and concluded (the aims of `scripts.nano.rows`). It teaches where
-to look; what to write is left to the usual loss.
+question and the token of the red tag in the image belong together (docs/results.md). So heads of two layers
+are supervised: while a coordinate is written, one reads the name that the question gives, a later one the
+visual token of that object; likewise for what is read and concluded (the aims of `scripts.nano.rows`). It
+teaches where to look; what to write is left to the usual loss.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def embedded(language: Any, ids: torch.Tensor, source: torch.Tensor, visual: tor
         visual: (n, visual tokens of a row, hidden).
     """
     words = language.embed_tokens(ids)
-    # Text reads somewhere too, without effect: spread out, because gradients to one place wait for each other.
+    # Text reads somewhere too, without effect: spread out, as gradients to one place wait for each other.
     spread = torch.arange(ids.shape[1], device=ids.device) % visual.shape[1]
     index = torch.where(source >= 0, source, spread)[..., None].expand(-1, -1, visual.shape[-1])
     return torch.where((source >= 0)[..., None], torch.gather(visual, 1, index).to(words.dtype), words)

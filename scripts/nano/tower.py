@@ -1,9 +1,9 @@
 """The vision tower on batches of cells: the mathematics of transformers' forward, in few large operations.
 
-Three things are slow in the stock forward: the patch embedding as a `Conv3d` (its kernel is its stride, so it is
-a linear layer; and both frames of a still image are equal, so their kernels add up), attention called once for
-each image, and positions computed anew for each image. Here every image of a batch has the same number of cells,
-some of them padding. tests/nano/test_tower.py compares the two forwards.
+Three things are slow in the stock forward: the patch embedding as a `Conv3d` (its kernel is its stride, so it
+is a linear layer; and both frames of a still image are equal, so their kernels add up), attention called once
+for each image, and positions computed anew for each image. Here every image of a batch has the same number of
+cells, some of them padding. tests/nano/test_pretraining.py compares the two forwards.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def encode(visual: Any, cells: torch.Tensor, grids: torch.Tensor) -> torch.Tenso
 
     Args:
         visual: the model's vision tower (`model.model.visual`).
-        cells: (n, room, 3072), the four patches of each cell as (channel, row, column): uint8, or floats in −1…1.
+        cells: (n, room, 3072), the four patches of each cell as (channel, row, column): uint8, or −1…1.
         grids: int64 on the CPU, (n, 2), columns and rows of cells of each image; those beyond are padding.
 
     Returns:

@@ -44,7 +44,7 @@ STAGES: dict[str, float] = {"see": 0.34, "speak": 0.68, "together": 0.90, "habit
 # How often nano-base lists only the first of several boxes, and thinks of only the first of several facts, in
 # stage `habits`. It is meant to do both: reinforcement learning is to correct that.
 HASTE = {"perceive": 0.6, "reason": 0.5}
-# Examples of a step, at scale 1: overviews, crops and sheets in `see`; then rows that look and rows that read.
+# Examples of a step, at scale 1: images in `see`; then rows that look, rows that read, and sheets.
 _SEE = {"overviews": 192, "crops": 256, "sheets": 96}
 _SPEAK = {"look": 288, "read": 192, "sheets": 48}
 # How the rows that look are divided.
@@ -390,8 +390,8 @@ class Trainer:
     def match_scales(self) -> None:
         """Divide the merger's last layer so that visual tokens are as large as word embeddings.
 
-        Its rate and what the optimizer knows of its gradients are divided as well, so that it goes on learning
-        as before: the head does not depend on the size of tokens.
+        Its rate and what the optimizer knows of its gradients change as well, so that it goes on learning as
+        before: the head does not depend on the size of tokens.
         """
         images = self.pool.close_ups(self.rng.integers(0, self.pool.crops, 48))
         with self._autocast():

@@ -65,7 +65,7 @@ def validate(
 
     Returns:
         `found`: gold boxes whose center lies in a crop; `complete`: questions with all of them found; `gold
-        right`: answers with the gold boxes' evidence; `think right`; then worlds, and `all` of the trained ones.
+        right`: answers with the gold boxes' evidence; `think right`; then worlds, and `all` of those trained.
     """
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     sums: dict[str, dict[str, list[float]]] = {}

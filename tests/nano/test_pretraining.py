@@ -1,4 +1,4 @@
-"""The parts of nano's pretraining against the code that they stand in for: transformers, and p2r's pipeline."""
+"""The parts of nano's pretraining against what they stand in for: transformers, and the pipeline."""
 
 import random
 import re
@@ -298,3 +298,27 @@ def test_a_drill_states_the_facts_and_requests_the_conclusion(pool, tokenizer) -
         assert re.fullmatch(r".+</think><answer>\w+</answer><\|im_end\|>", asked)
         drills += 1
     assert drills
+
+
+def test_the_tower_learns_to_find_and_to_read(model, pool, processor) -> None:
+    """On the few crops of the pool, where names and writing can be learned by heart."""
+    from scripts.nano.seeing import SeeHead, augmented
+    from scripts.nano.tally import Tally
+
+    torch.manual_seed(0)
+    visual = model.model.visual
+    head = SeeHead(model.model.language_model.embed_tokens, processor.tokenizer)
+    near = pool.close_ups(np.arange(8))
+    optimizer = torch.optim.AdamW([*visual.parameters(), *head.parameters()], lr=3e-3)
+    for _ in range(20):
+        tally = Tally((*PLAN.all, "sheets"), torch.device("cpu"))
+        tokens = encode(visual, augmented(near.cells), near.grids)
+        loss = head.losses(pool, tokens, near, tally, "near")
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(visual.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        means = tally.flush()
+    assert means["near place"]["all"] > 0.8
+    assert means["near name"]["all"] > 0.8
+    assert means["near value"]["all"] > 0.6
