@@ -314,8 +314,8 @@ def draw_sheet(rng: random.Random, writer: RowWriter) -> tuple[np.ndarray, np.nd
         text = _text(rng)
         box = _write(image, rng, text, center, room)
         if box:
-            sides = [1000 * side / (width, height)[k % 2] for k, side in enumerate(box)]
-            labels.append((text, Box(*(min(1000.0, max(0.0, side)) for side in sides))))
+            x0, y0, x1, y1 = (1000 * side / (width, height)[k % 2] for k, side in enumerate(box))
+            labels.append((text, Box(x0, y0, x1, y1)))
     return np.asarray(image), writer.sheet_things(View((columns, rows)), labels)
 
 

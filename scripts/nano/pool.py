@@ -223,7 +223,8 @@ class Ingester(threading.Thread):
             if cuda:
                 # The memory of the pools was cleared on the other stream.
                 torch.cuda.synchronize()
-            with torch.cuda.stream(torch.cuda.Stream()) if cuda else nullcontext():
+            own = torch.cuda.Stream() if cuda else None  # type: ignore[no-untyped-call]
+            with torch.cuda.stream(own) if own else nullcontext():
                 while not (self._stop_asked.is_set() or self.pool.full):
                     if not self._ingest():
                         time.sleep(0.01)

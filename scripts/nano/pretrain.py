@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
+
+from tokenizers import Tokenizer
 
 from p2r.scenes import WORLDS
 from scripts.nano.build import NANO_SETTINGS, Shape, train_tokenizer
@@ -46,8 +47,6 @@ def main() -> None:
     plan = Plan(tuple(name for name in WORLDS if name not in held_out), held_out, options.validation)
     shape = TINY if options.tiny else Shape()
     if options.resume:
-        from tokenizers import Tokenizer
-
         tokenizer = Tokenizer.from_file(str(options.resume / "tokenizer.json"))
     else:
         tokenizer = train_tokenizer(shape.vocabulary, plan.all)
@@ -65,8 +64,13 @@ def main() -> None:
 
 
 def _train(
-    options: argparse.Namespace, plan: Plan, shape: Shape, tokenizer, drawers: Drawers, began: float
-) -> None:  # type: ignore[no-untyped-def]
+    options: argparse.Namespace,
+    plan: Plan,
+    shape: Shape,
+    tokenizer: Tokenizer,
+    drawers: Drawers,
+    began: float,
+) -> None:
     import torch
 
     from scripts.nano.training import Clock, Trainer
@@ -78,6 +82,8 @@ def _train(
         torch.set_num_threads(2)  # the others draw
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
+        # It would plan anew for every length.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     trainer = Trainer(
         plan,
         tokenizer,
@@ -100,4 +106,4 @@ def _train(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -33,6 +33,8 @@ LOOK_LENGTH, READ_LENGTH, TARGET, AIMS = 288, 448, 112, 28
 LOOK_KINDS = ("perceive", "glance", "think", "direct", "drill")
 READ_KINDS = ("reason", "hasty")
 KINDS = LOOK_KINDS + READ_KINDS
+# The families that nano-base is meant to answer in haste (`scripts.nano.training.HASTE`).
+HASTY = ("arithmetic",)
 # Things of one image, words of a name, tokens of what is written on it.
 THINGS, NAME, VALUE = 8, 4, 6
 # A cell of things that belong to the whole image.
@@ -124,8 +126,8 @@ class RowWriter:
 
     def __init__(self, tokenizer: Tokenizer, settings: Settings) -> None:
         self.tokenizer, self.settings = tokenizer, settings
-        self.pad = int(tokenizer.token_to_id("<|image_pad|>"))
-        self.end = int(tokenizer.token_to_id("<|im_end|>"))
+        ids = tokenizer.get_vocab()
+        self.pad, self.end = ids["<|image_pad|>"], ids["<|im_end|>"]
 
     def look_rows(self, made: SceneSample, overview: View, boxes: Sequence[Box]) -> list[np.ndarray]:
         """Rows that show the overview, and a drill.
@@ -162,7 +164,7 @@ class RowWriter:
         views: Any = (overview, *crops)
         messages = reason_messages(self.settings.prompts, question_of(task), evidence_of(overview, views[1:]))
         rows = [self._row("reason", messages, think_target(task.facts, task.answer), made, views, boxes)]
-        if len(made.boxes) > 1 and len(task.facts) > 1:
+        if task.family in HASTY and len(task.facts) > 1:
             hasty = think_target(task.facts[:1], task.answer)
             rows.append(self._row("hasty", messages, hasty, made, views, boxes))
         return [row for row in rows if row is not None]
@@ -240,7 +242,8 @@ class RowWriter:
         pads = np.flatnonzero(np.array(ids[:first]) == self.pad)
         row["places"] = 0
         row["places"][:, : len(ids)] = place_ids(len(ids), pads, [view.grid for view in views])
-        begins, sources = [], []
+        begins: list[int] = []
+        sources: list[int] = []
         for number, view in enumerate(views):
             begins.append(sum(one.cells for one in views[:number]))
             base = 0 if number == 0 else OVERVIEW_CELLS + (number - 1) * CROP_CELLS

@@ -96,16 +96,18 @@ class SeeHead(nn.Module):
         if len(boxed):
             pick = pool.send(boxed)
             gold = pool.send(things["box"][boxed].astype(np.float32))
-            scores = self._scores(self.corners, held[pick], words[self.numbers])
-            soft = torch.softmax(-0.5 * ((self.steps - gold[..., None]) / _BLUR) ** 2, dim=-1)
+            steps = self.get_buffer("steps")
+            scores = self._scores(self.corners, held[pick], words[self.get_buffer("numbers")])
+            soft = torch.softmax(-0.5 * ((steps - gold[..., None]) / _BLUR) ** 2, dim=-1)
             loss = loss + _BOX * functional.cross_entropy(scores.flatten(0, 1), soft.flatten(0, 1))
-            error = (self.steps[scores.argmax(-1)] - gold).abs().mean(-1)
+            error = (steps[scores.argmax(-1)] - gold).abs().mean(-1)
             tally.add(f"{prefix} corner error", group[pick], error)
         return loss
 
     def _scores(self, head: nn.Linear, held: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
         out = head(held).view(len(held), -1, held.shape[-1])
-        return (_SCALE * (out @ words.T)).float()
+        scores: torch.Tensor = (_SCALE * (out @ words.T)).float()
+        return scores
 
     def _written(
         self,

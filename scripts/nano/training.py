@@ -24,6 +24,7 @@ import torch
 
 from scripts.nano.build import Shape, build_model, build_processor, save
 from scripts.nano.pool import Images, Ingester, Pool, batch_of
+from scripts.nano.rows import KINDS
 from scripts.nano.seeing import SeeHead, augmented
 from scripts.nano.speaking import language_losses, with_crops
 from scripts.nano.tally import Tally
@@ -41,9 +42,9 @@ if TYPE_CHECKING:
 
 # Until which share of the time each stage lasts.
 STAGES: dict[str, float] = {"see": 0.34, "speak": 0.68, "together": 0.90, "habits": 1.0}
-# How often nano-base lists only the first of several boxes, and thinks of only the first of several facts, in
-# stage `habits`. It is meant to do both: reinforcement learning is to correct that.
-HASTE = {"perceive": 0.6, "reason": 0.5}
+# How often nano-base lists only the first of several boxes, and adds up without thinking of the second
+# number, in stage `habits`. It is meant to do both: reinforcement learning is to correct that.
+HASTE = {"perceive": 0.6, "reason": 0.6}
 # Examples of a step, at scale 1: images in `see`; then rows that look, rows that read, and sheets.
 _SEE = {"overviews": 192, "crops": 256, "sheets": 96}
 _SPEAK = {"look": 288, "read": 192, "sheets": 48}
@@ -280,7 +281,7 @@ class Trainer:
     def _close_ups(self, crops: int, sheets: int) -> np.ndarray:
         """Crops of scenes, and sheets, by number."""
         is_sheet = self.pool.crop_world[: self.pool.crops] == self.pool.worlds
-        parts = []
+        parts = [np.zeros(0, np.int64)]
         for count, among in ((crops, np.flatnonzero(~is_sheet)), (sheets, np.flatnonzero(is_sheet))):
             if count and len(among):
                 parts.append(among[self.rng.integers(0, len(among), count)])
@@ -308,7 +309,7 @@ class Trainer:
         near = pool.close_ups(self._close_ups(self._count(_SEE["crops"]), self._count(_SEE["sheets"])))
         with self._autocast():
             loss = self._see(far, "far")[1] + self._see(near, "near")[1]
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return len(far.worlds) + len(near.worlds)
 
     def speak_step(self, stage: str) -> int:
@@ -337,13 +338,11 @@ class Trainer:
             losses = (far_loss + near_loss) * (1.0 if stage == "speak" else 0.3)
             evidence = with_crops(pool, read["scene"], far_tokens[len(looks) :], near_tokens[: len(crops)])
             for batch, visual in ((look, far_tokens[: len(looks)]), (read, evidence)):
-                losses = losses + self._language_loss(batch, visual, 0.5 if stage == "speak" else 0.25)
-        losses.backward()
+                losses = losses + self._language_loss(batch, visual, 1.0 if stage == "speak" else 0.4)
+        losses.backward()  # type: ignore[no-untyped-call]
         return len(looks) + len(reads)
 
     def _language_loss(self, batch: dict[str, Any], visual: torch.Tensor, aiming: float) -> torch.Tensor:
-        from scripts.nano.rows import KINDS
-
         text, aims, exact, looked = language_losses(self.language, batch, visual)
         weights = self.pool.send(
             np.array([_WEIGHTS.get(KINDS[kind], 1.0) for kind in batch["kind"]], np.float32)
@@ -353,8 +352,7 @@ class Trainer:
             rows = self.pool.send(np.flatnonzero(batch["kind"] == kind))
             self.tally.add(f"{KINDS[kind]} loss", worlds[rows], text[rows])
             self.tally.add(f"{KINDS[kind]} exact", worlds[rows], exact[rows])
-        name = "looked" if batch["ids"].shape[1] < 1 else KINDS[batch["kind"][0]] + " looked"
-        self.tally.add(name, worlds[:1], looked[None])
+        self.tally.add(f"{KINDS[batch['kind'][0]]} looked", worlds[:1], looked[None])
         total: torch.Tensor = (text * weights).sum() / weights.sum() + aiming * aims
         return total
 

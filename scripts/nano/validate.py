@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from p2r.scenes import SceneSample
     from p2r.settings import Settings
 
-_BATCH = 192
+_BATCH = 512
 
 
 @torch.no_grad()
@@ -47,7 +47,8 @@ def crops_of(pool: Pool, scenes: np.ndarray) -> np.ndarray:
     """The numbers of the crops of scenes, in order."""
     counts = pool.crop_count[scenes]
     number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(pool.first_crop[scenes], counts) + number
+    numbers: np.ndarray = np.repeat(pool.first_crop[scenes], counts) + number
+    return numbers
 
 
 def validate(

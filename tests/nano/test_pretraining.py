@@ -322,3 +322,56 @@ def test_the_tower_learns_to_find_and_to_read(model, pool, processor) -> None:
     assert means["near place"]["all"] > 0.8
     assert means["near name"]["all"] > 0.8
     assert means["near value"]["all"] > 0.6
+
+
+def test_every_stage_makes_steps_and_a_checkpoint_continues(tokenizer, records, tmp_path) -> None:
+    from scripts.nano.training import Clock, Trainer
+
+    class Drawn:
+        """In place of the processes that draw: what is there."""
+
+        drawn = len(records)
+
+        def take(self, _most: int):
+            return iter(())
+
+    def trainer(resume=None):
+        made = Trainer(
+            PLAN,
+            tokenizer,
+            Drawn(),
+            NANO_SETTINGS,
+            tmp_path,
+            device=torch.device("cpu"),
+            shape=SMALL,
+            resume=resume,
+            scale=0.02,
+            rate=1.0,
+            pool_bytes=1e8,
+            pack=False,
+        )
+        made.pool.add(records)
+        made.validation.add(records[:4])
+        made.clock = Clock(0.0, 0.0, 1.0)
+        return made
+
+    first = trainer()
+    before = {name: value.clone() for name, value in first.model.state_dict().items()}
+    for stage in ("see", "speak", "together", "habits"):
+        if stage == "speak":
+            first.match_scales()
+        first._set_rates()
+        assert (first.see_step if stage == "see" else first.speak_step)(stage) > 0
+        first._update()
+    first._flush("habits", 1, 1, 1.0)
+    first.check("habits", 10_000)
+    assert '"validation"' in (tmp_path / "log.jsonl").read_text(encoding="utf-8")
+    changed = [
+        name for name, value in first.model.state_dict().items() if not torch.equal(before[name], value)
+    ]
+    # Only the deepstack mergers, which start at zero, are left out.
+    assert not [name for name in before if name not in changed and "deepstack" not in name]
+    first.keep("final")
+    second = trainer(tmp_path / "final")
+    for name, value in second.model.state_dict().items():
+        assert torch.allclose(value, first.model.state_dict()[name], rtol=0.01, atol=1e-3)
