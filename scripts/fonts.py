@@ -30,12 +30,12 @@ FONTS = (
     ("validation-sans-2", "fonts-cantarell", "Cantarell-Bold.otf"),
     ("validation-plate-1", "fonts-bebas-neue", "BebasNeue-Bold.otf"),
     ("validation-mono-1", "fonts-courier-prime", "Courier Prime Sans Bold.otf"),
-    ("validation-segment-1", "fonts-dseg", "DSEG7Modern-Bold.ttf"),
+    ("validation-segment-1", "fonts-dseg", "DSEG7ModernMini-Bold.ttf"),
     ("test-sans-1", "fonts-roboto-unhinted", "Roboto-Bold.ttf"),
     ("test-sans-2", "fonts-liberation2", "LiberationSans-Bold.ttf"),
     ("test-plate-1", "fonts-roboto-unhinted", "RobotoCondensed-Bold.ttf"),
     ("test-mono-1", "fonts-jetbrains-mono", "JetBrainsMono-Medium.ttf"),
-    ("test-segment-1", "fonts-dseg", "DSEG7Classic-BoldItalic.ttf"),
+    ("test-segment-1", "fonts-dseg", "DSEG7Modern-BoldItalic.ttf"),
 )
 _COPYRIGHT, _FAMILY, _FULL, _POSTSCRIPT, _LICENSE, _ADDRESS = 0, 1, 4, 6, 13, 14
 

@@ -25,8 +25,21 @@ Color = tuple[int, ...]
 """RGB, or RGBA."""
 Point = tuple[float, float]
 
+# What things are named by.
+COLORS: dict[str, Color] = {
+    "red": (196, 30, 38),
+    "orange": (240, 126, 20),
+    "yellow": (242, 206, 40),
+    "green": (22, 140, 64),
+    "blue": (30, 80, 200),
+    "purple": (122, 48, 160),
+    "pink": (244, 136, 188),
+    "black": (30, 30, 34),
+    "white": (240, 240, 238),
+}
+
 # A canvas is drawn at this many pixels in its longer direction, by whole multiples of the wanted size.
-_DRAWN_SIDE, _MOST_OVER = 900, 6
+_DRAWN_SIDE, _MOST_OVER = 640, 6
 # From this many pixels on, an image has the grain that a sensor would add; below, it averages out.
 _GRAINY_PIXELS, _GRAIN = 500_000, 4.0
 
@@ -120,31 +133,24 @@ class Canvas:
         """A rectangle whose color goes from `start` to `end`, downward or to the right."""
         if not self.shows(x0, y0, x1, y1):
             return
-        steps = np.linspace(start, end, 128).round().astype(np.uint8)
-        strip = Image.fromarray(steps[:, None] if down else steps[None])
-        self._stretch(strip, x0, y0, x1, y1)
+        (left, top), (right, bottom) = self.at(x0, y0), self.at(x1, y1)
+        frame = _clipped((round(left), round(top), round(right), round(bottom)), self.image)
+        width, height = frame[2] - frame[0], frame[3] - frame[1]
+        if width < 1 or height < 1:
+            return
+        first, count, origin, extent = (
+            (frame[1], height, top, bottom - top) if down else (frame[0], width, left, right - left)
+        )
+        share = ((np.arange(count) + first + 0.5 - origin) / extent).clip(0, 1)[:, None]
+        ramp = (np.asarray(start) * (1 - share) + np.asarray(end) * share + 0.5).astype(np.uint8)
+        line = Image.fromarray(ramp[:, None] if down else ramp[None])
+        patch = line.resize((width, height), Image.Resampling.NEAREST)
+        self.image.paste(patch, frame[:2], patch if patch.mode == "RGBA" else None)
 
     def shadow(self, x0: float, y0: float, x1: float, y1: float, strength: float = 0.5) -> None:
-        """A soft dark oval or rectangle that fades out at its edges; `strength` 0–1."""
+        """A soft dark spot that fades out at the edges of a rectangle; `strength` 0–1."""
         if self.shows(x0, y0, x1, y1):
-            self._stretch(_soft_patch(round(255 * strength)), x0, y0, x1, y1)
-
-    def _stretch(self, patch: Image.Image, x0: float, y0: float, x1: float, y1: float) -> None:
-        (left, top), (right, bottom) = self.at(x0, y0), self.at(x1, y1)
-        place = [round(value) for value in (left, top, right, bottom)]
-        frame = _clipped(place, self.image)
-        across, down = max(1, place[2] - place[0]), max(1, place[3] - place[1])
-        if frame[2] <= frame[0] or frame[3] <= frame[1]:
-            return
-        part = tuple(
-            (value - start) / extent * side
-            for value, start, extent, side in zip(
-                frame, place[:2] * 2, (across, down) * 2, patch.size * 2, strict=True
-            )
-        )
-        box = (part[0], part[1], part[2], part[3])
-        small = patch.resize((frame[2] - frame[0], frame[3] - frame[1]), Image.Resampling.BILINEAR, box)
-        self.image.paste(small, (frame[0], frame[1]), small if small.mode == "RGBA" else None)
+            self.paste(_soft_patch(round(255 * strength)), [(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
 
     def text(
         self,
@@ -189,9 +195,9 @@ class Canvas:
             small = self.image.reduce(over)
         else:
             small = self.image.resize(self.size, Image.Resampling.BOX)
-        level = noise(seed, (3, 9), (0.7, 0.3), self.size, self.rect, self.aspect)
-        lit = pyvips.Image.new_from_array(np.asarray(small)) * ((level - 0.5) * (4 * light) + 1)
-        return sensor(lit, seed, self.rect)
+        level = noise(seed, (((3, 3), 0.7), ((9, 9), 0.3)), self.size, self.rect, self.aspect)
+        lit = np.asarray(small, np.float32) * (1 + (level - 0.5) * (4 * light))
+        return sensor(pyvips.Image.new_from_array(lit), seed, self.rect)
 
 
 def mix(start: Color, end: Color, share: float) -> Color:
@@ -225,15 +231,15 @@ def paste(image: Image.Image, patch: Image.Image, corners: Sequence[Point]) -> N
     layer = patch.transform(
         ((right - left) * over, (bottom - top) * over),
         Image.Transform.PERSPECTIVE,
-        _perspective(places, *patch.size),
+        perspective(places, *patch.size),
         Image.Resampling.BILINEAR,
     )
     small = layer.reduce(over) if over > 1 else layer
     image.paste(small, (left, top), small)
 
 
-def _perspective(places: Sequence[Point], width: int, height: int) -> tuple[float, ...]:
-    # The eight numbers that map the places to the corners of a patch.
+def perspective(places: Sequence[Point], width: int, height: int) -> tuple[float, ...]:
+    """The eight numbers of Pillow that put the corners of a patch of this size at four places."""
     rows, values = [], []
     ends = ((0, 0), (width, 0), (width, height), (0, height))
     for (x, y), (u, v) in zip(places, ends, strict=True):
@@ -244,31 +250,23 @@ def _perspective(places: Sequence[Point], width: int, height: int) -> tuple[floa
 
 def noise(
     seed: int,
-    cells: Sequence[int],
-    weights: Sequence[float],
+    octaves: Sequence[tuple[tuple[int, int], float]],
     size: tuple[int, int],
     rect: Rect,
     aspect: float,
-) -> pyvips.Image:
-    """Smooth noise around 0.5: one band of float, of several octaves with so many cells along the side."""
-    level = None
-    for octave, (count, weight) in enumerate(zip(cells, weights, strict=True)):
-        part = _octave((seed, octave), count, size, rect, aspect) * weight
-        level = part if level is None else level + part
+) -> np.ndarray:
+    """Smooth noise around 0.5, float32, (height, width, 1), for a rectangle of an image.
+
+    Each octave has so many cells across and down a square of the image's area, and a weight.
+    """
+    level = np.zeros((size[1], size[0], 1), np.float32)
+    for octave, ((across, down), weight) in enumerate(octaves):
+        columns, rows = max(2, round(across * math.sqrt(aspect))), max(2, round(down / math.sqrt(aspect)))
+        lattice = np.random.default_rng((seed, octave)).random((rows, columns), dtype=np.float32)
+        part = (rect[0] * columns, rect[1] * rows, rect[2] * columns, rect[3] * rows)
+        smooth = Image.fromarray(lattice).resize(size, Image.Resampling.BICUBIC, part)
+        level += weight * np.asarray(smooth)[:, :, None]
     return level
-
-
-def _octave(
-    seed: tuple[int, int], cells: int, size: tuple[int, int], rect: Rect, aspect: float
-) -> pyvips.Image:
-    shape = (max(2, round(cells / math.sqrt(aspect))), max(2, round(cells * math.sqrt(aspect))))
-    lattice = pyvips.Image.new_from_array(np.random.default_rng(seed).random(shape, dtype=np.float32))
-    x0, y0, x1, y1 = rect
-    across, down = size[0] / (x1 - x0), size[1] / (y1 - y0)
-    whole = lattice.resize(across / lattice.width, vscale=down / lattice.height, kernel="cubic")
-    left = min(max(0, round(x0 * across)), max(0, whole.width - size[0]))
-    top = min(max(0, round(y0 * down)), max(0, whole.height - size[1]))
-    return whole.embed(-left, -top, size[0], size[1], extend="copy")
 
 
 def sensor(image: pyvips.Image, seed: int, rect: Rect = WHOLE, sigma: float = _GRAIN) -> np.ndarray:

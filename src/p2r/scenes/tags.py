@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pyvips
 from PIL import Image, ImageDraw, ImageFont
 
-from p2r.scenes.canvas import ink_on, mix, noise, sensor
+from p2r.scenes.canvas import ink_on, mix, sensor
 from p2r.scenes.world import WHOLE, Difficulty, Rect, Target
 
 if TYPE_CHECKING:
@@ -318,8 +319,27 @@ def _stone_patch(shade: int) -> Image.Image:
 def ground_pixels(scene: Scene, size: tuple[int, int], rect: Rect = WHOLE) -> np.ndarray:
     """The textured ground: smooth noise of several octaves between a dark and a light color, plus grain."""
     dark, light, weights = _GROUND_LOOKS[scene.ground]
-    level = noise(scene.texture_seed, _OCTAVES, weights, size, rect, scene.aspect)
+    parts = [
+        _noise(scene, octave, cells, size, rect) * weight
+        for octave, (cells, weight) in enumerate(zip(_OCTAVES, weights, strict=True))
+    ]
+    level = parts[0] + parts[1] + parts[2] + parts[3]
     spread = [high - low for low, high in zip(dark, light, strict=True)]
     # Averaging octaves pulls values to the middle: stretch them again.
     image = ((level - 0.5) * 1.9 + 0.5).linear(spread, list(dark))
     return sensor(image, scene.texture_seed, rect, _GRAIN)
+
+
+def _noise(scene: Scene, octave: int, cells: int, size: tuple[int, int], rect: Rect) -> pyvips.Image:
+    rng = np.random.default_rng((scene.texture_seed, octave))
+    shape = (
+        max(2, round(cells / math.sqrt(scene.aspect))),
+        max(2, round(cells * math.sqrt(scene.aspect))),
+    )
+    lattice = pyvips.Image.new_from_array(rng.random(shape, dtype=np.float32))
+    x0, y0, x1, y1 = rect
+    across, down = size[0] / (x1 - x0), size[1] / (y1 - y0)
+    whole = lattice.resize(across / lattice.width, vscale=down / lattice.height, kernel="cubic")
+    left = min(max(0, round(x0 * across)), max(0, whole.width - size[0]))
+    top = min(max(0, round(y0 * down)), max(0, whole.height - size[1]))
+    return whole.embed(-left, -top, size[0], size[1], extend="copy")

@@ -47,7 +47,7 @@ class Font:
 
     def width(self, text: str) -> float:
         """The width of a text whose capitals have height 1."""
-        return self.at(_MEASURED).getlength(text) / _MEASURED / self.cap_height()
+        return _width(self.file, text) / self.cap_height()
 
 
 _MEASURED = 200.0
@@ -58,6 +58,11 @@ def _load(file: str, pixels: float) -> ImageFont.FreeTypeFont:
     # Basic layout: with the other one, what a text looks like would depend on the system's libraries.
     path = Path(__file__).with_name(file)
     return ImageFont.truetype(str(path), pixels, layout_engine=ImageFont.Layout.BASIC)
+
+
+@functools.lru_cache(maxsize=1024)
+def _width(file: str, text: str) -> float:
+    return _load(file, _MEASURED).getlength(text) / _MEASURED
 
 
 @functools.lru_cache
