@@ -212,7 +212,7 @@ def fill(
         else make_sample("train", index, seed=_SEED, world=plan.all[world], difficulty=difficulty(rng))
     )
     settings = writer.settings
-    gold = [Box(*box.as_tuple(), box.label) for box in made.boxes[:CROPS]]
+    gold = [Box(*box.as_tuple(), box.label) for box in made.boxes]
     if validation:
         evidence = gold
     else:
@@ -226,7 +226,7 @@ def fill(
     annotated = draw_boxes(EncodedImage(overview), evidence, settings.geometry).pixels
     record["annotated"][: look.cells] = cells_of(annotated)
     views = []
-    for number, box in enumerate(evidence):
+    for number, box in enumerate(evidence[:CROPS]):
         view, pixels = _crop(made, box, settings)
         views.append(view)
         _put(record, number, pixels)
@@ -236,7 +236,7 @@ def fill(
     # Boxes to list are as they are: noise would only blur what is learned.
     for rows, name in (
         (writer.look_rows(made, look, gold), "look"),
-        (writer.read_rows(made, look, views, evidence), "read"),
+        (writer.read_rows(made, look, views, evidence[:CROPS]), "read"),
     ):
         if not views and name == "read":
             continue

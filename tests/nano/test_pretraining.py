@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from p2r.parsing.perception import parse_perception
 from p2r.prompts import perceive_messages, reason_messages
 from p2r.scenes import make_sample
 from p2r.scenes.tags import COLORS
+from p2r.settings import TokenLimits
 from p2r.types import Question
 from scripts.nano.build import (
     NANO_SETTINGS,
@@ -340,7 +342,7 @@ def test_every_stage_makes_steps_and_a_checkpoint_continues(tokenizer, records, 
             PLAN,
             tokenizer,
             Drawn(),
-            NANO_SETTINGS,
+            replace(NANO_SETTINGS, max_tokens=TokenLimits(perceive=4, reason=4)),
             tmp_path,
             device=torch.device("cpu"),
             shape=SMALL,
