@@ -50,8 +50,8 @@ def run(p2r: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         (["eval", "--benchmark", "scenes", "--out", "eval", "--limit", "1"], "local"),
         (["eval", "--benchmark", "vstar", "--out", "vstar"], "eval"),
         (["serve"], "serve"),
-        (["train", ROOT / "recipes/nano-smoke.yaml", "--check"], "train"),
-        (["train", ROOT / "recipes/nano-smoke.yaml", "--out", "run"], "train"),
+        (["train", "nano-smoke", "--check"], "train"),
+        (["train", "nano-smoke", "--out", "run"], "train"),
         (["data", "zwz", "data"], "eval"),
     ],
 )
