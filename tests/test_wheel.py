@@ -1,4 +1,4 @@
-"""The wheel as a user installs it: without extras each command names the one it needs; with them the demo runs."""
+"""The wheel as a user installs it: without extras commands name what they need; with them the demo runs."""
 
 from __future__ import annotations
 
