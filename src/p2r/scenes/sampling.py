@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2r.errors import InputError
+from p2r.scenes.chart import CHART
 from p2r.scenes.fonts import FONTS, SPLITS, Split
+from p2r.scenes.form import FORM
+from p2r.scenes.map import MAP
+from p2r.scenes.panel import PANEL
 from p2r.scenes.shelf import SHELF
 from p2r.scenes.street import STREET
 from p2r.scenes.tag_questions import TAGS
@@ -25,7 +29,7 @@ from p2r.types import Box, Question, Sample
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WORLDS: dict[str, World] = {world.name: world for world in (TAGS, STREET, SHELF)}
+WORLDS: dict[str, World] = {world.name: world for world in (TAGS, STREET, SHELF, FORM, MAP, PANEL, CHART)}
 # Of all worlds.
 FAMILIES: tuple[str, ...] = tuple(
     dict.fromkeys(family for world in WORLDS.values() for family in world.families)
