@@ -83,6 +83,8 @@ class Table:
                 yield from (_streamed if file.startswith(_HUB_SCHEME) else _parquet_rows)(file, without)
                 continue
             for row in text_rows(Path(file)) if kind in ("tsv", "csv") else read_json(Path(file)):
+                if isinstance(row, InputError):
+                    raise row
                 yield {key: value for key, value in row.items() if key not in without}
 
     def image(self, name: str) -> Path:
@@ -142,22 +144,48 @@ def read_json(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def text_rows(file: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a TSV or CSV file with a header; every cell is a text.
+def json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
+    """Each line of a file of JSON lines that is not empty, with its number.
+
+    A line that holds no object is yielded as the error that says so.
 
     Raises:
-        InputError: the file cannot be read, or a row has more cells than the header.
+        InputError: the file cannot be read.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", errors=_BROKEN, newline="\n") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    yield number, InputError(f"not JSON: {error}")
+                else:
+                    yield number, row if isinstance(row, dict) else InputError("an object is needed")
+    except OSError as error:
+        raise InputError(f"{file}: {file_problem(error)}") from error
+
+
+def text_rows(file: Path) -> Iterator[dict[str, Any] | InputError]:
+    """The rows of a TSV or CSV file with a header; every cell is a text.
+
+    A row with more cells than the header is yielded as the error that says so.
+
+    Raises:
+        InputError: the file cannot be read.
     """
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
     # The standard library's limit of 128 KB a field is for the whole process; images are far larger.
     csv.field_size_limit(sys.maxsize)
     try:
         with file.open(encoding="utf-8-sig", errors=_BROKEN, newline="") as lines:
-            reader = csv.DictReader(lines, delimiter=delimiter, restkey="")
+            reader = csv.DictReader(lines, delimiter=delimiter)
             for row in reader:
-                if row.get(""):
-                    raise InputError(f"{file}: line {reader.line_num} has more cells than the header")
-                yield {key: value for key, value in row.items() if key and value is not None}
+                if None in row:  # the key of cells beyond the header
+                    yield InputError(f"{file}: line {reader.line_num} has more cells than the header")
+                    continue
+                yield {key: value for key, value in row.items() if value is not None}
     except csv.Error as error:
         raise InputError(f"{file}: {error}") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -2,7 +2,7 @@
 
 Many questions are in flight; each answer is written when it arrives, and no question is asked twice. One pass
 over the data serves all modes, so that an image is read once and the modes stay paired even when a run is
-interrupted. The code is written for one question at a time; batching and pooling are up to the models.
+interrupted.
 """
 
 from __future__ import annotations
@@ -10,11 +10,22 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2r.errors import InputError, ModelError
+from p2r.errors import InputError
+from p2r.evaluation.asking import (
+    Failure,
+    Syncing,
+    attempt,
+    identity_of,
+    in_flight,
+    opened,
+    revision_of,
+    spec_of,
+    start_server,
+)
 from p2r.evaluation.benchmarks.base import select, with_question
 from p2r.evaluation.progress import EvaluationProgress
 from p2r.evaluation.records import (
@@ -29,31 +40,28 @@ from p2r.evaluation.records import (
 )
 from p2r.evaluation.summary import summarize
 from p2r.images import ImageSource
-from p2r.models.base import Message, Sampling
-from p2r.pipeline import P2R, settings_of
+from p2r.pipeline import settings_of
 from p2r.runs import provenance
 from p2r.runs.failures import MOST_FAILURES, FailureMonitor
 from p2r.runs.files import folder_lock, write_json
 from p2r.runs.journal import Journal
 from p2r.scoring import score
 from p2r.scoring.judge import Judge
-from p2r.text import without_secrets
 from p2r.types import MODES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
 
     from p2r.evaluation.benchmarks.base import Benchmark, Entry, Selection
-    from p2r.evaluation.records import FailureKind
     from p2r.evaluation.summary import Summary
     from p2r.models.base import Model
+    from p2r.pipeline import P2R
     from p2r.settings import Settings
     from p2r.types import Mode, Sample
 
-SYNC_EVERY_S = 2.0
 # A code that is read off, such as a number plate: there is one way to write it, and no judge is needed.
 _CODE = re.compile(r"[A-Z0-9][A-Z0-9./:-]*")
 
@@ -111,15 +119,10 @@ async def evaluate(plan: EvaluationPlan, console: Console) -> Summary:
             pass
     for warning in _warnings(plan, selection):
         console.print(warning, style="yellow", markup=False)
-    async with AsyncExitStack() as stack:
-        with console.status("opening the model …"):
-            # In a thread, so that an interrupt need not wait for the weights.
-            opened = await asyncio.to_thread(
-                P2R, plan.model, reasoner=plan.reasoner, settings=settings, concurrency=plan.concurrency
-            )
-            pipeline = await stack.enter_async_context(opened)
-            judge = await _open_judge(plan, stack)
-            await _start_servers(plan, pipeline, judge)
+    async with (
+        opened(plan.model, plan.reasoner, settings, plan.concurrency, console) as pipeline,
+        _opened_judge(plan) as judge,
+    ):
         return await _ask(plan, selection, pipeline, judge, console)
 
 
@@ -135,7 +138,6 @@ def write_summary(out: Path) -> Summary:
 
 
 def _identity(plan: EvaluationPlan, selection: Selection, settings: Settings) -> Identity:
-    limits, reasoner = settings.max_tokens, plan.reasoner or plan.model
     return Identity(
         benchmark=plan.benchmark.name,
         data=selection.fingerprint,
@@ -143,26 +145,10 @@ def _identity(plan: EvaluationPlan, selection: Selection, settings: Settings) ->
         limit=plan.limit,
         seed=plan.seed,
         boxes="gold" if plan.gold_boxes else "perceived",
-        model=_spec(plan.model),
-        model_revision=_revision(plan.model),
-        reasoner=_spec(reasoner),
-        reasoner_revision=_revision(reasoner),
-        judge=_spec(plan.judge) if plan.judge else None,
-        judge_revision=_revision(plan.judge) if plan.judge else None,
-        digest=settings.digest,
-        settings=settings.canonical(),
-        sampling={
-            stage: asdict(Sampling(getattr(limits, stage))) for stage in ("perceive", "reason", "direct")
-        },
+        judge=spec_of(plan.judge) if plan.judge else None,
+        judge_revision=revision_of(plan.judge) if plan.judge else None,
+        **identity_of(plan.model, plan.reasoner, settings),
     )
-
-
-def _spec(model: str | Model) -> str:
-    return without_secrets(model) if isinstance(model, str) else model.name
-
-
-def _revision(model: str | Model) -> str | None:
-    return provenance.revision(model) if isinstance(model, str) else None
 
 
 def _warnings(plan: EvaluationPlan, selection: Selection) -> Iterator[str]:
@@ -180,23 +166,16 @@ def _warnings(plan: EvaluationPlan, selection: Selection) -> Iterator[str]:
         )
 
 
-async def _open_judge(plan: EvaluationPlan, stack: AsyncExitStack) -> Judge | None:
+@asynccontextmanager
+async def _opened_judge(plan: EvaluationPlan) -> AsyncIterator[Judge | None]:
     if not isinstance(plan.judge, str):
-        return Judge(plan.judge) if plan.judge else None
+        yield Judge(plan.judge) if plan.judge else None
+        return
     from p2r.models.loading import open_model
 
-    model = open_model(plan.judge, max_concurrency=plan.concurrency)
-    stack.push_async_callback(model.aclose)
-    return Judge(model)
-
-
-async def _start_servers(plan: EvaluationPlan, pipeline: P2R, judge: Judge | None) -> None:
-    """Start our own vLLM servers now: minutes of loading are no question's time, and may fail."""
-    models = [(plan.model, pipeline.perceiver), (plan.reasoner, pipeline.reasoner)]
-    models += [(plan.judge, judge.model)] if judge else []
-    for spec, model in models:
-        if isinstance(spec, str) and spec.startswith("vllm:"):
-            await model.complete([Message("user", ("Ready?",))], Sampling(max_tokens=1))
+    async with aclosing(open_model(plan.judge, max_concurrency=plan.concurrency)) as model:
+        await start_server(plan.judge, model)
+        yield Judge(model)
 
 
 async def _ask(
@@ -220,10 +199,13 @@ async def _ask(
         for journal in (one.predictions for one in files.values() if one.predictions.repaired):
             torn = f"{journal.path}: {journal.repaired} torn line(s) dropped, to be asked again"
             console.print(torn, markup=False)
-        before = {mode: list(mode_files.done.values()) for mode, mode_files in files.items()}
+        before: dict[str, tuple[int, int | None]] = {
+            mode: (len(one.done), sum(one.done.values())) for mode, one in files.items()
+        }
+        syncing = Syncing(*(one.predictions for one in files.values()))
         with EvaluationProgress(console, len(selection.entries) * len(modes), before) as progress:
             monitor = FailureMonitor(plan.most_failures)
-            run = _Run(plan, selection, pipeline, judge, files, number, progress, monitor)
+            run = _Run(plan, selection, pipeline, judge, files, number, progress, monitor, syncing)
             try:
                 await run.ask_all()
             except BaseException:
@@ -239,13 +221,14 @@ class _ModeFiles(ExitStack):
 
     def __init__(self, folder: Path, mode: Mode) -> None:
         super().__init__()
-        self.predictions = self.enter_context(Journal(folder / f"predictions-{mode}.jsonl"))
-        self.failures = self.enter_context(Journal(folder / f"failures-{mode}.jsonl"))
-        records = self.predictions.records
-        self.done = {str(record["id"]): record["correct"] is True for record in records if "id" in record}
-        # A long run need not hold the texts of its earlier sessions.
-        records.clear()
-        self.failures.records.clear()
+        self.done: dict[str, bool] = {}
+        path = folder / f"predictions-{mode}.jsonl"
+        self.predictions = self.enter_context(Journal(path, self._note))
+        self.failures = self.enter_context(Journal(folder / f"failures-{mode}.jsonl", lambda _: True))
+
+    def _note(self, record: dict[str, Any]) -> None:
+        if "id" in record:
+            self.done[str(record["id"])] = record["correct"] is True
 
 
 @dataclass(slots=True)
@@ -260,7 +243,7 @@ class _Run:
     session: int
     progress: EvaluationProgress
     monitor: FailureMonitor
-    synced: float = field(default_factory=time.monotonic)
+    syncing: Syncing
 
     async def ask_all(self) -> None:
         """Ask every question that has no answer yet.
@@ -270,23 +253,18 @@ class _Run:
             InputError: too many images cannot be read, the disk is full, or the data is gone.
         """
         tasks = self.selection.tasks(skip=lambda name: all(name in f.done for f in self.files.values()))
-        slots = asyncio.Semaphore(self.plan.concurrency)
-        try:
-            async with asyncio.TaskGroup() as group:
-                # Rows are read ahead one at a time, in a thread: they may come from the hub.
-                while (task := await asyncio.to_thread(next, tasks, None)) is not None:
-                    await slots.acquire()
-                    group.create_task(self._ask(*task)).add_done_callback(lambda _: slots.release())
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from failed
+        async with aclosing(in_flight(tasks, self._ask, self.plan.concurrency)) as asked:
+            async for _ in asked:
+                pass
 
-    async def _ask(self, entry: Entry, load: Callable[[], Sample]) -> None:
+    async def _ask(self, task: tuple[Entry, Callable[[], Sample]]) -> None:
+        entry, load = task
         modes = [mode for mode, files in self.files.items() if entry.id not in files.done]
         try:
             sample, source = await asyncio.to_thread(self._open, entry, load)
         except InputError as error:
             for mode in modes:
-                self._failed(entry, mode, "image", error)
+                self._failed(entry, mode, Failure("image", str(error)))
             return
         for mode in modes:
             await self._ask_in(mode, entry, sample, source)
@@ -298,19 +276,18 @@ class _Run:
 
     async def _ask_in(self, mode: Mode, entry: Entry, sample: Sample, source: ImageSource) -> None:
         boxes = None
-        try:
-            if self.plan.gold_boxes and mode == "p2r":
-                if sample.boxes is None:
-                    raise InputError("no gold boxes are known for this question")
-                boxes = sample.boxes
-            prediction = await self.pipeline.predict(sample.question, mode, boxes=boxes)
-        except InputError as error:
-            return self._failed(entry, mode, "image", error)
-        except ModelError as error:
-            return self._failed(entry, mode, error.kind, error)
+        if self.plan.gold_boxes and mode == "p2r":
+            boxes = sample.boxes
+            if boxes is None:
+                return self._failed(
+                    entry, mode, Failure("image", "no gold boxes are known for this question")
+                )
+        prediction = await attempt(self.pipeline, sample.question, mode, boxes)
+        if isinstance(prediction, Failure):
+            return self._failed(entry, mode, prediction)
         scored = await score(prediction.reply, sample, self.judge)
         if scored.correct is None and scored.method == "judge":
-            return self._failed(entry, mode, "judge", scored.reason)
+            return self._failed(entry, mode, Failure("judge", scored.reason))
         record = AnswerRecord(
             **self._about(entry, mode),
             prediction=prediction,
@@ -321,15 +298,15 @@ class _Run:
         )
         self.files[mode].predictions.append(record.to_json())
         self.monitor.note_success()
-        self.progress.on_answer(record)
-        await self._sync()
+        self.progress.on_answer(mode, correct=record.correct)
+        await self.syncing.note_written()
         return None
 
-    def _failed(self, entry: Entry, mode: Mode, kind: FailureKind, error: Exception | str) -> None:
-        failure = FailureRecord(**self._about(entry, mode), kind=kind, error=str(error))
-        self.files[mode].failures.append(failure.to_json())
-        self.progress.on_failure(failure)
-        self.monitor.note_failure(failure.error, of_input=kind == "image")
+    def _failed(self, entry: Entry, mode: Mode, failure: Failure) -> None:
+        record = FailureRecord(**self._about(entry, mode), kind=failure.kind, error=failure.error)
+        self.files[mode].failures.append(record.to_json())
+        self.progress.on_failure(f"{entry.id} in mode {mode}", failure.error)
+        self.monitor.note_failure(failure.error, of_input=failure.kind == "image")
 
     def _about(self, entry: Entry, mode: Mode) -> dict[str, Any]:
         question = entry.sample.question
@@ -344,10 +321,3 @@ class _Run:
             "session": self.session,
             "at": round(time.time(), 3),
         }
-
-    async def _sync(self) -> None:
-        """Bring the answers to the disk now and then; what is written later is synced when the run ends."""
-        if time.monotonic() - self.synced >= SYNC_EVERY_S:
-            self.synced = time.monotonic()
-            for files in self.files.values():
-                await asyncio.to_thread(files.predictions.sync)
