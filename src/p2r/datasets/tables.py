@@ -13,6 +13,7 @@ import csv
 import fnmatch
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -202,7 +203,25 @@ def local_or_fetched(data: str) -> Path:
     return path if path.exists() else fetch_folder(data)
 
 
+def parquet_types(file: Path) -> dict[str, str]:
+    """The columns of a parquet file with the names of their types.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with _parquet(str(file)) as table:
+        return {field.name: str(field.type) for field in table.schema_arrow}
+
+
 def _parquet_rows(file: str, without: Collection[str]) -> Iterator[dict[str, Any]]:
+    with _parquet(file) as table:
+        kept = [column for column in table.schema_arrow.names if column not in without]
+        for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=kept):
+            yield from batch.to_pylist()
+
+
+@contextmanager
+def _parquet(file: str) -> Iterator[Any]:
     try:
         import pyarrow as pa  # type: ignore[import-untyped]
         from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
@@ -210,9 +229,7 @@ def _parquet_rows(file: str, without: Collection[str]) -> Iterator[dict[str, Any
         raise MissingExtraError("eval", "pyarrow") from error
     try:
         with ParquetFile(file, pre_buffer=False) as table:
-            kept = [column for column in table.schema_arrow.names if column not in without]
-            for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=kept):
-                yield from batch.to_pylist()
+            yield table
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read: {file_problem(error)}") from error
 

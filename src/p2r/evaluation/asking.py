@@ -86,9 +86,9 @@ async def in_flight(
                 running.discard(task)
                 yield await task
     finally:
-        left = [*running, drawing] if drawing else [*running]
-        for task in left:
-            task.cancel()
+        left: list[asyncio.Task[Any]] = [*running, drawing] if drawing else [*running]
+        for unfinished in left:
+            unfinished.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
 

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 SUMMARY = "summary.json"
 
-# A kind of `ModelError`, `image` (it cannot be read) or `judge` (it gave no verdict).
-FailureKind = ModelErrorKind | Literal["image", "judge"]
+# A kind of `ModelError`, `image` (it cannot be read), `judge` (it gave no verdict) or, in a batch, `row` (it
+# holds no valid question).
+FailureKind = ModelErrorKind | Literal["image", "judge", "row"]
 # Why a question came out as it did: one outcome for each, the earliest cause.
 Outcome = Literal[
     "correct", "reasoning", "localization", "wrong", "malformed", "no_answer", "unscored", "failed"
