@@ -37,6 +37,14 @@ _NOT_READ = b"an image in the table"
 
 
 @dataclass(frozen=True, slots=True)
+class InvalidRow:
+    """A row that holds no valid question, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class QuestionSource:
     """Where the questions of a batch come from.
 
@@ -70,11 +78,11 @@ class QuestionSource:
         """The folder that the paths of images start from."""
         return self.path if self.path.is_dir() else self.path.parent
 
-    def questions(self, *, images: bool = True) -> Iterator[tuple[int, Question | InputError]]:
+    def questions(self, *, images: bool = True) -> Iterator[tuple[int, Question | InvalidRow]]:
         """Each row's number, from 1, and its question, or why it cannot be asked.
 
         The number is that of the line in a file of JSON lines. An `id` is the row's own, the path of an image
-        within the folder, or the number.
+        within the folder, or the number. Whether an image can be read is seen when it is asked about.
 
         Args:
             images: read images that are in the table itself, too, and not only their paths.
@@ -88,15 +96,16 @@ class QuestionSource:
             "answer_type": self.answer_type,
         }
         for number, row in self._rows(images=images):
-            if isinstance(row, InputError):
-                yield number, row
-                continue
+            name = str(number)
             try:
-                question = question_of(row if "question" in row else row | common, self.root)
+                if isinstance(row, InputError):
+                    raise row
+                name = cells.optional_text(row, "id") or name
+                question = question_of(common | row if self.text else row, self.root)
             except InputError as error:
-                yield number, error
+                yield number, InvalidRow(name, str(error))
             else:
-                yield number, question if question.id else replace(question, id=str(number))
+                yield number, replace(question, id=name)
 
     def _rows(self, *, images: bool) -> Iterator[tuple[int, Row | InputError]]:
         kind = self.path.suffix.lower()
@@ -134,8 +143,11 @@ def question_of(row: Row, root: Path | None = None) -> Question:
     if row.get("choices") in (None, "") and answer_type in (None, "choice"):
         body, found = split_options(text)
         text, choices = (body, found) if body and found else (text, ())
+    name = cells.only_image(row, "image")
+    # A path is one also where there is no file: the error then belongs to the image, not to the row.
+    named = isinstance(name, str) and name.lower().endswith(IMAGES) and not name.startswith("data:")
     return Question(
-        image=cells.image(row, "image", root),
+        image=(root or Path()) / str(name) if named else cells.image(row, "image", root),
         text=text,
         choices=choices,
         answer_type=answer_type or ("choice" if choices else "free"),

@@ -15,10 +15,12 @@ from array import array
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from p2r.datasets.questions import InvalidRow
 from p2r.errors import InputError, MissingExtraError
 from p2r.evaluation.asking import Failure, Syncing, attempt, identity_of, in_flight, opened
 from p2r.evaluation.batch_results import (
@@ -41,7 +43,6 @@ from p2r.types import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
-    from pathlib import Path
 
     from rich.console import Console
 
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from p2r.settings import Settings
     from p2r.types import Mode, Question
 
-    Row = tuple[int, Question | InputError]
+    Row = tuple[int, Question | InvalidRow]
 
 _SHOW_EVERY = 1_000  # rows, while the source is checked
 
@@ -130,8 +131,8 @@ async def answered(
 
     async def answer(row: Row) -> dict[str, Any]:
         number, question = row
-        if isinstance(question, InputError):
-            outcome: Prediction | Failure = Failure("row", str(question))
+        if isinstance(question, InvalidRow):
+            outcome: Prediction | Failure = Failure("row", question.reason)
         else:
             outcome = await attempt(pipeline, question, mode)
         line, kind = asked(number, question, root), ""
@@ -150,18 +151,26 @@ def _checked(plan: BatchPlan, console: Console) -> np.ndarray:
     with console.status(f"reading {plan.source.path} …") as status:
         for number, question in plan.rows(images=False):
             keys.append(row_key(asked(number, question, plan.source.root)))
-            if isinstance(question, InputError):
+            problem = _problem(question)
+            if problem:
                 invalid += 1
-                first = first or f"row {number}: {question}"
+                first = first or f"row {number}: {problem}"
             if len(keys) % _SHOW_EVERY == 0:
                 status.update(f"reading {plan.source.path}: {len(keys):,} rows …")
     if invalid == len(keys):
-        cause = f": none of the {invalid} rows can be read, for example {first}" if invalid else ""
+        cause = f": none of the {invalid:,} rows can be asked, for example {first}" if invalid else ""
         raise InputError(f"{plan.source.path} holds no questions{cause}")
     if invalid:
-        said = f"{invalid:,} of {len(keys):,} rows hold no valid question and will fail, for example {first}"
+        said = f"{invalid:,} of {len(keys):,} rows cannot be asked and will fail, for example {first}"
         console.print(said, style="yellow", markup=False)
     return np.array(keys, np.uint64)
+
+
+def _problem(question: Question | InvalidRow) -> str:
+    if isinstance(question, InvalidRow):
+        return question.reason
+    image = question.image
+    return f"there is no image {image}" if isinstance(image, Path) and not image.is_file() else ""
 
 
 class _Done:

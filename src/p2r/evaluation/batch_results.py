@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from os import PathLike, fspath, path
 from typing import TYPE_CHECKING, Any
 
+from p2r.datasets.questions import InvalidRow
 from p2r.errors import MissingExtraError
 from p2r.runs.files import encode_json, replacing, write_error
 from p2r.runs.journal import each_line
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from p2r.errors import InputError
     from p2r.types import Question
 
 CONFIG = "batch.json"
@@ -34,20 +34,19 @@ _COLUMNS = (  # of the table: those of a line that most readers want
 _TABLE_ROWS = 1_000  # of the table in memory at once
 
 
-def asked(number: int, question: Question | InputError, root: Path | None) -> dict[str, Any]:
+def asked(number: int, question: Question | InvalidRow, root: Path | None) -> dict[str, Any]:
     """What a row asks, as the first keys of its line.
 
     Args:
         number: of the row, from 1.
-        question: the question, or why the row holds none.
+        question: the question, or that there is none.
         root: the folder that the paths of images are relative to; None for paths as they are.
     """
-    if isinstance(question, Exception):
-        nothing = {"image": "", "question": "", "choices": [], "answer_type": ""}
-        return {"row": number, "id": str(number), **nothing}
+    line: dict[str, Any] = {"row": number, "id": question.id}
+    if isinstance(question, InvalidRow):
+        return {**line, "image": "", "question": "", "choices": [], "answer_type": ""}
     return {
-        "row": number,
-        "id": question.id,
+        **line,
         "image": image_name(question.image, root),
         "question": question.text,
         "choices": list(question.choices),
