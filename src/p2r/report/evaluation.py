@@ -156,6 +156,12 @@ def _card(series: int, column: Column, summary: Summary) -> str:
     }
     details = [f"{total.correct} of {total.n} right"]
     details += [f"{count} {words}" for words, count in counts.items() if count]
+    if column.mode == "p2r":
+        details += [
+            f"{percent(found.share_survived)} % of the right ones survive {name}"
+            for name, found in summary.controls.items()
+            if found.share_survived is not None
+        ]
     return card(
         series, column.label, percent(total.accuracy), [f"95 %: {interval(total.ci95)}"], ", ".join(details)
     )
