@@ -52,11 +52,13 @@ def _draw(
     front = ink_on(COLORS[band])
     pen.text(0.03, _BAND / 2, rng.choice(_TITLES), style.font, 0.02, front, align="l")
     pen.text(pen.width - 0.03, _BAND / 2, f"Page {rng.randint(2, 40)}", style.font, 0.01, front, align="r")
-    kinds = ["bar", "pie", "line", *("note",) * round(3 * difficulty.clutter * rng.random())]
+    notes = round(3 * difficulty.clutter * rng.random()) if style.side < 0.05 else 0
+    kinds = ["bar", "pie", "line", *["note"] * notes]
     rng.shuffle(kinds)
     tall = pen.height - _BAND
+    most = max(1, int(pen.width / (5 * style.side + 0.11)))  # a card holds two bars and a legend
     columns = min(
-        range(1, len(kinds) + 1),
+        range(1, min(most, len(kinds)) + 1),
         key=lambda k: abs(math.log(pen.width / k / (tall / math.ceil(len(kinds) / k)) / 1.5)),
     )
     high = tall / math.ceil(len(kinds) / columns)
@@ -91,20 +93,26 @@ def _note(rng: random.Random, pen: Pen, card: Rect, font: Font) -> None:
 
 def _chart(rng: random.Random, pen: Pen, kind: str, card: Rect, style: _Style) -> _Chart:
     x0, y0, x1, y1 = card
-    side, words, row = style.side, 2.3 * style.side + 0.02, max(0.66 * style.side, 0.02)
+    side, words, row = style.side, 2 * style.side + 0.05, max(0.6 * style.side, 0.024)
     title, noun = {"bar": ("Sales", "bar"), "pie": ("Trade", "slice"), "line": ("Stock", "line")}[kind]
     pen.text(x0 + 0.02, y0 + 0.024, f"{title} by product", style.font, 0.012, _GRAY, align="l", width=0.3)
     plot = (x0 + 0.035, y0 + 0.045, x1 - words - 0.025, y1 - 0.025)
     width, height = plot[2] - plot[0], plot[3] - plot[1]
     most = {"bar": int(width / (1.45 * side)), "pie": 5, "line": int(height / (1.25 * side))}[kind]
+    while kind == "pie" and most > 2 and _chord(min(width, height) / 2, most) < 1.6 * side:
+        most -= 1
     most = max(2, min(most, int(height / row), {"bar": 7, "pie": 5, "line": 4}[kind]))
     colors = rng.sample(sorted(COLORS), rng.randint(min(3, most), most))
     entries = dict(zip(colors, rng.sample(_PRODUCTS, len(colors)), strict=True))
     values, counts = {"bar": _bars, "pie": _pie, "line": _lines}[kind](rng, pen, plot, colors, style)
     top = (plot[1] + plot[3] - row * len(colors)) / 2
-    place = (x1 - words - 0.01, top, x1 - 0.01, top + row * len(colors))
-    products = legend(pen, place, entries, style.font, min(0.34 * side, 0.5 * row), style.ink, noun)
+    products = legend(pen, x1 - words, top, row, side, entries, style.font, style.ink, noun)
     return _Chart(kind, pen.rect(*card), pen.rect(*plot), values, products, counts)
+
+
+def _chord(radius: float, slices: int) -> float:
+    """How far apart the tags of two neighboring slices are at least."""
+    return 2 * 0.68 * radius * math.sin(0.7 * math.pi / slices)
 
 
 def _values(rng: random.Random, count: int, style: _Style, low: int = 10) -> list[int]:
@@ -150,7 +158,7 @@ def _pie(
     x, y = (plot[0] + plot[2]) / 2, (plot[1] + plot[3]) / 2
     radius = min(plot[2] - plot[0], plot[3] - plot[1]) / 2
     values = _values(rng, len(colors), style, 20)
-    while min(values) < 0.13 * sum(values):
+    while min(values) < 0.7 / len(values) * sum(values):
         values = _values(rng, len(colors), style, 20)
     pen.shadow(arc(x, y, radius, 0, 360), 0.008, 14)
     start, tags, cuts = rng.uniform(0, 360), [], []
@@ -204,7 +212,7 @@ def _task(rng: random.Random, family: str, charts: list[_Chart], band: str, aspe
         text, fact = f"How many dots are on the {name}?", f"The {name} has {count} dots."
         if name == "bar":
             text, fact = "How many bars are in the bar chart?", f"The bar chart has {count} bars."
-        target = Target(f"{chart.kind} chart", chart.plot)
+        target = Target("bar chart" if name == "bar" else name, chart.plot)
         return Task(family, text, (), "number", str(count), (target,), (fact,))
     if family == "read" and rng.random() < 0.3:
         return ask(rng, family, chart.products, "product", "shown by")

@@ -13,7 +13,7 @@ import numpy as np
 import pyvips
 from PIL import Image, ImageDraw
 
-from p2r.scenes.canvas import Canvas, mix, sensor
+from p2r.scenes.canvas import Canvas, sensor
 from p2r.scenes.readings import Reading, choose
 from p2r.scenes.tags import COLORS
 from p2r.scenes.world import WHOLE, Rect, share_rect
@@ -174,7 +174,7 @@ class Pen:
     ) -> Rect:
         """A white field around (x, y) with a text in it; returns its place in the image."""
         place, edge = (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2), 0.03 * high
-        self.box(*place, mix(ink, (255, 255, 255), 0.5), radius)
+        self.box(*place, (140, 143, 150), radius)
         self.box(place[0] + edge, place[1] + edge, place[2] - edge, place[3] - edge, (255, 255, 255), radius)
         self.text(x, y, text, font, 0.44 * high, ink, width=0.86 * wide)
         return self.rect(*place)
@@ -214,16 +214,23 @@ def around(rects: Sequence[Rect]) -> Rect:
 
 
 def legend(
-    pen: Pen, place: Rect, entries: dict[str, str], font: Font, height: float, ink: Color, noun: str
+    pen: Pen,
+    x: float,
+    y: float,
+    row: float,
+    side: float,
+    entries: dict[str, str],
+    font: Font,
+    ink: Color,
+    noun: str,
 ) -> list[Reading]:
-    """Rows of a colored square and a word each, in a rectangle in units; `entries`: words by color."""
-    x0, y0, x1, y1 = place
-    row, found = (y1 - y0) / len(entries), []
+    """Rows of a colored square and a word, from (x, y) on; `entries`: words by color."""
+    half, found = min(0.3 * row, 0.012), []
     for k, (color, word) in enumerate(entries.items()):
-        y, half = y0 + row * (k + 0.5), 0.28 * row
-        pen.box(x0 + half, y - half, x0 + 3 * half, y + half, COLORS[color], 0.4 * half)
-        pen.text(x0 + 4 * half, y, word, font, height, ink, align="l", width=x1 - x0 - 5 * half)
-        there = pen.rect(x0, y - row / 2, x1, y + row / 2)
+        middle, left = y + row * (k + 0.5), x + 2.5 * half
+        pen.box(x, middle - half, x + 2 * half, middle + half, COLORS[color], 0.3 * half)
+        pen.text(left + 0.1 * side, middle, word, font, 0.29 * side, ink, align="l", width=1.8 * side)
+        there = pen.rect(left, middle - side / 4, left + 2 * side, middle + side / 4)
         found.append(Reading(f"{color} {noun}", word, there, "stands for"))
     return found
 
@@ -294,9 +301,16 @@ def _draw_sheet(canvas: Canvas, sheet: Sheet) -> None:
     right, bottom = (min(side, max(p[k] for p in places)) for k, side in ((0, width), (1, height)))
     if right <= left or bottom <= top:
         return
-    part = (left / width, top / height, right / width, bottom / height)
+    # On whole pixels of the sheet, so that strips of one image join.
     fine = scale * math.sqrt(_area(sheet.corners))
-    size = max(1, round((right - left) * fine)), max(1, round((bottom - top) * fine))
+    x0, y0, x1, y1 = (
+        math.floor(left * fine),
+        math.floor(top * fine),
+        math.ceil(right * fine),
+        math.ceil(bottom * fine),
+    )
+    left, top, size = x0 / fine, y0 / fine, (x1 - x0, y1 - y0)
+    part = (left / width, top / height, x1 / fine / width, y1 / fine / height)
     page = Canvas(size, part, sheet.aspect, sheet.fill, over=1)
     _repeat(page, sheet.marks)
     outline = [canvas.at(*corner) for corner in sheet.corners]
@@ -304,8 +318,7 @@ def _draw_sheet(canvas: Canvas, sheet: Sheet) -> None:
     x1, y1 = (min(image.size[k], math.ceil(max(p[k] for p in outline))) for k in (0, 1))
     # Pixel of the frame → units of the scene → units of the sheet → pixel of the sheet's part.
     enter = np.array([[1, 0, x0 + canvas.left], [0, 1, y0 + canvas.top], [0, 0, scale]])
-    across, down = size[0] / (right - left), size[1] / (bottom - top)
-    leave = np.array([[across, 0, -left * across], [0, down, -top * down], [0, 0, 1]])
+    leave = np.array([[fine, 0, -left * fine], [0, fine, -top * fine], [0, 0, 1]])
     way = leave @ back @ enter
     data = tuple((way / way[2, 2]).ravel()[:8])
     frame = (x1 - x0, y1 - y0)

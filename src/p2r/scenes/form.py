@@ -43,7 +43,7 @@ _ITEMS = (
     "vase",
 )
 _FIRMS = ("Alder", "Birch", "Cedar", "Ember", "Fjord", "Harbor", "Lumen", "Maple", "Quartz", "Sable")
-_MARGIN = 0.055
+_MARGIN, _DARK = 0.055, (26, 28, 38)
 # What stands in a tick box: strokes in shares of its height.
 _MARKS: dict[str, tuple[tuple[Point, ...], ...]] = {
     "a tick": (((-0.22, 0.0), (-0.05, 0.2), (0.26, -0.24)),),
@@ -79,7 +79,7 @@ def _draw(
     side = difficulty.side(rng, 0.034, 0.046) / math.dist(corners[0], corners[1]) * page.width
     style = _Style(
         pick(rng, fonts, rng.choice(("sans", "sans", "mono"))),
-        mix((26, 28, 38), fill, 0.8 * (1 - difficulty.contrast)),
+        mix(_DARK, fill, 0.8 * (1 - difficulty.contrast)),
         fill,
         COLORS[rng.choice(("red", "blue", "green", "purple", "black", "orange"))],
         min(side / math.sqrt(2), 0.11),
@@ -100,8 +100,8 @@ def _corners(rng: random.Random, under: Pen, shape: float) -> list[Point]:
     turn, place = rng.uniform(-6, 6), rng.uniform(-1, 1)
     while True:
         height *= 0.98
-        x = under.width / 2 + place * max(0.0, under.width / 2 - 0.55 * shape * height)
-        y = under.height / 2 + place * max(0.0, under.height / 2 - 0.55 * height)
+        x = under.width / 2 + place * max(0.0, under.width / 2 - 0.02 - 0.62 * shape * height)
+        y = under.height / 2 + place * max(0.0, under.height / 2 - 0.02 - 0.56 * height)
         ends = ((-1, -1), (1, -1), (1, 1), (-1, 1))
         bent = [(a * rng.uniform(0.97, 1), b * rng.uniform(0.98, 1)) for a, b in ends]
         corners = turned(x, y, turn, [(a * height * shape / 2, b * height / 2) for a, b in bent])
@@ -144,7 +144,7 @@ def _head(rng: random.Random, page: Pen, style: _Style) -> tuple[float, Reading]
     page.text(_MARGIN + 0.7 * band, 0.5 * band, firm, font, 0.3 * band, front, align="l", width=0.36)
     title = rng.choice(("INVOICE", "RECEIPT", "ORDER", "BILL"))
     page.text(right, 0.5 * band, title, font, 0.25 * band, front, align="r", width=0.3)
-    gray = mix(style.ink, style.fill, 0.4)
+    gray = mix(_DARK, style.fill, 0.4)
     for k, line in enumerate((f"{firm} Trading Ltd", f"{rng.randint(1, 99)} Mill Street", "Phone 204177")):
         page.text(_MARGIN, band * (1.25 + 0.2 * k), line, font, 0.09 * band, gray, align="l")
     y, date = band * 1.15 + high / 2, f"{rng.randint(10, 28)}.{rng.randint(1, 9)}"
@@ -161,18 +161,17 @@ def _table(rng: random.Random, page: Pen, style: _Style, top: float, step: float
     amounts = rng.sample(range(101, 999) if prices else range(11, 99), count)
     page.box(_MARGIN, top + 0.15 * step, right, top + 0.85 * step, mix(style.accent, style.fill, 0.75))
     for x, word in ((_MARGIN + 1.5 * step, "Item"), (pieces_at, "Pieces"), (amounts_at, "Amount")):
-        page.text(x, top + step / 2, word, font, min(0.3 * step, 0.4 * high), ink, width=1.8 * high)
+        page.text(x, top + step / 2, word, font, min(0.3 * step, 0.4 * high), _DARK, width=1.8 * high)
     rows, start = [], _MARGIN + 1.1 * step
     named = zip(rng.sample(sorted(COLORS), count), rng.sample(_ITEMS, count), amounts, strict=True)
     for k, (color, item, cents) in enumerate(named):
         y, fill, radius = top + step * (1.5 + k), COLORS[color], 0.36 * step
         if banded:
             page.box(_MARGIN, y - 0.46 * step, right, y + 0.46 * step, mix(fill, style.fill, 0.7))
-        page.line([(_MARGIN, y + step / 2), (right, y + step / 2)], 0.0015, mix(ink, style.fill, 0.6))
+        page.line([(_MARGIN, y + step / 2), (right, y + step / 2)], 0.0015, (176, 176, 180))
         x = _MARGIN + 0.5 * step
         page.box(x - radius, y - radius, x + radius, y + radius, fill, shape * radius)
-        room = marks_at - 0.7 * high - start
-        length = page.text(start, y, item, font, 0.42 * high, ink, align="l", width=room)
+        page.text(start + 0.1 * high, y, item, font, 0.42 * high, ink, align="l", width=1.8 * high)
         page.field(marks_at, y, 0.8 * high, 0.8 * high, "", font, ink)
         mark = rng.choice(("a tick", "a tick", "a cross", "a cross", "no mark"))
         for stroke in _MARKS[mark]:
@@ -183,7 +182,7 @@ def _table(rng: random.Random, page: Pen, style: _Style, top: float, step: float
             high / 2,
         )
         places = (
-            (item, page.rect(start - 0.2 * high, y - half, start + max(length, high) + 0.2 * high, y + half)),
+            (item, page.rect(start, y - half, start + 2 * high, y + half)),
             (pieces, page.field(pieces_at, y, 2 * high, high, pieces, font, ink)),
             (amount, page.field(amounts_at, y, 2 * high, high, amount, font, ink)),
             (mark, page.rect(marks_at - half, y - half, marks_at + half, y + half)),
@@ -197,16 +196,16 @@ def _table(rng: random.Random, page: Pen, style: _Style, top: float, step: float
 def _foot(rng: random.Random, page: Pen, style: _Style, y: float, total: str) -> None:
     """The total, bars, a signature and a stamp, and the folds of the paper."""
     width, height, font = page.width, page.height, style.font
-    page.line([(0.5 * width, y), (width - _MARGIN, y)], 0.003, style.ink)
-    page.text(width - _MARGIN, y + 0.04, f"Total   {total}", font, 0.026, style.ink, align="r")
+    page.line([(0.5 * width, y), (width - _MARGIN, y)], 0.003, _DARK)
+    page.text(width - _MARGIN, y + 0.04, f"Total   {total}", font, 0.026, _DARK, align="r")
     x, low = _MARGIN, 0.95 * height
     while x < 0.27 * width:
         bar = rng.choice((0.003, 0.005, 0.008))
-        page.box(x, low - 0.05 * height, x + bar, low, style.ink)
+        page.box(x, low - 0.05 * height, x + bar, low, _DARK)
         x += bar + rng.choice((0.003, 0.005, 0.007))
     waves = [(width * (0.63 + 0.018 * k), low - 0.025 * (1 + rng.uniform(-1, 1))) for k in range(16)]
     page.line(waves, 0.003, (30, 50, 140))
-    page.line([(0.6 * width, low), (width - _MARGIN, low)], 0.0015, style.ink)
+    page.line([(0.6 * width, low), (width - _MARGIN, low)], 0.0015, _DARK)
     fill, angle = (*rng.choice(((176, 30, 40), (36, 60, 150), (30, 110, 70))), 170), rng.uniform(-20, 20)
     x, y = rng.uniform(0.36, 0.5) * width, rng.uniform(0.88, 0.91) * height
     ring = [(a * 0.11, b * 0.045) for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1), (1, -1))]
@@ -225,7 +224,7 @@ def _task(rng: random.Random, family: str, rows: list[_Row], date: Reading, desk
         options = ["yes", "no"] if mark.value == "a tick" else ["no", "yes"]
         return choose(rng, family, f"Is there a tick in the {mark.name}?", options, [mark])
     if family == "count":
-        column = Target("tick boxes", around([row.mark.rect for row in rows]))
+        column = Target("rows", around([row.mark.rect for row in rows]))
         ticked = [row.mark.fact for row in rows if row.mark.value == "a tick"]
         facts = (*ticked, f"That makes {len(ticked)}.")
         return Task(family, "How many rows have a tick?", (), "number", str(len(ticked)), (column,), facts)

@@ -116,15 +116,16 @@ def _town(rng: random.Random, pen: Pen, look: _Look, water: str, clutter: float,
             _block(rng, pen, look, clutter, frame, (left + 0.012, top + 0.012, right - 0.012, bottom - 0.012))
     if water == "river":
         _water(rng, pen, look, water)  # below the streets, which cross it on bridges
-    lines = [turned(*frame, [(u, -reach), (u, reach)]) for u in columns]
-    lines += [turned(*frame, [(-reach, v), (reach, v)]) for v in rows]
+    streets = [(u, -reach, u, reach) for u in columns] + [(-reach, v, reach, v) for v in rows]
     main = {rng.randrange(len(columns)), len(columns) + rng.randrange(len(rows))}
-    for extra, colors in ((0.004, (look.edge, look.edge)), (0, ((255, 255, 255), look.main))):
-        for k, line in enumerate(lines):
-            pen.line(line, (0.022 if k in main else 0.013) + extra, colors[k in main])
-    for k, ((u, v), (p, q)) in enumerate(lines):
+    for extra, colors in ((0.002, (look.edge, look.edge)), (0, ((255, 255, 255), look.main))):
+        for k, (u, v, p, q) in enumerate(streets):
+            half = (0.011 if k in main else 0.0065) + extra
+            corners = corners_of(u - half, v - half, p + half, q + half)
+            pen.polygon(turned(*frame, corners), colors[k in main])
+    for k, (u, v, p, q) in enumerate(streets):
         along, share = -angle if k >= len(columns) else 90 - angle, rng.uniform(0.35, 0.65)
-        at = (u + (p - u) * share, v + (q - v) * share)
+        at = turned(*frame, [(u + (p - u) * share, v + (q - v) * share)])[0]
         pen.text(*at, rng.choice(_STREETS), font, 0.0065, (120, 112, 104), angle=along)
     if water != "river":
         _water(rng, pen, look, water)
@@ -208,7 +209,7 @@ def _legend(
     rng: random.Random, pen: Pen, font: Font, side: float, colors: list[str], ink: Color, spots: _Spots
 ) -> list[Reading]:
     """The box that says what each pin stands for, in a corner."""
-    row, wide = max(0.7 * side, 0.022), 3.4 * side + 0.03
+    row, wide = max(0.6 * side, 0.024), 2 * side + 0.05
     high, gap = row * (len(colors) + 1.4), _EDGE + 0.012
     left, top = rng.choice((gap, pen.width - gap - wide)), rng.choice((gap, pen.height - gap - high))
     pen.shadow(corners_of(left, top, left + wide, top + high), 0.01)
@@ -220,8 +221,7 @@ def _legend(
         (left + wide * across, top + high * down, 0.05) for across in (0, 0.5, 1) for down in steps
     ]
     entries = dict(zip(colors, rng.sample(_PLACES, len(colors)), strict=True))
-    place = (left + 0.005, top + 1.2 * row, left + wide - 0.005, top + row * (len(colors) + 1.2))
-    return legend(pen, place, entries, font, min(0.32 * side, 0.45 * row), ink, "pin")
+    return legend(pen, left + 0.012, top + 1.2 * row, row, side, entries, font, ink, "pin")
 
 
 def _compass_and_scale(
@@ -234,12 +234,12 @@ def _compass_and_scale(
         pen.polygon(turned(x, y, 90 * turn, [(0, -0.036), (0.008, -0.008), (-0.008, -0.008)]), fill)
     pen.text(x, y, "N", font, 0.011, _DARK)
     (x, y), number = spots.take(0.09), str(rng.choice((20, 25, 40, 50, 75, 80)))
-    place = (x - 0.085, y - 0.6 * side, x + 0.085, y + 0.025)
-    pen.box(*place, (255, 255, 255, 215), 0.005)
+    wide, high = 1.4 * side, side / 1.4
+    pen.box(x - 0.085, y - high, x + 0.085, y + 0.022, (255, 255, 255, 215), 0.005)
     for k in range(4):
         pen.box(x - 0.07 + 0.035 * k, y + 0.004, x - 0.035 + 0.035 * k, y + 0.014, (30 + k % 2 * 190,) * 3)
-    pen.text(x, y - 0.26 * side, f"{number} m", font, 0.32 * side, ink, width=0.15)
-    return Reading("scale bar", number, pen.rect(*place))
+    pen.text(x, y - high / 2, f"{number} m", font, 0.45 * high, ink, width=0.9 * wide)
+    return Reading("scale bar", number, pen.rect(x - wide / 2, y - high, x + wide / 2, y))
 
 
 def _task(
