@@ -14,6 +14,7 @@ import logging
 import time
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from p2r._sync import SyncRunner
@@ -21,6 +22,7 @@ from p2r.errors import InputError, ModelError
 from p2r.evidence import build_evidence, plain_overview
 from p2r.images import EncodedImage, ImageSource, Limits
 from p2r.images.threads import in_image_thread
+from p2r.looks import look_again
 from p2r.models import DEFAULT_MODEL
 from p2r.models.base import Completion, Sampling, StreamingModel
 from p2r.parsing.answers import read_answer
@@ -250,12 +252,21 @@ class P2R:
         return await in_image_thread(opened)
 
     async def _perceive(self, builder: PredictionBuilder, image: OpenedImage) -> Perception:
-        settings = builder.settings
-        messages = perceive_messages(settings.prompts, builder.question, image.overview, settings.box_format)
-        sampling = Sampling(settings.max_tokens.perceive)
         with builder.timed("perceive"):
-            completion = await self.perceiver.complete(messages, sampling)
-        perception = parse_perception(completion.text, settings.box_format, image.overview.size)
+            first = await self._ask_perceiver(builder, image.overview)
+            if builder.settings.looks == 1:
+                return first
+            ask = partial(self._ask_perceiver, builder)
+            found = await look_again(image.source, first, builder.settings, ask)
+        builder.set(looks=found.looks, stopped=found.stopped)
+        return replace(first, outcome="boxes" if found.boxes else first.outcome, boxes=found.boxes)
+
+    async def _ask_perceiver(self, builder: PredictionBuilder, shown: EncodedImage) -> Perception:
+        settings = builder.settings
+        messages = perceive_messages(settings.prompts, builder.question, shown, settings.box_format)
+        sampling = Sampling(settings.max_tokens.perceive)
+        completion = await self.perceiver.complete(messages, sampling)
+        perception = parse_perception(completion.text, settings.box_format, shown.size)
         builder.spent(completion)
         builder.note(_limit_note("the perceiver's reply", completion, sampling), perception.format_warning)
         return perception

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS_FILE = "p2r.json"
+MOST_LOOKS = 6  # levels; at each, what is shown is half as wide and half as high
 # Newer than some results: left out at their defaults, so that old digests stay valid.
-_YOUNGER = ("options", "box_format", "stretch_depth")
+_YOUNGER = ("options", "box_format", "stretch_depth", "looks")
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
@@ -96,6 +97,7 @@ class Settings:
             the overview as it is sent. `gemini`: y first, 0–1000. `unit`: x first, 0–1.
         stretch_depth: images of 16 bits a sample that use less than a quarter of that range (microscopes,
             satellites, thermal cameras) are stretched to all of it.
+        looks: how many times closer the perceiver may look at most; 1 is the paper (`p2r.looks`).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -107,6 +109,7 @@ class Settings:
     options: ModelOptions = field(default_factory=ModelOptions)
     box_format: BoxFormat = "qwen3"
     stretch_depth: bool = True
+    looks: Annotated[int, Field(ge=1, le=MOST_LOOKS)] = 1
 
     @property
     def digest(self) -> str:

@@ -38,6 +38,8 @@ class Box:
     Attributes:
         x0, y0, x1, y1: corners in 0–1000, `x0 < x1` and `y0 < y1`.
         label: the perceiver's name for what is inside; may be empty.
+        zoom: how many times smaller than the image the region was in which a look found it; its crop has as
+            much less context.
     """
 
     x0: float
@@ -45,6 +47,7 @@ class Box:
     x1: float
     y1: float
     label: str = ""
+    zoom: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", encodable(self.label))
@@ -57,14 +60,15 @@ class Box:
         return (self.x0, self.y0, self.x1, self.y1)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: `{"box": [x0, y0, x1, y1], "label": …}`, 0–1000."""
-        return {"box": list(self.as_tuple()), "label": self.label}
+        """Plain data: `{"box": [x0, y0, x1, y1], "label": …}`, 0–1000; and `zoom` if it is not 1."""
+        zoom = {"zoom": self.zoom} if self.zoom != 1 else {}
+        return {"box": list(self.as_tuple()), "label": self.label, **zoom}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Box:
         """What `to_json` wrote."""
         x0, y0, x1, y1 = data["box"]
-        return cls(x0, y0, x1, y1, data["label"])
+        return cls(x0, y0, x1, y1, data["label"], data.get("zoom", 1))
 
     @property
     def area(self) -> float:
@@ -195,6 +199,44 @@ class Perception:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What the perceiver said about one region of an image.
+
+    Attributes:
+        region: what it was shown, in the coordinates of the whole image.
+        parent: the index of the look that led to this one; None for the first, at the whole image.
+        text: the raw text.
+        outcome: as of `Perception`.
+        boxes: in the coordinates of the whole image.
+        image: the index of the image.
+    """
+
+    region: Box
+    parent: int | None
+    text: str
+    outcome: PerceptionOutcome
+    boxes: tuple[Box, ...] = ()
+    image: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, with the region as `[x0, y0, x1, y1]`, 0–1000."""
+        return {
+            "region": list(self.region.as_tuple()),
+            "parent": self.parent,
+            "text": self.text,
+            "outcome": self.outcome,
+            "boxes": [box.to_json() for box in self.boxes],
+            "image": self.image,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Look:
+        """What `to_json` wrote."""
+        boxes = tuple(Box.from_json(box) for box in data["boxes"])
+        return cls(Box(*data["region"]), data["parent"], data["text"], data["outcome"], boxes, data["image"])
+
+
+@dataclass(frozen=True, slots=True)
 class Crop:
     """One piece of evidence at full resolution.
 
@@ -278,6 +320,8 @@ class Prediction:
         truncated: the answering stage ran into its token limit.
         notes: remarks about the image, the sizes and the replies, one sentence each.
         error: why the status is `failed`.
+        looks: what the perceiver was asked, the first look included; empty unless `Settings.looks` allows more.
+        stopped: why there was no further look.
     """
 
     id: str
@@ -295,6 +339,8 @@ class Prediction:
     truncated: bool = False
     notes: tuple[str, ...] = ()
     error: str = ""
+    looks: tuple[Look, ...] = ()
+    stopped: str = ""
 
     @property
     def answer(self) -> str | None:
@@ -315,9 +361,10 @@ class Prediction:
         """Plain data, as in result files, replies of the server and `p2r answer --json`.
 
         `perception` is the perceiver's raw text, `outcome` and `dropped` what was read from it; the first two
-        are None where no perceiver was called.
+        are None where no perceiver was called. `looks` and `stopped` are there where more than one was allowed.
         """
         perception = self.perception
+        looks = {"looks": [look.to_json() for look in self.looks], "stopped": self.stopped}
         return {
             "id": self.id,
             "mode": self.mode,
@@ -338,6 +385,7 @@ class Prediction:
             "truncated": self.truncated,
             "notes": list(self.notes),
             "error": self.error,
+            **(looks if self.looks else {}),
         }
 
     @classmethod
@@ -352,7 +400,7 @@ class Prediction:
             read = boxes if outcome == "boxes" else ()
             warnings = tuple(data.get("dropped", ()))
             perception = Perception(outcome, read, warnings, data.get("perception") or "")
-        same = ("id", "mode", "status", "model", "reasoner", "digest", "truncated", "error")
+        same = ("id", "mode", "status", "model", "reasoner", "digest", "truncated", "error", "stopped")
         return cls(
             **{name: data[name] for name in same if name in data},
             reply=Answer(data.get("answer"), data.get("thinking", ""), text=data.get("text", "")),
@@ -362,6 +410,7 @@ class Prediction:
             usage=Usage(**data.get("usage", {})),
             seconds=dict(data.get("seconds", {})),
             notes=tuple(data.get("notes", ())),
+            looks=tuple(Look.from_json(look) for look in data.get("looks", ())),
         )
 
 
