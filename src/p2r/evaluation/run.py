@@ -28,7 +28,7 @@ from p2r.evaluation.records import (
     earlier_sessions,
 )
 from p2r.evaluation.summary import summarize
-from p2r.images import ImageSource
+from p2r.images import open_pages
 from p2r.models.base import Message, Sampling
 from p2r.pipeline import P2R, settings_of
 from p2r.runs import provenance
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from p2r.evaluation.benchmarks.base import Benchmark, Entry, Selection
     from p2r.evaluation.records import FailureKind
     from p2r.evaluation.summary import Summary
+    from p2r.images import ImageSource
     from p2r.models.base import Model
     from p2r.settings import Settings
     from p2r.types import Mode, Sample
@@ -283,20 +284,20 @@ class _Run:
     async def _ask(self, entry: Entry, load: Callable[[], Sample]) -> None:
         modes = [mode for mode, files in self.files.items() if entry.id not in files.done]
         try:
-            sample, source = await asyncio.to_thread(self._open, entry, load)
+            sample, sources = await asyncio.to_thread(self._open, entry, load)
         except InputError as error:
             for mode in modes:
                 self._failed(entry, mode, "image", error)
             return
         for mode in modes:
-            await self._ask_in(mode, entry, sample, source)
+            await self._ask_in(mode, entry, sample, sources)
 
-    def _open(self, entry: Entry, load: Callable[[], Sample]) -> tuple[Sample, ImageSource]:
-        sample = load()
-        source = ImageSource.open(sample.question.image, self.pipeline.limits)
-        return with_question(sample, id=entry.id, image=source), source  # opened once for all modes
+    def _open(self, entry: Entry, load: Callable[[], Sample]) -> tuple[Sample, list[ImageSource]]:
+        sample, limits = load(), self.pipeline.limits
+        sources = [page for image in sample.question.images for page in open_pages(image, limits)]
+        return with_question(sample, id=entry.id, image=sources), sources  # opened once for all modes
 
-    async def _ask_in(self, mode: Mode, entry: Entry, sample: Sample, source: ImageSource) -> None:
+    async def _ask_in(self, mode: Mode, entry: Entry, sample: Sample, sources: Sequence[ImageSource]) -> None:
         boxes = None
         try:
             if self.plan.gold_boxes and mode == "p2r":
@@ -317,7 +318,8 @@ class _Run:
             score=scored,
             gold=sample.answer,
             gold_boxes=sample.boxes,
-            size=source.size,
+            size=sources[0].size,
+            others=tuple(source.size for source in sources[1:]),
         )
         self.files[mode].predictions.append(record.to_json())
         self.monitor.note_success()

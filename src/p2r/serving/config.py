@@ -12,8 +12,8 @@ from p2r.images.limits import Limits
 MIB = 1024 * 1024
 _ORIGIN = re.compile(r"(https?)://([^/?#@\s:*]+|\[[0-9a-f:]+\])(?::(\d{1,5}))?", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
-_IMAGE = Limits(max_pixels=400_000_000, max_bytes=24 * MIB, max_decoded_bytes=640 * MIB)
-_UPLOAD = Limits(max_pixels=1_500_000_000, max_bytes=256 * MIB, max_decoded_bytes=640 * MIB)
+_IMAGE = Limits(max_pixels=400_000_000, max_bytes=24 * MIB, max_decoded_bytes=640 * MIB, max_pages=0)
+_UPLOAD = Limits(max_pixels=1_500_000_000, max_bytes=256 * MIB, max_decoded_bytes=640 * MIB, max_pages=0)
 
 
 @dataclass(frozen=True, slots=True)

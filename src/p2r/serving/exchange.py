@@ -66,13 +66,26 @@ class ServedP2R(P2R):
         super().__init__(p2r.perceiver, reasoner=p2r.reasoner, settings=p2r.settings, limits=p2r.limits)
         self._limiter = limiter
 
+    async def open_images(
+        self, question: Question, settings: Settings | None = None, *, apart: bool = False
+    ) -> tuple[OpenedImage, ...]:
+        """See `P2R`. The memory of several images is reserved at once, with their evidence."""
+        if (count := len(question.images)) > 1:
+            chosen = settings or self.settings
+            budget, crops = chosen.budget, chosen.geometry.max_crops
+            pixels = 2 * count * budget.overview_max_pixels + crops * budget.crop_max_pixels
+            await self._limiter.reserve(_BYTES_PER_PIXEL * pixels)
+        return await super().open_images(question, settings, apart=apart)
+
     async def cut_evidence(
-        self, image: OpenedImage, boxes: Sequence[Box], settings: Settings | None = None
+        self, images: Sequence[OpenedImage], boxes: Sequence[Box], settings: Settings | None = None
     ) -> Evidence:
         """See `P2R`."""
-        pixels = evidence_pixels(image.source.size, boxes, settings or self.settings)
-        await self._limiter.reserve(_BYTES_PER_PIXEL * pixels)
-        return await super().cut_evidence(image, boxes, settings)
+        if len(images) == 1:
+            sizes = [image.source.size for image in images]
+            pixels = evidence_pixels(sizes, boxes, settings or self.settings)
+            await self._limiter.reserve(_BYTES_PER_PIXEL * pixels)
+        return await super().cut_evidence(images, boxes, settings)
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def unreadable_images(
 
     def check(sample: Sample) -> None:
         try:
-            image = ImageSource.open(sample.question.image)
+            image = ImageSource.open(sample.question.images[0])
             if decode:
                 image.overview((32, 32))
         except InputError as error:
@@ -204,7 +204,7 @@ def image_cache(samples: Sequence[Sample], settings: Settings, keep: int) -> Cal
 
     @lru_cache(keep)
     def opened(index: int) -> OpenedImage:
-        source = ImageSource.open(samples[index].question.image)
+        source = ImageSource.open(samples[index].question.images[0])
         return OpenedImage(source, plain_overview(source, settings))
 
     return opened
@@ -305,7 +305,7 @@ def prompt_tokens(
 
     The crops of a reasoner are not known before its perceiver has run: the longest evidence is counted.
     """
-    size = ImageSource.open(sample.question.image).size
+    size = ImageSource.open(sample.question.images[0]).size
     regions = [(0, 0, *size)] * settings.geometry.max_crops if role == "reasoner" else []
     # The text alone: images are counted, not cut.
     width, height = plan_sizes(size, (), settings.budget).overview
