@@ -56,12 +56,13 @@ def box_px(box: Box, size: Size) -> RectPx:
 def crop_region(box: Box, size: Size, geometry: Geometry) -> RectPx:
     """The rectangle of an image of `size` to crop for a box: the box and its context, clamped to the image.
 
-    Each side is at least 32 pixels, or all that the image has.
+    Each side is at least 32 pixels, or all that the image has. The context is a share of what the look at
+    which the box was found showed.
     """
     width, height = size
     x0, y0, x1, y1 = box_px(box, size)
-    across = round(min(geometry.context_fraction * width, geometry.context_max_px))
-    down = round(min(geometry.context_fraction * height, geometry.context_max_px))
+    across = round(min(geometry.context_fraction * width / box.zoom, geometry.context_max_px))
+    down = round(min(geometry.context_fraction * height / box.zoom, geometry.context_max_px))
     x0, y0, x1, y1 = max(0, x0 - across), max(0, y0 - down), min(width, x1 + across), min(height, y1 + down)
     return _resized((x0, y0, x1, y1), max(MIN_REGION_PX, x1 - x0), max(MIN_REGION_PX, y1 - y0), size)
 

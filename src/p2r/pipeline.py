@@ -10,11 +10,11 @@ perceived while another is reasoned about and the image of a third is decoded in
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from p2r._sync import SyncRunner
@@ -22,6 +22,7 @@ from p2r.errors import InputError, ModelError
 from p2r.evidence import build_evidences, plain_overviews
 from p2r.images import EncodedImage, ImageSource, Limits, open_pages
 from p2r.images.threads import in_image_thread
+from p2r.looks import look_again, side_by_side
 from p2r.models import DEFAULT_MODEL
 from p2r.models.base import Completion, Sampling, StreamingModel
 from p2r.parsing.answers import read_answer
@@ -268,27 +269,26 @@ class P2R:
     async def _perceive(
         self, builder: PredictionBuilder, images: Sequence[OpenedImage], *, apart: bool
     ) -> Perception:
+        overviews = [image.overview for image in images]
+        groups = [[overview] for overview in overviews] if apart else [overviews]
         with builder.timed("perceive"):
-            if not apart or len(images) == 1:
-                return await self._perceive_together(builder, images)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    calls = [self._perceive_together(builder, [image]) for image in images]
-                    tasks = [group.create_task(call) for call in calls]
-            except ExceptionGroup as failed:
-                raise failed.exceptions[0] from failed
-        return merged([task.result() for task in tasks])
+            replies = await side_by_side(self._ask_perceiver(builder, group) for group in groups)
+            first = merged(replies) if len(groups) > 1 else replies[0]
+            if builder.settings.looks == 1:
+                return first
+            sources = [image.source for image in images]
+            found = await look_again(sources, first, builder.settings, partial(self._ask_perceiver, builder))
+        builder.set(looks=found.looks, stopped=found.stopped)
+        return replace(first, outcome="boxes" if found.boxes else first.outcome, boxes=found.boxes)
 
-    async def _perceive_together(
-        self, builder: PredictionBuilder, images: Sequence[OpenedImage]
-    ) -> Perception:
-        settings, overviews = builder.settings, [image.overview for image in images]
+    async def _ask_perceiver(self, builder: PredictionBuilder, shown: Sequence[EncodedImage]) -> Perception:
+        settings = builder.settings
         messages = perceive_messages(
-            settings.prompts, builder.question, overviews[0], settings.box_format, overviews[1:]
+            settings.prompts, builder.question, shown[0], settings.box_format, shown[1:]
         )
         sampling = Sampling(settings.max_tokens.perceive)
         completion = await self.perceiver.complete(messages, sampling)
-        size, *others = (overview.size for overview in overviews)
+        size, *others = (image.size for image in shown)
         perception = parse_perception(completion.text, settings.box_format, size, others)
         builder.spent(completion)
         builder.note(_limit_note("the perceiver's reply", completion, sampling), perception.format_warning)

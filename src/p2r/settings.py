@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS_FILE = "p2r.json"
+MOST_LOOKS = 6  # levels; at each, what is shown is half as wide and half as high
 # Newer than some results: left out at their defaults, so that old digests stay valid.
-_YOUNGER = ("options", "box_format", "stretch_depth", "perceive_images")
+_YOUNGER = ("options", "box_format", "stretch_depth", "perceive_images", "looks")
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
@@ -99,6 +100,7 @@ class Settings:
         perceive_images: how the perceiver sees several images of one question. `together`: in one call, and
             each box names its image. `apart`: each in a call of its own, for models that know one image only
             and for more pages than fit into a context.
+        looks: how many times closer the perceiver may look at most; 1 is the paper (`p2r.looks`).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -111,6 +113,7 @@ class Settings:
     box_format: BoxFormat = "qwen3"
     stretch_depth: bool = True
     perceive_images: Literal["together", "apart"] = "together"
+    looks: Annotated[int, Field(ge=1, le=MOST_LOOKS)] = 1
 
     @property
     def digest(self) -> str:

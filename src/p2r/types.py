@@ -40,6 +40,8 @@ class Box:
         x0, y0, x1, y1: corners in 0–1000, `x0 < x1` and `y0 < y1`.
         label: the perceiver's name for what is inside; may be empty.
         image: the index of its image among `Question.images`.
+        zoom: how many times smaller than the image the region was in which a look found it; its crop has as
+            much less context.
     """
 
     x0: float
@@ -48,6 +50,7 @@ class Box:
     y1: float
     label: str = ""
     image: int = 0
+    zoom: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", encodable(self.label))
@@ -62,9 +65,10 @@ class Box:
         return (self.x0, self.y0, self.x1, self.y1)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: `{"box": [x0, y0, x1, y1], "label": …}`, 0–1000; and `image` if it is not the first."""
+        """Plain data: `{"box": [x0, y0, x1, y1], "label": …}`, 0–1000; `image` and `zoom` at other values only."""
         image = {"image": self.image} if self.image else {}
-        return {"box": list(self.as_tuple()), "label": self.label, **image}
+        zoom = {"zoom": self.zoom} if self.zoom != 1 else {}
+        return {"box": list(self.as_tuple()), "label": self.label, **image, **zoom}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | Sequence[float]) -> Box:
@@ -73,7 +77,8 @@ class Box:
             x0, y0, x1, y1 = data
             return cls(x0, y0, x1, y1)
         x0, y0, x1, y1 = data["box"]
-        return cls(x0, y0, x1, y1, data.get("label", ""), data.get("image", 0))
+        more = {name: data[name] for name in ("label", "image", "zoom") if name in data}
+        return cls(x0, y0, x1, y1, **more)
 
     @property
     def area(self) -> float:
@@ -217,6 +222,44 @@ class Perception:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What the perceiver said about one region of an image.
+
+    Attributes:
+        region: what it was shown, in the coordinates of the whole image.
+        parent: the index of the look that led to this one; None for the first, at the whole image.
+        text: the raw text.
+        outcome: as of `Perception`.
+        boxes: in the coordinates of the whole image.
+        image: the index of the image.
+    """
+
+    region: Box
+    parent: int | None
+    text: str
+    outcome: PerceptionOutcome
+    boxes: tuple[Box, ...] = ()
+    image: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, with the region as `[x0, y0, x1, y1]`, 0–1000."""
+        return {
+            "region": list(self.region.as_tuple()),
+            "parent": self.parent,
+            "text": self.text,
+            "outcome": self.outcome,
+            "boxes": [box.to_json() for box in self.boxes],
+            "image": self.image,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Look:
+        """What `to_json` wrote."""
+        boxes = tuple(Box.from_json(box) for box in data["boxes"])
+        return cls(Box(*data["region"]), data["parent"], data["text"], data["outcome"], boxes, data["image"])
+
+
+@dataclass(frozen=True, slots=True)
 class Crop:
     """One piece of evidence at full resolution.
 
@@ -309,6 +352,8 @@ class Prediction:
         truncated: the answering stage ran into its token limit.
         notes: remarks about the image, the sizes and the replies, one sentence each.
         error: why the status is `failed`.
+        looks: what the perceiver was asked, the first look included; empty unless `Settings.looks` allows more.
+        stopped: why there was no further look.
     """
 
     id: str
@@ -326,6 +371,8 @@ class Prediction:
     truncated: bool = False
     notes: tuple[str, ...] = ()
     error: str = ""
+    looks: tuple[Look, ...] = ()
+    stopped: str = ""
 
     @property
     def answer(self) -> str | None:
@@ -346,9 +393,10 @@ class Prediction:
         """Plain data, as in result files, replies of the server and `p2r answer --json`.
 
         `perception` is the perceiver's raw text, `outcome` and `dropped` what was read from it; the first two
-        are None where no perceiver was called.
+        are None where no perceiver was called. `looks` and `stopped` are there where more than one was allowed.
         """
         perception = self.perception
+        looks = {"looks": [look.to_json() for look in self.looks], "stopped": self.stopped}
         return {
             "id": self.id,
             "mode": self.mode,
@@ -369,6 +417,7 @@ class Prediction:
             "truncated": self.truncated,
             "notes": list(self.notes),
             "error": self.error,
+            **(looks if self.looks else {}),
         }
 
     @classmethod
@@ -383,7 +432,7 @@ class Prediction:
             read = boxes if outcome == "boxes" else ()
             warnings = tuple(data.get("dropped", ()))
             perception = Perception(outcome, read, warnings, data.get("perception") or "")
-        same = ("id", "mode", "status", "model", "reasoner", "digest", "truncated", "error")
+        same = ("id", "mode", "status", "model", "reasoner", "digest", "truncated", "error", "stopped")
         return cls(
             **{name: data[name] for name in same if name in data},
             reply=Answer(data.get("answer"), data.get("thinking", ""), text=data.get("text", "")),
@@ -393,6 +442,7 @@ class Prediction:
             usage=Usage(**data.get("usage", {})),
             seconds=dict(data.get("seconds", {})),
             notes=tuple(data.get("notes", ())),
+            looks=tuple(Look.from_json(look) for look in data.get("looks", ())),
         )
 
 
