@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from p2r.evaluation.tables import Grid
     from p2r.images import ImageInput
     from p2r.report.html import Cut
-    from p2r.types import Mode, RectPx
+    from p2r.types import Mode, Prediction, RectPx
 
 MOST_ILLUSTRATED = 400  # questions with images: with more of them each would be too small to see anything
 # Sides of the evidence as a share of the image's, and IoU: where the bins begin and end.
@@ -337,11 +337,18 @@ def _question(name: str, columns: Sequence[Column], cut: Cut) -> dict[str, Any]:
 def _answer(record: Record, cut: Cut) -> dict[str, Any]:
     if not isinstance(record, AnswerRecord):
         return {"outcome": "failed", "error": cut(record.error), "boxes": [], "crops": []}
-    prediction, perception = record.prediction, record.prediction.perception
     return {
+        **prediction_data(record.prediction, cut),
         "outcome": record.outcome,
-        "answer": cut(prediction.answer),
         "why": record.score.reason,
+    }
+
+
+def prediction_data(prediction: Prediction, cut: Cut) -> dict[str, Any]:
+    """What the page shows of a prediction."""
+    perception = prediction.perception
+    return {
+        "answer": cut(prediction.answer),
         "boxes": [[*box.as_tuple(), cut(box.label)] for box in prediction.boxes],
         "crops": [],
         "perception": cut(perception.text) if perception else None,
