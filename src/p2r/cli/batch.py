@@ -29,6 +29,7 @@ _QUESTIONS = "A .jsonl, .csv, .tsv or .parquet of questions, or a folder of imag
 _OUT = "The run folder; continued if it exists."
 _QUESTION = "The question about the images of a folder, and in rows without one."
 _MODE = "p2r: perceive, then reason; think or direct: one pass over the whole image."
+_FIGURES = "Draw N of the answered rows: RUN/figures/ROW.webp."
 _SHOWN = 10  # answers
 
 
@@ -52,6 +53,7 @@ def batch(
     max_failures: Annotated[
         int, opt.option("N", "Stop when N of the last 50 calls failed.", min=1, max=50)
     ] = 10,
+    figures: Annotated[int, opt.option("N", _FIGURES, min=0)] = 0,
     prompts: opt.PromptsFile = None,
     settings: opt.SettingsFile = None,
     changes: opt.Set = [],  # noqa: B006
@@ -87,6 +89,11 @@ def batch(
             command=shlex.join(["p2r", *sys.argv[1:]]),
         )
         summary = run(run_batch(plan, stderr()))
+        if figures:
+            from p2r.report.batch import write_figures
+
+            with stderr().status("drawing figures …"):
+                say("figures", "dim", str(write_figures(out, source, figures)))
         if json_output:
             typer.echo(json.dumps(summary.to_json(), ensure_ascii=False))
         else:
