@@ -16,7 +16,7 @@ import numpy as np
 
 from p2r.errors import InputError
 from p2r.evidence import box_px, draw_boxes
-from p2r.images import EncodedImage, ImageSource
+from p2r.images import EncodedImage, open_pages
 from p2r.images.threads import in_image_thread
 from p2r.pipeline import P2R
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from p2r.evaluation.benchmarks.base import Selection
-    from p2r.images import Limits
+    from p2r.images import ImageSource, Limits
     from p2r.pipeline import OpenedImage
     from p2r.settings import Settings
     from p2r.types import Box, Crop, Evidence, RectPx
@@ -55,7 +55,7 @@ def open_donors(selection: Selection, seed: int, limits: Limits) -> list[Donor]:
     donors: dict[bytes, Donor] = {}
     for _, load in selection.tasks(skip=lambda name: name not in wanted):
         try:
-            source = ImageSource.open(load().question.image, limits)
+            source = open_pages(load().question.images[0], limits)[0]
             look = source.overview(_LOOK).pixels.tobytes()
         except InputError:
             continue  # said when its question is asked
@@ -84,29 +84,45 @@ class WithoutEvidence(P2R):
         self._seed = seed
 
     async def cut_evidence(
-        self, image: OpenedImage, boxes: Sequence[Box], settings: Settings | None = None
+        self, images: Sequence[OpenedImage], boxes: Sequence[Box], settings: Settings | None = None
     ) -> Evidence:
-        """The evidence with other crops, of the same sizes, and an overview without it."""
+        """The evidence with other crops, of the same sizes, and overviews without it."""
         settings = settings or self.settings
-        evidence = await super().cut_evidence(image, boxes, settings)
-        return await in_image_thread(self._replaced, image, evidence, boxes, settings)
+        evidence = await super().cut_evidence(images, boxes, settings)
+        return await in_image_thread(self._replaced, images, evidence, boxes, settings)
 
     def _replaced(
-        self, image: OpenedImage, evidence: Evidence, boxes: Sequence[Box], settings: Settings
+        self, images: Sequence[OpenedImage], evidence: Evidence, boxes: Sequence[Box], settings: Settings
     ) -> Evidence:
-        overview, source = image.overview, image.source
-        if overview.size != evidence.overview.size:
-            overview = source.overview(evidence.overview.size, stretch=settings.stretch_depth)
-        pixels = overview.pixels.copy()
-        shown = [_scaled(crop.region_px, source.size, overview.size) for crop in evidence.crops]
-        for x0, y0, x1, y1 in [*shown, *(box_px(box, overview.size) for box in boxes)]:
-            pixels[y0:y1, x0:x1] = 0
-        replacement = _black if self._control == "black-crops" else self._foreign(source)
-        return replace(
-            evidence,
-            overview=draw_boxes(EncodedImage(pixels), boxes, settings.geometry),
-            crops=tuple(replace(crop, image=replacement(crop)) for crop in evidence.crops),
+        first, *others = (
+            self._blacked(images[index], index, overview.size, evidence.crops, boxes, settings)
+            for index, overview in zip(evidence.shown, evidence.overviews, strict=True)
         )
+        crops = []
+        for crop in evidence.crops:
+            foreign = self._control == "shuffled-crops"
+            cut = self._foreign(images[crop.box.image].source) if foreign else _black
+            crops.append(replace(crop, image=cut(crop)))
+        return replace(evidence, overview=first, others=tuple(others), crops=tuple(crops))
+
+    @staticmethod
+    def _blacked(
+        image: OpenedImage,
+        index: int,
+        size: tuple[int, int],
+        crops: Sequence[Crop],
+        boxes: Sequence[Box],
+        settings: Settings,
+    ) -> EncodedImage:
+        """The overview of one image, black where its crops and boxes are, with the outlines."""
+        overview, source = image.overview, image.source
+        if overview.size != size:
+            overview = source.overview(size, stretch=settings.stretch_depth)
+        pixels = overview.pixels.copy()
+        shown = [_scaled(crop.region_px, source.size, size) for crop in crops if crop.box.image == index]
+        for x0, y0, x1, y1 in [*shown, *(box_px(box, size) for box in boxes if box.image == index)]:
+            pixels[y0:y1, x0:x1] = 0
+        return draw_boxes(EncodedImage(pixels), boxes, settings.geometry, index)
 
     def _foreign(self, source: ImageSource) -> Callable[[Crop], EncodedImage]:
         look = source.overview(_LOOK).pixels.tobytes()

@@ -99,6 +99,7 @@ class AnswerRecord(_Line):
     gold: str
     gold_boxes: tuple[Box, ...] | None  # the gold evidence, 0–1000; None when unknown
     size: tuple[int, int]  # width and height of the image, in pixels
+    others: tuple[tuple[int, int], ...] = ()  # of the further images of a question about several
 
     @property
     def correct(self) -> bool:
@@ -125,7 +126,8 @@ class AnswerRecord(_Line):
         """How well the evidence was found; None where no crops are made or no gold boxes are known."""
         if self.mode != "p2r" or self.gold_boxes is None:
             return None
-        return localize(self.gold_boxes, self.prediction.boxes, self.prediction.crops_px, self.size)
+        prediction = self.prediction
+        return localize(self.gold_boxes, prediction.boxes, prediction.crops_px, self.size, self.others)
 
     def to_json(self) -> dict[str, Any]:
         """A line of `predictions-MODE.jsonl`: the keys of a prediction, a score and the question."""
@@ -136,8 +138,11 @@ class AnswerRecord(_Line):
             **prediction,
             **asdict(self.score),
             "gold": self.gold,
-            "gold_boxes": None if boxes is None else [list(box.as_tuple()) for box in boxes],
+            "gold_boxes": None
+            if boxes is None
+            else [box.to_json() if box.image else list(box.as_tuple()) for box in boxes],
             "size": list(self.size),
+            **({"others": [list(size) for size in self.others]} if self.others else {}),
             **{entry.name: getattr(self, entry.name) for entry in fields(_Line)},
         }
 
@@ -151,8 +156,9 @@ class AnswerRecord(_Line):
             prediction=Prediction.from_json(data),
             score=Score(data["correct"], data["method"], data["reason"]),
             gold=data["gold"],
-            gold_boxes=None if boxes is None else tuple(Box(*corners) for corners in boxes),
+            gold_boxes=None if boxes is None else tuple(map(Box.from_json, boxes)),
             size=(width, height),
+            others=tuple((width, height) for width, height in data.get("others", ())),
         )
 
 

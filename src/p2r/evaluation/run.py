@@ -41,7 +41,7 @@ from p2r.evaluation.records import (
     pass_name,
 )
 from p2r.evaluation.summary import summarize
-from p2r.images import ImageSource, Limits
+from p2r.images import Limits, open_pages
 from p2r.pipeline import settings_of
 from p2r.runs import provenance
 from p2r.runs.failures import MOST_FAILURES, FailureMonitor
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from p2r.evaluation.controls import Control, Donor
     from p2r.evaluation.records import Pass
     from p2r.evaluation.summary import Summary
+    from p2r.images import ImageSource
     from p2r.models.base import Model
     from p2r.pipeline import P2R
     from p2r.settings import Settings
@@ -302,20 +303,20 @@ class _Run:
     async def _ask(self, task: tuple[Entry, Callable[[], Sample]]) -> None:
         entry, load = task
         try:
-            sample, source = await asyncio.to_thread(self._open, entry, load)
+            sample, sources = await asyncio.to_thread(self._open, entry, load)
         except InputError as error:
             for one in self._left(entry.id):
                 self._failed(entry, one, Failure("image", str(error)))
             return
         for one in self._left(entry.id):
-            await self._ask_in(one, entry, sample, source)
+            await self._ask_in(one, entry, sample, sources)
 
-    def _open(self, entry: Entry, load: Callable[[], Sample]) -> tuple[Sample, ImageSource]:
-        sample = load()
-        source = ImageSource.open(sample.question.image, self.pipeline.limits)
-        return with_question(sample, id=entry.id, image=source), source  # opened once for all passes
+    def _open(self, entry: Entry, load: Callable[[], Sample]) -> tuple[Sample, list[ImageSource]]:
+        sample, limits = load(), self.pipeline.limits
+        sources = [page for image in sample.question.images for page in open_pages(image, limits)]
+        return with_question(sample, id=entry.id, image=sources), sources  # opened once for all passes
 
-    async def _ask_in(self, one: Pass, entry: Entry, sample: Sample, source: ImageSource) -> None:
+    async def _ask_in(self, one: Pass, entry: Entry, sample: Sample, sources: Sequence[ImageSource]) -> None:
         mode, control = one
         pipeline, boxes = self.pipeline, None
         if control:
@@ -341,7 +342,8 @@ class _Run:
             score=scored,
             gold=sample.answer,
             gold_boxes=sample.boxes,
-            size=source.size,
+            size=sources[0].size,
+            others=tuple(source.size for source in sources[1:]),
         )
         self.files[one].append(record)
         self.monitor.note_success()
