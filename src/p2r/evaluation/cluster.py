@@ -187,7 +187,8 @@ def _with_bytes(question: Question | InvalidRow, name: str, remote: str) -> Ques
 def joined(folder: str, name: str) -> str:
     """The URI of a file in a folder with a URI; empty where that is empty."""
     parts = urlsplit(folder)
-    return urlunsplit(parts._replace(path=posixpath.join(parts.path, quote(name)))) if folder else ""
+    path = posixpath.normpath(posixpath.join(parts.path, quote(name)))
+    return urlunsplit(parts._replace(path=path)) if folder else ""
 
 
 def fetched(uri: str, folder: Path) -> tuple[Path, str]:
