@@ -192,7 +192,7 @@ def _draw_product(canvas: Canvas, body: Rect, product: _Product, font: Font) -> 
 
     canvas.gradient(*part(-0.06, 0.99, 1.12, 1.02), shade, clear)
     canvas.gradient(*part(1.0, 0.2, 1.12, 1.0), shade, clear, down=False)
-    top, curve = 0.0, 0.12
+    top, curve = 0.0, 0.07
     if product.kind == "bottle":
         top = 0.36
         canvas.rectangle(*part(0.33, 0.05, 0.67, 0.5), fill)
@@ -214,14 +214,14 @@ def _draw_product(canvas: Canvas, body: Rect, product: _Product, font: Font) -> 
         canvas.rectangle(*part(0.0, top, 1.0, 1.0), fill, radius=width * curve)
     _draw_brand(canvas, part(0.0, top, 1.0, 1.0), product, font)
     if curve:
-        canvas.gradient(*part(0.0, top, 0.25, 1.0), shade, clear, down=False)
-        canvas.gradient(*part(0.6, top, 1.0, 1.0), clear, (0, 0, 0, 140), down=False)
+        canvas.gradient(*part(0.0, top + 0.03, 0.25, 0.99), shade, clear, down=False)
+        canvas.gradient(*part(0.6, top + 0.03, 1.0, 0.99), clear, (0, 0, 0, 140), down=False)
         canvas.rectangle(*part(0.28, top + 0.04, 0.35, 0.96), (255, 255, 255, 70))
     elif product.kind == "box":
         canvas.gradient(*part(0.88, 0.0, 1.0, 1.0), (0, 0, 0, 60), (0, 0, 0, 90), down=False)
         canvas.rectangle(*part(0.0, 0.0, 1.0, 0.02), light)
     else:
-        canvas.gradient(*part(0.0, 0.06, 0.5, 1.0), (255, 255, 255, 50), (0, 0, 0, 30), down=False)
+        canvas.gradient(*part(0.05, 0.06, 0.5, 1.0), (255, 255, 255, 50), (0, 0, 0, 30), down=False)
 
 
 def _draw_brand(canvas: Canvas, front: Rect, product: _Product, font: Font) -> None:
