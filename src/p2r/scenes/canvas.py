@@ -243,7 +243,7 @@ def paste(image: Image.Image, patch: Image.Image, corners: Sequence[Point]) -> N
     image.paste(small, (left, top), small)
 
 
-def perspective(places: Sequence[Point], width: int, height: int) -> tuple[float, ...]:
+def perspective(places: Sequence[Point], width: float, height: float) -> tuple[float, ...]:
     """The eight numbers of Pillow that put the corners of a patch of this size at four places."""
     rows, values = [], []
     ends = ((0, 0), (width, 0), (width, height), (0, height))
