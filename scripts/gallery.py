@@ -97,7 +97,7 @@ def planted_sample(folder: Path) -> tuple[Sample, tuple[str, ...]]:
 def draw(sample: Sample, facts: tuple[str, ...], model: P2R | None, path: Path) -> None:
     """The figure of a sample, as a small JPEG file."""
     question, settings = sample.question, Settings()
-    source = ImageSource.open(question.image)
+    source = ImageSource.open(question.images[0])
     if model is None:
         boxes = sample.boxes or ()
         crops = tuple(crop_region(box, source.size, settings.geometry) for box in boxes)

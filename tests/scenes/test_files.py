@@ -6,10 +6,13 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
+from p2r.images import ImageSource
 from p2r.scenes import SPLITS, Difficulty, make_sample, parse_size, write_scenes
+from p2r.scenes.files import draw_files
 from p2r.scenes.sampling import stream
 
 
@@ -109,3 +112,36 @@ def test_an_unwritable_folder_is_named(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file"):
         list(write_scenes(tmp_path / "file", split="test", size="640x480", count=1))
+
+
+@pytest.mark.long
+def test_a_tiff_file_is_drawn_in_strips(tmp_path) -> None:
+    made = make_sample("test", 1, size="3200x3000", world="street")
+    assert len(list(made.strips())) == 2
+    list(draw_files([(made, tmp_path / "whole.tif")]))
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.tif"]
+    assert ImageSource.open(tmp_path / "whole.tif").size == (3200, 3000)
+    with Image.open(tmp_path / "whole.tif") as file:
+        shown = np.asarray(file.resize((160, 150), Image.Resampling.BOX), float)
+    assert np.abs(shown - made.scene.render((160, 150))).mean() < 4
+
+
+def test_huge_images_become_tiff_files() -> None:
+    assert make_sample("test", 0, size="16k").file.endswith(".jpg")
+    assert make_sample("test", 0, size="32768x32768").file == "images/test-0-0-32768x32768.tif"
+
+
+def test_rows_name_the_world_and_what_is_unusual(tmp_path) -> None:
+    assert not {"world", "difficulty"} & make_sample("test", 0).row().keys()
+    difficulty = Difficulty(2.0, clutter=1.0)
+    made = list(
+        write_scenes(tmp_path, split="test", size="400x300", count=2, world="shelf", difficulty=difficulty)
+    )
+    row = json.loads((tmp_path / "samples.jsonl").read_text().splitlines()[1])
+    assert (row["id"], row["world"]) == ("shelf-test-0-1", "shelf")
+    assert row["difficulty"] == {"size": 2.0, "contrast": 1.0, "clutter": 1.0}
+    samples = read_samples(tmp_path / "samples.jsonl")
+    assert [sample.question.text for sample in samples] == [one.task.text for one in made]
+    # Another difficulty would be other images under the same names.
+    with pytest.raises(InputError, match="other samples"):
+        list(write_scenes(tmp_path, split="test", size="400x300", count=2, world="shelf"))

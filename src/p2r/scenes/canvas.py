@@ -83,6 +83,11 @@ class Canvas:
         """The drawn pixel of a place."""
         return x * self.scale - self.left, y * self.scale - self.top
 
+    def _pixels_of(self, points: Sequence[Point]) -> list[Point]:
+        # Pillow cuts off decimals, which would move what lies at negative pixels: strips would not join.
+        places = (self.at(*point) for point in points)
+        return [(math.floor(x), math.floor(y)) for x, y in places]
+
     def shows(self, x0: float, y0: float, x1: float, y1: float) -> bool:
         """Whether any part of a rectangle is on this canvas."""
         (left, top), (right, bottom) = self.at(x0, y0), self.at(x1, y1)
@@ -111,7 +116,7 @@ class Canvas:
     def polygon(self, points: Sequence[Point], fill: Color) -> None:
         """A filled polygon."""
         if self.shows(*_bounds(points)):
-            self.pen.polygon([self.at(*point) for point in points], fill)
+            self.pen.polygon(self._pixels_of(points), fill)
 
     def ellipse(self, x0: float, y0: float, x1: float, y1: float, fill: Color) -> None:
         """A filled ellipse in a rectangle."""
@@ -125,7 +130,7 @@ class Canvas:
         if self.shows(x0 - width, y0 - width, x1 + width, y1 + width):
             pixels = width * self.scale
             color = fill if pixels >= 1 else _paler(fill, pixels)
-            self.pen.line([self.at(*point) for point in points], color, max(1, round(pixels)), "curve")
+            self.pen.line(self._pixels_of(points), color, max(1, round(pixels)), "curve")
 
     def gradient(
         self, x0: float, y0: float, x1: float, y1: float, start: Color, end: Color, *, down: bool = True

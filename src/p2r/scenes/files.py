@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import pyvips
 
 from p2r.errors import InputError, file_problem
 from p2r.runs.files import claim, folder_lock, replacing
-from p2r.scenes.sampling import JPEG_PIXELS, USUAL, make_sample
+from p2r.scenes.sampling import USUAL, make_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +27,9 @@ _TILE = 512
 
 
 def draw_files(jobs: Sequence[tuple[SceneSample, Path]], *, workers: int = 1) -> Iterator[None]:
-    """Draw each scene into its file, unless it exists. Yields after each, in order; no file is half written.
+    """Draw each scene into its file, .jpg or .tif, unless it exists. Yields after each, in order.
+
+    No file is half written. A TIFF file is drawn in strips: it takes much disk and little memory.
 
     Raises:
         OSError, pyvips.Error: a file cannot be written.
@@ -39,20 +43,19 @@ def _draw(job: tuple[SceneSample, Path]) -> None:
     if path.exists():
         return
     with replacing(path) as partial:
-        if made.size[0] * made.size[1] <= JPEG_PIXELS:
+        if path.suffix == ".jpg":
             pyvips.Image.new_from_array(made.render()).write_to_file(str(partial), Q=QUALITY)
             return
-        # Too large for memory: strip by strip into a file of bare pixels, which libvips reads in pieces.
-        pixels = partial.with_suffix(".rgb")
-        try:
-            with pixels.open("wb") as file:
-                for strip in made.strips():
-                    file.write(strip.data)
-            image = pyvips.Image.rawload(str(pixels), *made.size, 3, access="sequential")
+        # Too large for memory: strip by strip into files beside it, which are then read in step.
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            parts = []
+            for number, strip in enumerate(made.strips()):
+                name = f"{folder}/{number}.tif"
+                pyvips.Image.new_from_array(strip).tiffsave(name)
+                parts.append(pyvips.Image.new_from_file(name, access="sequential"))
+            image = functools.reduce(lambda above, below: above.join(below, "vertical"), parts)
             tiles = {"tile": True, "tile_width": _TILE, "tile_height": _TILE}
-            image.copy(interpretation="srgb").tiffsave(str(partial), compression="jpeg", Q=QUALITY, **tiles)
-        finally:
-            pixels.unlink(missing_ok=True)
+            image.tiffsave(str(partial), compression="jpeg", Q=QUALITY, **tiles)
 
 
 def write_scenes(

@@ -283,7 +283,9 @@ def draw(
 
 def _ask(rng: random.Random, family: str, shelf: Shelf) -> Task:
     if family == "count":
-        name = rng.choice([product.name for _, _, product in shelf._places()])  # noqa: SLF001
+        names = [product.name for row in shelf.rows for product in row]
+        narrow = [name for name in names if name.endswith(("bottle", "can"))]
+        name = rng.choice(narrow or names)
         return readings.count(name, [body.rect for body in shelf.bodies() if body.name == name])
     if family == "exists":
         there = {body.name for body in shelf.bodies()}

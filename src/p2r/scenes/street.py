@@ -238,8 +238,9 @@ def _park(rng: random.Random, family: str, across: float, width: float) -> tuple
     colors = rng.sample(sorted(COLORS), count)
     if family == "count":
         # One color comes up to three times.
-        for k in rng.sample(range(count), min(rng.randint(1, 3), count)):
-            colors[k] = colors[0]
+        again = rng.sample(range(count), min(rng.randint(1, 3), count))
+        for k in again:
+            colors[k] = colors[again[0]]
     cars = []
     for k, color in enumerate(colors):
         plate = "".join([*rng.sample(_LETTERS, 2), *rng.sample(_DIGITS, 2)])
@@ -259,7 +260,8 @@ def draw(
 def _ask(rng: random.Random, family: str, street: Street) -> Task:
     bodies = street.bodies()
     if family == "count":
-        ((name, _),) = Counter(body.name for body in bodies).most_common(1)
+        names = Counter(body.name for body in bodies)
+        name = rng.choice([name for name in names if names[name] == max(names.values())])
         return readings.count(name, [body.rect for body in bodies if body.name == name])
     if family == "exists":
         there = {car.color for car in street.cars}
