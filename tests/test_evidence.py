@@ -275,7 +275,7 @@ def test_evidence_of_many_lists_is_that_of_each(tmp_path: Path, save: str, budge
     # Smooth enough that sizes differ, so that crops come from several levels of a JPEG.
     PIL.Image.fromarray(noise(120, 90)).resize((1200, 900)).save(path := tmp_path / "image", save)
     chosen = Settings(budget=budget)
-    together = build_evidences(ImageSource.open(path), LISTS, chosen)
+    together = build_evidences([ImageSource.open(path)], LISTS, chosen)
     for boxes, evidence in zip(LISTS, together, strict=True):
         alone = build_evidence(ImageSource.open(path), boxes, chosen)
         assert evidence.overview.pixels.tobytes() == alone.overview.pixels.tobytes()

@@ -21,6 +21,7 @@ import pytest
 
 from p2r._sync import SyncRunner
 from p2r.errors import InputError, ModelError
+from p2r.images import ImageSource
 from p2r.models import DEFAULT_MODEL
 from p2r.models.base import Completion
 from p2r.pipeline import P2R, Finished, Perceived, TextDelta, settings_of
@@ -71,7 +72,8 @@ def predict(model: FakeModel, mode: Mode = "p2r", question: Question = QUESTION)
 @pytest.mark.parametrize("mode", ["p2r", "think", "direct"])
 def test_notes_on_the_file_are_in_the_prediction_of_every_mode(mode: Mode) -> None:
     pages = [PIL.Image.fromarray(IMAGE), PIL.Image.new("RGB", (400, 300), "red")]
-    question = replace(QUESTION, image=encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
+    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    question = replace(QUESTION, image=ImageSource.open(data))
     assert predict(replies(), mode, question).notes == ("the file has 2 pages: the first was read",)
 
 

@@ -257,7 +257,7 @@ def probe_samples() -> Iterator[SceneSample]:
 async def _probe(p2r: P2R, sample: SceneSample) -> ProbeReply:
     settings = p2r.settings
     question = (await asyncio.to_thread(sample.sample)).question
-    overview = (await p2r.open_image(question)).overview
+    overview = (await p2r.open_images(question))[0].overview
     messages = perceive_messages(settings.prompts, question, overview, settings.box_format)
     completion = await p2r.perceiver.complete(messages, Sampling(settings.max_tokens.perceive))
     found, iou = {}, {}

@@ -14,17 +14,19 @@ import logging
 import time
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from p2r._sync import SyncRunner
 from p2r.errors import InputError, ModelError
-from p2r.evidence import build_evidence, plain_overview
-from p2r.images import EncodedImage, ImageSource, Limits
+from p2r.evidence import build_evidences, plain_overviews
+from p2r.images import EncodedImage, ImageSource, Limits, open_pages
 from p2r.images.threads import in_image_thread
+from p2r.looks import look_again, side_by_side
 from p2r.models import DEFAULT_MODEL
 from p2r.models.base import Completion, Sampling, StreamingModel
 from p2r.parsing.answers import read_answer
-from p2r.parsing.perception import parse_perception
+from p2r.parsing.perception import merged, parse_perception
 from p2r.parsing.thinking import split_thinking
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
 from p2r.settings import Settings
@@ -196,25 +198,30 @@ class P2R:
         self, builder: PredictionBuilder, boxes: Sequence[Box] | None, *, stream: bool
     ) -> AsyncGenerator[Event]:
         question, mode, settings = builder.question, builder.prediction.mode, builder.settings
+        apart = mode == "p2r" and settings.perceive_images == "apart"
         with builder.timed("image"):
-            image = await self.open_image(question, settings)
-        builder.note(*image.source.notes)
+            images = await self.open_images(question, settings, apart=apart)
+        if len(images) != len(question.images):  # a document has pages
+            builder.question = question = replace(question, image=[image.source for image in images])
+        builder.note(*(note for image in images for note in image.source.notes))
 
-        evidence, perception = Evidence(image.overview), None
+        overview, *others = (image.overview for image in images)
+        evidence = Evidence(overview, others=tuple(others), shown=tuple(range(len(images))))
+        perception = None
         if mode == "p2r":
             if boxes is None:
-                perception = await self._perceive(builder, image)
+                perception = await self._perceive(builder, images, apart=apart)
                 boxes = perception.boxes
             builder.set(perception=perception, boxes=tuple(boxes))
             with builder.timed("evidence"):
-                evidence = await self.cut_evidence(image, boxes, settings)
+                evidence = await self.cut_evidence(images, boxes, settings)
             builder.set(crops_px=tuple(crop.region_px for crop in evidence.crops))
             builder.note(*evidence.notes)
         if perception:
             yield Perceived(perception, evidence)
 
         if mode == "direct":
-            messages = direct_messages(settings.prompts, question, image.overview)
+            messages = direct_messages(settings.prompts, question, overview, others)
         else:
             messages = reason_messages(settings.prompts, question, evidence)
         limits = settings.max_tokens
@@ -236,36 +243,64 @@ class P2R:
         )
         yield Finished(self._signed(builder.prediction))
 
-    async def open_image(self, question: Question, settings: Settings | None = None) -> OpenedImage:
-        """Open the image and make its overview.
+    async def open_images(
+        self, question: Question, settings: Settings | None = None, *, apart: bool = False
+    ) -> tuple[OpenedImage, ...]:
+        """Open the images, of a document each page, and make their overviews.
+
+        Args:
+            question: whose images they are.
+            settings: None for the pipeline's own.
+            apart: each overview is sent alone; else all of them share the model's context.
 
         Raises:
-            InputError: the image cannot be read or is over a limit.
+            InputError: an image cannot be read or is over a limit, or they do not fit into the context.
         """
+        chosen = settings or self.settings
 
-        def opened() -> OpenedImage:
-            source = ImageSource.open(question.image, self.limits)
-            return OpenedImage(source, plain_overview(source, settings or self.settings))
+        def opened() -> tuple[OpenedImage, ...]:
+            sources = [page for image in question.images for page in open_pages(image, self.limits)]
+            groups = [[source] for source in sources] if apart else [sources]
+            overviews = [overview for group in groups for overview in plain_overviews(group, chosen)]
+            return tuple(map(OpenedImage, sources, overviews))
 
         return await in_image_thread(opened)
 
-    async def _perceive(self, builder: PredictionBuilder, image: OpenedImage) -> Perception:
-        settings = builder.settings
-        messages = perceive_messages(settings.prompts, builder.question, image.overview, settings.box_format)
-        sampling = Sampling(settings.max_tokens.perceive)
+    async def _perceive(
+        self, builder: PredictionBuilder, images: Sequence[OpenedImage], *, apart: bool
+    ) -> Perception:
+        overviews = [image.overview for image in images]
+        groups = [[overview] for overview in overviews] if apart else [overviews]
         with builder.timed("perceive"):
-            completion = await self.perceiver.complete(messages, sampling)
-        perception = parse_perception(completion.text, settings.box_format, image.overview.size)
+            replies = await side_by_side(self._ask_perceiver(builder, group) for group in groups)
+            first = merged(replies) if len(groups) > 1 else replies[0]
+            if builder.settings.looks == 1:
+                return first
+            sources = [image.source for image in images]
+            found = await look_again(sources, first, builder.settings, partial(self._ask_perceiver, builder))
+        builder.set(looks=found.looks, stopped=found.stopped)
+        return replace(first, outcome="boxes" if found.boxes else first.outcome, boxes=found.boxes)
+
+    async def _ask_perceiver(self, builder: PredictionBuilder, shown: Sequence[EncodedImage]) -> Perception:
+        settings = builder.settings
+        messages = perceive_messages(
+            settings.prompts, builder.question, shown[0], settings.box_format, shown[1:]
+        )
+        sampling = Sampling(settings.max_tokens.perceive)
+        completion = await self.perceiver.complete(messages, sampling)
+        size, *others = (image.size for image in shown)
+        perception = parse_perception(completion.text, settings.box_format, size, others)
         builder.spent(completion)
         builder.note(_limit_note("the perceiver's reply", completion, sampling), perception.format_warning)
         return perception
 
     async def cut_evidence(
-        self, image: OpenedImage, boxes: Sequence[Box], settings: Settings | None = None
+        self, images: Sequence[OpenedImage], boxes: Sequence[Box], settings: Settings | None = None
     ) -> Evidence:
-        """Cut the evidence at full resolution and draw the boxes; without boxes, the plain overview."""
+        """Cut the evidence at full resolution and draw the boxes; without boxes, the plain overviews."""
+        sources, overviews = zip(*((image.source, image.overview) for image in images), strict=True)
         settings = settings or self.settings
-        return await in_image_thread(build_evidence, image.source, boxes, settings, image.overview)
+        return (await in_image_thread(build_evidences, sources, [boxes], settings, overviews))[0]
 
     def _signed(self, prediction: Prediction) -> Prediction:
         # At the end, because an endpoint may learn its model's name from the server.
@@ -275,13 +310,13 @@ class P2R:
 
     def answer(
         self,
-        image: ImageInput,
+        image: ImageInput | Sequence[ImageInput],
         text: str,
         choices: Sequence[str] = (),
         answer_type: AnswerType | None = None,
         mode: Mode = "p2r",
     ) -> Prediction:
-        """Answer one question, from a script or a notebook.
+        """Answer one question about an image or several, from a script or a notebook.
 
         Raises:
             InputError: the question or the image cannot be used.

@@ -17,6 +17,7 @@ from p2r.errors import InputError, file_problem
 from p2r.models.base import Message
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from p2r.images import EncodedImage
@@ -53,6 +54,15 @@ BOX_FORMAT_WORDING: dict[BoxFormat, str] = {
         "Coordinates run from 0 to 1 along the width and the height."
     ),
 }
+# Of a question about several images: a line before each image, and what follows the prompt of the perceiver.
+# They belong to no pack, so that packs and digests stay as they are.
+IMAGE_LINE = "Image {number} of {count}:"
+OUTLINED_LINE = "Image {number} of {count}, with the evidence outlined:"
+CLOSE_UP_LINE = "Close-up from image {number}, outlined in {color}:"
+SEVERAL_IMAGES = (
+    "\nThe question is about {count} images. Every box names the image in which it lies, by a number from 1 "
+    'to {count}, for example "image": {count}. Images without a box are left out later; [] keeps all of them.'
+)
 # The placeholder as `string.Template` finds it; `$$` is an escaped dollar sign.
 _BOX_FORMAT = re.compile(r"\$\$|\$(?:box_format(?![_a-zA-Z0-9])|\{box_format\})")
 
@@ -164,20 +174,36 @@ def _messages(pack: PromptPack, *content: str | EncodedImage) -> tuple[Message, 
 
 
 def perceive_messages(
-    pack: PromptPack, question: Question, overview: EncodedImage, box_format: BoxFormat = "qwen3"
+    pack: PromptPack,
+    question: Question,
+    overview: EncodedImage,
+    box_format: BoxFormat = "qwen3",
+    others: Sequence[EncodedImage] = (),
 ) -> tuple[Message, ...]:
-    """The perceiver's input: the plain overview and the question."""
+    """The perceiver's input: the plain overview, those of further images, and the question."""
     template = pack.perceive_template(box_format)
     used = string.Template(template).get_identifiers()
-    size = {side: str(getattr(overview, side)) for side in ("width", "height") if side in used}
-    return _messages(pack, overview, _fill(pack, template, question, **size))
+    size = {side: _side(side, (overview, *others)) for side in ("width", "height") if side in used}
+    text = _fill(pack, template, question, **size)
+    if others:
+        text += SEVERAL_IMAGES.format(count=1 + len(others))
+    return _messages(pack, *_numbered((overview, *others)), text)
 
 
 def reason_messages(pack: PromptPack, question: Question, evidence: Evidence) -> tuple[Message, ...]:
     """The reasoner's input: overview, crops in box order, question.
 
-    Without crops it is the prompt of mode `think`, which does not mention them.
+    Without crops it is the prompt of mode `think`, which does not mention them. So it is for several images,
+    where a line before each overview and each crop says what it is.
     """
+    if (count := len(question.images)) > 1:
+        line = OUTLINED_LINE if evidence.crops else IMAGE_LINE
+        content: list[str | EncodedImage] = []
+        for index, overview in zip(evidence.shown, evidence.overviews, strict=True):
+            content += [line.format(number=index + 1, count=count), overview]
+        for crop in evidence.crops:
+            content += [CLOSE_UP_LINE.format(number=crop.box.image + 1, color=crop.color), crop.image]
+        return _messages(pack, *content, _fill(pack, pack.think, question))
     if not evidence.crops:
         return _messages(pack, evidence.overview, _fill(pack, pack.think, question))
     text = _fill(
@@ -190,6 +216,24 @@ def reason_messages(pack: PromptPack, question: Question, evidence: Evidence) ->
     return _messages(pack, evidence.overview, *(crop.image for crop in evidence.crops), text)
 
 
-def direct_messages(pack: PromptPack, question: Question, overview: EncodedImage) -> tuple[Message, ...]:
-    """The input of one pass without thinking: the plain overview and the question."""
-    return _messages(pack, overview, _fill(pack, pack.direct, question))
+def direct_messages(
+    pack: PromptPack, question: Question, overview: EncodedImage, others: Sequence[EncodedImage] = ()
+) -> tuple[Message, ...]:
+    """The input of one pass without thinking: the plain overview, those of further images, the question."""
+    return _messages(pack, *_numbered((overview, *others)), _fill(pack, pack.direct, question))
+
+
+def _numbered(overviews: Sequence[EncodedImage]) -> Iterator[str | EncodedImage]:
+    # The images, each after its line if there are several.
+    for number, overview in enumerate(overviews, start=1):
+        if len(overviews) > 1:
+            yield IMAGE_LINE.format(number=number, count=len(overviews))
+        yield overview
+
+
+def _side(side: str, overviews: Sequence[EncodedImage]) -> str:
+    # The width or the height of the images as they are sent.
+    sides = [str(getattr(overview, side)) for overview in overviews]
+    if len(sides) == 1:
+        return sides[0]
+    return ", ".join(f"{pixels} (image {number})" for number, pixels in enumerate(sides, start=1))

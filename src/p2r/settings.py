@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS_FILE = "p2r.json"
+MOST_LOOKS = 6  # levels; at each, what is shown is half as wide and half as high
 # Newer than some results: left out at their defaults, so that old digests stay valid.
-_YOUNGER = ("options", "box_format", "stretch_depth")
+_YOUNGER = ("options", "box_format", "stretch_depth", "perceive_images", "looks")
 
 _STRICT = ConfigDict(extra="forbid")
 Count = Annotated[int, Field(ge=1)]
@@ -96,6 +97,10 @@ class Settings:
             the overview as it is sent. `gemini`: y first, 0–1000. `unit`: x first, 0–1.
         stretch_depth: images of 16 bits a sample that use less than a quarter of that range (microscopes,
             satellites, thermal cameras) are stretched to all of it.
+        perceive_images: how the perceiver sees several images of one question. `together`: in one call, and
+            each box names its image. `apart`: each in a call of its own, for models that know one image only
+            and for more pages than fit into a context.
+        looks: how many times closer the perceiver may look at most; 1 is the paper (`p2r.looks`).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -107,6 +112,8 @@ class Settings:
     options: ModelOptions = field(default_factory=ModelOptions)
     box_format: BoxFormat = "qwen3"
     stretch_depth: bool = True
+    perceive_images: Literal["together", "apart"] = "together"
+    looks: Annotated[int, Field(ge=1, le=MOST_LOOKS)] = 1
 
     @property
     def digest(self) -> str:

@@ -7,6 +7,7 @@ Texts of questions, samples and boxes can be encoded as UTF-8 (`p2r.text.encodab
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,7 @@ from p2r.errors import InputError
 from p2r.text import encodable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from p2r.images import EncodedImage, ImageInput
     from p2r.images import RectPx as RectPx
@@ -38,6 +39,9 @@ class Box:
     Attributes:
         x0, y0, x1, y1: corners in 0–1000, `x0 < x1` and `y0 < y1`.
         label: the perceiver's name for what is inside; may be empty.
+        image: the index of its image among `Question.images`.
+        zoom: how many times smaller than the image the region was in which a look found it; its crop has as
+            much less context.
     """
 
     x0: float
@@ -45,26 +49,36 @@ class Box:
     x1: float
     y1: float
     label: str = ""
+    image: int = 0
+    zoom: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", encodable(self.label))
         # Written so that NaN fails too.
         if not (0 <= self.x0 < self.x1 <= 1000 and 0 <= self.y0 < self.y1 <= 1000):
             raise InputError(f"box {self.as_tuple()} is not x0 < x1, y0 < y1 within 0–1000")
+        if self.image < 0:
+            raise InputError(f"box {self.as_tuple()} is of image {self.image}: the first image is 0")
 
     def as_tuple(self) -> tuple[float, float, float, float]:
         """The corners `(x0, y0, x1, y1)`, 0–1000."""
         return (self.x0, self.y0, self.x1, self.y1)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: `{"box": [x0, y0, x1, y1], "label": …}`, 0–1000."""
-        return {"box": list(self.as_tuple()), "label": self.label}
+        """Plain data: `{"box": [x0, y0, x1, y1], "label": …}`, 0–1000; `image` and `zoom` at other values only."""
+        image = {"image": self.image} if self.image else {}
+        zoom = {"zoom": self.zoom} if self.zoom != 1 else {}
+        return {"box": list(self.as_tuple()), "label": self.label, **image, **zoom}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Box:
-        """What `to_json` wrote."""
+    def from_json(cls, data: Mapping[str, Any] | Sequence[float]) -> Box:
+        """What `to_json` wrote, or the corners alone."""
+        if not isinstance(data, Mapping):
+            x0, y0, x1, y1 = data
+            return cls(x0, y0, x1, y1)
         x0, y0, x1, y1 = data["box"]
-        return cls(x0, y0, x1, y1, data["label"])
+        more = {name: data[name] for name in ("label", "image", "zoom") if name in data}
+        return cls(x0, y0, x1, y1, **more)
 
     @property
     def area(self) -> float:
@@ -77,7 +91,9 @@ class Box:
         return ((self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2)
 
     def iou(self, other: Box) -> float:
-        """Intersection over union with `other`, 0–1."""
+        """Intersection over union with `other`, 0–1; 0 for boxes of different images."""
+        if self.image != other.image:
+            return 0.0
         width = min(self.x1, other.x1) - max(self.x0, other.x0)
         height = min(self.y1, other.y1) - max(self.y0, other.y0)
         if width <= 0 or height <= 0:
@@ -88,10 +104,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question about an image. It never holds the answer, so that none can leak.
+    """A question about an image, or about several. It never holds the answer, so that none can leak.
 
     Attributes:
-        image: a path, bytes, data URI, PIL image, numpy array (H, W, 3) or an open `ImageSource`.
+        image: a path, bytes, data URI, PIL image, numpy array (H, W, 3) or an open `ImageSource`; or a list
+            of them, which is kept as a tuple. A list of one image is that image.
         text: the question, without its options.
         choices: the options in order (A, B, …), at least two, or none. Options may have equal texts, as in
             some rows of benchmarks; the letter tells them apart.
@@ -99,16 +116,21 @@ class Question:
         id: a name for logs and result files.
 
     Raises:
-        InputError: an empty text, one choice, an empty choice, or a type that the choices contradict.
+        InputError: an empty text, one choice, an empty choice, a type that the choices contradict, or an
+            empty list of images.
     """
 
-    image: ImageInput
+    image: ImageInput | Sequence[ImageInput]
     text: str
     choices: tuple[str, ...] = ()
     answer_type: AnswerType = "free"
     id: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.image, list | tuple):
+            if not self.image:
+                raise InputError("the question has no image")
+            object.__setattr__(self, "image", self.image[0] if len(self.image) == 1 else tuple(self.image))
         if not self.text.strip():
             raise InputError("the question is empty")
         choices = tuple(encodable(choice.strip()) for choice in self.choices)
@@ -133,6 +155,11 @@ class Question:
             raise InputError(f"{len(choices)} choices: at most {len(LETTERS)} are supported")
         if not all(choices):
             raise InputError("a choice is empty")
+
+    @property
+    def images(self) -> tuple[ImageInput, ...]:
+        """All images of the question, in order; usually one."""
+        return self.image if isinstance(self.image, tuple) else (self.image,)
 
     @property
     def letters(self) -> str:
@@ -195,6 +222,44 @@ class Perception:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What the perceiver said about one region of an image.
+
+    Attributes:
+        region: what it was shown, in the coordinates of the whole image.
+        parent: the index of the look that led to this one; None for the first, at the whole image.
+        text: the raw text.
+        outcome: as of `Perception`.
+        boxes: in the coordinates of the whole image.
+        image: the index of the image.
+    """
+
+    region: Box
+    parent: int | None
+    text: str
+    outcome: PerceptionOutcome
+    boxes: tuple[Box, ...] = ()
+    image: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, with the region as `[x0, y0, x1, y1]`, 0–1000."""
+        return {
+            "region": list(self.region.as_tuple()),
+            "parent": self.parent,
+            "text": self.text,
+            "outcome": self.outcome,
+            "boxes": [box.to_json() for box in self.boxes],
+            "image": self.image,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Look:
+        """What `to_json` wrote."""
+        boxes = tuple(Box.from_json(box) for box in data["boxes"])
+        return cls(Box(*data["region"]), data["parent"], data["text"], data["outcome"], boxes, data["image"])
+
+
+@dataclass(frozen=True, slots=True)
 class Crop:
     """One piece of evidence at full resolution.
 
@@ -219,11 +284,20 @@ class Evidence:
         overview: the whole image at its budget; boxes drawn on it when there are crops.
         crops: at most `Geometry.max_crops`; empty when there is no usable box.
         notes: remarks on the file and on its sizes, one sentence each.
+        others: of a question about several images: the overviews after the first.
+        shown: the index of the image of each overview. Images without a box are left out, if any has one.
     """
 
     overview: EncodedImage
     crops: tuple[Crop, ...] = ()
     notes: tuple[str, ...] = ()
+    others: tuple[EncodedImage, ...] = ()
+    shown: tuple[int, ...] = (0,)
+
+    @property
+    def overviews(self) -> tuple[EncodedImage, ...]:
+        """All overviews, one for each of `shown`."""
+        return (self.overview, *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +352,8 @@ class Prediction:
         truncated: the answering stage ran into its token limit.
         notes: remarks about the image, the sizes and the replies, one sentence each.
         error: why the status is `failed`.
+        looks: what the perceiver was asked, the first look included; empty unless `Settings.looks` allows more.
+        stopped: why there was no further look.
     """
 
     id: str
@@ -295,6 +371,8 @@ class Prediction:
     truncated: bool = False
     notes: tuple[str, ...] = ()
     error: str = ""
+    looks: tuple[Look, ...] = ()
+    stopped: str = ""
 
     @property
     def answer(self) -> str | None:
@@ -315,9 +393,10 @@ class Prediction:
         """Plain data, as in result files, replies of the server and `p2r answer --json`.
 
         `perception` is the perceiver's raw text, `outcome` and `dropped` what was read from it; the first two
-        are None where no perceiver was called.
+        are None where no perceiver was called. `looks` and `stopped` are there where more than one was allowed.
         """
         perception = self.perception
+        looks = {"looks": [look.to_json() for look in self.looks], "stopped": self.stopped}
         return {
             "id": self.id,
             "mode": self.mode,
@@ -338,6 +417,7 @@ class Prediction:
             "truncated": self.truncated,
             "notes": list(self.notes),
             "error": self.error,
+            **(looks if self.looks else {}),
         }
 
     @classmethod
@@ -352,7 +432,7 @@ class Prediction:
             read = boxes if outcome == "boxes" else ()
             warnings = tuple(data.get("dropped", ()))
             perception = Perception(outcome, read, warnings, data.get("perception") or "")
-        same = ("id", "mode", "status", "model", "reasoner", "digest", "truncated", "error")
+        same = ("id", "mode", "status", "model", "reasoner", "digest", "truncated", "error", "stopped")
         return cls(
             **{name: data[name] for name in same if name in data},
             reply=Answer(data.get("answer"), data.get("thinking", ""), text=data.get("text", "")),
@@ -362,6 +442,7 @@ class Prediction:
             usage=Usage(**data.get("usage", {})),
             seconds=dict(data.get("seconds", {})),
             notes=tuple(data.get("notes", ())),
+            looks=tuple(Look.from_json(look) for look in data.get("looks", ())),
         )
 
 

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from p2r.cli import app
-from p2r.cli._image import open_image
+from p2r.cli._image import open_images
 from p2r.errors import InputError
 from p2r.images.limits import Limits
 
@@ -74,8 +74,8 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("path", ["/image.jpg", "/image.jpg?size=large", "/moved"])
 def test_an_address_is_fetched(web: str, path: str) -> None:
-    assert open_image(web + path).size == (40, 30)
-    assert open_image(web.upper() + path).size == (40, 30)
+    assert open_images(web + path)[0].size == (40, 30)
+    assert open_images(web.upper() + path)[0].size == (40, 30)
 
 
 @pytest.mark.parametrize(
@@ -89,26 +89,26 @@ def test_an_address_is_fetched(web: str, path: str) -> None:
 )
 def test_an_address_without_an_image_is_one_line(web: str, path: str, says: str) -> None:
     with pytest.raises(InputError, match=path) as refused:
-        open_image(web + path)
+        open_images(web + path)
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_an_address_gives_no_more_than_the_limit(web: str) -> None:
     with pytest.raises(InputError, match="more than the limit of 500 bytes"):
-        open_image(f"{web}/image.jpg", Limits(max_bytes=500))
+        open_images(f"{web}/image.jpg", Limits(max_bytes=500))
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/a.jpg", "http://", "http://[", "https://127.0.0.1:9"])
 def test_an_address_that_does_not_answer(url: str) -> None:
     with pytest.raises(InputError, match="cannot be fetched") as refused:
-        open_image(url)
+        open_images(url)
     assert "Errno" not in str(refused.value)
 
 
 def test_a_password_in_an_address_is_not_repeated(web: str) -> None:
     with pytest.raises(InputError) as refused:
-        open_image(web.replace("//", "//me:secret@") + "/missing.jpg")
+        open_images(web.replace("//", "//me:secret@") + "/missing.jpg")
     assert "secret" not in str(refused.value)
 
 
@@ -118,7 +118,7 @@ def test_files_are_named_in_every_way(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("HOME", str(tmp_path))
     data = "data:image/jpeg;base64," + base64.b64encode(jpeg()).decode()
     for name in (str(path), "~/a b.jpg", path.as_uri(), f"file://localhost{tmp_path}/a%20b.jpg", data):
-        assert open_image(name).size == (40, 30), name
+        assert open_images(name)[0].size == (40, 30), name
 
 
 @pytest.mark.parametrize(
@@ -134,14 +134,14 @@ def test_files_are_named_in_every_way(tmp_path: Path, monkeypatch: pytest.Monkey
 )
 def test_an_argument_that_is_not_an_image_is_refused(name: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        open_image(name)
+        open_images(name)
 
 
 def test_a_truncated_image_is_found_before_a_model_is_opened(tmp_path: Path) -> None:
     path = tmp_path / "half.jpg"
     path.write_bytes(jpeg(400, 300)[:9000])
     with pytest.raises(InputError, match=r"half\.jpg"):
-        open_image(str(path))
+        open_images(str(path))
 
 
 def test_standard_input_is_read() -> None:

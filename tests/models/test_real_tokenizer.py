@@ -54,7 +54,7 @@ def ids_of(encoder: PromptEncoder, *content: Any, new: int = 1) -> list[int]:
 
 def test_a_prompt_is_rendered_as_the_template_has_it(encoder: PromptEncoder) -> None:
     question = SAMPLE.sample().question
-    image = ImageSource.open(question.image)
+    image = ImageSource.open(question.images[0])
     overview = build_evidence(image, (), SETTINGS).overview
     (message,) = perceive_messages(SETTINGS.prompts, question, overview, "qwen3")
     text = encoder.render((message,))

@@ -1,4 +1,4 @@
-"""The image argument of `p2r answer`: a path, a URL, a data: URI, or standard input."""
+"""The image arguments of `p2r answer`: a path, a URL, a data: URI, or standard input."""
 
 from __future__ import annotations
 
@@ -28,35 +28,45 @@ MANY = (
 )
 
 
-def open_image(text: str, limits: Limits | None = None) -> ImageSource:
-    """Open an image and decode it once at a small size, to find damage before a model is loaded.
+def open_images(text: str, limits: Limits | None = None) -> list[ImageSource]:
+    """Open an image, or the pages of a document, and decode it once, to find damage before a model is loaded.
 
     Args:
         text: a path (`~` is the home folder), `-` for standard input, `http://…`, `https://…`, `file://…`, or
-            a `data:` URI.
+            a `data:` URI. Pages may follow a path or a URL, as in `FILE.pdf#page=3`.
         limits: None for the defaults.
 
     Raises:
         InputError: it cannot be fetched or read.
     """
-    from p2r.images import ImageSource, Limits
+    from p2r.images import Limits, open_pages
+    from p2r.images.source import split_pages
 
     limits = limits or Limits()
     if not text:
         raise InputError("the image is empty: give a file, a URL, a data: URI, or - for standard input")
     scheme = text.partition(":")[0].lower()
     if text == "-":
-        source = ImageSource.open(_standard_input(limits), limits, name="standard input")
+        sources = open_pages(_standard_input(limits), limits, name="standard input")
     elif scheme in ("http", "https"):
-        name, data = _fetched(text, limits)
-        source = ImageSource.open(data, limits, name=name)
+        url, pages = split_pages(text)
+        name, data = _fetched(url, limits)
+        sources = open_pages(data, limits, name=name, pages=pages)
     elif scheme == "data":
-        source = ImageSource.open(text, limits)
+        sources = open_pages(text, limits)
     else:
-        source = ImageSource.open(_path(text), limits)
-    source.overview((64, 64))
-    _LOG.info("image: %s, %d×%d pixels", source.name, *source.size)
-    return source
+        sources = open_pages(_path(text), limits)
+    sources[0].overview((64, 64))
+    for source in sources:
+        _LOG.info("image: %s, %d×%d pixels", source.name, *source.size)
+    return sources
+
+
+def local_file(text: str) -> Path:
+    """The path of an image argument that is a file, without its pages."""
+    from p2r.images.source import split_pages
+
+    return Path(split_pages(text)[0]).expanduser()
 
 
 def _path(text: str) -> Path:
@@ -71,7 +81,7 @@ def _path(text: str) -> Path:
         )
     path = Path(text).expanduser()
     if path.is_dir():
-        raise InputError(f"{text}: a folder, and p2r answer takes one image; {MANY}")
+        raise InputError(f"{text}: a folder, not an image; {MANY}")
     if path.suffix.lower() in (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt") and path.is_file():
         raise InputError(f"{text}: not an image; {MANY}")
     return path

@@ -1,4 +1,4 @@
-"""`p2r answer IMAGE QUESTION`: one question about one image."""
+"""`p2r answer IMAGE QUESTION`: one question about one image, or about several."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 from p2r.cli import _options as opt
 from p2r.cli._console import printable, readable_errors, say, stderr, stdout
-from p2r.cli._image import MANY, open_image
+from p2r.cli._image import MANY, local_file, open_images
 from p2r.cli._interrupt import run
 from p2r.errors import InputError, P2RError
 from p2r.models import DEFAULT_MODEL
@@ -33,9 +33,13 @@ EXAMPLES = opt.examples(
     'p2r answer street.jpg "What does the sign say?"',
     'p2r answer street.jpg "Which color is the bus? A. red B. blue" --save figure.png',
     'p2r answer https://example.org/street.jpg "How many cranes?" --type number --json',
+    'p2r answer before.jpg after.jpg "Which wheel is missing?"',
+    'p2r answer "report.pdf#page=3" "What is the total?"',
     'p2r answer - "Which?" -c red -c blue --model http://localhost:8000/v1#NAME < street.jpg',
 )
-_IMAGE = "A file, a URL, a data: URI, or - for standard input."
+_IMAGE = (
+    "A file, a URL, a data: URI, or - for standard input; repeat it for more. All pages of a PDF or TIFF."
+)
 _QUESTION = "The question; it may hold its options: A. red B. blue"
 _TYPE = "choice, number or free. Default: choice with options, else free."
 _MODE = "p2r: perceive, then reason; think or direct: one pass over the whole image."
@@ -44,7 +48,7 @@ _SAVE = "Write a figure of image, boxes, crops and answer: .png, .jpg or .webp."
 
 def answer(
     context: typer.Context,
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help=_IMAGE)],
+    image: Annotated[str, typer.Argument(metavar="IMAGE...", help=_IMAGE)],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help=_QUESTION)],
     choice: Annotated[
         list[str], opt.option("TEXT", "An option of the question; repeat for each one.", "--choice", "-c")
@@ -65,19 +69,20 @@ def answer(
     verbose: opt.Verbose = 0,
     debug: opt.Debug = False,
 ) -> None:
-    """Answer one question about an image.
+    """Answer one question about an image, or about several: the last argument is the question.
 
     Exit codes: 0 answered, 2 wrong usage or unreadable input, 3 a model failed.
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="nothing was answered"):
         try:
-            if more := context.args:
-                raise InputError(
-                    f"{more[0]!r} follows the image and the question: put the question in quotes; {MANY}"
-                )
+            images = [image, question, *context.args]
+            text = images.pop()
+            for one in images[1:]:
+                if not (one == "-" or ":" in one or local_file(one).exists()):
+                    raise InputError(f"{one!r} is no image: put the question in quotes; {MANY}")
             if save:
-                check_save(save, image)
-            asked = _question(image, question, choice, answer_type)
+                check_save(save, *images)
+            asked = _question(images, text, choice, answer_type)
             first, second = opt.placed([model, reasoner], device, dtype, attention, quantize)
             chosen = opt.read_settings(model, settings, prompts, changes)
             prediction = run(_predict(asked, first, second, chosen, mode, quiet=json_output))
@@ -110,7 +115,7 @@ def nano_note(model: str) -> str:
     )
 
 
-def _question(image: str, text: str, choices: list[str], answer_type: AnswerType | None) -> Question:
+def _question(images: list[str], text: str, choices: list[str], answer_type: AnswerType | None) -> Question:
     """The question, with its options read from its text where none are given apart."""
     if not choices and answer_type in (None, "choice"):
         from p2r.parsing.options import split_options
@@ -118,9 +123,9 @@ def _question(image: str, text: str, choices: list[str], answer_type: AnswerType
         text, found = split_options(text)
         choices = list(found)
         _LOG.info("options in the question: %s", ", ".join(choices) or "none")
-    # Checked before the image is fetched.
+    # Checked before the images are fetched.
     asked = Question(b"", text, tuple(choices), answer_type or ("choice" if choices else "free"))
-    return replace(asked, image=open_image(image))
+    return replace(asked, image=[source for image in images for source in open_images(image)])
 
 
 def _print_json(prediction: Prediction) -> None:
@@ -150,7 +155,7 @@ async def _predict(
     return prediction
 
 
-def check_save(path: Path, image: str) -> None:
+def check_save(path: Path, *images: str) -> None:
     """Refuse a figure that could not be written, before a model is called.
 
     Raises:
@@ -159,7 +164,8 @@ def check_save(path: Path, image: str) -> None:
     from p2r.visualization.figure import check_path
 
     try:
-        if path.is_file() and Path(image).expanduser().is_file() and path.samefile(Path(image).expanduser()):
+        files = filter(Path.is_file, map(local_file, images))
+        if path.is_file() and any(path.samefile(file) for file in files):
             raise InputError(f"{path}: it is the image of the question; give another name")
         check_path(path)
     except InputError as error:
@@ -175,7 +181,8 @@ def save_figure(question: Question, prediction: Prediction, path: Path, gold: st
     from p2r.images import ImageSource
     from p2r.visualization.figure import figure
 
-    figure(ImageSource.open(question.image), prediction, question, path, gold)
+    first, *others = map(ImageSource.open, question.images)
+    figure([first, *others] if others else first, prediction, question, path, gold)
 
 
 def _shown(question: Question, prediction: Prediction) -> Group:
@@ -188,7 +195,7 @@ def _shown(question: Question, prediction: Prediction) -> Group:
     rows.add_column(style="dim", no_wrap=True)
     rows.add_column(overflow="fold")
     if prediction.mode == "p2r":
-        rows.add_row("evidence", _boxes(prediction))
+        rows.add_row("evidence", _boxes(prediction, len(question.images)))
     if prediction.thinking:
         rows.add_row("thinking", Text(printable(prediction.thinking), style="italic"))
     rows.add_row("answer", Text(answer_text(question, prediction), style="bold"))
@@ -218,20 +225,23 @@ def answer_text(question: Question, prediction: Prediction) -> str:
     return printable(prediction.answer)
 
 
-def _boxes(prediction: Prediction) -> Text:
+def _boxes(prediction: Prediction, images: int) -> Text:
     from rich.text import Text
 
     from p2r.evidence import OUTLINE_COLORS
 
     if not prediction.boxes:
         malformed = prediction.perception is not None and prediction.perception.outcome == "malformed"
-        return Text("the perceiver's reply held no box: whole image" if malformed else "the whole image")
+        whole = "the whole image" if images == 1 else f"all {images} images"
+        return Text(f"the perceiver's reply held no box: {whole}" if malformed else whole)
     colors = [OUTLINE_COLORS[place % len(OUTLINE_COLORS)] for place in range(len(prediction.boxes))]
     widest = max(len(name) for name, _ in colors)
     lines = []
     for place, (box, (name, rgb)) in enumerate(zip(prediction.boxes, colors, strict=True)):
         corners = ", ".join(f"{value:.0f}" for value in box.as_tuple())
         label = printable(box.label)
+        if images > 1:
+            label += f" · image {box.image + 1}"
         if place >= len(prediction.crops_px):
             label += " (drawn, not cropped)"
         color = "rgb({},{},{})".format(*rgb)

@@ -86,7 +86,7 @@ class VipsFile:
         notes: what was left out.
     """
 
-    tile_row_bytes = 0  # see `TiffFile`
+    tile_row_bytes, pages = 0, 1  # see `TiffFile`
 
     def __init__(self, name: str, loader: str, origin: Path | bytes) -> None:
         self._origin = origin if isinstance(origin, bytes) else os.fsencode(origin)
@@ -159,8 +159,12 @@ class EncodedReader:
     kept as long as the reader exists: one decoding serves the overview and the crops.
     """
 
-    def __init__(self, name: str, loader: str, origin: Path | bytes, limits: Limits) -> None:
-        self._file = TiffFile(name, origin) if loader == "tiffload" else VipsFile(name, loader, origin)
+    def __init__(
+        self, name: str, loader: str, origin: Path | bytes, limits: Limits, page: int | None = None
+    ) -> None:
+        is_tiff = loader == "tiffload"
+        self._file = TiffFile(name, origin, page) if is_tiff else VipsFile(name, loader, origin)
+        self.pages = self._file.pages
         self.name, self.bits, self.orientation = name, self._file.bits, self._file.orientation
         self._levels = self._file.levels()  # held here only, or the file would hold itself
         self.width, self.height = self._levels[0].width, self._levels[0].height

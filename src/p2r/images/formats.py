@@ -23,8 +23,8 @@ class Format:
         name: what messages and documents call it.
         signature: a pattern of its first bytes.
         hint: what to do if it is not read.
-        decoder: libvips' loader (`jpegload`), `pillow-heif`, or Pillow's name of the format (`BMP`); empty
-            if it is not read.
+        decoder: libvips' loader (`jpegload`), `pillow-heif`, `pdfium`, or Pillow's name of the format
+            (`BMP`); empty if it is not read.
     """
 
     name: str
@@ -77,7 +77,7 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format("JPEG XL", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", f"{_TO_PNG}: djxl FILE image.png"),
     Format("JPEG XR", rb"II\xbc[\0\x01]", _TO_PNG),
-    Format("a PDF document", rb".{0,1019}%PDF-", "render its page: pdftoppm -png -r 200 FILE page"),
+    Format("PDF", rb".{0,1019}%PDF-", "render its page: pdftoppm -png -r 300 FILE page", decoder="pdfium"),
     Format("PostScript", rb"%!PS|\xc5\xd0\xd3\xc6", "render it: gs -sDEVICE=png16m -r200 -o page.png FILE"),
     Format("DjVu", rb"AT&TFORM", "render its page: ddjvu -format=tiff -page=1 FILE page.tif"),
     Format(

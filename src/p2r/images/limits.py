@@ -31,6 +31,7 @@ class Limits:
         max_side: width or height, in pixels.
         max_decoded_bytes: memory that decoding may take. Formats that are decoded whole (WebP, GIF, AVIF,
             HEIC, BMP, interlaced PNG, progressive JPEG) take up to 28 bytes a pixel, others much less.
+        max_pages: of one file whose pages are asked about together; 0 refuses PDF documents.
     """
 
     max_pixels: int = 1_500_000_000
@@ -38,6 +39,7 @@ class Limits:
     max_file_bytes: int = 8 * 1024 * 1024 * 1024
     max_side: int = 1_000_000
     max_decoded_bytes: int = 4 * 1024 * 1024 * 1024
+    max_pages: int = 64
 
 
 def check_size(name: str, width: int, height: int, limits: Limits, *, whole_bytes: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Images in memory: numpy arrays, PIL images, and files that Pillow or pillow-heif decodes whole."""
+"""Images in memory: numpy arrays, PIL images, and files that Pillow, pillow-heif or PDFium decodes whole."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from p2r.errors import InputError
 from p2r.images._vips import crop, from_array, pixel_bytes, resizing_bytes
 from p2r.images.heif import HeicImage
 from p2r.images.limits import Reservation, check_size, kept
+from p2r.images.pdf import PdfPage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from p2r.images._vips import RectPx, Size, VipsImage
     from p2r.images.formats import Format
@@ -243,27 +245,35 @@ class _PillowFile:
 class WholeReader:
     """A file that is decoded whole when pixels are wanted. They are kept if there is room for them."""
 
-    def __init__(self, name: str, kind: Format, data: bytes, limits: Limits) -> None:
-        self.name, self._decoder, self._data, self._limits = name, kind.decoder, data, limits
+    def __init__(
+        self, name: str, kind: Format, origin: Path | bytes, limits: Limits, page: int | None = None
+    ) -> None:
+        self.name, self._decoder, self._limits = name, kind.decoder, limits
+        self._origin, self._page = origin, page
         header = self._open()
-        self.width, self.height = header.size
+        self.pages = header.pages if isinstance(header, PdfPage) else 1
+        size: tuple[int, int] = header.size
+        self.width, self.height = size
         self.bits, self.orientation, self.notes = header.bits, header.orientation, header.notes
         pixel = _MORE_PIXEL_BYTES.get(kind.decoder, _PIXEL_BYTES)
         self._whole_bytes = self.width * self.height * pixel
-        check_size(name, *header.size, limits, whole_bytes=self._whole_bytes)
+        check_size(name, self.width, self.height, limits, whole_bytes=self._whole_bytes)
         self._kept: RasterReader | None = None
         self._room: Reservation | None = None  # of the kept pixels
         self._lock = threading.Lock()
 
-    def _open(self) -> HeicImage | _PillowFile:
-        # Both hold what they have decoded: a new one each time.
+    def _open(self) -> HeicImage | PdfPage | _PillowFile:
+        # They hold what they have decoded: a new one each time.
+        if self._decoder == "pdfium":
+            return PdfPage(self.name, self._origin, self._page)
+        data = self._origin if isinstance(self._origin, bytes) else self._origin.read_bytes()
         if self._decoder == "pillow-heif":
-            return HeicImage(self.name, self._data)
-        return _PillowFile(self._decoder, self._data)
+            return HeicImage(self.name, data)
+        return _PillowFile(self._decoder, data)
 
     def _decoded(self) -> RasterReader:
         file = self._open()
-        if isinstance(file, HeicImage):
+        if not isinstance(file, _PillowFile):
             pixels, profile = file.decode()
             return RasterReader(self.name, pixels, self._limits, profile=profile)
         file.image.load()  # here, so that an error is one of the file

@@ -29,6 +29,7 @@ from p2r.images.formats import HEAD_BYTES, identify
 from p2r.images.levels import COPYING_BYTES, LeveledReader, tiled_copy
 from p2r.images.limits import Limits, check_bytes, check_decoding, decoding
 from p2r.images.metadata import is_monochrome_avif
+from p2r.images.pdf import check_page
 from p2r.images.pillow import WholeReader, read_array, read_pil
 from p2r.images.sizing import displayed, resized_rgb, stored_rect, turned_size, upright
 from p2r.images.threads import Cancelled, raise_if_cancelled
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 ImageInput: TypeAlias = Union[str, "os.PathLike[str]", bytes, PIL.Image.Image, np.ndarray, "ImageSource"]
 
 _MADE_BYTES = 9  # of a pixel that is made: resized, in other colors, turned
+_PAGES = re.compile(r"(.+)#page=(\d{1,6})(?:-(\d{1,6}))?", re.DOTALL | re.ASCII)
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*://|(?:file|https?|blob|ftp):)", re.IGNORECASE)
 
 
@@ -65,13 +67,17 @@ class ImageSource:
         self.width, self.height = turned_size((reader.width, reader.height), reader.orientation)
 
     @classmethod
-    def open(cls, image: ImageInput, limits: Limits = Limits(), *, name: str = "") -> ImageSource:
+    def open(
+        cls, image: ImageInput, limits: Limits = Limits(), *, name: str = "", page: int | None = None
+    ) -> ImageSource:
         """Open an image by its header; an `ImageSource` is passed through.
 
         Args:
-            image: a path, encoded bytes, a base64 `data:` URI, a PIL image, or an array (see `read_array`).
+            image: a path, encoded bytes, a base64 `data:` URI, a PIL image, or an array (see `read_array`). A
+                path may end with the page of a PDF or TIFF file: `scan.pdf#page=3`.
             limits: its limits.
             name: what errors call encoded bytes.
+            page: of a PDF or TIFF file, from 1; None for the first.
 
         Raises:
             InputError: it cannot be read or is too large; the text names it and says why.
@@ -80,12 +86,17 @@ class ImageSource:
             return image
         name = name or _called(image)
         with _input_errors(name):
-            return cls(_read(image, limits, name), limits)
+            return cls(_read(image, limits, name, page), limits)
 
     @property
     def size(self) -> tuple[int, int]:
         """`(width, height)`, upright, in pixels."""
         return self.width, self.height
+
+    @property
+    def pages(self) -> int:
+        """How many pages the file has of which this is one; 1 for anything but PDF and TIFF."""
+        return getattr(self._reader, "pages", 1)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -185,6 +196,52 @@ class ImageSource:
             return ImageSource(LeveledReader(self._stretched, copy, room), self._limits)
 
 
+def open_pages(
+    image: ImageInput, limits: Limits = Limits(), *, name: str = "", pages: range | None = None
+) -> list[ImageSource]:
+    """Open an image, or each page of a PDF or TIFF file of several pages.
+
+    Args:
+        image, limits, name: as of `ImageSource.open`; an `ImageSource` is passed through. A path may end with
+            pages: `#page=3`, or `#page=3-5`.
+        pages: their numbers, from 1; None for all.
+
+    Raises:
+        InputError: as `ImageSource.open`; or there are too many pages, or not those.
+    """
+    if isinstance(image, ImageSource):
+        return [image]
+    if isinstance(image, (str, os.PathLike)):
+        image, named = split_pages(image)
+        pages = named or pages
+    first = ImageSource.open(image, limits, name=name, page=pages.start if pages else None)
+    pages = pages or range(1, first.pages + 1)
+    if len(pages) > max(1, limits.max_pages):
+        raise InputError(
+            f"{first.name}: {len(pages)} pages, and at most {limits.max_pages} are asked about at once: "
+            f"name some, as in FILE#page=1-{limits.max_pages}"
+        )
+    if len(pages) == 1:
+        return [first]
+    return [ImageSource.open(image, limits, name=name, page=page) for page in pages]
+
+
+def split_pages(path: str | os.PathLike[str]) -> tuple[str, range | None]:
+    """A path, and the pages that `#page=3` or `#page=3-5` at its end names; None for none.
+
+    Raises:
+        InputError: the range is empty.
+    """
+    text = os.fspath(path)
+    found = _PAGES.fullmatch(text)
+    if not found or Path(text).exists():
+        return text, None
+    pages = range(int(found[2]), int(found[3] or found[2]) + 1)
+    if not pages or pages.start < 1:
+        raise InputError(f"{text}: pages are counted from 1, as in #page=3 or #page=3-5")
+    return found[1], pages
+
+
 def _read_pixels(
     reader: Reader, wanted: Sequence[tuple[RectPx, Size]], orientation: int
 ) -> list[EncodedImage]:
@@ -217,7 +274,7 @@ def _called(image: object) -> str:
     return f"image of {len(image):,} bytes" if isinstance(image, bytes) else f"{type(image).__name__} image"
 
 
-def _read(image: ImageInput, limits: Limits, name: str) -> Reader:
+def _read(image: ImageInput, limits: Limits, name: str, page: int | None) -> Reader:
     if isinstance(image, str):
         if image[:5].lower() == "data:":
             name, image = decode_data_uri(image, limits)
@@ -226,11 +283,16 @@ def _read(image: ImageInput, limits: Limits, name: str) -> Reader:
                 f"{image[:80]}: {match[0]} is not read: give a path, or the bytes, or a data: URI"
             )
     if isinstance(image, (str, os.PathLike)):
-        path = Path(image)
-        return _read_encoded(name, _read_head(name, path, limits), path, limits)
+        text, pages = split_pages(image)
+        if pages:
+            page = pages.start
+            if len(pages) > 1:
+                raise InputError(f"{name}: {len(pages)} pages, and one is needed here")
+        path = Path(text)
+        return _read_encoded(name, _read_head(name, path, limits), path, limits, page)
     if isinstance(image, bytes):
         check_bytes(name, len(image), limits.max_bytes)
-        return _read_encoded(name, image[:HEAD_BYTES], image, limits)
+        return _read_encoded(name, image[:HEAD_BYTES], image, limits, page)
     if isinstance(image, PIL.Image.Image):
         return read_pil(image, limits)
     if isinstance(image, np.ndarray):
@@ -258,15 +320,21 @@ def _read_head(name: str, path: Path, limits: Limits) -> bytes:
         raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _read_encoded(name: str, head: bytes, origin: Path | bytes, limits: Limits) -> Reader:
+def _read_encoded(name: str, head: bytes, origin: Path | bytes, limits: Limits, page: int | None) -> Reader:
     kind = identify(name, head)
+    if kind.decoder not in ("tiffload", "pdfium"):
+        check_page(name, page, 1)
+    if kind.decoder == "pdfium":
+        if not limits.max_pages:
+            raise InputError(f"{name}: PDF documents are not read here: {kind.hint}")
+        return WholeReader(name, kind, origin, limits, page)
     if kind.decoder == "heifload" and is_monochrome_avif(origin):
         # libheif takes the limited range of gray (16–235) for the full one.
         kind = replace(kind, decoder="AVIF")
-    if kind.decoder == "tiffload" and is_for_pillow(origin):
+    if kind.decoder == "tiffload" and page in (None, 1) and is_for_pillow(origin):
         kind = replace(kind, decoder="TIFF")
     if kind.decoder.endswith("load"):
-        return EncodedReader(name, kind.decoder, origin, limits)
+        return EncodedReader(name, kind.decoder, origin, limits, page)
     if isinstance(origin, Path):
         check_bytes(name, origin.stat().st_size, limits.max_bytes)
         origin = origin.read_bytes()

@@ -21,6 +21,7 @@ import pyvips
 from p2r.errors import InputError
 from p2r.images._vips import Level, captured_warnings, icc_profile, with_profile
 from p2r.images.formats import DEVELOP, open_binary
+from p2r.images.pdf import check_page
 from p2r.images.tiff_pages import (
     BY_PILLOW,
     FLOAT,
@@ -37,7 +38,7 @@ from p2r.images.tiff_pages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from p2r.images._vips import VipsImage
@@ -48,7 +49,10 @@ MAX_WARNINGS = 3  # in the notes
 class TiffFile:
     """A TIFF file, or its bytes: the page that is shown, its smaller levels, and their pixels.
 
+    `page` is its number, from 1; None for the first.
+
     Attributes:
+        pages: how many the file has; 1 for the slides of a scanner, whose other pages are labels.
         orientation, whole_bytes: as of `VipsFile`.
         bits: of a sample: 8, 16, or 32 for floating-point ones.
         tile_row_bytes: of a column of pixels as high as a tile; 0 for strips, which are only read in order.
@@ -60,7 +64,7 @@ class TiffFile:
 
     whole_bytes = 0
 
-    def __init__(self, name: str, origin: Path | bytes) -> None:
+    def __init__(self, name: str, origin: Path | bytes, page: int | None = None) -> None:
         self._name = name
         self._origin = origin
         self._fail_on = "warning"
@@ -71,25 +75,27 @@ class TiffFile:
             except (ValueError, struct.error) as error:
                 raise InputError(f"{name}: it is truncated or damaged ({error})") from error
             first = pages[0]
-            larger = (page for page in pages if page.is_page and first.has_shape_of(page))
-            self._page = page = first if first.is_page else next(larger, first)
-            parts: list[Page] = []
-            for offset in page.sub_directories:
-                with suppress(ValueError, struct.error):
-                    parts.append(Page(numbers, file, offset))
-            self.orientation = page.orientation() or 1
-        parts = [part for part in parts if not part.subfile & MASK]
-        if any(one.is_raw for one in (*pages, *parts)):
+            larger = (one for one in pages if one.is_page and first.has_shape_of(one))
+            shown = first if first.is_page else next(larger, first)
+            self._smaller, is_raw = _smaller(shown, pages, file)
+            of_people = [one for one in pages if one.is_page and one not in self._smaller]
+            self.pages = 1 if shown.is_aperio else max(1, len(of_people))
+            check_page(name, page, self.pages)
+            if page is not None and page > 1:
+                shown = of_people[page - 1]
+                self._smaller, is_raw = _smaller(shown, pages, file)
+            self._page = shown
+            self.orientation = shown.orientation() or 1
+        if is_raw:
             raise InputError(f"{name}: this is a camera raw file: {DEVELOP}")
-        if problem := page.problem():
+        if problem := shown.problem():
             raise InputError(f"{name}: {problem}")
-        self._smaller = smaller = list(levels_of(page, pages, parts))[:MAX_LEVELS]
-        self.tile_row_bytes = page.tile_height * page.samples * -(-page.bits // 8)
-        self.bits = page.shown_bits
-        self.notes = tuple(self._notes(sum(one.is_page and one not in smaller for one in pages)))
+        self.tile_row_bytes = shown.tile_height * shown.samples * -(-shown.bits // 8)
+        self.bits = shown.shown_bits
+        self.notes = tuple(self._notes(self.pages if page is None else 1))
         with captured_warnings() as warnings:
-            header = self._load(page.directories()[0])
-        if (warnings or page.is_old_lzw) and not page.tile_height:
+            header = self._load(shown.directories()[0])
+        if (warnings or shown.is_old_lzw) and not shown.tile_height:
             # It will warn again. But what libtiff cannot decode of a strip is an error to it.
             self._fail_on = "error"
         self._profile = icc_profile(header)
@@ -101,7 +107,7 @@ class TiffFile:
 
     def _notes(self, pages: int) -> Iterator[str]:
         page = self._page
-        if pages > 1 and not page.is_aperio:
+        if pages > 1:
             yield f"the file has {pages} pages: the first was read"
         if page.is_multispectral:
             yield f"the file has {page.samples} channels: the first three are shown as red, green and blue"
@@ -157,6 +163,17 @@ class TiffFile:
             return (colors == page.no_data).ifthenelse(math.nan, colors).bandjoin(alpha)
         low, high = page.range
         return ((colors - low) * (65535 / (high - low))).bandjoin(alpha).rint().cast("ushort")
+
+
+def _smaller(page: Page, pages: Sequence[Page], file: BinaryIO) -> tuple[list[Page], bool]:
+    # The smaller levels of a page, and whether it or any other is raw data of a camera.
+    parts: list[Page] = []
+    for offset in page.sub_directories:
+        with suppress(ValueError, struct.error):
+            parts.append(Page(page.numbers, file, offset))
+    parts = [part for part in parts if not part.subfile & MASK]
+    levels = list(levels_of(page, pages, parts))[:MAX_LEVELS]
+    return levels, any(one.is_raw for one in (*pages, *parts))
 
 
 class _View:

@@ -109,7 +109,7 @@ class Page:
     """
 
     def __init__(self, numbers: Numbers, file: BinaryIO, offset: int) -> None:
-        self._numbers, self._file, self.offset = numbers, file, offset
+        self.numbers, self._file, self.offset = numbers, file, offset
         self._entries: list[tuple[int, bytes]] = []  # tags, and their entries as they are stored
         self._places: dict[int, _Place] = {}
         self.next = self._read_entries()
@@ -155,7 +155,7 @@ class Page:
 
     def _read_entries(self) -> int:
         # Returns the offset of the next directory.
-        numbers = self._numbers
+        numbers = self.numbers
         (count,) = numbers.unpack("N", self._bytes(self.offset, numbers.size("N")))
         if not 1 <= count <= MAX_ENTRIES:
             raise ValueError(f"a directory of {count} entries")
@@ -179,8 +179,8 @@ class Page:
     def _values(self, tag: int, most: int = 1) -> tuple[Any, ...]:
         place = self._places.get(tag, _Place())
         letters = _LETTERS[place.kind] * min(place.values, most)
-        data = self._bytes(place.offset, self._numbers.size(letters))
-        return self._numbers.unpack(letters, data) if len(data) == self._numbers.size(letters) else ()
+        data = self._bytes(place.offset, self.numbers.size(letters))
+        return self.numbers.unpack(letters, data) if len(data) == self.numbers.size(letters) else ()
 
     def _value(self, tag: int, default: int = 0) -> int:
         return int((self._values(tag) or (default,))[0])
@@ -256,9 +256,9 @@ class Page:
             row = -(-self.width * self.samples * self.bits // 8)
             values = {Tag.ImageWidth: row, Tag.SamplesPerPixel: 1, Tag.BitsPerSample: 8}
             values[Tag.PhotometricInterpretation] = _BLACK_IS_0
-            changes = self._numbers.entries(values, Tag.ExtraSamples, Tag.SampleFormat)
+            changes = self.numbers.entries(values, Tag.ExtraSamples, Tag.SampleFormat)
         elif self.photometric in LAB:
-            changes = self._numbers.entries({Tag.PhotometricInterpretation: _RGB})
+            changes = self.numbers.entries({Tag.PhotometricInterpretation: _RGB})
         return [self._directory(changes)]
 
     def _directory(self, changes: Changes) -> bytes:
@@ -266,18 +266,18 @@ class Page:
             tag: stored for tag, stored in reversed(self._entries) if tag in _DECODING
         }
         # libvips needs it, and some writers leave it out.
-        photometric = self._numbers.entries({Tag.PhotometricInterpretation: self.photometric})
+        photometric = self.numbers.entries({Tag.PhotometricInterpretation: self.photometric})
         changed = {**photometric, **kept}
         changed |= {tag: stored for tag, stored in changes.items() if tag in changed}
         return self._packed([stored for _, stored in sorted(changed.items()) if stored])
 
     def _packed(self, entries: Sequence[bytes]) -> bytes:
-        numbers = self._numbers
+        numbers = self.numbers
         return numbers.pack("N", len(entries)) + b"".join(entries) + numbers.pack("P", 0)
 
     def _plane(self, sample: int) -> Changes:
         # Gray, with the tiles of one sample.
-        numbers = self._numbers
+        numbers = self.numbers
         gray = self.photometric if self.photometric in _GRAY else _BLACK_IS_0
         values = {Tag.SamplesPerPixel: 1, Tag.PlanarConfiguration: 1, Tag.BitsPerSample: self.bits}
         values |= {Tag.SampleFormat: self.sample_format, Tag.PhotometricInterpretation: gray}

@@ -19,6 +19,8 @@ MAX_LABEL_CHARS = 200
 
 _BOX_KEYS = {"bbox2d", "bbox", "box", "box2d", "boundingbox", "coordinates", "coords", "rect", "xyxy"}
 _LIST_KEYS = {"bboxes", "boxes", "bboxes2d", "boxes2d", "boundingboxes"}
+_IMAGE_KEYS = {"image", "imageid", "imageindex", "imagenumber", "img", "imgid", "picture", "page"}
+_IMAGE_TEXT = re.compile(r"\D{0,12}?(\d{1,6})", re.ASCII)  # `Image 2`
 # Words in a key whose text names the thing, the best first. Compared without a plural's "s".
 _NAME_WORDS = (
     *("label", "name", "title", "caption", "phrase", "ref", "reference", "tag", "class", "category"),
@@ -52,12 +54,14 @@ class WrittenBox(NamedTuple):
         corners: four numbers as written: any scale, any order.
         label: cleaned; empty when none was given.
         named: each number was named, so that the corners are `(x0, y0, x1, y1)` in every box format.
+        image: the number of its image as written, from 1; None where none was given.
     """
 
     number: int
     corners: tuple[float, float, float, float]
     label: str
     named: bool = False
+    image: float | None = None
 
 
 class BoxCollector:
@@ -76,6 +80,7 @@ class BoxCollector:
         self.empty_lists = 0
         self.boxes: list[WrittenBox] = []
         self._reasons: list[str] = []
+        self._image: float | None = None  # of what is being visited
 
     def say(self, reason: str) -> None:
         """Add a reason."""
@@ -118,7 +123,7 @@ class BoxCollector:
             return
         self.items += 1
         x0, y0, x1, y1 = corners
-        self.boxes.append(WrittenBox(self.items, (x0, y0, x1, y1), label, named))
+        self.boxes.append(WrittenBox(self.items, (x0, y0, x1, y1), label, named, self._image))
 
     def accept_named(self, pairs: Sequence[tuple[str, Value]], label: str) -> bool:
         """Take numbers with names such as x1 and y1 as a box; False if these are no names of corners."""
@@ -174,6 +179,14 @@ class BoxCollector:
                 self.visit(part, label)
 
     def _visit_object(self, node: LenientObject, label: str) -> None:
+        # What is inside an object with the number of an image is in that image.
+        outer = self._image
+        named = (_image_number(value) for name, value in node.items if _key(name) in _IMAGE_KEYS)
+        self._image = next((number for number in named if number is not None), outer)
+        self._visit_entries(node, label)
+        self._image = outer
+
+    def _visit_entries(self, node: LenientObject, label: str) -> None:
         entries = [_Entry.read(name, value) for name, value in node.items]
         boxes = [entry for entry in entries if entry.is_box]
         corners = _named_corners({entry.key: entry.value for entry in entries})
@@ -306,6 +319,14 @@ def two_points(items: Sequence[Value]) -> list[Value]:
 
 def _key(name: str) -> str:
     return _KEY_NOISE.sub("", name[:MAX_LABEL_CHARS]).casefold()
+
+
+def _image_number(value: Value) -> float | None:
+    """The number of an image, written as 2, "2" or "Image 2"."""
+    if isinstance(value, float):
+        return value
+    written = _IMAGE_TEXT.fullmatch(value.strip()) if isinstance(value, str) else None
+    return float(written[1]) if written else None
 
 
 def _is_box(values: Sequence[Value]) -> bool:

@@ -15,8 +15,9 @@ down to boxes with sides of 40.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from p2r.errors import InputError
 from p2r.parsing.box_markup import MarkupReader
@@ -24,6 +25,9 @@ from p2r.parsing.boxes import BoxCollector, WrittenBox, two_points
 from p2r.parsing.lenient_json import LenientList, read_lenient_json
 from p2r.parsing.thinking import split_thinking
 from p2r.types import BOX_FORMATS, Box, BoxFormat, Perception
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_BOXES = 32
 MAX_CHARS = 50_000
@@ -35,7 +39,10 @@ _ESCAPED_JSON = re.compile(r'[\[{]\s{0,8}\\"')  # JSON that was encoded twice
 
 
 def parse_perception(
-    text: str, box_format: BoxFormat = "qwen3", size: tuple[int, int] | None = None
+    text: str,
+    box_format: BoxFormat = "qwen3",
+    size: tuple[int, int] | None = None,
+    others: Sequence[tuple[int, int]] = (),
 ) -> Perception:
     """Read a perceiver's text. Never raises, whatever the text is.
 
@@ -44,6 +51,7 @@ def parse_perception(
         box_format: how it writes boxes (`Settings.box_format`).
         size: (width, height) of the image as it was sent, in pixels. Needed for the format `pixels`; with
             others it tells whether the coordinates could be pixels.
+        others: of the further images that were sent with it. Every box has to name its image then.
 
     Returns:
         The outcome, the usable boxes (0–1000, in the order written, at most `MAX_BOXES`), one reason for each
@@ -52,7 +60,8 @@ def parse_perception(
     Raises:
         InputError: the format is `pixels` and there is no size.
     """
-    scale = _scale(box_format, size)
+    sizes = (size, *others)
+    scales = [_scale(box_format, each) for each in sizes]
     before, thinking, after = split_thinking(text)
     visible = f"{before} {after or ''}".strip()
     found = BoxCollector()
@@ -62,9 +71,15 @@ def parse_perception(
     if _ESCAPED_JSON.search(visible):
         visible = visible.replace('\\"', '"')
     _collect(visible, found)
-    warning = _warning(found.boxes, box_format, size)
+    written = found.boxes if len(sizes) == 1 else _with_image(found, len(sizes))
+    warning = _warning(written, box_format, sizes)
+    if found.boxes and not written and all(box.image is None for box in found.boxes):
+        warning = (
+            "no box names its image: a model that knows one image only is asked about each by itself with "
+            "--set perceive_images=apart"
+        )
     first = (warning,) if warning else ()
-    boxes, repeats = _place(found, box_format, scale)
+    boxes, repeats = _place(written, found, box_format, scales)
     if boxes:
         return Perception("boxes", boxes, first + found.reasons, text, repeats, warning)
     if found.empty_lists and not found.items:
@@ -77,6 +92,30 @@ def parse_perception(
         else:
             found.say("nothing after the thinking" if thinking else "the text is empty")
     return Perception("malformed", (), first + found.reasons, text, (), warning)
+
+
+def merged(perceptions: Sequence[Perception]) -> Perception:
+    """The replies about several images as one, if each was about one of them; in their order.
+
+    The first boxes of all images come first, then the second ones, so that each image has its share of the
+    crops. An image whose reply is an empty list holds no evidence.
+    """
+    owned = [[replace(box, image=index) for box in one.boxes] for index, one in enumerate(perceptions)]
+    boxes = [box for rank in zip_longest(*owned) for box in rank if box]
+    repeats = [replace(box, image=index) for index, one in enumerate(perceptions) for box in one.repeats]
+    numbered = list(enumerate(perceptions, start=1))
+    warnings = [f"image {number}: {reason}" for number, one in numbered for reason in one.warnings]
+    if len(boxes) > MAX_BOXES:
+        warnings.append(f"{len(boxes) - MAX_BOXES} more boxes after the first {MAX_BOXES}")
+    outcomes = {one.outcome for one in perceptions}
+    return Perception(
+        next(outcome for outcome in ("boxes", "whole", "malformed") if outcome in outcomes),
+        tuple(boxes[:MAX_BOXES]),
+        tuple(warnings),
+        "\n".join(f"Image {number}: {one.text}" for number, one in numbered),
+        tuple(repeats),
+        next((one.format_warning for one in perceptions if one.format_warning), ""),
+    )
 
 
 def _collect(visible: str, found: BoxCollector) -> None:
@@ -130,12 +169,33 @@ def _sides(box: WrittenBox, box_format: BoxFormat) -> tuple[float, float, float,
     return box.corners
 
 
-def _warning(written: list[WrittenBox], box_format: BoxFormat, size: tuple[int, int] | None) -> str:
+def _with_image(found: BoxCollector, count: int) -> list[WrittenBox]:
+    """The boxes that name one of several images; the others have a reason."""
+    kept = []
+    for box in found.boxes:
+        if box.image is None:
+            found.say(f"item {box.number}: names none of the {count} images")
+        elif box.image not in range(1, count + 1):
+            found.say(f"item {box.number}: there is no image {box.image:g}, only 1 to {count}")
+        else:
+            kept.append(box)
+    return kept
+
+
+def _index(box: WrittenBox, count: int) -> int:
+    """The index of the image of a box, of so many; the only one whatever the box says."""
+    return int(box.image) - 1 if count > 1 and box.image else 0
+
+
+def _warning(
+    written: Sequence[WrittenBox], box_format: BoxFormat, sizes: Sequence[tuple[int, int] | None]
+) -> str:
     """Which other formats the coordinates fit, if no box fits the one that is set; else empty."""
-    if not written or not all(_is_beyond(box, box_format, size) for box in written):
+    sized = [(box, sizes[_index(box, len(sizes))]) for box in written]
+    if not sized or not all(_is_beyond(box, box_format, size) for box, size in sized):
         return ""
-    others = [name for name in BOX_FORMATS if name != box_format and not (name == "pixels" and size is None)]
-    fitting = [name for name in others if not any(_is_beyond(box, name, size) for box in written)]
+    others = [name for name in BOX_FORMATS if name != box_format and not (name == "pixels" and None in sizes)]
+    fitting = [name for name in others if not any(_is_beyond(box, name, size) for box, size in sized)]
     if not fitting:
         return ""
     return (
@@ -153,20 +213,20 @@ def _is_beyond(box: WrittenBox, box_format: BoxFormat, size: tuple[int, int] | N
 
 
 def _place(
-    found: BoxCollector, box_format: BoxFormat, scale: _Scale
+    written: Sequence[WrittenBox], found: BoxCollector, box_format: BoxFormat, scales: Sequence[_Scale]
 ) -> tuple[tuple[Box, ...], tuple[Box, ...]]:
-    """The usable boxes, and those that repeat them."""
-    written = found.boxes
-    if written and scale.width == scale.height == 1000 and _are_shares(written):
+    """The usable boxes, and those that repeat them; each image has a scale."""
+    if written and all(one.width == one.height == 1000 for one in scales) and _are_shares(written):
         found.say("coordinates within 0–1 were read as shares of the image")
-        scale = scale._replace(width=1, height=1)
+        scales = [one._replace(width=1, height=1) for one in scales]
     boxes: list[Box] = []
     repeats: list[Box] = []
     for position, one in enumerate(written):
         if len(boxes) == MAX_BOXES:
             found.say(f"{len(written) - position} more boxes after the first {MAX_BOXES}")
             break
-        box = _place_one(one, found, box_format, scale)
+        index = _index(one, len(scales))
+        box = _place_one(one, found, box_format, scales[index], index)
         if box is not None:
             (repeats if any(box.iou(other) >= SAME_IOU for other in boxes) else boxes).append(box)
     if repeats:
@@ -174,11 +234,13 @@ def _place(
     return tuple(boxes), tuple(repeats[:MAX_BOXES])
 
 
-def _are_shares(written: list[WrittenBox]) -> bool:
+def _are_shares(written: Sequence[WrittenBox]) -> bool:
     return all(0 <= value <= 1 for box in written for value in box.corners)
 
 
-def _place_one(box: WrittenBox, found: BoxCollector, box_format: BoxFormat, scale: _Scale) -> Box | None:
+def _place_one(
+    box: WrittenBox, found: BoxCollector, box_format: BoxFormat, scale: _Scale, image: int
+) -> Box | None:
     where = f"item {box.number}"
     x0, y0, x1, y1 = _sides(box, box_format)
     x0, x1 = x0 * (1000 / scale.width), x1 * (1000 / scale.width)
@@ -199,7 +261,7 @@ def _place_one(box: WrittenBox, found: BoxCollector, box_format: BoxFormat, scal
     if min(x1 - x0, y1 - y0) < MIN_SIDE:
         found.say(f"{where}: a side below {MIN_SIDE:g} was widened")
     (x0, x1), (y0, y1) = _widened(x0, x1), _widened(y0, y1)
-    return Box(x0, y0, x1, y1, box.label)
+    return Box(x0, y0, x1, y1, box.label, image)
 
 
 def _widened(start: float, end: float) -> tuple[float, float]:

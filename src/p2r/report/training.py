@@ -130,7 +130,7 @@ def build_training_page(
     plotted = list(_plotted(metrics, bands))
     groups = _embedded_groups(run.phases, samples)
     names = dict.fromkeys(group["id"] for group in groups if group["id"] in samples)
-    loaders = ((name, lambda name=name: samples[name].question.image) for name in names)
+    loaders = ((name, lambda name=name: samples[name].question.images[0]) for name in names)
     images = thumbnails(loaders, dict.fromkeys(names, ()), on_image)
     return build(
         "training",

@@ -97,16 +97,7 @@ class SceneSample:
         `id, image, question, choices, answer_type, answer, boxes, family`; `world` unless it is `tags`, and
         `difficulty` unless it is the usual one.
         """
-        row: dict[str, Any] = {
-            "id": self.id,
-            "image": self.file,
-            "question": self.task.text,
-            "choices": list(self.task.choices),
-            "answer_type": self.task.answer_type,
-            "answer": self.task.answer,
-            "boxes": [list(box.as_tuple()) for box in self.boxes],
-            "family": self.task.family,
-        }
+        row = {"id": self.id, "image": self.file, **self.task.row()}
         if self.world != "tags":
             row["world"] = self.world
         if self.difficulty != USUAL:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from p2r.errors import InputError
 from p2r.types import LETTERS, AnswerType, Box
@@ -102,6 +102,17 @@ class Task:
     answer: str
     targets: tuple[Target, ...]
     facts: tuple[str, ...]
+
+    def row(self) -> dict[str, Any]:
+        """What a line of `samples.jsonl` says of it, behind `id` and `image`."""
+        return {
+            "question": self.text,
+            "choices": list(self.choices),
+            "answer_type": self.answer_type,
+            "answer": self.answer,
+            "boxes": [list(target.box.as_tuple()) for target in self.targets],
+            "family": self.family,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,11 @@ class Localization:
 
 
 def localize(
-    gold: Sequence[Box], boxes: Sequence[Box], crops_px: Sequence[RectPx], size: tuple[int, int]
+    gold: Sequence[Box],
+    boxes: Sequence[Box],
+    crops_px: Sequence[RectPx],
+    size: tuple[int, int],
+    others: Sequence[tuple[int, int]] = (),
 ) -> Localization:
     """Compare predicted boxes and crops with gold boxes.
 
@@ -43,15 +48,20 @@ def localize(
         boxes: the boxes that the evidence was cut from, 0–1000.
         crops_px: the regions that were cut, with their context, in pixels.
         size: width and height of the image, in pixels.
+        others: of the further images. Crops are of the images of the first boxes; a box of another image
+            holds no evidence of a gold box.
     """
-    width, height = size
-    regions = [
-        (1000 * x0 / width, 1000 * y0 / height, 1000 * x1 / width, 1000 * y1 / height)
-        for x0, y0, x1, y1 in crops_px
-    ]
+    sizes, regions = (size, *others), defaultdict(list)
+    for index, (x0, y0, x1, y1) in enumerate(crops_px):
+        image = boxes[index].image if index < len(boxes) else 0
+        width, height = sizes[image]
+        rect = (1000 * x0 / width, 1000 * y0 / height, 1000 * x1 / width, 1000 * y1 / height)
+        regions[image].append(rect)
     return Localization(
-        found=tuple(any(_holds(region, box.center) for region in regions) for box in gold),
-        covered=tuple(max((_share(box, region) for region in regions), default=0.0) for box in gold),
+        found=tuple(any(_holds(region, box.center) for region in regions[box.image]) for box in gold),
+        covered=tuple(
+            max((_share(box, region) for region in regions[box.image]), default=0.0) for box in gold
+        ),
         iou=tuple(max((box.iou(other) for other in boxes), default=0.0) for box in gold),
     )
 

@@ -66,13 +66,26 @@ class ServedP2R(P2R):
         super().__init__(p2r.perceiver, reasoner=p2r.reasoner, settings=p2r.settings, limits=p2r.limits)
         self._limiter = limiter
 
+    async def open_images(
+        self, question: Question, settings: Settings | None = None, *, apart: bool = False
+    ) -> tuple[OpenedImage, ...]:
+        """See `P2R`. The memory of several images is reserved at once, with their evidence."""
+        if (count := len(question.images)) > 1:
+            chosen = settings or self.settings
+            budget, crops = chosen.budget, chosen.geometry.max_crops
+            pixels = 2 * count * budget.overview_max_pixels + crops * budget.crop_max_pixels
+            await self._limiter.reserve(_BYTES_PER_PIXEL * pixels)
+        return await super().open_images(question, settings, apart=apart)
+
     async def cut_evidence(
-        self, image: OpenedImage, boxes: Sequence[Box], settings: Settings | None = None
+        self, images: Sequence[OpenedImage], boxes: Sequence[Box], settings: Settings | None = None
     ) -> Evidence:
         """See `P2R`."""
-        pixels = evidence_pixels(image.source.size, boxes, settings or self.settings)
-        await self._limiter.reserve(_BYTES_PER_PIXEL * pixels)
-        return await super().cut_evidence(image, boxes, settings)
+        if len(images) == 1:
+            sizes = [image.source.size for image in images]
+            pixels = evidence_pixels(sizes, boxes, settings or self.settings)
+            await self._limiter.reserve(_BYTES_PER_PIXEL * pixels)
+        return await super().cut_evidence(images, boxes, settings)
 
 
 @dataclass(frozen=True)
@@ -140,7 +153,8 @@ class Exchange(Response):
     def _parse(self, request: AskRequest) -> ParsedRequest:
         service = self._service
         parsed = parse_request(request, service.p2r.settings, service.config)
-        parsed.load_image(service.config, service.uploads)
+        for image in parsed.images:
+            image.load(service.config, service.uploads)
         return parsed
 
     async def _gone(self) -> None:
@@ -161,7 +175,7 @@ class Exchange(Response):
             except ModelError as error:
                 raise model_error(error, f"chat {self._id}") from None
             except InputError as error:
-                raise parsed.invalid_image(error) from None
+                raise parsed.images[0].invalid(error) from None
 
     async def _reply(
         self, parsed: ParsedRequest, question: Question, events: AsyncGenerator[Event | None]

@@ -121,6 +121,11 @@ def find_samples(recipe: Recipe, out: Path, tell: Callable[[str], None]) -> Path
 def load_data(recipe: Recipe, source: Path) -> tuple[list[Sample], DataRecord]:
     """The samples in a file, in their order and after `data.limit`, without checking their images."""
     samples = read_samples(source)
+    for sample in samples:
+        if (count := len(sample.question.images)) > 1:
+            raise InputError(
+                f"sample {sample.question.id}: it has {count} images; training takes one a question"
+            )
     notes = []
     with source.open(encoding="utf-8-sig") as lines:
         inferred = sum("answer_type" not in json.loads(line) for line in lines if line.strip())
@@ -170,7 +175,7 @@ def unreadable_images(
 
     def check(sample: Sample) -> None:
         try:
-            image = ImageSource.open(sample.question.image)
+            image = ImageSource.open(sample.question.images[0])
             if decode:
                 image.overview((32, 32))
         except InputError as error:
@@ -204,7 +209,7 @@ def image_cache(samples: Sequence[Sample], settings: Settings, keep: int) -> Cal
 
     @lru_cache(keep)
     def opened(index: int) -> OpenedImage:
-        source = ImageSource.open(samples[index].question.image)
+        source = ImageSource.open(samples[index].question.images[0])
         return OpenedImage(source, plain_overview(source, settings))
 
     return opened
@@ -305,7 +310,7 @@ def prompt_tokens(
 
     The crops of a reasoner are not known before its perceiver has run: the longest evidence is counted.
     """
-    size = ImageSource.open(sample.question.image).size
+    size = ImageSource.open(sample.question.images[0]).size
     regions = [(0, 0, *size)] * settings.geometry.max_crops if role == "reasoner" else []
     # The text alone: images are counted, not cut.
     width, height = plan_sizes(size, (), settings.budget).overview

@@ -221,7 +221,7 @@ class RewardFunction:
         settings, question = self.dataset.settings, self.dataset.samples[index].question
         try:
             image = self.dataset.images(index)
-            evidences = build_evidences(image.source, lists, settings, image.overview)
+            evidences = build_evidences([image.source], lists, settings, [image.overview])
         except InputError as error:
             # Each on its own, so that a list of boxes that does not fit fails alone.
             return [error] if len(lists) == 1 else [self._conversations(index, [one])[0] for one in lists]

@@ -88,55 +88,69 @@ def fitted(size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
 
 
 def annotated(
-    letters: Lettering, source: ImageSource, boxes: Sequence[Box], size: tuple[int, int]
+    letters: Lettering, source: ImageSource, boxes: Sequence[Box], size: tuple[int, int], image: int = 0
 ) -> PIL.Image.Image:
     """The whole image, each box outlined and tagged with its number and label; a strip is cut into parts.
 
-    `size` is that of the result; see `fitted`.
+    `size` is that of the result; see `fitted`. Boxes of other images than the one with the index `image` are
+    left out; they have numbers too.
     """
+    numbers = [number for number, box in enumerate(boxes) if box.image == image]
     rows, columns = _parts(source.size)
     width = max(1, (size[0] - SLIT * (columns - 1)) // columns)
     height = max(1, (size[1] - SLIT * (rows - 1)) // rows)
     corners = [(width * row, height * column) for row in range(rows) for column in range(columns)]
     parts = [(x, y, x + width, y + height) for x, y in corners]
-    image = _drawn(source.overview((width * rows, height * columns)).to_pil(), letters, boxes, parts)
+    plain = source.overview((width * rows, height * columns)).to_pil()
+    drawn = _drawn(plain, letters, [boxes[number] for number in numbers], parts, numbers)
     if len(parts) == 1:
-        return image
+        return drawn
     stack = PIL.Image.new("RGB", size, WHITE)
     for index, part in enumerate(parts):
         at = (0, index * (height + SLIT)) if rows > 1 else (index * (width + SLIT), 0)
-        stack.paste(image.crop(part), at)
+        stack.paste(drawn.crop(part), at)
     return stack
 
 
 def _drawn(
-    plain: PIL.Image.Image, letters: Lettering, boxes: Sequence[Box], parts: Sequence[RectPx]
+    plain: PIL.Image.Image,
+    letters: Lettering,
+    boxes: Sequence[Box],
+    parts: Sequence[RectPx],
+    numbers: Sequence[int],
 ) -> PIL.Image.Image:
+    # The numbers of the boxes count from 0, and decide their colors.
     inside = [outlined_px(box, plain.size, LINE) for box in boxes]
     rects = [_grown(rect, EDGE) for rect in inside]
-    tags = _tags(letters, boxes, rects, parts)
+    tags = _tags(letters, boxes, rects, parts, numbers)
     image = plain.copy()
     draw = PIL.ImageDraw.Draw(image)
     for index, (_, tag) in tags.items():
         # A tag that found no room beside its box is tied to it.
         ends = [_nearest(tag, rects[index]), _nearest(rects[index], tag)]
         draw.line(ends, WHITE, LINE + 2)
-        draw.line(ends, shade(index), LINE - 1)
+        draw.line(ends, shade(numbers[index]), LINE - 1)
     # Around the boxes, and not inside smaller ones, as in the evidence.
     for index in sorted(range(len(boxes)), key=lambda index: (boxes[index].area, index), reverse=True):
-        for margin, color in ((EDGE, DARK), (EDGE - 1, WHITE), (HALO + LINE, shade(index)), (HALO, WHITE)):
+        layers = (EDGE, DARK), (EDGE - 1, WHITE), (HALO + LINE, shade(numbers[index])), (HALO, WHITE)
+        for margin, color in layers:
             image.paste(color, _grown(inside[index], margin))
         image.paste(plain.crop(inside[index]), inside[index])
     for index, (line, tag) in tags.items():
         rounded(image, tag, 7, WHITE)
-        rounded(image, _grown(tag, -HALO), 6, shade(index))
+        color = shade(numbers[index])
+        rounded(image, _grown(tag, -HALO), 6, color)
         at = (tag[0] + TAG_MARGIN, (tag[1] + tag[3]) // 2)
-        letters.write(image, at, line, TAG, _ink_on(shade(index)), bold=True)
+        letters.write(image, at, line, TAG, _ink_on(color), bold=True)
     return image
 
 
 def _tags(
-    letters: Lettering, boxes: Sequence[Box], rects: Sequence[RectPx], parts: Sequence[RectPx]
+    letters: Lettering,
+    boxes: Sequence[Box],
+    rects: Sequence[RectPx],
+    parts: Sequence[RectPx],
+    numbers: Sequence[int],
 ) -> dict[int, tuple[str, RectPx]]:
     # What is written at each box, and where: its number alone if the label has no room; nothing in a part
     # that is smaller than a tag.
@@ -146,7 +160,7 @@ def _tags(
         part = max(parts, key=lambda part: _overlap(part, rects[index]))
         others = [*rects, *(tag for _, tag in tags.values())]
         least = math.inf
-        number = str(index + 1)
+        number = str(numbers[index] + 1)
         for text in (f"{number} {clean(box.label)}", number) if width >= MIN_LABELED else (number,):
             (line,) = letters.lines(text, TAG, min(260, width // 2), most=1)
             tag = (letters.width(line, TAG) + 2 * TAG_MARGIN, TAG_HEIGHT)

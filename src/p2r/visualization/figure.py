@@ -13,6 +13,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from p2r.errors import InputError
+from p2r.images import ImageSource
 from p2r.runs.files import check_output, replacing
 from p2r.visualization.annotate import FRAME, HEAD, annotated, fitted, framed, inscribed
 from p2r.visualization.text import RGB, Lettering, clean, rounded
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from p2r.images import ImageSource
     from p2r.types import Prediction, Question
 
 # Suffix → how Pillow writes it. Text must stay sharp: JPEG without chroma subsampling.
@@ -41,6 +41,7 @@ INNER = WIDTH - 2 * MARGIN
 MAX_HEIGHT = 1000  # of the overview and the crops
 MIN_CROP = 40  # the least side of the room for a crop
 MIN_SHOWN = 400 * 300  # pixels to which a small crop is enlarged, if there is room
+IN_ROW, ROW_HEIGHT, MOST_IMAGES = 4, 520, 12  # of a question about several images
 CHIP = 44
 PANEL = 28
 
@@ -53,7 +54,7 @@ RED: tuple[RGB, RGB] = ((252, 235, 234), (153, 27, 27))
 
 
 def figure(
-    source: ImageSource,
+    source: ImageSource | Sequence[ImageSource],
     prediction: Prediction,
     question: Question,
     path: Path | None = None,
@@ -62,7 +63,7 @@ def figure(
     """Draw a prediction, RGB, 1600 pixels wide, and write it if a path is given.
 
     Args:
-        source: the image of the question.
+        source: the image of the question, or its images.
         prediction, question: what is drawn.
         path: of the file, whose suffix is its format: `.png`, `.jpg` or `.webp`.
         gold: the right answer, a letter for a choice question; shown beside the answer.
@@ -76,7 +77,9 @@ def figure(
     letters = Lettering([*texts, *(box.label for box in prediction.boxes)])
     parts = [
         _heading(letters, question, prediction, gold),
-        _images(letters, source, prediction),
+        _images(letters, source, prediction)
+        if isinstance(source, ImageSource)
+        else _several(letters, source, prediction),
         _verdict(letters, question, prediction, gold),
         _footer(letters, prediction),
     ]
@@ -191,6 +194,38 @@ def _images(letters: Lettering, source: ImageSource, prediction: Prediction) -> 
     return _stacked([overview, _stacked(rows)], beside=layout.beside)
 
 
+def _several(letters: Lettering, sources: Sequence[ImageSource], prediction: Prediction) -> PIL.Image.Image:
+    # The images with boxes, or else the first ones, side by side with their numbers, and all crops below.
+    boxes, regions = prediction.boxes, prediction.crops_px
+    shown = sorted({box.image for box in boxes}) or list(range(len(sources)))
+    rows: list[list[PIL.Image.Image]] = []
+    for at in range(0, len(shown[:MOST_IMAGES]), IN_ROW):
+        row = [(index, sources[index]) for index in shown[at : at + IN_ROW]]
+        room = ((INNER + GAP) // len(row) - GAP, ROW_HEIGHT)
+        rows.append([])
+        for index, source in row:
+            drawn = annotated(letters, source, boxes, fitted(source.size, room), index)
+            rows[-1].append(
+                _stacked([_line(letters, f"image {index + 1} of {len(sources)}", room[0]), drawn])
+            )
+    for at in range(0, len(regions), IN_ROW):
+        row_of = regions[at : at + IN_ROW]
+        room = ((INNER + GAP) // len(row_of) - GAP - 2 * FRAME, ROW_HEIGHT)
+        rows.append([])
+        for index, region in enumerate(row_of, start=at):
+            box = boxes[index]
+            title = f"{index + 1} {clean(box.label)} · image {box.image + 1}"
+            size = inscribed((region[2] - region[0], region[3] - region[1]), room)
+            rows[-1].append(framed(letters, sources[box.image], region, title, index, size))
+    return _stacked([_stacked(row, beside=True) for row in rows])
+
+
+def _line(letters: Lettering, text: str, width: int) -> PIL.Image.Image:
+    image = _paper(width, 24)
+    letters.write(image, (0, 12), text, 19, GRAY)
+    return image
+
+
 def _layouts(size: tuple[int, int], regions: Sequence[tuple[int, int]]) -> Iterator[_Layout]:
     # All ways to put the crops beside or below an overview of some height. Better is what shows everything
     # larger, the overview above all, and the crops up to their own size.
@@ -267,6 +302,4 @@ def _footer(letters: Lettering, prediction: Prediction) -> PIL.Image.Image:
     stages = ", ".join(f"{stage} {took:.2f}" for stage, took in seconds.items())
     parts = [models, prediction.mode, f"{total:.2f} s", stages]
     (line,) = letters.lines(" · ".join(part for part in parts if part), 19, INNER, most=1)
-    image = _paper(INNER, 24)
-    letters.write(image, (0, 12), line, 19, GRAY)
-    return image
+    return _line(letters, line, INNER)

@@ -53,7 +53,7 @@ def test_what_is_written_is_read_as_samples(sources, tmp_path):
     assert {name: families.count(name) for name in scaled(10)} == scaled(10)
     assert families != sorted(families)  # mixed
     for sample in samples:
-        assert ImageSource.open(sample.question.image).width == 96
+        assert ImageSource.open(sample.question.images[0]).width == 96
     zoomed = [sample for sample in samples if sample.category == "zwz"]
     assert zoomed[0].question.text.startswith("How many lamps does pole")
     assert "box" not in zoomed[0].question.text

@@ -92,7 +92,7 @@ def _hashed(
     for question, load in questions:
         texts.add(plain(question.text))
         try:
-            looks.append(perceptual_hash(ImageSource.open(load().question.image)))
+            looks.append(perceptual_hash(ImageSource.open(load().question.images[0])))
             ids.append(question.id)
         except InputError:
             unreadable += 1

@@ -88,7 +88,7 @@ def open_table(name: str, data: str | None, release: Release) -> Benchmark:
             sample = release.read(row, table).sample
             if not release.boxes:
                 return sample
-            source = ImageSource.open(sample.question.image)
+            source = ImageSource.open(sample.question.images[0])
             boxes = pixel_boxes(row, release.boxes, source.size)
         except InputError as error:
             raise InputError(f"{name}: row {number}: {error}") from error

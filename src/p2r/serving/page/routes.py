@@ -45,7 +45,7 @@ class Page:
         self._static = StaticFiles(directory=STATIC)
         self._scenes = []
         for asked in (sample.question for sample in read_samples(_SCENES)):
-            source = ImageSource.open(asked.image)
+            source = ImageSource.open(asked.images[0])
             image = HeldImage(asked.id, f"{asked.id}.jpg", source, self._store.reserve(0))
             self._store.pinned[image.id] = image
             self._scenes.append({"question": asked.text, "choices": asked.choices, "image": image.record()})
@@ -132,7 +132,7 @@ class Page:
             _missing()
         from p2r.visualization.figure import figure
 
-        source = ImageSource.open(found.question.image)
+        source = ImageSource.open(found.question.images[0])
         return await self._drawn(lambda: figure(source, found.prediction, found.question), "PNG")
 
     async def _drawn(self, draw: Callable[[], PIL.Image.Image], kind: str) -> Response:

@@ -1,0 +1,375 @@
+"""Look again: the perceiver is shown parts of an image in which what it looks for is too small to be seen.
+
+The paper looks once, at the whole image. With `Settings.looks` above 1, the same perceiver gets the same prompt
+about regions with half the sides of the image, then a quarter, and so on, as many levels as are allowed:
+
+1. A box is *clear* if its crop loses little: shrunk to the size at which the reasoner sees it, what is in and
+   around the box keeps most of its variance. A clear box is evidence, and there is no further look at it.
+2. There is a closer look around each unclear box. If it finds a near-equal box, the two looks agree, and the box
+   of the closer one counts.
+3. Where looks do not agree, or nothing was found in an image much larger than its overview, there are tiles that
+   overlap by half, side by side; then a look around the clearest boxes that only one tile showed.
+4. The next level begins with the boxes that are unclear even in crops of the closer look.
+
+The crop of a box has the context of the look that found it: from a quarter of the image, a quarter of the
+context (`Box.zoom`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+import PIL.Image
+
+from p2r.evidence import box_px, crop_region, plan_sizes
+from p2r.images.threads import in_image_thread
+from p2r.types import Box, Look
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
+
+    from p2r.images import EncodedImage, ImageSource
+    from p2r.settings import Settings
+    from p2r.types import Perception, RectPx
+
+    Size = tuple[int, int]  # width and height in pixels
+    Perceive = Callable[[Sequence[EncodedImage]], Coroutine[object, object, Perception]]
+
+T = TypeVar("T")
+
+MOST_CALLS = 64  # of the perceiver about one image; each with at most the pixels of an overview
+MOST_LOST = 0.055  # the share of the variance that the crop of a clear box may lose
+MUCH_LARGER = 2  # times the sides of the overview: an image in which "nothing" is not believed
+SAME_SHARE = 0.25  # of the smaller one, that near-equal boxes with one label share
+SAME_IOU = 0.5  # of near-equal boxes with different labels
+WHOLE = Box(0, 0, 1000, 1000)
+_SURROUNDINGS = 2  # the sides of what is compared, in sides of the box
+_COMPARED_PIXELS = 1 << 20  # at most
+
+
+# Regions and coordinates.
+
+
+def region_around(box: Box, zoom: int, size: Size) -> RectPx:
+    """The rectangle around a box, inside the image, whose sides are those of an image of `size` / zoom."""
+    x, y = box.center
+    return _rect(x * size[0] / 1000, y * size[1] / 1000, size[0] / zoom, size[1] / zoom, size)
+
+
+def tiles(zoom: int, size: Size) -> list[RectPx]:
+    """Rectangles like those of `region_around` that overlap by half, row by row: (2 · zoom - 1)² of them."""
+    width, height = size[0] / zoom, size[1] / zoom
+    steps = range(1, 2 * zoom)
+    rects = (_rect(x * width / 2, y * height / 2, width, height, size) for y in steps for x in steps)
+    return list(dict.fromkeys(rects))
+
+
+def _rect(x: float, y: float, width: float, height: float, size: Size) -> RectPx:
+    # Of this width and height around (x, y), moved into the image.
+    across, down = (
+        max(1, min(most, math.ceil(side))) for side, most in zip((width, height), size, strict=True)
+    )
+    x0 = min(max(0, round(x - across / 2)), size[0] - across)
+    y0 = min(max(0, round(y - down / 2)), size[1] - down)
+    return x0, y0, x0 + across, y0 + down
+
+
+def to_whole(box: Box, region: RectPx, size: Size) -> Box:
+    """A box of a region of an image of `size` pixels, in the coordinates of the image."""
+    x0, y0, x1, y1 = region
+    across, down = (x1 - x0) / 1000, (y1 - y0) / 1000
+    corners = (x0 + box.x0 * across, y0 + box.y0 * down, x0 + box.x1 * across, y0 + box.y1 * down)
+    return _scaled(box, corners, size)
+
+
+def to_region(box: Box, region: RectPx, size: Size) -> Box:
+    """A box inside a region of an image of `size` pixels, in the coordinates of the region.
+
+    Raises:
+        InputError: it has no part inside the region.
+    """
+    x0, y0, x1, y1 = region
+    across, down = size[0] / 1000, size[1] / 1000
+    corners = (box.x0 * across - x0, box.y0 * down - y0, box.x1 * across - x0, box.y1 * down - y0)
+    return _scaled(box, corners, (x1 - x0, y1 - y0))
+
+
+def _scaled(box: Box, corners_px: Sequence[float], size: Size) -> Box:
+    # The corners are clamped: binary fractions end a little outside.
+    shares = (1000 * corner / side for corner, side in zip(corners_px, (*size, *size), strict=True))
+    x0, y0, x1, y1 = (min(1000.0, max(0.0, round(share, 4))) for share in shares)
+    return replace(box, x0=x0, y0=y0, x1=x1, y1=y1)
+
+
+def near_equal(box: Box, other: Box) -> bool:
+    """Whether boxes of two looks show the same. The farther look draws a small thing too large."""
+    if box.label.casefold() != other.label.casefold():
+        return box.iou(other) >= SAME_IOU
+    return _shared(box, other) >= SAME_SHARE * min(box.area, other.area)
+
+
+def _shared(box: Box, other: Box) -> float:
+    # The area that two boxes share, as a share of the image.
+    width = min(box.x1, other.x1) - max(box.x0, other.x0)
+    height = min(box.y1, other.y1) - max(box.y0, other.y0)
+    return max(0.0, width) * max(0.0, height) / 1e6
+
+
+def lost_detail(pixels: np.ndarray, shown: Size) -> float:
+    """The share of the variance of pixels (height, width, 3) that is gone when they are shown smaller, 0–1."""
+    size = pixels.shape[1], pixels.shape[0]
+    exact = pixels.astype(np.float32)
+    variance = float(exact.var(axis=(0, 1)).mean())
+    if not variance or (shown[0] >= size[0] and shown[1] >= size[1]):
+        return 0.0
+    small = PIL.Image.fromarray(pixels).resize(shown, PIL.Image.Resampling.BOX)
+    back = np.asarray(small.resize(size, PIL.Image.Resampling.BICUBIC), np.float32)
+    return min(1.0, float(((exact - back) ** 2).mean()) / variance)
+
+
+# What the looks agree on.
+
+
+class Group(NamedTuple):
+    """Near-equal boxes of several looks.
+
+    Attributes:
+        box: of the closest look; of the last one, where several were as close.
+        votes: how many looks found it.
+    """
+
+    box: Box
+    votes: int
+
+
+def merged(looks: Iterable[Look]) -> list[Group]:
+    """The boxes of all looks, near-equal ones together. Two boxes of one look are two things."""
+    groups: list[list[Box]] = []
+    for look in looks:
+        before = list(groups)
+        for box in look.boxes:
+            same = next((group for group in before if any(near_equal(box, other) for other in group)), None)
+            if same is None:
+                groups.append([box])
+            else:
+                before.remove(same)
+                same.append(box)
+    return [Group(max(reversed(group), key=lambda box: box.zoom), len(group)) for group in groups]
+
+
+# The search.
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What all looks found.
+
+    Attributes:
+        boxes: the evidence, in the order of the first look.
+        looks: all of them, those at whole images included.
+        stopped: why there was no further one.
+    """
+
+    boxes: tuple[Box, ...]
+    looks: tuple[Look, ...]
+    stopped: str
+
+
+async def look_again(
+    sources: Sequence[ImageSource], first: Perception, settings: Settings, perceive: Perceive
+) -> Found:
+    """Look closer at the images in which the first look found something; at all of them, if it found nothing.
+
+    Args:
+        sources: the images.
+        first: what the perceiver said about them.
+        settings: of the question.
+        perceive: asks the perceiver about one image.
+
+    Raises:
+        InputError: an image is damaged.
+        ModelError: a call failed.
+    """
+    wanted = sorted({box.image for box in first.boxes}) or range(len(sources))
+    searches = [_Search(sources[image], image, first, settings, perceive) for image in wanted]
+    stopped = [await search.run() for search in searches]
+    looks: list[Look] = []
+    for search in searches:
+        start = len(looks)
+        looks += (
+            look if look.parent is None else replace(look, parent=look.parent + start)
+            for look in search.looks
+        )
+    places = {_label(box): place for place, box in reversed(list(enumerate(first.boxes)))}
+    boxes = [box for search in searches for box in search.boxes()]
+    boxes.sort(key=lambda box: places.get(_label(box), len(places)))
+    return Found(tuple(boxes), tuple(looks), "; ".join(dict.fromkeys(stopped)))
+
+
+async def side_by_side(calls: Iterable[Coroutine[object, object, T]]) -> list[T]:
+    """The results of calls that run together; the first failure ends the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed
+    return [task.result() for task in tasks]
+
+
+class _Search:
+    """The looks at one image, and what follows from them."""
+
+    def __init__(
+        self, source: ImageSource, image: int, first: Perception, settings: Settings, perceive: Perceive
+    ) -> None:
+        boxes = tuple(box for box in first.boxes if box.image == image)
+        self.looks = [Look(WHOLE, None, first.text, first.outcome, boxes, image)]
+        self._source, self._image = source, image
+        self._settings = settings
+        self._perceive = perceive
+        self._clear: list[Box] = []  # of the first look
+        self._lost: dict[Box, float] = {}
+
+    async def run(self) -> str:
+        """Look until a rule says that it is enough; which one."""
+        unclear = await self._unclear(self.looks[0].boxes)
+        self._clear = [box for box in self.looks[0].boxes if box not in unclear]
+        if self._clear and not unclear:
+            return "the crops show every box in enough detail"
+        if not unclear and not self._is_shrunk(MUCH_LARGER):
+            return "the overview shows the image in enough detail"
+        for zoom in (2**level for level in range(1, self._settings.looks)):
+            if not self._is_shrunk(zoom // 2):
+                return "the image was seen at full resolution"
+            await self._look_around(unclear, zoom)
+            if not self._agree():
+                regions = tiles(zoom, self._source.size)
+                if len(self.looks) + len(regions) > MOST_CALLS:
+                    return f"the next tiles would take more than {MOST_CALLS} calls"
+                await self._look(regions, zoom)
+            if not self._agree():
+                await self._look_around(await self._doubtful(), zoom)
+            unclear = await self._unclear(self._wanted_boxes())
+            if self._agree() and not unclear:
+                return "the looks agree, and the crops show every box in enough detail"
+        return f"no closer looks are allowed (looks={self._settings.looks})"
+
+    def boxes(self) -> list[Box]:
+        """The evidence: clear boxes of the first look, and those that most looks agree on."""
+        return self._clear + self._wanted_boxes()
+
+    # What the looks say.
+
+    def _groups(self) -> list[Group]:
+        # Those on which most looks agree first; of equal ones those with the clearest crops.
+        groups = [group for group in merged(self.looks) if not self._is_clear(group.box)]
+        return sorted(groups, key=lambda group: (-group.votes, self._lost.get(group.box, 1.0)))
+
+    def _is_clear(self, box: Box) -> bool:
+        return any(near_equal(box, clear) for clear in self._clear)
+
+    def _missing(self, groups: Iterable[Group]) -> Counter[str]:
+        # How many boxes of each label the first look found unclear and these groups do not hold.
+        first = (box for box in self.looks[0].boxes if box not in self._clear)
+        return Counter(map(_label, first)) - Counter(_label(group.box) for group in groups)
+
+    def _agreed(self) -> list[Group]:
+        return [group for group in self._groups() if group.votes > 1]
+
+    def _agree(self) -> bool:
+        agreed = self._agreed()
+        return not self._missing(agreed) and bool(agreed)
+
+    def _wanted_boxes(self) -> list[Box]:
+        # As many boxes of each label as the first look found; if it found none, all that looks agree on.
+        if not self.looks[0].boxes:
+            return [group.box for group in self._agreed()]
+        left, boxes = self._missing(()), []
+        for group in self._groups():
+            if left[_label(group.box)] > 0:
+                left[_label(group.box)] -= 1
+                boxes.append(group.box)
+        return boxes
+
+    async def _doubtful(self) -> list[Box]:
+        # The boxes that one look alone found, where nothing better is known; those in clear crops first.
+        missing = self._missing(self._agreed())
+
+        def single() -> list[Box]:
+            boxes = [group.box for group in self._groups() if group.votes == 1]
+            return [box for box in boxes if not missing or missing[_label(box)] > 0]
+
+        await self._unclear(single())
+        return single()[: self._settings.geometry.max_crops]
+
+    def _is_shrunk(self, zoom: int) -> bool:
+        # Whether a region of a look is shown smaller than it is.
+        width, height = self._source.size
+        return width * height > zoom**2 * self._settings.budget.overview_max_pixels
+
+    # Looking.
+
+    async def _look_around(self, boxes: Iterable[Box], zoom: int) -> None:
+        await self._look([region_around(box, zoom, self._source.size) for box in boxes], zoom)
+
+    async def _look(self, regions: Sequence[RectPx], zoom: int) -> None:
+        """Show regions to the perceiver, side by side."""
+        budget, size = self._settings.budget, self._source.size
+        sides = [(x1 - x0, y1 - y0) for x0, y0, x1, y1 in regions]
+        images = await self._read(regions, [plan_sizes(each, (), budget).overview for each in sides])
+        before = list(self.looks)
+        replies = await side_by_side(self._perceive([image]) for image in images)
+        for rect, reply in zip(regions, replies, strict=True):
+            found = (to_whole(box, rect, size) for box in reply.boxes)
+            boxes = tuple(replace(box, image=self._image, zoom=zoom) for box in found)
+            region = to_whole(WHOLE, rect, size)
+            parent = _closest(before, region)
+            self.looks.append(Look(region, parent, reply.text, reply.outcome, boxes, self._image))
+
+    async def _unclear(self, boxes: Iterable[Box]) -> list[Box]:
+        """The boxes whose crops lose too much."""
+        size, settings = self._source.size, self._settings
+        boxes = list(boxes)
+        areas, sizes, shown = [], [], []
+        for box in boxes:
+            crop = crop_region(box, size, settings.geometry)
+            planned = plan_sizes(size, [crop], settings.budget).crops[0]
+            x0, y0, x1, y1 = box_px(box, size)
+            middle, sides = (
+                ((x0 + x1) / 2, (y0 + y1) / 2),
+                (_SURROUNDINGS * (x1 - x0), _SURROUNDINGS * (y1 - y0)),
+            )
+            area = _rect(*middle, *sides, size)
+            sides = area[2] - area[0], area[3] - area[1]
+            areas.append(area)
+            sizes.append(_times(sides, min(1.0, math.sqrt(_COMPARED_PIXELS / (sides[0] * sides[1])))))
+            shown.append(_times(sides, min(1.0, planned[0] / (crop[2] - crop[0]))))
+        images = await self._read(areas, sizes)
+        for box, image, seen in zip(boxes, images, shown, strict=True):
+            self._lost[box] = lost_detail(image.pixels, seen)
+        return [box for box in boxes if self._lost[box] > MOST_LOST]
+
+    async def _read(self, rects: Sequence[RectPx], sizes: Sequence[Size]) -> list[EncodedImage]:
+        stretch = self._settings.stretch_depth
+        return await in_image_thread(lambda: self._source.regions(rects, sizes, stretch=stretch))
+
+
+def _label(box: Box) -> str:
+    return box.label.casefold()
+
+
+def _times(size: Size, scale: float) -> Size:
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _closest(looks: Sequence[Look], region: Box) -> int:
+    # The look that shows most of a region; of several, the closest one.
+    shares = [
+        (round(_shared(look.region, region), 6), -look.region.area, at) for at, look in enumerate(looks)
+    ]
+    return max(shares)[2]
