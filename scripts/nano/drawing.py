@@ -112,7 +112,7 @@ class Drawers:
     """
 
     def __init__(
-        self, plan: Plan, tokenizer: Tokenizer, settings: Settings, *, workers: int, ring: int = 48
+        self, plan: Plan, tokenizer: Tokenizer, settings: Settings, *, workers: int, ring: int = 192
     ) -> None:
         self.ring = ring
         # Not /dev/shm, which is often small: anonymous memory is inherited by a fork.

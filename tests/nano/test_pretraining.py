@@ -341,7 +341,7 @@ def test_every_stage_makes_steps_and_a_checkpoint_continues(tokenizer, records, 
         made = Trainer(
             PLAN,
             tokenizer,
-            Drawn(),
+            Drawn(),  # type: ignore[arg-type]
             replace(NANO_SETTINGS, max_tokens=TokenLimits(perceive=4, reason=4)),
             tmp_path,
             device=torch.device("cpu"),
