@@ -202,7 +202,7 @@ class Trainer:
 
     def _stage(self, name: str, end: float) -> None:
         step: Callable[[str], int] = self.see_step if name == "see" else self.speak_step
-        seen = steps = timed = 0
+        seen = steps = failures = 0
         began = flushed = mark = self.clock.now
         saved_early = False
         self.say(f"stage {name} until {end:.0f} s, scale {self.scale:.2f}")
@@ -219,15 +219,21 @@ class Trainer:
                 if self.scale < 0.02:
                     raise
                 continue
+            except Exception:
+                failures += 1
+                if failures > 3:
+                    raise
+                self.optimizer.zero_grad(set_to_none=True)
+                self.say(f"a step failed:\n{traceback.format_exc()}")
+                continue
             steps += 1
             # Three steps for warming up, five that are timed.
             if self.device.type == "cuda" and steps in (3, 8):
                 torch.cuda.synchronize()
                 if steps == 8:
                     seconds = (self.clock.now - mark) / 5
-                    timed = int(1000 * seconds)
                     self.scale *= min(2.0, max(0.3, _STEP_SECONDS[name] / seconds))
-                    self.say(f"a step takes {timed} ms: scale {self.scale:.2f}; {self._memory()}")
+                    self.say(f"a step takes {seconds:.3f} s: scale {self.scale:.2f}; {self._memory()}")
                 mark = self.clock.now
             if self.clock.now - flushed > _LOG_SECONDS:
                 self._flush(name, steps, seen, self.clock.now - began)
