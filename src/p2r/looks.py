@@ -1,18 +1,18 @@
 """Look again: the perceiver is shown parts of an image in which what it looks for is too small to be seen.
 
-The paper looks once, at the whole image. With `Settings.looks` above 1, the same perceiver gets the same prompt
-about regions with half the sides of the image, then a quarter, and so on, as many levels as are allowed:
+The paper looks once, at the whole image. With `Settings.looks` above 1, the same perceiver gets the same
+prompt about regions with half the sides of the image, then a quarter, and so on, up to that many levels:
 
 1. A box is *clear* if its crop loses little: shrunk to the size at which the reasoner sees it, what is in and
    around the box keeps most of its variance. A clear box is evidence, and there is no further look at it.
-2. There is a closer look around each unclear box. If it finds a near-equal box, the two looks agree, and the box
-   of the closer one counts.
-3. Where looks do not agree, or nothing was found in an image much larger than its overview, there are tiles that
-   overlap by half, side by side; then a look around the clearest boxes that only one tile showed.
-4. The next level begins with the boxes that are unclear even in crops of the closer look.
+2. There is a closer look around each unclear box. If it finds a near-equal box, the two looks agree.
+3. Where they do not, or nothing was found in an image much larger than its overview, there are overlapping
+   tiles, side by side. Near-equal boxes are merged. A box counts for the share of the looks at its place that
+   found it, and for its contrast: a box around nothing is plain.
+4. The next level begins with the boxes that are unclear even in the crops of the closer look.
 
-The crop of a box has the context of the look that found it: from a quarter of the image, a quarter of the
-context (`Box.zoom`).
+The crop of a box has the context of the closest look that found it: from a quarter of the image, a quarter of
+the context (`Box.zoom`).
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST_CALLS = 64  # of the perceiver about one image; each with at most the pixels of an overview
+MOST_CALLS = 48  # of the perceiver about one image; each with at most the pixels of an overview
 MOST_LOST = 0.055  # the share of the variance that the crop of a clear box may lose
 MUCH_LARGER = 2  # times the sides of the overview: an image in which "nothing" is not believed
-SAME_SHARE = 0.25  # of the smaller one, that near-equal boxes with one label share
 SAME_IOU = 0.5  # of near-equal boxes with different labels
 WHOLE = Box(0, 0, 1000, 1000)
 _SURROUNDINGS = 2  # the sides of what is compared, in sides of the box
@@ -62,11 +61,13 @@ def region_around(box: Box, zoom: int, size: Size) -> RectPx:
 
 
 def tiles(zoom: int, size: Size) -> list[RectPx]:
-    """Rectangles like those of `region_around` that overlap by half, row by row: (2 · zoom - 1)² of them."""
+    """Rectangles like those of `region_around`, row by row; neighbors overlap by a quarter or more."""
     width, height = size[0] / zoom, size[1] / zoom
-    steps = range(1, 2 * zoom)
-    rects = (_rect(x * width / 2, y * height / 2, width, height, size) for y in steps for x in steps)
-    return list(dict.fromkeys(rects))
+    count = 1 + math.ceil((zoom - 1) / 0.75)
+    steps = [place * (zoom - 1) / max(1, count - 1) + 0.5 for place in range(count)]
+    return list(
+        dict.fromkeys(_rect(x * width, y * height, width, height, size) for y in steps for x in steps)
+    )
 
 
 def _rect(x: float, y: float, width: float, height: float, size: Size) -> RectPx:
@@ -107,29 +108,45 @@ def _scaled(box: Box, corners_px: Sequence[float], size: Size) -> Box:
 
 
 def near_equal(box: Box, other: Box) -> bool:
-    """Whether boxes of two looks show the same. The farther look draws a small thing too large."""
+    """Whether boxes of two looks show the same: a look from afar may be wrong by a whole side of its box."""
     if box.label.casefold() != other.label.casefold():
         return box.iou(other) >= SAME_IOU
-    return _shared(box, other) >= SAME_SHARE * min(box.area, other.area)
+    return _distance(box, other) <= 1
 
 
-def _shared(box: Box, other: Box) -> float:
-    # The area that two boxes share, as a share of the image.
-    width = min(box.x1, other.x1) - max(box.x0, other.x0)
-    height = min(box.y1, other.y1) - max(box.y0, other.y0)
-    return max(0.0, width) * max(0.0, height) / 1e6
+def _distance(box: Box, other: Box) -> float:
+    # Between the centers, in sides of the larger box.
+    (x, y), (other_x, other_y) = box.center, other.center
+    across, down = (
+        max(one.x1 - one.x0 for one in (box, other)),
+        max(one.y1 - one.y0 for one in (box, other)),
+    )
+    return max(abs(x - other_x) / across, abs(y - other_y) / down)
 
 
-def lost_detail(pixels: np.ndarray, shown: Size) -> float:
-    """The share of the variance of pixels (height, width, 3) that is gone when they are shown smaller, 0–1."""
+class Detail(NamedTuple):
+    """What a crop shows of a box.
+
+    Attributes:
+        lost: the share of the variance of its pixels that is gone because they are shown smaller, 0–1.
+        contrast: the standard deviation of what is shown, 0–255.
+    """
+
+    lost: float
+    contrast: float
+
+
+def detail(pixels: np.ndarray, shown: Size) -> Detail:
+    """The detail of pixels (height, width, 3) that are shown at a size."""
     size = pixels.shape[1], pixels.shape[0]
     exact = pixels.astype(np.float32)
     variance = float(exact.var(axis=(0, 1)).mean())
     if not variance or (shown[0] >= size[0] and shown[1] >= size[1]):
-        return 0.0
+        return Detail(0.0, math.sqrt(variance))
     small = PIL.Image.fromarray(pixels).resize(shown, PIL.Image.Resampling.BOX)
+    kept = float(np.asarray(small, np.float32).var(axis=(0, 1)).mean())
     back = np.asarray(small.resize(size, PIL.Image.Resampling.BICUBIC), np.float32)
-    return min(1.0, float(((exact - back) ** 2).mean()) / variance)
+    return Detail(min(1.0, float(((exact - back) ** 2).mean()) / variance), math.sqrt(kept))
 
 
 # What the looks agree on.
@@ -153,12 +170,13 @@ def merged(looks: Iterable[Look]) -> list[Group]:
     for look in looks:
         before = list(groups)
         for box in look.boxes:
-            same = next((group for group in before if any(near_equal(box, other) for other in group)), None)
-            if same is None:
-                groups.append([box])
+            same = [group for group in before if any(near_equal(box, other) for other in group)]
+            if same:
+                nearest = min(same, key=lambda group: min(_distance(box, other) for other in group))
+                before = [group for group in before if group is not nearest]
+                nearest.append(box)
             else:
-                before.remove(same)
-                same.append(box)
+                groups.append([box])
     return [Group(max(reversed(group), key=lambda box: box.zoom), len(group)) for group in groups]
 
 
@@ -233,7 +251,7 @@ class _Search:
         self._settings = settings
         self._perceive = perceive
         self._clear: list[Box] = []  # of the first look
-        self._lost: dict[Box, float] = {}
+        self._details: dict[Box, Detail] = {}
 
     async def run(self) -> str:
         """Look until a rule says that it is enough; which one."""
@@ -252,8 +270,7 @@ class _Search:
                 if len(self.looks) + len(regions) > MOST_CALLS:
                     return f"the next tiles would take more than {MOST_CALLS} calls"
                 await self._look(regions, zoom)
-            if not self._agree():
-                await self._look_around(await self._doubtful(), zoom)
+                await self._unclear(group.box for group in merged(self.looks))  # for their contrasts
             unclear = await self._unclear(self._wanted_boxes())
             if self._agree() and not unclear:
                 return "the looks agree, and the crops show every box in enough detail"
@@ -266,9 +283,15 @@ class _Search:
     # What the looks say.
 
     def _groups(self) -> list[Group]:
-        # Those on which most looks agree first; of equal ones those with the clearest crops.
+        # Those that count most first.
         groups = [group for group in merged(self.looks) if not self._is_clear(group.box)]
-        return sorted(groups, key=lambda group: (-group.votes, self._lost.get(group.box, 1.0)))
+        return sorted(groups, key=self._weight, reverse=True)
+
+    def _weight(self, group: Group) -> float:
+        close = [look for look in self.looks if look.region.area <= 1.01 / group.box.zoom**2]
+        seen = max(group.votes, sum(_shows(look, group.box) for look in close))
+        share = group.votes / (seen + 1)
+        return share * self._details[group.box].contrast if group.box in self._details else 0.0
 
     def _is_clear(self, box: Box) -> bool:
         return any(near_equal(box, clear) for clear in self._clear)
@@ -295,17 +318,6 @@ class _Search:
                 left[_label(group.box)] -= 1
                 boxes.append(group.box)
         return boxes
-
-    async def _doubtful(self) -> list[Box]:
-        # The boxes that one look alone found, where nothing better is known; those in clear crops first.
-        missing = self._missing(self._agreed())
-
-        def single() -> list[Box]:
-            boxes = [group.box for group in self._groups() if group.votes == 1]
-            return [box for box in boxes if not missing or missing[_label(box)] > 0]
-
-        await self._unclear(single())
-        return single()[: self._settings.geometry.max_crops]
 
     def _is_shrunk(self, zoom: int) -> bool:
         # Whether a region of a look is shown smaller than it is.
@@ -351,8 +363,8 @@ class _Search:
             shown.append(_times(sides, min(1.0, planned[0] / (crop[2] - crop[0]))))
         images = await self._read(areas, sizes)
         for box, image, seen in zip(boxes, images, shown, strict=True):
-            self._lost[box] = lost_detail(image.pixels, seen)
-        return [box for box in boxes if self._lost[box] > MOST_LOST]
+            self._details[box] = detail(image.pixels, seen)
+        return [box for box in boxes if self._details[box].lost > MOST_LOST]
 
     async def _read(self, rects: Sequence[RectPx], sizes: Sequence[Size]) -> list[EncodedImage]:
         stretch = self._settings.stretch_depth
@@ -367,9 +379,12 @@ def _times(size: Size, scale: float) -> Size:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
+def _shows(look: Look, box: Box) -> bool:
+    (x, y), region = box.center, look.region
+    return region.x0 <= x <= region.x1 and region.y0 <= y <= region.y1
+
+
 def _closest(looks: Sequence[Look], region: Box) -> int:
-    # The look that shows most of a region; of several, the closest one.
-    shares = [
-        (round(_shared(look.region, region), 6), -look.region.area, at) for at, look in enumerate(looks)
-    ]
-    return max(shares)[2]
+    # The closest look that shows the middle of a region.
+    shown = [(-look.region.area, at) for at, look in enumerate(looks) if _shows(look, region)]
+    return max(shown)[1]
