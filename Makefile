@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo test test-all check size slow bench constraints
+.PHONY: setup demo test test-all check size slow wheel docs bench constraints
 
 # The questions of the bundled demo, with figures in out/demo/.
 demo: $(INSTALLED)
@@ -25,6 +25,7 @@ check: $(INSTALLED) size
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 # Lines of the source by package; fails above a ceiling.
 size:
@@ -33,6 +34,16 @@ size:
 # The tests that take minutes or need another server (docs/testing.md).
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+# The sdist and the wheel in dist/, and the wheel in new environments: without extras, with [local], with [all].
+wheel: $(INSTALLED)
+	$(BIN)/uv build --quiet --clear
+	$(BIN)/python -m pytest -m slow tests/test_wheel.py
+
+# The documentation as a site in out/site; open out/site/index.html.
+docs: $(INSTALLED)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # Every measurement that needs nothing but this machine; each can be run alone and says how in its first lines.
 # Fails when one misses its target.
@@ -54,5 +65,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # Pin anew what pyproject.toml asks for; see CONTRIBUTING.md.
 constraints:
-	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --group docs --universal --python-version 3.11 \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade --output-file constraints.txt

@@ -139,7 +139,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
 
 def open_session(options: argparse.Namespace, role: str, folder: Path) -> Session:
-    from p2r.training.recipe import load_recipe
+    from p2r.training.recipe import find_recipe, load_recipe
     from p2r.training.run import first_phase
     from p2r.training.session import Session
 
@@ -155,7 +155,7 @@ def open_session(options: argparse.Namespace, role: str, folder: Path) -> Sessio
         f"training.max_tokens={options.tokens}",
         "training.save_every=1000",
     ]
-    recipe = load_recipe(Path(__file__).parents[1] / "recipes/nano.yaml", changes)
+    recipe = load_recipe(find_recipe("nano"), changes)
     return Session(first_phase(recipe, folder / "run"))
 
 

@@ -7,10 +7,10 @@ way.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from p2r.evidence import crop_region
-from p2r.scenes.layout import DIGITS
+from p2r.scenes.tags import DIGITS, Scene
 from scripts.nano.attention_loss import AttentionTarget
 from scripts.nano.build import number_tokens
 from scripts.nano.tower import CELL
@@ -18,8 +18,7 @@ from scripts.nano.tower import CELL
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from p2r.scenes import SceneSample, Task
-    from p2r.scenes.layout import SceneObject
+    from p2r.scenes import SceneSample, Target, Task
     from p2r.settings import Settings
     from p2r.types import Box
     from scripts.nano.scenepack import ScenePack
@@ -53,7 +52,7 @@ class TargetFinder:
         for count, place in enumerate(self._located(target)):
             thing = made.task.targets[count // 4]
             cell = prompt.index(self.pad) + self._cell(thing, _WHOLE, image)
-            named = prompt.index(self.token(thing.color))
+            named = prompt.index(self.token(thing.name.split()[0]))
             attention.append(AttentionTarget(len(prompt) + place - 1, (named,), cell))
         return attention
 
@@ -71,12 +70,13 @@ class TargetFinder:
         (width, height), pads = made.size, [k for k, token in enumerate(prompt) if token == self.pad]
         attention = []
         start = self.count(images[0])
+        written = {thing.name: thing.text for thing in cast("Scene", made.scene).objects}
         for thing, box, image in zip(made.task.targets, boxes, images[1:], strict=False):
             x0, y0, x1, y1 = crop_region(box, made.size, self.settings.geometry)
             cell = start + self._cell(thing, (x0 / width, y0 / height, x1 / width, y1 / height), image)
             start += self.count(image)
-            named = place = target.index(self.token(thing.color))
-            for letter in thing.text:
+            named = place = target.index(self.token(thing.name.split()[0]))
+            for letter in written[thing.name]:
                 place = target.index(self.token(letter), place + 1)
                 attention.append(AttentionTarget(len(prompt) + place - 1, (len(prompt) + named,), pads[cell]))
         return attention
@@ -89,7 +89,7 @@ class TargetFinder:
         return [
             AttentionTarget(
                 start + place - 1,
-                (start + target.index(self.token(thing.color)),),
+                (start + target.index(self.token(thing.name.split()[0])),),
                 first + self._cell(thing, _WHOLE, overview),
             )
             for thing, place in zip(task.targets, self._located(target), strict=True)
@@ -137,7 +137,8 @@ class TargetFinder:
             yield AttentionTarget(start + target.index(word, result - start) - 1, (result,), result)
             return
         # "The larger digit is 8, on the red tag": from both digits, then from the one to its color.
-        first, second = (self._digit(target, target.index(self.token(thing.color))) for thing in task.targets)
+        colors = (target.index(self.token(thing.name.split()[0])) for thing in task.targets)
+        first, second = (self._digit(target, color) for color in colors)
         wanted = self.token("larger" if "larger" in task.text else "smaller")
         winner = self._digit(target, target.index(wanted))
         source = start + target.index(target[winner])
@@ -158,10 +159,11 @@ class TargetFinder:
         (token,) = self.tokenizer.encode(text, add_special_tokens=False)
         return int(token)
 
-    def _cell(self, thing: SceneObject, rect: tuple[float, float, float, float], image: int) -> int:
+    def _cell(self, thing: Target, rect: tuple[float, float, float, float], image: int) -> int:
         """Which visual token of `image`, a view of `rect`, holds the center of `thing`."""
         columns, rows = (int(side) // CELL for side in self.pack.sizes[image])
         x0, y0, x1, y1 = rect
-        across, down = (thing.x - x0) / (x1 - x0), (thing.y - y0) / (y1 - y0)
+        left, top, right, bottom = thing.rect
+        across, down = ((left + right) / 2 - x0) / (x1 - x0), ((top + bottom) / 2 - y0) / (y1 - y0)
         column = min(columns - 1, max(0, int(across * columns)))
         return min(rows - 1, max(0, int(down * rows))) * columns + column

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2r.scenes import COLORS, GROUNDS
+from p2r.scenes.tags import COLORS, GROUNDS
 from p2r.settings import PixelBudget, Settings, TokenLimits
 from scripts.nano.lessons import corpus
 

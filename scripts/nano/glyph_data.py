@@ -18,15 +18,23 @@ import numpy as np
 
 from p2r.evidence import draw_boxes
 from p2r.images import EncodedImage
-from p2r.scenes import COLORS, GROUNDS, Scene, SceneObject, render
-from p2r.scenes.drawing import ground_pixels
-from p2r.scenes.layout import CODE_LETTERS, DIGITS, PLATE_ASPECT, Stone
+from p2r.scenes.tags import (
+    CODE_LETTERS,
+    COLORS,
+    DIGITS,
+    GROUNDS,
+    PLATE_ASPECT,
+    Scene,
+    SceneObject,
+    Stone,
+    ground_pixels,
+)
 from p2r.settings import Geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from p2r.scenes.layout import Kind, Shape
+    from p2r.scenes.tags import Kind, Shape
     from p2r.types import Box
 
 Distance = Literal["near", "far"]
@@ -95,11 +103,11 @@ def _chart(job: tuple[int, int]) -> tuple[np.ndarray, ...]:
         for _ in range(3)
     )
     scene = Scene(1.0, ground, tuple(things), stones if rng.random() < 0.5 else (), rng.getrandbits(32))
-    pixels = render(scene, (SIDE, SIDE), ground=ground_window(ground, near=near, rng=rng))
+    pixels = scene.render((SIDE, SIDE), ground=ground_window(ground, near=near, rng=rng))
     boxes = np.full((PLACES, 4), np.nan, np.float32)
     names = np.full((PLACES, 4), -1, np.int16)
     for place, thing in enumerate(things):
-        boxes[place] = np.array(thing.box(1.0).as_tuple()) * SIDE / 1000
+        boxes[place] = np.array(thing.target(1.0).box.as_tuple()) * SIDE / 1000
         names[place] = describe(thing)
     if not near and rng.random() < 0.4:
         pixels = _annotate(rng, pixels, things)
@@ -146,7 +154,7 @@ def _thing(rng: random.Random, color: str, x: float, y: float, side: float) -> S
 def _annotate(rng: random.Random, pixels: np.ndarray, things: list[SceneObject]) -> np.ndarray:
     """Outline one to three things as evidence is outlined on an overview."""
     chosen = rng.sample(things, rng.randint(1, 3))
-    boxes: list[Box] = [thing.box(1.0) for thing in chosen]
+    boxes: list[Box] = [thing.target(1.0).box for thing in chosen]
     return draw_boxes(EncodedImage(pixels), boxes, Geometry()).pixels
 
 

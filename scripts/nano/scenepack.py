@@ -17,7 +17,8 @@ import numpy as np
 
 from p2r.evidence import crop_region, draw_boxes
 from p2r.images import EncodedImage, smart_resize
-from p2r.scenes import SceneSample, make_sample, render
+from p2r.scenes import SceneSample, make_sample
+from p2r.scenes.tags import Scene
 from p2r.types import Box
 from scripts.nano.glyph_data import ground_window
 
@@ -109,7 +110,9 @@ def draw_images(
     width, height = made.size
     size = _fit(made.size, budget.overview_max_pixels, settings)
     scene = made.scene
-    overview = render(scene, size, ground=ground_window(scene.ground, near=False, rng=rng, size=size))
+    if not isinstance(scene, Scene):
+        raise TypeError(f"{made.world}: only tags are drawn on ready-made ground")
+    overview = scene.render(size, ground=ground_window(scene.ground, near=False, rng=rng, size=size))
     yield overview
     if boxes:
         yield draw_boxes(EncodedImage(overview), boxes, settings.geometry).pixels
@@ -117,7 +120,7 @@ def draw_images(
         x0, y0, x1, y1 = crop_region(box, made.size, settings.geometry)
         size = _fit((x1 - x0, y1 - y0), budget.crop_max_pixels, settings)
         ground = ground_window(scene.ground, near=True, rng=rng, size=size)
-        yield render(scene, size, (x0 / width, y0 / height, x1 / width, y1 / height), ground=ground)
+        yield scene.render(size, (x0 / width, y0 / height, x1 / width, y1 / height), ground=ground)
 
 
 def _fit(size: tuple[int, int], max_pixels: int, settings: Settings) -> tuple[int, int]:

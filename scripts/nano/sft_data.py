@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.prompts import direct_messages, perceive_messages, reason_messages
-from p2r.scenes.questions import draw_scene, draw_task
+from p2r.scenes.tag_questions import draw_scene, draw_task
 from p2r.types import Crop, Evidence
 from scripts.nano.attention_targets import TargetFinder
 from scripts.nano.lessons import perceive_target, question_of, think_target
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
-    from p2r.scenes.questions import Family
     from p2r.settings import Settings
     from p2r.types import Box
     from scripts.nano.attention_loss import AttentionTarget
@@ -30,7 +29,7 @@ INCOMPLETE = 0.6
 # How often each family is answered: what takes most examples to learn comes most often.
 _ANSWERED = {"read": 2, "compare": 7, "position": 5, "arithmetic": 2, "code": 3, "whole": 1}
 # How often each family is drilled without images.
-_DRILLED: dict[Family, int] = {"compare": 5, "position": 3, "arithmetic": 1}
+_DRILLED: dict[str, int] = {"compare": 5, "position": 3, "arithmetic": 1}
 _OUTLINES = ("red", "green", "blue")
 
 
@@ -119,7 +118,7 @@ class ExampleBuilder:
         attention = self._finder.concluding(task, prompt, target)
         # What images would show is given: all up to the second tag's digit or coordinate.
         shown = self._finder.coordinates if family == "position" else self._finder.digits
-        second = target.index(self._finder.token(task.targets[1].color))
+        second = target.index(self._finder.token(task.targets[1].name.split()[0]))
         given = 1 + next(place for place in range(second, len(target)) if target[place] in shown)
         kept = tuple(aim for aim in attention if aim.position >= len(prompt) + given - 1)
         return Example("drill", prompt + target[:given], target[given:], (), kept)

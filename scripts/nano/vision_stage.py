@@ -15,8 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from p2r.scenes import COLORS, GROUNDS
-from p2r.scenes.layout import CODE_LETTERS, DIGITS
+from p2r.scenes.tags import CODE_LETTERS, COLORS, DIGITS, GROUNDS
 from scripts.nano.build import number_tokens
 from scripts.nano.glyph_data import SIDE, SIZES, GlyphImages
 from scripts.nano.tower import CELL, encode

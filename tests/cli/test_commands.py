@@ -16,8 +16,10 @@ from p2r import __version__
 from p2r.checks import EXTRAS
 from p2r.cli import app
 from p2r.cli.answer import nano_note
+from p2r.datasets.samples import read_samples
 from p2r.model_checks import PROBES
 from p2r.types import Prediction
+from scripts.gallery import landscape
 from tests.servers import Behavior, Exchange, Server, reply, status
 
 if TYPE_CHECKING:
@@ -338,6 +340,58 @@ def test_scenes_refuses_what_it_does_not_know(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "2k" in result.stderr
     assert run("scenes", tmp_path, "--split", "dev").exit_code == 2
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """Three photographs, and two files that are none."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for seed in range(3):
+        landscape((1200, 860), seed).save(folder / f"{seed}.jpg")
+    (folder / "notes.txt").write_text("no image")
+    PIL.Image.new("RGB", (300, 200)).save(folder / "small.png")
+    return folder
+
+
+def test_scenes_plants_into_photographs(tmp_path: Path, photographs: Path) -> None:
+    out = tmp_path / "made"
+    for count in (2, 5):
+        result = run("scenes", out, "--background", photographs, "-n", count, "--object-size", 4)
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert "left out: 2 files: notes.txt: " in result.stderr
+        assert "small.png: 300×200" in result.stderr
+        samples = read_samples(out / "samples.jsonl")
+        assert len(samples) == count
+    assert len({str(sample.question.image) for sample in samples}) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--world", "tags"), "leave out --world and --size"),
+        (("--size", "2k"), "leave out --world and --size"),
+        (("--object-size", "9"), "object size 9"),
+    ],
+)
+def test_scenes_refuses_options_of_drawn_scenes(
+    tmp_path: Path, photographs: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    result = run("scenes", tmp_path / "made", "--background", photographs, *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert not (tmp_path / "made").exists()
+
+
+def test_scenes_refuses_a_folder_without_photographs(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for background, words in (("empty", "at least three photographs"), ("none", "no such folder")):
+        result = run("scenes", tmp_path / "made", "--background", tmp_path / background)
+        assert result.exit_code == 2
+        assert words in result.stderr
+    result = run("scenes", tmp_path / "empty" / "made", "--background", tmp_path / "empty")
+    assert "neither may lie in the other" in result.stderr
+    assert not (tmp_path / "made").exists()
 
 
 def test_version() -> None:

@@ -122,6 +122,23 @@ def test_blank_lines_byte_order_marks_and_other_keys_are_left_alone(folder: Path
     assert [sample.question.id for sample in read_samples(path)] == ["1", "3"]
 
 
+def test_a_row_may_have_several_images_and_boxes_in_each(folder: Path) -> None:
+    (folder / "images" / "2.jpg").touch()
+    boxes = [[1, 2, 30, 40], {"box": [5, 6, 70, 80], "image": 1}]
+    images = ["images/1.jpg", "images/2.jpg#page=1"]
+    sample = read_one(folder, image=None, images=images, boxes=boxes)
+    assert sample.question.images == tuple(str(folder / image) for image in images)
+    assert sample.boxes == (Box(1, 2, 30, 40), Box(5, 6, 70, 80, image=1))
+    with pytest.raises(InputError, match=r"boxes.0: a box has 4 numbers, not 0"):
+        read_one(folder, boxes=[{"image": 1}])
+    with pytest.raises(InputError, match=r"boxes.0: .* of image -1"):
+        read_one(folder, boxes=[{"box": [1, 2, 30, 40], "image": -1}])
+    with pytest.raises(InputError, match="one of image and images"):
+        read_one(folder, images=["images/1.jpg"])
+    with pytest.raises(InputError, match="no image"):
+        read_one(folder, image=None, images=[])
+
+
 def test_images_may_be_data_uris_or_absolute(folder: Path) -> None:
     uri = "data:image/png;base64,AAAA"
     assert read_one(folder, image=uri).question.image == uri
@@ -136,7 +153,7 @@ def test_images_may_be_data_uris_or_absolute(folder: Path) -> None:
         ("[1]", "an object is needed, not list"),
         ('{"a": ' * 100_000, "not JSON"),
         ('{"image": "images/1.jpg", "question": "q", "answer": ' + "9" * 5_000 + "}", "not JSON"),
-        ({"question": "q", "answer": "red"}, "image: Field required"),
+        ({"question": "q", "answer": "red"}, "image: one of image and images is needed"),
         ({"image": "images/1.jpg", "answer": "red"}, "question: Field required"),
         (
             {"image": "images/1.jpg", "question": "q"},
@@ -167,7 +184,7 @@ def test_images_may_be_data_uris_or_absolute(folder: Path) -> None:
         (ROW | {"boxes": [[1, 2, 3]]}, "boxes.0: a box has 4 numbers, not 3"),
         (ROW | {"boxes": [[1, 2, 30, 40], [5, 5, 5, 9]]}, "boxes.1: box (5.0, 5.0, 5.0, 9.0) is not"),
         (ROW | {"boxes": [[1, 2, 30, 4000]]}, "boxes.0: box"),
-        (ROW | {"boxes": [["1", 2, 3, 4]]}, "boxes.0.0: Input should be a valid number"),
+        (ROW | {"boxes": [["1", 2, 3, 4]]}, "boxes.0.list[float].0: Input should be a valid number"),
         (
             '{"image": "images/1.jpg", "question": "q", "answer": "a", "boxes": [[NaN, 1, 2, 3]]}',
             "boxes.0: box",

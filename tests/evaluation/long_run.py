@@ -1,7 +1,8 @@
 """Runs that can be killed: `python long_run.py` imports everything once and forks a process for each request.
 
 A request is a line of JSON: `{"questions": …, "out": …, "modes": […], "limit_bytes": …}`. The answer is a
-line with the process's id when it starts, and one with its exit code and its errors when it has ended.
+line with the process's id when it starts, and one with its exit code and its errors when it has ended. With
+`"batch": true` the questions are answered as `p2r batch` does.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from rich.console import Console
 
+from p2r.datasets.questions import QuestionSource
 from p2r.errors import P2RError
+from p2r.evaluation.batch import BatchPlan, run_batch
 from p2r.evaluation.benchmarks import open_benchmark
 from p2r.evaluation.run import EvaluationPlan, evaluate
-from tests.evaluation.scripted import model
+from tests.evaluation.scripted import ForgetfulModel, model, reply
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ class Launcher:
 def run(request: dict[str, Any]) -> None:
     if limit := request.get("limit_bytes"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if request.get("batch"):
+        source = QuestionSource(Path(request["questions"]))
+        batch = BatchPlan(source, Path(request["out"]), ForgetfulModel(reply, name="scripted"))
+        asyncio.run(run_batch(batch, Console(stderr=True)))
+        return
     plan = EvaluationPlan(
         open_benchmark("jsonl", request["questions"]),
         Path(request["out"]),

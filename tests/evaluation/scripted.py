@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from p2r.models.base import Message
+    from p2r.models.base import Completion, Message, Sampling
 
 QUIET = Console(file=io.StringIO(), width=200)
 GOLD = [400, 400, 500, 500]
@@ -79,3 +79,13 @@ def reply(messages: Sequence[Message]) -> str:
 
 def model(delay_s: float = 0.0) -> FakeModel:
     return FakeModel(reply, name="scripted", delay_s=delay_s)
+
+
+class ForgetfulModel(FakeModel):
+    """The same without a memory of its calls, for runs whose memory is measured."""
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        try:
+            return await super().complete(messages, sampling)
+        finally:
+            self.calls.clear()

@@ -259,6 +259,7 @@ def test_data_without_one_readable_row_is_refused(tmp_path, cells, message):
 def test_rows_of_treebench_are_read_or_unreadable(tmp_path):
     """The odd rows that the release holds."""
     row = next(iter(text_rows(treebench(tmp_path) / "TreeBench.tsv")))
+    assert isinstance(row, dict)
     cells = [
         ("A Cast iron\nB Polished steel\nC Painted wood", "C"),
         ("A. Bright gold B. Matte black", "B"),

@@ -178,7 +178,7 @@ def test_pairs_leave_out_what_failed_in_either(tmp_path, questions):
 def test_an_unreachable_server_stops_the_run_which_can_be_continued(tmp_path, questions):
     down = FakeModel(lambda messages: failure("unreachable", "cannot reach the server"), name="scripted")
     with pytest.raises(
-        ModelError, match=r"stopped: 10 of the last 10 attempts failed, all of them: .*cannot reach"
+        ModelError, match=r"stopped: 1[0-3] of the last 1[0-3] attempts failed, all of them: .*cannot reach"
     ):
         run(questions, tmp_path / "run", down, concurrency=4)
     assert len(down.calls) < 20
@@ -259,7 +259,7 @@ def test_a_stopped_run_keeps_what_it_has(tmp_path, questions):
             raise Interrupt
         return reply(messages)
 
-    with pytest.raises(BaseExceptionGroup):
+    with pytest.raises(Interrupt):
         run(questions, tmp_path / "run", FakeModel(interrupt, name="scripted"), concurrency=1)
     assert len(read_lines(tmp_path / "run" / "predictions-p2r.jsonl")) == 12
     assert untimed(run(questions, tmp_path / "run")) == untimed(run(questions, tmp_path / "whole"))

@@ -12,7 +12,8 @@ from p2r.evidence import build_evidence, plain_overview
 from p2r.images import EncodedImage, ImageSource
 from p2r.parsing.perception import parse_perception
 from p2r.prompts import perceive_messages, reason_messages
-from p2r.scenes import COLORS, make_sample
+from p2r.scenes import make_sample
+from p2r.scenes.tags import COLORS
 from p2r.types import Question
 from scripts.nano.build import NANO_SETTINGS, Shape, build_model, build_processor, number_tokens
 from scripts.nano.language_stage import accumulate_gradients, place_ids
@@ -160,7 +161,7 @@ def test_attention_targets_are_the_named_color_and_on_the_objects_cell(builder, 
                     tokenizer.decode([both[aim.words[0]]]),
                     tokenizer.decode([both[aim.position + 1]]),
                 )
-                (thing,) = [thing for thing in made.task.targets if thing.color == color]
+                (thing,) = [thing for thing in made.scene.objects if thing.color == color]
                 if task == "perceive":
                     assert written.isdigit()
                 elif made.task.family == "position":

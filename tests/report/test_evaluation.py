@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import PIL.Image
 import pytest
 
 from p2r.errors import InputError
@@ -101,11 +102,43 @@ def test_every_question_is_shown_with_its_outcome(base):
     assert outcomes[9] == "malformed"
     assert outcomes[:3] == ["reasoning", "correct", "correct"]
     first = data["questions"][1]
-    assert first["image"].startswith("data:image/webp;base64,")
+    ((index, uri),) = first["images"]
+    assert index == 0
+    assert uri.startswith("data:image/webp;base64,")
     assert len(first["answers"][0]["crops"]) == 1
     assert first["answers"][0]["crops"][0].startswith("data:image/webp;base64,")
-    assert first["answers"][0]["boxes"] == [[*json.loads(perception(1))[0]["bbox_2d"], "it"]]
-    assert first["goldBoxes"] == [[400, 400, 500, 500]]
+    assert first["answers"][0]["boxes"] == [[*json.loads(perception(1))[0]["bbox_2d"], "it", 0]]
+    assert first["goldBoxes"] == [[400, 400, 500, 500, "", 0]]
+
+
+def test_several_images_are_scored_and_shown_with_their_own_boxes(tmp_path):
+    pages = [PIL.Image.new("RGB", size, "gray") for size in ((90, 60), (200, 300), (300, 200))]
+    pages[0].save(tmp_path / "photo.png")
+    pages[1].save(tmp_path / "scan.tif", save_all=True, append_images=pages[2:])
+    gold = [[400, 400, 500, 500], {"box": [100, 100, 200, 200], "image": 2}]
+    row = {"images": ["photo.png", "scan.tif"], "question": "How many?", "answer": "7", "boxes": gold}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    found = '[{"bbox_2d": [90, 90, 190, 190], "image": 3}, {"bbox_2d": [1, 1, 9, 9], "image": 2}]'
+
+    def by_script(messages):
+        return found if "bbox_2d" in said(messages) else "<think></think><answer>8</answer>"
+
+    opening = {"name": "jsonl", "data": str(tmp_path / "rows.jsonl")}
+    run(tmp_path / "rows.jsonl", tmp_path / "run", FakeModel(by_script), modes=("p2r",), opening=opening)
+    data = RunData.read(tmp_path / "run")
+    (record,) = data.answers["p2r"]
+    assert (record.size, record.others) == ((90, 60), ((200, 300), (300, 200)))
+    assert [box.image for box in record.gold_boxes or ()] == [0, 2]
+    # The second gold box is in a crop; the first, of another image, is not, though a crop lies at its place.
+    located = record.localization
+    assert located
+    assert located.found == (False, True)
+    assert located.iou[0] == 0
+    (question,) = data_of(build_page([data]))["questions"]
+    assert question["count"] == 3
+    assert [index for index, uri in question["images"] if uri] == [0, 1, 2]
+    assert [box[5] for box in question["answers"][0]["boxes"]] == [2, 1]
+    assert all(question["answers"][0]["crops"])
 
 
 def test_two_runs_side_by_side(base):
@@ -132,9 +165,9 @@ def test_the_page_is_complete_without_the_images(base, tmp_path):
     troubles: list[str] = []
     page = build_page([RunData.read(tmp_path / "base")], on_trouble=troubles.append)
     assert "no images: " in troubles[0]
-    assert all(question["image"] == "" for question in data_of(page)["questions"])
+    assert all(question["images"] == [] for question in data_of(page)["questions"])
     moved = build_page([RunData.read(tmp_path / "base")], data=str(base / "data" / "questions.jsonl"))
-    assert all(question["image"] for question in data_of(moved)["questions"])
+    assert all(question["images"] for question in data_of(moved)["questions"])
 
 
 def test_other_questions_in_the_same_place_give_no_images(base, tmp_path):

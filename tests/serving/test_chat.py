@@ -254,8 +254,8 @@ def test_ready_means_that_the_models_answered() -> None:
             "messages.0.content.0.image_url.url",
         ),
         (
-            body() | {"messages": [{"role": "user", "content": user()["content"] + user()["content"]}]},
-            "messages.0.content.2.image_url.url",
+            body() | {"messages": [{"role": "user", "content": user()["content"] * 9}]},
+            "messages.0.content.16.image_url.url",
         ),
         (
             body() | {"messages": [{"role": "user", "content": [{"type": "text"}]}]},

@@ -130,7 +130,7 @@ def test_an_image_may_be_given_without_an_object() -> None:
     message = user()
     message["content"][0]["image_url"] = OTHER_URI
     found = asked(message)
-    assert (found.image, found.image_path) == (OTHER_URI, "messages.0.content.0.image_url")
+    assert (found.images[0].data, found.images[0].path) == (OTHER_URI, "messages.0.content.0.image_url")
 
 
 def test_parts_that_are_nothing_or_plain_texts() -> None:
@@ -170,11 +170,20 @@ def test_earlier_turns_may_hold_anything() -> None:
     )
 
 
+def test_all_images_of_the_newest_turn_with_any_are_those_of_the_question() -> None:
+    images = [user("", uri)["content"][0] for uri in (OTHER_URI, IMAGE_URI)]
+    pair = {"role": "user", "content": [*images, {"type": "text", "text": "Which is red?"}]}
+    found = asked(user("Before?", NEWER_URI), text("It is.", "assistant"), pair, text("And now?"))
+    assert [image.data for image in found.images] == [OTHER_URI, IMAGE_URI]
+    assert [image.path[:21] for image in found.images] == ["messages.2.content.0.", "messages.2.content.1."]
+    assert found.text == "And now?"
+
+
 def test_a_second_turn_is_about_the_newest_image() -> None:
     answer = text("B. red", "assistant")
     found = asked(user("First?", OTHER_URI), answer, user("Then?", NEWER_URI), answer, text("How many?"))
-    assert found.image == NEWER_URI
-    assert found.image_path == "messages.2.content.0.image_url.url"
+    assert found.images[0].data == NEWER_URI
+    assert found.images[0].path == "messages.2.content.0.image_url.url"
     assert (found.text, found.choices) == ("How many?", ())
     assert found.ignored == ("messages.0", "messages.1", "messages.2.content.1", "messages.3")
 
@@ -183,7 +192,7 @@ def test_a_newer_image_of_a_tool_is_the_newest() -> None:
     shown = {"type": "image_url", "image_url": {"url": NEWER_URI}}
     tool = {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "a screenshot"}, shown]}
     found = asked(user("First?", OTHER_URI), text("", "assistant"), tool, text("What is it?"))
-    assert (found.image, found.text) == (NEWER_URI, "What is it?")
+    assert (found.images[0].data, found.text) == (NEWER_URI, "What is it?")
 
 
 def test_a_follow_up_has_its_own_options() -> None:
@@ -197,7 +206,7 @@ def test_image_and_text_may_be_two_messages(first: str) -> None:
     image = {"role": "user", "content": user()["content"][:1]}
     messages = [image, text("What is it?")] if first == "image" else [text("What is it?"), image]
     found = asked(user("Before?", OTHER_URI), text("It is.", "assistant"), *messages)
-    assert (found.text, found.image) == ("What is it?", IMAGE_URI)
+    assert (found.text, found.images[0].data) == ("What is it?", IMAGE_URI)
 
 
 @pytest.mark.parametrize(
@@ -225,8 +234,9 @@ def test_unsupported_conversations_are_refused_with_a_reason() -> None:
     assert refusal(user(), answer, nothing).param == "messages.2.content"
     video = {"role": "user", "content": [{"type": "video_url", "video_url": {"url": "x"}}, {"type": "text"}]}
     assert "'video_url' is not read" in refusal(user(), video).message
-    two = user("Both?") | {"content": [*user("Both?")["content"], *user("Both?")["content"]]}
-    assert refusal(two).param == "messages.0.content.2.image_url.url"
+    many = user("All?") | {"content": user("All?")["content"] * 9}
+    assert refusal(many).param == "messages.0.content.16.image_url.url"
+    assert "at most 8 images here, and this one has 9" in refusal(many).message
 
 
 def test_a_dumped_reply_goes_back_as_a_turn() -> None:

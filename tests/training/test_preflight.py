@@ -21,7 +21,7 @@ from p2r.training.preflight.resources import (
     memory_needed,
     processes_of,
 )
-from p2r.training.recipe import Recipe, load_recipe
+from p2r.training.recipe import BUNDLED, Recipe, load_recipe
 from tests.servers import Server, reply, status
 from tests.training.small_run import recipe, write_recipe, write_samples
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     Results = dict[str, CheckResult]
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 
 pytest.importorskip("torch", reason="the local extra is not installed")
 pytest.importorskip("transformers", reason="the local extra is not installed")
@@ -340,7 +339,7 @@ ADAPTERS = {"2b": 70_000_000, "4b": 132_000_000, "8b": 175_000_000}
 GPU = 84_900_000_000  # what torch reports of one with "80 GB"
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("qwen3-vl-*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(BUNDLED.glob("qwen3-vl-*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_that_ships_fits_on_the_gpus_that_it_names(path: Path) -> None:
     run, size = load_recipe(path), path.stem.split("-")[2]
     processes = processes_of(run).count

@@ -9,12 +9,11 @@ import pytest
 import yaml
 
 from p2r.errors import InputError
-from p2r.training.recipe import dump_recipe, load_recipe, read_resolved
+from p2r.training.recipe import BUNDLED, dump_recipe, find_recipe, load_recipe, read_resolved
 
 if TYPE_CHECKING:
     from p2r.training.recipe import Recipe
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 LEAST = "name: x\nmodel: nano-base\ndata: {samples: a.jsonl}\n"
 
 
@@ -212,12 +211,31 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, text: str) -> None:
         load(tmp_path, text)
 
 
+def test_a_bundled_recipe_has_a_name_and_a_file_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe("nano-smoke") == BUNDLED / "nano-smoke.yaml"
+    (tmp_path / "nano-smoke").write_text(LEAST)
+    assert load_recipe(find_recipe("nano-smoke")).name == "x"
+    with pytest.raises(InputError, match=r"recipe nano-smok: .*bundled recipe: nano, nano-smoke, qwen3"):
+        load_recipe(find_recipe("nano-smok"))
+
+
+def test_a_configuration_of_accelerate_has_a_name(tmp_path: Path) -> None:
+    for recipe in (
+        load(tmp_path, f"{LEAST}launch: {{config: zero3-nodes}}"),
+        load(tmp_path, LEAST, "launch.config=zero3-nodes"),
+    ):
+        assert recipe.launch.config == str(BUNDLED / "accelerate/zero3-nodes.yaml")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.yaml"):
         load_recipe(tmp_path / "nothing.yaml")
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(BUNDLED.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_that_ships_can_be_read(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.name == path.stem

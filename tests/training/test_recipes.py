@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from p2r.training.recipe import load_recipe
+from p2r.training.recipe import BUNDLED, load_recipe
 from tests.servers import Server, reply
 from tests.training.small_run import write_samples
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from p2r.training.recipe import Recipe
     from tests.training.warm import Warm
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("qwen3-vl-*.yaml"))
+RECIPES = sorted(BUNDLED.glob("qwen3-vl-*.yaml"))
 SAMPLES = 64  # of one step
 PAPER = 10_000  # samples of its training set
 

@@ -8,18 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from p2r.nano import bundled
+from p2r.training.recipe import BUNDLED
 from p2r.training.run_folder import PhaseFolder, TrainingRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-RECIPE = Path(__file__).parents[2] / "recipes/nano-smoke.yaml"
+RECIPE = BUNDLED / "nano-smoke.yaml"
 DEADLINE_S = 600
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,6 +60,17 @@ def test_every_box_is_in_its_color(count: int) -> None:
     image = figure(source, predicted(source, count), QUESTION)
     assert image.width == WIDTH
     assert [has(image, shade(index)) for index in range(8)] == [index < count for index in range(8)]
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 20])
+def test_several_images_have_a_figure_with_their_own_boxes(count: int) -> None:
+    sources = [gray(640 - 10 * index, 360) for index in range(count)]
+    boxes = (BOXES[0], replace(BOXES[1], image=count - 1), replace(BOXES[2], image=1))
+    crops = tuple(crop_region(box, sources[box.image].size, Geometry()) for box in boxes)
+    image = figure(sources, predicted(sources[0], 0, boxes=boxes, crops_px=crops), QUESTION)
+    assert image.width == WIDTH
+    assert [has(image, shade(index)) for index in range(4)] == [True, True, True, False]
+    assert figure(sources, predicted(sources[0], 0), QUESTION).width == WIDTH
 
 
 def test_every_color_of_the_evidence_has_a_shade() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from p2r.cli import answer, data, demo, doctor, eval, report, scenes, serve, train  # noqa: A004  (a module of ours)
+from p2r.cli import answer, batch, data, demo, doctor, eval, report, scenes, serve, train  # noqa: A004  (a module of ours)
 
 app = typer.Typer(
     name="p2r",
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("answer", epilog=answer.EXAMPLES, context_settings={"allow_extra_args": True})(answer.answer)
 app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
 app.command("eval", epilog=eval.EXAMPLES)(eval.evaluate)
+app.command("batch", epilog=batch.EXAMPLES)(batch.batch)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 app.command("train", epilog=train.EXAMPLES)(train.train)

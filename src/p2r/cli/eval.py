@@ -30,6 +30,13 @@ class ModeName(StrEnum):
     DIRECT = "direct"
 
 
+class ControlName(StrEnum):
+    """The controls."""
+
+    BLACK = "black-crops"
+    SHUFFLED = "shuffled-crops"
+
+
 EXAMPLES = opt.examples(
     "p2r eval --benchmark scenes --limit 50 --size 2k --out runs/scenes",
     "p2r eval -b vstar --model hongxingli/P2R-4B --mode p2r --mode think -o runs/vstar",
@@ -42,6 +49,7 @@ _JUDGE = "A model that judges free-form answers. Default: exact match."
 _MODE = "p2r, think or direct; repeat it to compare them. Default: p2r."
 _LIMIT = "The number of questions, selected by the seed. Default: all."
 _BOXES = "gold: use the gold boxes instead of a perceiver."
+_CONTROL = "black-crops or shuffled-crops: ask again without the evidence; repeat it for both."
 _FAILURES = "Stop when N of the last 50 attempts failed."
 _COMPARE = "paper: show the paper's results beside the run's."
 
@@ -62,6 +70,7 @@ def evaluate(
     seed: Annotated[int, opt.option("N", "Of the selection, the order and the generation.", min=0)] = 0,
     size: Annotated[str, opt.option("SIZE", "Of generated scenes: 2k, 4k, 8k or WIDTHxHEIGHT.")] = "4k",
     boxes: Annotated[Literal["gold"] | None, opt.option("gold", _BOXES)] = None,
+    control: Annotated[list[ControlName], opt.option("CONTROL", _CONTROL, show_default=False)] = [],  # noqa: B006
     concurrency: Annotated[int, opt.option("N", "The number of questions in flight.", min=1)] = 32,
     max_failures: Annotated[int, opt.option("N", _FAILURES, min=1, max=50)] = 10,
     compare: Annotated[Literal["paper"] | None, opt.option("paper", _COMPARE)] = None,
@@ -80,6 +89,7 @@ def evaluate(
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="the same command continues"):
         from p2r.evaluation.benchmarks import SCENE_COUNT, open_benchmark
+        from p2r.evaluation.controls import CONTROLS
         from p2r.evaluation.run import EvaluationPlan
         from p2r.evaluation.run import evaluate as evaluate_plan
 
@@ -107,6 +117,7 @@ def evaluate(
             limit=None if generated else limit,
             seed=seed,
             gold_boxes=boxes == "gold",
+            controls=tuple(known for known in CONTROLS if known in control),
             settings=opt.read_settings(model, settings, prompts, changes),
             concurrency=concurrency,
             most_failures=max_failures,
@@ -117,7 +128,8 @@ def evaluate(
             typer.echo(json.dumps(summary.to_json(), ensure_ascii=False))
         else:
             _show(plan, summary, beside_paper=compare == "paper")
-        if failed := sum(figures.total.failed for figures in summary.modes.values()):
+        failed = sum(figures.total.failed for figures in summary.modes.values())
+        if failed := failed + sum(figures.failed for figures in summary.controls.values()):
             say("failed", "bold red", f"{failed} question(s); the same command asks them again")
             kinds = {kind for figures in summary.modes.values() for kind in figures.failures}
             raise typer.Exit(WRONG_INPUT if kinds == {"image"} else MODEL_FAILED)

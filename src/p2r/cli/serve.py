@@ -52,7 +52,10 @@ def serve(
     from contextlib import ExitStack
 
     with readable_errors(debug=debug, verbose=verbose):
+        from p2r.checks import require_extra
         from p2r.pipeline import P2R
+
+        require_extra("serve")
         from p2r.serving.auth import read_keys
         from p2r.serving.config import ServingConfig
         from p2r.serving.server import bind, log_to_stderr

@@ -14,10 +14,12 @@ from p2r.cli._console import readable_errors, say, show_checks, stderr
 from p2r.errors import InputError
 
 EXAMPLES = opt.examples(
-    "p2r train recipes/nano-smoke.yaml --out runs/smoke",
-    "p2r train recipes/qwen3-vl-4b-lora.yaml --check",
-    "p2r train recipes/nano.yaml --set training.steps=20 --set seed=1 --out runs/nano-1",
+    "p2r train nano-smoke --out runs/smoke",
+    "p2r train qwen3-vl-4b-lora --check",
+    "p2r train nano --set training.steps=20 --set seed=1 --out runs/nano-1",
 )
+_RECIPE = "A YAML file with models, data and phases, or the name of a bundled one, such as nano-smoke."
+_SHOW = "Train nothing: print the recipe's file, to be copied and changed."
 _CHECK = "Train nothing: check recipe, data, models and memory, with hints."
 
 # Of the 30 s that batch systems give. The processes of a phase have 22, and a frozen vLLM has 5.
@@ -25,7 +27,7 @@ _GRACE_S = 28.0
 
 
 def train(
-    recipe: Annotated[Path, opt.path_argument("RECIPE.yaml", "Models, data and phases of the training.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help=_RECIPE)],
     out: Annotated[
         Path | None, opt.path_option("RUN", "The run folder; continued if it exists.", "--out", "-o")
     ] = None,
@@ -33,6 +35,7 @@ def train(
         list[str], opt.option("KEY=VALUE", "Change the recipe, such as training.steps=20.", "--set")
     ] = [],  # noqa: B006  (typer copies it)
     check: Annotated[bool, typer.Option("--check", help=_CHECK)] = False,
+    show: Annotated[bool, typer.Option("--show", help=_SHOW)] = False,
     json_output: Annotated[bool, typer.Option("--json", help="With --check: print one JSON object.")] = False,
     verbose: opt.Verbose = 0,
     debug: opt.Debug = False,
@@ -46,10 +49,14 @@ def train(
     afterwards = "" if check else "the same command continues from the last checkpoint"
     with readable_errors(debug=debug, verbose=verbose, afterwards=afterwards, grace_s=_GRACE_S):
         from p2r.checks import require_extra
-        from p2r.training.recipe import load_recipe
+        from p2r.training.recipe import find_recipe, load_recipe
 
         require_extra("train")
-        loaded = load_recipe(recipe, changes)
+        file = find_recipe(recipe)
+        loaded = load_recipe(file, changes)
+        if show:
+            typer.echo(file.read_text(encoding="utf-8"), nl=False)
+            return
         if check:
             from p2r.training.preflight.checks import run_checks
 

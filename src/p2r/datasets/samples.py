@@ -2,28 +2,28 @@
 
 {"image": "images/7.jpg", "question": "Which digit is on the door?", "choices": ["3", "8"], "answer": "B"}
 
-Needed: `image` (relative to the file, or a data: URI), `question`, `answer`. Optional: `id`, `choices`,
-`answer_type`, `boxes` ([[x0, y0, x1, y1], …] in 0–1000, or null when unknown), `family` (the category of the
-results), `aliases` (other right texts). Other keys are ignored, unless one looks like a misspelled key.
+Needed: `image` (relative to the file, or a data: URI) or `images` (a list of them), `question`, `answer`.
+Optional: `id`, `choices`, `answer_type`, `boxes` ([[x0, y0, x1, y1], …] in 0–1000, or null when unknown; of
+the second image: {"box": [x0, y0, x1, y1], "image": 1}), `family` (the category of the results), `aliases`
+(other right texts). Other keys are ignored, unless one looks like a misspelled key.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from p2r.errors import InputError, file_problem
+from p2r.images.source import split_pages
 from p2r.parsing.answers import read_option
 from p2r.parsing.numbers import Quantity, read_quantity
 from p2r.parsing.options import split_options
 from p2r.text import encodable
 from p2r.types import AnswerType, Box, Question, Sample
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _text(value: object) -> object:
@@ -40,13 +40,14 @@ _Words = Annotated[str, BeforeValidator(lambda value: encodable(value) if isinst
 class _Row(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    image: _Words
+    image: _Words | None = None
     question: _Words
     answer: _Text
+    images: list[_Words] | None = None
     id: _Text = ""
     choices: list[_Text] | None = None
     answer_type: AnswerType | None = None
-    boxes: list[list[float]] | None = None
+    boxes: list[list[float] | dict[str, Any]] | None = None
     family: _Words | None = None
     aliases: list[_Text] | None = None
 
@@ -131,8 +132,10 @@ def _sample(row: _Row, number: int, folder: Path) -> Sample:
         body, found = split_options(text)
         if body and found:
             text, choices = body, found
+    if (row.image is None) == (row.images is None):
+        raise InputError("image: one of image and images is needed")
     question = Question(
-        image=_image(row.image, folder),
+        image=[_image(image, folder) for image in (row.images if row.image is None else [row.image]) or ()],
         text=text,
         choices=choices,
         answer_type=row.answer_type or infer_type(row.answer, choices),
@@ -150,7 +153,7 @@ def _image(image: str, folder: Path) -> str:
         return image
     path = folder / image
     try:
-        found = path.is_file()
+        found = Path(split_pages(path)[0]).is_file()
     except ValueError:  # a null character in the name
         found = False
     if not found:
@@ -167,11 +170,11 @@ def _letter(answer: str, question: Question) -> str:
     return letter
 
 
-def _box(index: int, corners: list[float]) -> Box:
+def _box(index: int, given: list[float] | dict[str, Any]) -> Box:
+    corners = given if isinstance(given, list) else given.get("box", ())
     if len(corners) != 4:
         raise InputError(f"boxes.{index}: a box has 4 numbers, not {len(corners)}")
     try:
-        x0, y0, x1, y1 = corners
-        return Box(x0, y0, x1, y1)
-    except InputError as error:
+        return Box.from_json(given)
+    except (InputError, TypeError) as error:
         raise InputError(f"boxes.{index}: {error}") from error

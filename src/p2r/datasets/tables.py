@@ -13,6 +13,7 @@ import csv
 import fnmatch
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,8 @@ class Table:
                 yield from (_streamed if file.startswith(_HUB_SCHEME) else _parquet_rows)(file, without)
                 continue
             for row in text_rows(Path(file)) if kind in ("tsv", "csv") else read_json(Path(file)):
+                if isinstance(row, InputError):
+                    raise row
                 yield {key: value for key, value in row.items() if key not in without}
 
     def image(self, name: str) -> Path:
@@ -142,22 +145,48 @@ def read_json(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def text_rows(file: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a TSV or CSV file with a header; every cell is a text.
+def json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any] | InputError]]:
+    """Each line of a file of JSON lines that is not empty, with its number.
+
+    A line that holds no object is yielded as the error that says so.
 
     Raises:
-        InputError: the file cannot be read, or a row has more cells than the header.
+        InputError: the file cannot be read.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", errors=_BROKEN, newline="\n") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    yield number, InputError(f"not JSON: {error}")
+                else:
+                    yield number, row if isinstance(row, dict) else InputError("an object is needed")
+    except OSError as error:
+        raise InputError(f"{file}: {file_problem(error)}") from error
+
+
+def text_rows(file: Path) -> Iterator[dict[str, Any] | InputError]:
+    """The rows of a TSV or CSV file with a header; every cell is a text.
+
+    A row with more cells than the header is yielded as the error that says so.
+
+    Raises:
+        InputError: the file cannot be read.
     """
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
     # The standard library's limit of 128 KB a field is for the whole process; images are far larger.
     csv.field_size_limit(sys.maxsize)
     try:
         with file.open(encoding="utf-8-sig", errors=_BROKEN, newline="") as lines:
-            reader = csv.DictReader(lines, delimiter=delimiter, restkey="")
+            reader = csv.DictReader(lines, delimiter=delimiter)
             for row in reader:
-                if row.get(""):
-                    raise InputError(f"{file}: line {reader.line_num} has more cells than the header")
-                yield {key: value for key, value in row.items() if key and value is not None}
+                if None in row:  # the key of cells beyond the header
+                    yield InputError(f"{file}: line {reader.line_num} has more cells than the header")
+                    continue
+                yield {key: value for key, value in row.items() if value is not None}
     except csv.Error as error:
         raise InputError(f"{file}: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -174,7 +203,25 @@ def local_or_fetched(data: str) -> Path:
     return path if path.exists() else fetch_folder(data)
 
 
+def parquet_types(file: Path) -> dict[str, str]:
+    """The columns of a parquet file with the names of their types.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with _parquet(str(file)) as table:
+        return {field.name: str(field.type) for field in table.schema_arrow}
+
+
 def _parquet_rows(file: str, without: Collection[str]) -> Iterator[dict[str, Any]]:
+    with _parquet(file) as table:
+        kept = [column for column in table.schema_arrow.names if column not in without]
+        for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=kept):
+            yield from batch.to_pylist()
+
+
+@contextmanager
+def _parquet(file: str) -> Iterator[Any]:
     try:
         import pyarrow as pa  # type: ignore[import-untyped]
         from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
@@ -182,9 +229,7 @@ def _parquet_rows(file: str, without: Collection[str]) -> Iterator[dict[str, Any
         raise MissingExtraError("eval", "pyarrow") from error
     try:
         with ParquetFile(file, pre_buffer=False) as table:
-            kept = [column for column in table.schema_arrow.names if column not in without]
-            for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=kept):
-                yield from batch.to_pylist()
+            yield table
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read: {file_problem(error)}") from error
 

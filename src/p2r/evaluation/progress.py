@@ -13,12 +13,9 @@ from rich.text import Text
 from p2r.runs.progress import RunProgress, clock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from rich.console import Console
-
-    from p2r.evaluation.records import AnswerRecord, FailureRecord
-    from p2r.types import Mode
 
 _LOG = logging.getLogger("p2r.evaluation")
 
@@ -31,31 +28,33 @@ class EvaluationProgress(RunProgress):
     Args:
         console: where to draw.
         total: how many answers the run will have, over all modes.
-        before: mode → right or wrong, of the answers of earlier sessions.
+        before: mode → how many questions earlier sessions answered, and how many of them right; None where
+            answers are not scored.
     """
 
-    def __init__(self, console: Console, total: int, before: Mapping[Mode, Sequence[bool]]) -> None:
+    def __init__(self, console: Console, total: int, before: Mapping[str, tuple[int, int | None]]) -> None:
         super().__init__(console, _Silence())
         self._total = total
-        self._asked = Counter({mode: len(answers) for mode, answers in before.items()})
-        self._correct = Counter({mode: sum(answers) for mode, answers in before.items()})
+        self._asked = Counter({mode: asked for mode, (asked, _) in before.items()})
+        self._correct = {mode: correct for mode, (_, correct) in before.items() if correct is not None}
         self._failed = 0
         self._before = self._asked.total()
         self._started = time.monotonic()
         self._update()
 
-    def on_answer(self, record: AnswerRecord) -> None:
-        """A question was answered and scored."""
-        self._asked[record.mode] += 1
-        self._correct[record.mode] += record.correct
+    def on_answer(self, mode: str, *, correct: bool = False) -> None:
+        """A question was answered, and scored unless the run has no gold answers."""
+        self._asked[mode] += 1
+        if mode in self._correct:
+            self._correct[mode] += correct
         self._update()
 
-    def on_failure(self, failure: FailureRecord) -> None:
+    def on_failure(self, name: str, error: str) -> None:
         """An attempt failed: the first one is shown at once."""
         self._failed += 1
-        _LOG.info("%s in mode %s failed: %s", failure.id, failure.mode, failure.error)
+        _LOG.info("%s failed: %s", name, error)
         if self._failed == 1:
-            self.say(f"first failure: {failure.id}: {failure.error}", "yellow")
+            self.say(f"first failure: {name}: {error}", "yellow")
         self._update()
 
     def _update(self) -> None:
@@ -63,9 +62,9 @@ class EvaluationProgress(RunProgress):
         rate = (done - self._before) / max(now - self._started, 1e-9)
         parts = [f"{rate:.2f}/s", f"{clock((self._total - done) / rate) if rate else '?'} left"]
         parts += [
-            f"{mode} {100 * self._correct[mode] / asked:.1f} %"
-            for mode, asked in self._asked.items()
-            if asked
+            f"{mode} {100 * correct / self._asked[mode]:.1f} %"
+            for mode, correct in self._correct.items()
+            if self._asked[mode]
         ]
         parts += [f"{self._failed} failed"] if self._failed else []
         self._bar.update(self._task, last=now)

@@ -3,6 +3,7 @@
 RUN/config.json               settings, versions, commands: all it takes to repeat the run
 RUN/predictions-MODE.jsonl    one line for each question that was answered and scored, in the order of answers
 RUN/failures-MODE.jsonl       one line for each attempt that failed
+RUN/*-p2r-CONTROL.jsonl       the same for a control: mode `p2r` without its evidence
 RUN/summary.json              the figures
 
 A question counts as failed while it has a failure and no prediction: asking it again is enough.
@@ -17,8 +18,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from p2r.errors import InputError, ModelErrorKind
 from p2r.evaluation.benchmarks.base import Layout, Unreadable
+from p2r.evaluation.controls import CONTROLS, Control
 from p2r.runs.files import check_same_run, claim, read_run_file, write_json
-from p2r.runs.journal import read_lines
+from p2r.runs.journal import each_line
 from p2r.scoring.localization import Localization, localize
 from p2r.types import MODES, AnswerType, Box, Mode, Prediction, Score
 
@@ -31,8 +33,9 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 SUMMARY = "summary.json"
 
-# A kind of `ModelError`, `image` (it cannot be read) or `judge` (it gave no verdict).
-FailureKind = ModelErrorKind | Literal["image", "judge"]
+# A kind of `ModelError`, `image` (it cannot be read), `judge` (it gave no verdict) or, in a batch, `row` (it
+# holds no valid question).
+FailureKind = ModelErrorKind | Literal["image", "judge", "row"]
 # Why a question came out as it did: one outcome for each, the earliest cause.
 Outcome = Literal[
     "correct", "reasoning", "localization", "wrong", "malformed", "no_answer", "unscored", "failed"
@@ -164,6 +167,7 @@ def _shared(data: dict[str, Any]) -> dict[str, Any]:
 
 
 Record = AnswerRecord | FailureRecord
+Pass = tuple[Mode, Control | None]  # a mode over all questions, or mode `p2r` without its evidence
 R = TypeVar("R", AnswerRecord, FailureRecord)
 
 
@@ -235,6 +239,11 @@ class RunConfig:
         return len(sessions)
 
 
+def pass_name(mode: Mode, control: Control | None = None) -> str:
+    """The name of a pass in the names of its files."""
+    return f"{mode}-{control}" if control else mode
+
+
 def earlier_sessions(out: Path, identity: Identity, selection: Selection) -> list[dict[str, Any]]:
     """The sessions of the run in a folder that a command may continue or extend; none for a new run.
 
@@ -263,8 +272,8 @@ def _extends(out: Path, config: dict[str, Any], selection: Selection) -> bool:
     if not 0 < rows <= selection.total or selection.fingerprints[rows - 1] != config["identity"].get("data"):
         return False
     chosen = {entry.id for entry in selection.entries.values()}
-    files = [out / f"{kind}-{mode}.jsonl" for kind in ("predictions", "failures") for mode in MODES]
-    return all(line.get("id") in chosen for file in files for line in read_lines(file))
+    files = [file for kind in ("predictions", "failures") for file in out.glob(f"{kind}-*.jsonl")]
+    return all(line.get("id") in chosen for file in files for line in each_line(file))
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +284,7 @@ class RunData:
     config: RunConfig
     answers: dict[Mode, list[AnswerRecord]]  # each question once, in the order of their ids
     failures: dict[Mode, list[FailureRecord]]  # the last failure of each question that has no answer
+    controls: dict[Control, list[Record]]  # answers and failures, each question once
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -283,13 +293,15 @@ class RunData:
         Raises:
             InputError: it is not one.
         """
-        run = cls(folder, RunConfig.read(folder), {}, {})
+        run = cls(folder, RunConfig.read(folder), {}, {}, {})
         for mode in MODES:
-            answered = _read(folder / f"predictions-{mode}.jsonl", AnswerRecord.from_json)
-            failed = _read(folder / f"failures-{mode}.jsonl", FailureRecord.from_json)
-            if answered or failed:
-                run.answers[mode] = [answered[name] for name in sorted(answered)]
-                run.failures[mode] = [failed[name] for name in sorted(failed) if name not in answered]
+            answers, failures = _read_pass(folder, mode)
+            if answers or failures:
+                run.answers[mode], run.failures[mode] = answers, failures
+        for control in CONTROLS:
+            answers, failures = _read_pass(folder, pass_name("p2r", control))
+            if answers or failures:
+                run.controls[control] = [*answers, *failures]
         return run
 
     @property
@@ -302,10 +314,17 @@ class RunData:
         return [*self.answers[mode], *self.failures[mode]]
 
 
+def _read_pass(folder: Path, name: str) -> tuple[list[AnswerRecord], list[FailureRecord]]:
+    answered = _read(folder / f"predictions-{name}.jsonl", AnswerRecord.from_json)
+    failed = _read(folder / f"failures-{name}.jsonl", FailureRecord.from_json)
+    left = [failed[one] for one in sorted(failed) if one not in answered]
+    return [answered[one] for one in sorted(answered)], left
+
+
 def _read(path: Path, from_json: Callable[[dict[str, Any]], R]) -> dict[str, R]:
     """Id → the last record."""
     found = {}
-    for line in read_lines(path):
+    for line in each_line(path):
         try:
             record = from_json(line)
         except (KeyError, TypeError, ValueError) as error:

@@ -2,7 +2,7 @@
 
 Many questions are in flight; each answer is written when it arrives, and no question is asked twice. One pass
 over the data serves all modes, so that an image is read once and the modes stay paired even when a run is
-interrupted. The code is written for one question at a time; batching and pooling are up to the models.
+interrupted.
 """
 
 from __future__ import annotations
@@ -10,12 +10,24 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2r.errors import InputError, ModelError
+from p2r.errors import InputError
+from p2r.evaluation.asking import (
+    Failure,
+    Syncing,
+    attempt,
+    identity_of,
+    in_flight,
+    opened,
+    revision_of,
+    spec_of,
+    start_server,
+)
 from p2r.evaluation.benchmarks.base import select, with_question
+from p2r.evaluation.controls import CONTROLS, WithoutEvidence, open_donors
 from p2r.evaluation.progress import EvaluationProgress
 from p2r.evaluation.records import (
     CONFIG,
@@ -26,35 +38,35 @@ from p2r.evaluation.records import (
     RunConfig,
     RunData,
     earlier_sessions,
+    pass_name,
 )
 from p2r.evaluation.summary import summarize
-from p2r.images import open_pages
-from p2r.models.base import Message, Sampling
-from p2r.pipeline import P2R, settings_of
+from p2r.images import Limits, open_pages
+from p2r.pipeline import settings_of
 from p2r.runs import provenance
 from p2r.runs.failures import MOST_FAILURES, FailureMonitor
 from p2r.runs.files import folder_lock, write_json
 from p2r.runs.journal import Journal
 from p2r.scoring import score
 from p2r.scoring.judge import Judge
-from p2r.text import without_secrets
-from p2r.types import MODES
+from p2r.types import MODES, Box
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
 
     from p2r.evaluation.benchmarks.base import Benchmark, Entry, Selection
-    from p2r.evaluation.records import FailureKind
+    from p2r.evaluation.controls import Control, Donor
+    from p2r.evaluation.records import Pass
     from p2r.evaluation.summary import Summary
     from p2r.images import ImageSource
     from p2r.models.base import Model
+    from p2r.pipeline import P2R
     from p2r.settings import Settings
     from p2r.types import Mode, Sample
 
-SYNC_EVERY_S = 2.0
 # A code that is read off, such as a number plate: there is one way to write it, and no judge is needed.
 _CODE = re.compile(r"[A-Z0-9][A-Z0-9./:-]*")
 
@@ -76,6 +88,7 @@ class EvaluationPlan:
     limit: int | None = None  # how many questions, chosen at random by `seed`
     seed: int = 0
     gold_boxes: bool = False  # in mode `p2r`, for a reasoner without a perceiver
+    controls: Sequence[Control] = ()  # that mode `p2r` is compared with
     settings: Settings | None = None  # None for those that come with the model
     concurrency: int = 32  # questions in flight
     most_failures: int = MOST_FAILURES  # stop when this many of the last 50 attempts failed
@@ -87,6 +100,10 @@ class EvaluationPlan:
             raise InputError(f"modes are some of {', '.join(MODES)}, not {', '.join(self.modes) or 'none'}")
         if self.limit is not None and self.limit < 1:
             raise InputError(f"limit is {self.limit}: it must be at least 1")
+        if not set(self.controls) <= set(CONTROLS):
+            raise InputError(f"controls are some of {', '.join(CONTROLS)}, not {', '.join(self.controls)}")
+        if self.controls and "p2r" not in self.modes:
+            raise InputError("controls take the evidence from mode p2r: they go with it")
         if self.gold_boxes and "p2r" not in self.modes:
             raise InputError("gold boxes go with mode p2r")
         if self.gold_boxes and not self.benchmark.has_boxes:
@@ -112,16 +129,15 @@ async def evaluate(plan: EvaluationPlan, console: Console) -> Summary:
             pass
     for warning in _warnings(plan, selection):
         console.print(warning, style="yellow", markup=False)
-    async with AsyncExitStack() as stack:
-        with console.status("opening the model …"):
-            # In a thread, so that an interrupt need not wait for the weights.
-            opened = await asyncio.to_thread(
-                P2R, plan.model, reasoner=plan.reasoner, settings=settings, concurrency=plan.concurrency
-            )
-            pipeline = await stack.enter_async_context(opened)
-            judge = await _open_judge(plan, stack)
-            await _start_servers(plan, pipeline, judge)
-        return await _ask(plan, selection, pipeline, judge, console)
+    donors: list[Donor] = []
+    if "shuffled-crops" in plan.controls:
+        with console.status("reading images for control shuffled-crops …"):
+            donors = await asyncio.to_thread(open_donors, selection, plan.seed, Limits())
+    async with (
+        opened(plan.model, plan.reasoner, settings, plan.concurrency, console) as pipeline,
+        _opened_judge(plan) as judge,
+    ):
+        return await _ask(plan, selection, pipeline, judge, donors, console)
 
 
 def write_summary(out: Path) -> Summary:
@@ -136,7 +152,6 @@ def write_summary(out: Path) -> Summary:
 
 
 def _identity(plan: EvaluationPlan, selection: Selection, settings: Settings) -> Identity:
-    limits, reasoner = settings.max_tokens, plan.reasoner or plan.model
     return Identity(
         benchmark=plan.benchmark.name,
         data=selection.fingerprint,
@@ -144,26 +159,10 @@ def _identity(plan: EvaluationPlan, selection: Selection, settings: Settings) ->
         limit=plan.limit,
         seed=plan.seed,
         boxes="gold" if plan.gold_boxes else "perceived",
-        model=_spec(plan.model),
-        model_revision=_revision(plan.model),
-        reasoner=_spec(reasoner),
-        reasoner_revision=_revision(reasoner),
-        judge=_spec(plan.judge) if plan.judge else None,
-        judge_revision=_revision(plan.judge) if plan.judge else None,
-        digest=settings.digest,
-        settings=settings.canonical(),
-        sampling={
-            stage: asdict(Sampling(getattr(limits, stage))) for stage in ("perceive", "reason", "direct")
-        },
+        judge=spec_of(plan.judge) if plan.judge else None,
+        judge_revision=revision_of(plan.judge) if plan.judge else None,
+        **identity_of(plan.model, plan.reasoner, settings),
     )
-
-
-def _spec(model: str | Model) -> str:
-    return without_secrets(model) if isinstance(model, str) else model.name
-
-
-def _revision(model: str | Model) -> str | None:
-    return provenance.revision(model) if isinstance(model, str) else None
 
 
 def _warnings(plan: EvaluationPlan, selection: Selection) -> Iterator[str]:
@@ -181,27 +180,25 @@ def _warnings(plan: EvaluationPlan, selection: Selection) -> Iterator[str]:
         )
 
 
-async def _open_judge(plan: EvaluationPlan, stack: AsyncExitStack) -> Judge | None:
+@asynccontextmanager
+async def _opened_judge(plan: EvaluationPlan) -> AsyncIterator[Judge | None]:
     if not isinstance(plan.judge, str):
-        return Judge(plan.judge) if plan.judge else None
+        yield Judge(plan.judge) if plan.judge else None
+        return
     from p2r.models.loading import open_model
 
-    model = open_model(plan.judge, max_concurrency=plan.concurrency)
-    stack.push_async_callback(model.aclose)
-    return Judge(model)
-
-
-async def _start_servers(plan: EvaluationPlan, pipeline: P2R, judge: Judge | None) -> None:
-    """Start our own vLLM servers now: minutes of loading are no question's time, and may fail."""
-    models = [(plan.model, pipeline.perceiver), (plan.reasoner, pipeline.reasoner)]
-    models += [(plan.judge, judge.model)] if judge else []
-    for spec, model in models:
-        if isinstance(spec, str) and spec.startswith("vllm:"):
-            await model.complete([Message("user", ("Ready?",))], Sampling(max_tokens=1))
+    async with aclosing(open_model(plan.judge, max_concurrency=plan.concurrency)) as model:
+        await start_server(plan.judge, model)
+        yield Judge(model)
 
 
 async def _ask(
-    plan: EvaluationPlan, selection: Selection, pipeline: P2R, judge: Judge | None, console: Console
+    plan: EvaluationPlan,
+    selection: Selection,
+    pipeline: P2R,
+    judge: Judge | None,
+    donors: Sequence[Donor],
+    console: Console,
 ) -> Summary:
     config = RunConfig(
         identity=_identity(plan, selection, pipeline.settings),
@@ -213,18 +210,23 @@ async def _ask(
     )
     session = provenance.session(plan.command)
     session |= {"modes": list(plan.modes), "concurrency": plan.concurrency}
-    modes = [mode for mode in MODES if mode in plan.modes]
+    session |= {"controls": list(plan.controls)} if plan.controls else {}
+    passes: list[Pass] = [(mode, None) for mode in MODES if mode in plan.modes]
+    passes += [("p2r", control) for control in CONTROLS if control in plan.controls]  # after mode p2r
     with ExitStack() as stack:
         stack.enter_context(folder_lock(plan.out))
         number = config.begin_session(plan.out, session, selection)
-        files = {mode: stack.enter_context(_ModeFiles(plan.out, mode)) for mode in modes}
+        files = {one: stack.enter_context(_PassFiles(plan.out, pass_name(*one))) for one in passes}
         for journal in (one.predictions for one in files.values() if one.predictions.repaired):
             torn = f"{journal.path}: {journal.repaired} torn line(s) dropped, to be asked again"
             console.print(torn, markup=False)
-        before = {mode: list(mode_files.done.values()) for mode, mode_files in files.items()}
-        with EvaluationProgress(console, len(selection.entries) * len(modes), before) as progress:
+        before: dict[str, tuple[int, int | None]] = {
+            one.name: (len(one.done), sum(one.done.values())) for one in files.values()
+        }
+        syncing = Syncing(*(one.predictions for one in files.values()))
+        with EvaluationProgress(console, len(selection.entries) * len(passes), before) as progress:
             monitor = FailureMonitor(plan.most_failures)
-            run = _Run(plan, selection, pipeline, judge, files, number, progress, monitor)
+            run = _Run(plan, selection, pipeline, judge, donors, files, number, progress, monitor, syncing)
             try:
                 await run.ask_all()
             except BaseException:
@@ -235,18 +237,32 @@ async def _ask(
         return write_summary(plan.out)
 
 
-class _ModeFiles(ExitStack):
-    """The two files of one mode; `done` maps the questions that have an answer to whether it was right."""
+class _PassFiles(ExitStack):
+    """The two files of one pass over the questions.
 
-    def __init__(self, folder: Path, mode: Mode) -> None:
+    Attributes:
+        done: the questions that have an answer → whether it was right.
+        boxes: the same → the boxes of the evidence, as data.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
         super().__init__()
-        self.predictions = self.enter_context(Journal(folder / f"predictions-{mode}.jsonl"))
-        self.failures = self.enter_context(Journal(folder / f"failures-{mode}.jsonl"))
-        records = self.predictions.records
-        self.done = {str(record["id"]): record["correct"] is True for record in records if "id" in record}
-        # A long run need not hold the texts of its earlier sessions.
-        records.clear()
-        self.failures.records.clear()
+        self.name = name
+        self.done: dict[str, bool] = {}
+        self.boxes: dict[str, list[dict[str, Any]]] = {}
+        self.predictions = self.enter_context(Journal(folder / f"predictions-{name}.jsonl", self._note))
+        self.failures = self.enter_context(Journal(folder / f"failures-{name}.jsonl", lambda _: True))
+
+    def append(self, record: AnswerRecord) -> None:
+        """Write an answer."""
+        data = record.to_json()
+        self.predictions.append(data)
+        self._note(data)
+
+    def _note(self, record: dict[str, Any]) -> None:
+        if "id" in record:
+            self.done[str(record["id"])] = record["correct"] is True
+            self.boxes[str(record["id"])] = record.get("boxes", [])
 
 
 @dataclass(slots=True)
@@ -257,11 +273,12 @@ class _Run:
     selection: Selection
     pipeline: P2R
     judge: Judge | None
-    files: dict[Mode, _ModeFiles]
+    donors: Sequence[Donor]
+    files: dict[Pass, _PassFiles]
     session: int
     progress: EvaluationProgress
     monitor: FailureMonitor
-    synced: float = field(default_factory=time.monotonic)
+    syncing: Syncing
 
     async def ask_all(self) -> None:
         """Ask every question that has no answer yet.
@@ -270,48 +287,55 @@ class _Run:
             ModelError: too many calls fail.
             InputError: too many images cannot be read, the disk is full, or the data is gone.
         """
-        tasks = self.selection.tasks(skip=lambda name: all(name in f.done for f in self.files.values()))
-        slots = asyncio.Semaphore(self.plan.concurrency)
-        try:
-            async with asyncio.TaskGroup() as group:
-                # Rows are read ahead one at a time, in a thread: they may come from the hub.
-                while (task := await asyncio.to_thread(next, tasks, None)) is not None:
-                    await slots.acquire()
-                    group.create_task(self._ask(*task)).add_done_callback(lambda _: slots.release())
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from failed
+        tasks = self.selection.tasks(skip=lambda name: not any(self._left(name)))
+        async with aclosing(in_flight(tasks, self._ask, self.plan.concurrency)) as asked:
+            async for _ in asked:
+                pass
 
-    async def _ask(self, entry: Entry, load: Callable[[], Sample]) -> None:
-        modes = [mode for mode, files in self.files.items() if entry.id not in files.done]
+    def _left(self, name: str) -> Iterator[Pass]:
+        """The passes that a question has no answer in. A control asks about boxes: there must be some."""
+        perceived = self.files.get(("p2r", None))
+        for one, files in self.files.items():
+            without_boxes = one[1] and perceived and name in perceived.done and not perceived.boxes[name]
+            if name not in files.done and not without_boxes:
+                yield one
+
+    async def _ask(self, task: tuple[Entry, Callable[[], Sample]]) -> None:
+        entry, load = task
         try:
             sample, sources = await asyncio.to_thread(self._open, entry, load)
         except InputError as error:
-            for mode in modes:
-                self._failed(entry, mode, "image", error)
+            for one in self._left(entry.id):
+                self._failed(entry, one, Failure("image", str(error)))
             return
-        for mode in modes:
-            await self._ask_in(mode, entry, sample, sources)
+        for one in self._left(entry.id):
+            await self._ask_in(one, entry, sample, sources)
 
     def _open(self, entry: Entry, load: Callable[[], Sample]) -> tuple[Sample, list[ImageSource]]:
         sample, limits = load(), self.pipeline.limits
         sources = [page for image in sample.question.images for page in open_pages(image, limits)]
-        return with_question(sample, id=entry.id, image=sources), sources  # opened once for all modes
+        return with_question(sample, id=entry.id, image=sources), sources  # opened once for all passes
 
-    async def _ask_in(self, mode: Mode, entry: Entry, sample: Sample, sources: Sequence[ImageSource]) -> None:
-        boxes = None
-        try:
-            if self.plan.gold_boxes and mode == "p2r":
-                if sample.boxes is None:
-                    raise InputError("no gold boxes are known for this question")
-                boxes = sample.boxes
-            prediction = await self.pipeline.predict(sample.question, mode, boxes=boxes)
-        except InputError as error:
-            return self._failed(entry, mode, "image", error)
-        except ModelError as error:
-            return self._failed(entry, mode, error.kind, error)
+    async def _ask_in(self, one: Pass, entry: Entry, sample: Sample, sources: Sequence[ImageSource]) -> None:
+        mode, control = one
+        pipeline, boxes = self.pipeline, None
+        if control:
+            found = self.files["p2r", None].boxes.get(entry.id)
+            if not found:
+                return None  # mode p2r failed: there is nothing to compare with
+            boxes = [Box.from_json(box) for box in found]
+            pipeline = WithoutEvidence(pipeline, control, self.donors, f"{self.plan.seed}:{entry.id}")
+        elif self.plan.gold_boxes and mode == "p2r":
+            if sample.boxes is None:
+                unknown = Failure("image", "no gold boxes are known for this question")
+                return self._failed(entry, one, unknown)
+            boxes = list(sample.boxes)
+        prediction = await attempt(pipeline, sample.question, mode, boxes)
+        if isinstance(prediction, Failure):
+            return self._failed(entry, one, prediction)
         scored = await score(prediction.reply, sample, self.judge)
         if scored.correct is None and scored.method == "judge":
-            return self._failed(entry, mode, "judge", scored.reason)
+            return self._failed(entry, one, Failure("judge", scored.reason))
         record = AnswerRecord(
             **self._about(entry, mode),
             prediction=prediction,
@@ -321,17 +345,17 @@ class _Run:
             size=sources[0].size,
             others=tuple(source.size for source in sources[1:]),
         )
-        self.files[mode].predictions.append(record.to_json())
+        self.files[one].append(record)
         self.monitor.note_success()
-        self.progress.on_answer(record)
-        await self._sync()
+        self.progress.on_answer(pass_name(*one), correct=record.correct)
+        await self.syncing.note_written()
         return None
 
-    def _failed(self, entry: Entry, mode: Mode, kind: FailureKind, error: Exception | str) -> None:
-        failure = FailureRecord(**self._about(entry, mode), kind=kind, error=str(error))
-        self.files[mode].failures.append(failure.to_json())
-        self.progress.on_failure(failure)
-        self.monitor.note_failure(failure.error, of_input=kind == "image")
+    def _failed(self, entry: Entry, one: Pass, failure: Failure) -> None:
+        record = FailureRecord(**self._about(entry, one[0]), kind=failure.kind, error=failure.error)
+        self.files[one].failures.append(record.to_json())
+        self.progress.on_failure(f"{entry.id} in mode {pass_name(*one)}", failure.error)
+        self.monitor.note_failure(failure.error, of_input=failure.kind == "image")
 
     def _about(self, entry: Entry, mode: Mode) -> dict[str, Any]:
         question = entry.sample.question
@@ -346,10 +370,3 @@ class _Run:
             "session": self.session,
             "at": round(time.time(), 3),
         }
-
-    async def _sync(self) -> None:
-        """Bring the answers to the disk now and then; what is written later is synced when the run ends."""
-        if time.monotonic() - self.synced >= SYNC_EVERY_S:
-            self.synced = time.monotonic()
-            for files in self.files.values():
-                await asyncio.to_thread(files.predictions.sync)

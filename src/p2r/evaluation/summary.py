@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from p2r.evaluation.benchmarks.base import Unreadable
+    from p2r.evaluation.controls import Control
     from p2r.evaluation.records import FailureKind, Record, RunData
     from p2r.types import Mode
 
@@ -107,6 +108,44 @@ class Pair(PairedDifference):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ControlFigures:
+    """Mode `p2r` with and without its evidence, on the questions that were scored both times."""
+
+    n: int
+    correct: int  # with the evidence
+    correct_without: int
+    survived: int  # right with it, and still right without it
+    share_survived: float | None  # of the right ones
+    ci95: Interval
+    guessing: float  # the share that is right by choosing an option at random
+    think: float | None  # the accuracy of mode `think` on the same questions, if it was asked
+    failed: int
+
+    @classmethod
+    def of(cls, run: RunData, records: Sequence[Record]) -> Self:
+        """Compare a control with mode `p2r`."""
+        plain, thought = (
+            {one.id: one.correct for one in run.answers.get(mode, ()) if one.score.correct is not None}
+            for mode in ("p2r", "think")
+        )
+        answers = [one for one in records if isinstance(one, AnswerRecord)]
+        both = [one for one in answers if one.id in plain and one.score.correct is not None]
+        correct = sum(plain[one.id] for one in both)
+        survived = sum(one.correct and plain[one.id] for one in both)
+        return cls(
+            n=len(both),
+            correct=correct,
+            correct_without=sum(one.correct for one in both),
+            survived=survived,
+            share_survived=survived / correct if correct else None,
+            ci95=wilson(survived, correct),
+            guessing=_mean([1 / len(one.choices) if one.choices else 0.0 for one in both]) or 0.0,
+            think=_mean([thought[one.id] for one in both if one.id in thought]),
+            failed=len(records) - len(answers),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """All figures of a run (`summary.json`)."""
 
@@ -121,6 +160,7 @@ class Summary:
     complete: bool
     modes: dict[Mode, ModeFigures]
     pairs: tuple[Pair, ...]
+    controls: dict[Control, ControlFigures]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the counts of a mode are beside its other figures."""
@@ -137,6 +177,8 @@ def summarize(run: RunData) -> Summary:
     active_s = _active_seconds(run)
     modes = {mode: _of_mode(run, mode, tags, active_s[mode]) for mode in run.modes}
     pairs = itertools.combinations(reversed(run.modes), 2)
+    # A control asks about the questions that have boxes.
+    with_boxes = sum(bool(one.prediction.boxes) for one in run.answers.get("p2r", ()))
     return Summary(
         benchmark=identity.benchmark,
         model=identity.model,
@@ -146,11 +188,14 @@ def summarize(run: RunData) -> Summary:
         questions=identity.questions,
         concurrency=max((session.get("concurrency", 1) for session in run.config.sessions), default=1),
         unreadable=run.config.unreadable,
-        complete=bool(modes) and all(figures.total.n == identity.questions for figures in modes.values()),
+        complete=bool(modes)
+        and all(figures.total.n == identity.questions for figures in modes.values())
+        and all(len(records) >= with_boxes for records in run.controls.values()),
         modes=modes,
         pairs=tuple(
             Pair.of(run.answers[first], run.answers[second], (first, second)) for first, second in pairs
         ),
+        controls={name: ControlFigures.of(run, records) for name, records in run.controls.items()},
     )
 
 

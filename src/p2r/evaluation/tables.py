@@ -28,6 +28,8 @@ class Grid:
 def grids(summary: Summary, layout: Layout) -> Iterator[Grid]:
     """All tables of a run, in reading order."""
     yield modes_grid(summary)
+    if summary.controls:
+        yield _controls_grid(summary)
     yield category_grid(summary, layout)
     yield from _breakdown_grids(summary, layout)
     if summary.pairs:
@@ -84,6 +86,30 @@ def _notes(summary: Summary) -> Iterator[str]:
             yield (
                 f"Rotations of one question are not independent; with that, the interval of {mode} is {wide}."
             )
+
+
+def _controls_grid(summary: Summary) -> Grid:
+    columns = (
+        *("control", "questions", "right with evidence", "right without", "right answers that survive"),
+        *("95 % interval", "by guessing", "mode think"),
+    )
+    rows = tuple(
+        (
+            name,
+            f"{figures.n}",
+            percent(figures.correct / figures.n) if figures.n else "",
+            percent(figures.correct_without / figures.n) if figures.n else "",
+            "" if figures.share_survived is None else percent(figures.share_survived),
+            interval(figures.ci95),
+            percent(figures.guessing),
+            "" if figures.think is None else percent(figures.think),
+        )
+        for name, figures in summary.controls.items()
+    )
+    note = (
+        "In percent, on the questions with boxes, asked about the same boxes with and without what they show."
+    )
+    return Grid("Without the evidence", columns, rows, note)
 
 
 def category_grid(summary: Summary, layout: Layout) -> Grid:

@@ -1,7 +1,7 @@
 """The bundled small models: real Qwen3-VLs of a few million parameters, trained on the synthetic scenes.
 
 `nano-base` comes from `scripts.nano.pretrain`: supervised warm-up only, the part that Qwen3-VL-Instruct plays
-in the paper. `nano` is what `p2r train recipes/nano.yaml` makes of it. They load through the same code as any
+in the paper. `nano` is what `p2r train nano` makes of it. They load through the same code as any
 checkpoint, and never pretend to understand photographs.
 """
 

@@ -7,6 +7,7 @@ import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from p2r.errors import InputError
@@ -17,6 +18,7 @@ from p2r.evaluation.records import MEANING, AnswerRecord
 from p2r.evaluation.statistics import wilson
 from p2r.evaluation.summary import Pair, grouped, summarize
 from p2r.evaluation.tables import grids, interval, pairs_grid, paper_grid, percent
+from p2r.images import open_pages
 from p2r.report.html import build, card, fitted
 from p2r.report.plots import Point, accuracy_plot, split_plot
 from p2r.report.thumbnails import Thumbnails, evenly, thumbnails
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     from p2r.evaluation.tables import Grid
     from p2r.images import ImageInput
     from p2r.report.html import Cut
-    from p2r.types import Mode, RectPx
+    from p2r.types import Box, Mode, RectPx, Sample
+
+    ImageKey = tuple[str, int]  # of a question: its id, and the index of the image
 
 MOST_ILLUSTRATED = 400  # questions with images: with more of them each would be too small to see anything
 # Sides of the evidence as a share of the image's, and IoU: where the bins begin and end.
@@ -70,8 +74,12 @@ def build_page(
     # In natural order: q2 before q10.
     names = sorted({name for column in columns for name in column.records}, key=_natural)
     summaries = {run.folder: summarize(run) for run in runs}
-    regions = {name: _regions(columns, name) for name in illustrated(columns, names)}
-    images: dict[str, Thumbnails] = {}
+    regions = {
+        (name, image): rects
+        for name in illustrated(columns, names)
+        for image, rects in _regions(columns, name).items()
+    }
+    images: dict[ImageKey, Thumbnails] = {}
     try:
         images = thumbnails(_loaders(columns[0].run, data, regions), regions, on_image)
     except InputError as error:
@@ -83,7 +91,7 @@ def build_page(
         items="questions",
         title=f"{runs[0].config.identity.benchmark}: "
         + " against ".join(run.folder.resolve().name for run in runs),
-        facts=_facts(columns, len(images)),
+        facts=_facts(columns, len({name for name, _ in images})),
         cards=[_card(series, column, summaries[column.run.folder]) for series, column in enumerate(columns)],
         plots=_plots(columns),
         tables=_grids(runs, columns, summaries),
@@ -156,6 +164,12 @@ def _card(series: int, column: Column, summary: Summary) -> str:
     }
     details = [f"{total.correct} of {total.n} right"]
     details += [f"{count} {words}" for words, count in counts.items() if count]
+    if column.mode == "p2r":
+        details += [
+            f"{percent(found.share_survived)} % of the right ones survive {name}"
+            for name, found in summary.controls.items()
+            if found.share_survived is not None
+        ]
     return card(
         series, column.label, percent(total.accuracy), [f"95 %: {interval(total.ci95)}"], ", ".join(details)
     )
@@ -274,16 +288,24 @@ def illustrated(columns: Sequence[Column], names: Sequence[str]) -> list[str]:
     return [*first, *evenly(found[True], MOST_ILLUSTRATED - len(first))]
 
 
-def _regions(columns: Sequence[Column], name: str) -> set[RectPx]:
-    """The crops of a question. Two modes, or two runs, often cut the same one."""
-    records = [column.records.get(name) for column in columns]
-    answers = [record for record in records if isinstance(record, AnswerRecord)]
-    return {rect for record in answers for rect in record.prediction.crops_px}
+def _regions(columns: Sequence[Column], name: str) -> dict[int, set[RectPx]]:
+    """The crops of each image of a question that has any, or a gold box; else of the first image.
+
+    Two modes, or two runs, often cut the same one.
+    """
+    regions: dict[int, set[RectPx]] = defaultdict(set)
+    for record in (column.records.get(name) for column in columns):
+        if isinstance(record, AnswerRecord):
+            for box in (*record.prediction.boxes, *(record.gold_boxes or ())):
+                regions[box.image] |= set()
+            for box, rect in zip(record.prediction.boxes, record.prediction.crops_px, strict=False):
+                regions[box.image].add(rect)
+    return regions or {0: set()}
 
 
 def _loaders(
-    run: RunData, data: str | None, wanted: Mapping[str, Any]
-) -> Iterator[tuple[str, Callable[[], ImageInput]]]:
+    run: RunData, data: str | None, wanted: Mapping[ImageKey, Any]
+) -> Iterator[tuple[ImageKey, Callable[[], ImageInput]]]:
     opening = run.config.opening
     if not opening:
         raise InputError("the run does not say how its benchmark was opened")
@@ -291,22 +313,39 @@ def _loaders(
     selection = select(benchmark)
     if selection.fingerprint != run.config.identity.data:
         raise InputError(f"{benchmark.source} holds other questions than the run asked")
-    for entry, load in selection.tasks(skip=lambda name: name not in wanted):
-        yield entry.id, lambda load=load: load().question.image  # type: ignore[misc]
+    images: dict[str, list[int]] = defaultdict(list)
+    for name, image in wanted:
+        images[name].append(image)
+    for entry, load in selection.tasks(skip=lambda name: name not in images):
+        for image in images[entry.id]:
+            yield (entry.id, image), partial(_image, load, image)
+
+
+def _image(load: Callable[[], Sample], index: int) -> ImageInput:
+    pages = [page for image in load().question.images for page in open_pages(image)]
+    return pages[index]
 
 
 def _questions(
-    columns: Sequence[Column], names: Sequence[str], images: Mapping[str, Thumbnails]
+    columns: Sequence[Column], names: Sequence[str], images: Mapping[ImageKey, Thumbnails]
 ) -> list[dict[str, Any]]:
     """Every question as data: what was asked, and what each column saw and answered."""
     questions = fitted(lambda cut: [_question(name, columns, cut) for name in names])
+    made: dict[str, dict[int, Thumbnails]] = defaultdict(dict)
+    for (name, image), thumbnail in sorted(images.items(), key=lambda item: item[0]):
+        made[name][image] = thumbnail
     for question in questions:
-        if made := images.get(question["id"]):
-            question["image"] = made.overview
+        if own := made.get(question["id"]):
+            question["images"] = [[image, one.overview] for image, one in own.items()]
             for column, answer in zip(columns, question["answers"], strict=True):
                 record = column.records.get(question["id"])
                 if isinstance(record, AnswerRecord):
-                    answer["crops"] = [made.crops[rect] for rect in record.prediction.crops_px]
+                    answer["crops"] = [
+                        own[box.image].crops[rect] if box.image in own else ""
+                        for box, rect in zip(
+                            record.prediction.boxes, record.prediction.crops_px, strict=False
+                        )
+                    ]
     return questions
 
 
@@ -321,11 +360,16 @@ def _question(name: str, columns: Sequence[Column], cut: Cut) -> dict[str, Any]:
         "choices": known.choices,
         "category": known.category,
         "gold": answered and answered.gold,
-        "goldBoxes": None if boxes is None else [box.as_tuple() for box in boxes],
+        "goldBoxes": None if boxes is None else [_box(box, "") for box in boxes],
         "size": answered and answered.size,
-        "image": "",
+        "count": 1 + len(answered.others) if answered else 1,
+        "images": [],
         "answers": [record and _answer(record, cut) for record in records],
     }
+
+
+def _box(box: Box, label: str | None) -> list[Any]:
+    return [*box.as_tuple(), label, box.image]
 
 
 def _answer(record: Record, cut: Cut) -> dict[str, Any]:
@@ -336,7 +380,7 @@ def _answer(record: Record, cut: Cut) -> dict[str, Any]:
         "outcome": record.outcome,
         "answer": cut(prediction.answer),
         "why": record.score.reason,
-        "boxes": [[*box.as_tuple(), cut(box.label)] for box in prediction.boxes],
+        "boxes": [_box(box, cut(box.label)) for box in prediction.boxes],
         "crops": [],
         "perception": cut(perception.text) if perception else None,
         "dropped": [cut(warning) for warning in perception.warnings] if perception else [],

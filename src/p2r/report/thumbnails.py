@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from p2r.types import RectPx
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 PAGE_BYTES = 5_000_000  # of images, before base64 makes four bytes of three
 MOST_BYTES = 40_000  # for one image with its regions, also where there are few
@@ -42,10 +43,10 @@ class Thumbnails:
 
 
 def thumbnails(
-    loaders: Iterable[tuple[str, Callable[[], ImageInput]]],
-    regions: Mapping[str, Collection[RectPx]],
+    loaders: Iterable[tuple[K, Callable[[], ImageInput]]],
+    regions: Mapping[K, Collection[RectPx]],
     on_image: Callable[[int, int], None] | None = None,
-) -> dict[str, Thumbnails]:
+) -> dict[K, Thumbnails]:
     """Make thumbnails on all cores; an image that cannot be read is missing.
 
     Args:
@@ -53,9 +54,9 @@ def thumbnails(
         regions: name → the regions to show beside the whole, half-open pixels; one entry for each image.
         on_image: called with the number of images that are done, and of all.
     """
-    made: dict[str, Thumbnails] = {}
+    made: dict[K, Thumbnails] = {}
     budget = min(MOST_BYTES, PAGE_BYTES // max(1, len(regions)))
-    waiting: deque[tuple[str, Future[Thumbnails]]] = deque()
+    waiting: deque[tuple[K, Future[Thumbnails]]] = deque()
     cores = os.cpu_count() or 1
 
     def collect(most: int) -> None:

@@ -7,17 +7,16 @@ question is asked again.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from p2r.errors import InputError, file_problem
-from p2r.runs.files import encode_json, write_error, write_file
+from p2r.runs.files import encode_json, replacing, write_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
 
@@ -26,20 +25,23 @@ class Journal:
 
     Args:
         path: the file; created if missing, repaired if its tail is torn.
+        on_record: gets each record that the file holds, one at a time, for files that are large compared
+            with the memory. The line of a record for which it returns False is removed.
 
     Attributes:
-        records: what it held when it was opened.
+        records: what it held when it was opened; empty with `on_record`.
         repaired: the number of damaged lines that were removed then.
 
     Raises:
         InputError: it cannot be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_record: Callable[[dict[str, Any]], object] | None = None) -> None:
         self.path = path
+        self.records: list[dict[str, Any]] = []
         self._synced = True
         try:
-            self.records, self.repaired = _repair(path)
+            self.repaired = _repair(path, on_record or self.records.append)
             self._file = path.open("ab", buffering=0)
             self._size = os.fstat(self._file.fileno()).st_size
         except OSError as error:
@@ -104,33 +106,53 @@ def each_line(path: Path) -> Iterator[dict[str, Any]]:
     """What `read_lines` reads, one by one: for files that are large compared with the memory."""
     try:
         with path.open("rb") as file:
-            for _, record in _complete_lines(file):
-                yield record
+            for _, record in _lines(file):
+                if record is not None:
+                    yield record
     except FileNotFoundError:
         return
     except OSError as error:
         raise InputError(f"{path}: {file_problem(error)}") from error
 
 
-def _repair(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The records of a journal, and how many damaged lines were removed from the file."""
+def _repair(path: Path, on_record: Callable[[dict[str, Any]], object]) -> int:
+    """Remove damaged lines, and those that `on_record` refuses; returns the number of the damaged ones."""
     if not path.exists():
-        return [], 0
-    data = path.read_bytes()
-    kept = list(_complete_lines(io.BytesIO(data)))
-    whole = b"".join(line for line, _ in kept)
-    if whole != data and data.startswith(whole):
-        os.truncate(path, len(whole))  # needs no space, as on a full disk
-    elif whole != data:
-        write_file(path, whole)
-    return [record for _, record in kept], data.count(b"\n") + (data[-1:] not in (b"", b"\n")) - len(kept)
+        return 0
+    damaged, at, kept = 0, 0, 0  # lines, and bytes
+    removed = set[int]()  # where the lines that go begin
+    with path.open("rb") as file:
+        for line, record in _lines(file):
+            damaged += record is None
+            if record is None or on_record(record) is False:
+                removed.add(at)
+            else:
+                kept += len(line)
+            at += len(line)
+    if removed and min(removed) == kept:
+        os.truncate(path, kept)  # needs no space, as on a full disk
+    elif removed:
+        _rewrite(path, removed)
+    return damaged
 
 
-def _complete_lines(lines: Iterable[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    for line in lines:
+def _rewrite(path: Path, removed: Collection[int]) -> None:
+    """Write the file anew without the lines that begin at `removed`."""
+    at = 0
+    with path.open("rb") as old, replacing(path) as partial, partial.open("wb") as new:
+        for line in old:
+            if at not in removed:
+                new.write(line)
+            at += len(line)
+        new.flush()
+        os.fsync(new.fileno())
+
+
+def _lines(file: Iterable[bytes]) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+    """Each line with its record; None for a line that is being written, or was torn by a crash."""
+    for line in file:
         try:
-            record = json.loads(line)
+            record = json.loads(line) if line.endswith(b"\n") else None
         except ValueError:
-            continue
-        if isinstance(record, dict) and line.endswith(b"\n"):  # else it is being written, or torn by a crash
-            yield line, record
+            record = None
+        yield line, record if isinstance(record, dict) else None

@@ -1,35 +1,27 @@
 """Synthetic high-resolution scenes with known answers and known evidence."""
 
-from p2r.scenes.drawing import render
-from p2r.scenes.files import (
-    ASPECTS,
-    SIZES,
-    SPLITS,
-    SceneSample,
-    Split,
-    make_sample,
-    parse_size,
-    write_scenes,
-)
-from p2r.scenes.layout import COLORS, GROUNDS, Scene, SceneObject
-from p2r.scenes.questions import FAMILIES, Family, Task, draw_task
+from p2r.scenes.files import write_samples, write_scenes
+from p2r.scenes.fonts import SPLITS, Split
+from p2r.scenes.sampling import ASPECTS, FAMILIES, SIZES, WORLDS, SceneSample, make_sample, parse_size
+from p2r.scenes.world import WHOLE, Difficulty, Rect, Scene, Target, Task, World
 
 __all__ = [
     "ASPECTS",
-    "COLORS",
     "FAMILIES",
-    "GROUNDS",
     "SIZES",
     "SPLITS",
-    "Family",
+    "WHOLE",
+    "WORLDS",
+    "Difficulty",
+    "Rect",
     "Scene",
-    "SceneObject",
     "SceneSample",
     "Split",
+    "Target",
     "Task",
-    "draw_task",
+    "World",
     "make_sample",
     "parse_size",
-    "render",
+    "write_samples",
     "write_scenes",
 ]

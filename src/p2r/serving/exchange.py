@@ -153,7 +153,8 @@ class Exchange(Response):
     def _parse(self, request: AskRequest) -> ParsedRequest:
         service = self._service
         parsed = parse_request(request, service.p2r.settings, service.config)
-        parsed.load_image(service.config, service.uploads)
+        for image in parsed.images:
+            image.load(service.config, service.uploads)
         return parsed
 
     async def _gone(self) -> None:
@@ -174,7 +175,7 @@ class Exchange(Response):
             except ModelError as error:
                 raise model_error(error, f"chat {self._id}") from None
             except InputError as error:
-                raise parsed.invalid_image(error) from None
+                raise parsed.images[0].invalid(error) from None
 
     async def _reply(
         self, parsed: ParsedRequest, question: Question, events: AsyncGenerator[Event | None]

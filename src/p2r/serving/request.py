@@ -1,7 +1,7 @@
 """From the request of a client to the question, the settings and the form of the reply.
 
-Chat clients send the whole conversation each time. Its newest text of the user is the question, and its
-newest image is the image of the question; earlier texts and replies are not read and may hold anything.
+Chat clients send the whole conversation each time. Its newest text of the user is the question, and the
+newest message with images has its images; earlier ones are not read and may hold anything.
 """
 
 from __future__ import annotations
@@ -44,6 +44,62 @@ _MODES: dict[ModelName, Mode] = {
 
 
 @dataclass(slots=True)
+class RequestImage:
+    """An image of a request.
+
+    Attributes:
+        data: its address, and its bytes once they are decoded.
+        path: of its field.
+        name: of its bytes, for errors.
+        upload: if it was uploaded.
+    """
+
+    data: str | bytes
+    path: str
+    name: str = ""
+    upload: HeldImage | None = None
+
+    def load(self, config: ServingConfig, uploads: Store) -> None:
+        """Decode a `data:` URI, which frees its text, or find the upload; other addresses are left.
+
+        Raises:
+            APIError: it cannot be decoded or found; names the field.
+        """
+        if not isinstance(self.data, str):
+            return
+        if self.data.startswith(SCHEME):
+            self.upload = uploads.image(self.data.removeprefix(SCHEME))
+            if self.upload is None:
+                raise self.invalid(InputError("the image is not here any more: upload it again"))
+        elif self.data[:5].lower() == "data:":
+            try:
+                self.name, self.data = decode_data_uri(self.data, config.image)
+            except InputError as error:
+                raise self.invalid(error) from None
+
+    async def source(self, fetcher: ImageFetcher, config: ServingConfig, held: HeldMemory) -> ImageSource:
+        """The image, fetched if it is an address; `held` counts its bytes too.
+
+        Raises:
+            APIError: the image cannot be used; names the field.
+        """
+        if self.upload:
+            return self.upload.source
+        before = held.nbytes
+        try:
+            if isinstance(self.data, str):
+                self.data = await fetcher.fetch(self.data, lambda nbytes: held.resize(before + nbytes))
+            # Never a text, which would be read as a path.
+            return await in_image_thread(ImageSource.open, self.data, config.image, name=self.name)
+        except InputError as error:
+            raise self.invalid(error) from None
+
+    def invalid(self, error: InputError) -> APIError:
+        """The image cannot be used."""
+        return APIError(400, str(error), param=self.path, code="invalid_image")
+
+
+@dataclass(slots=True)
 class ParsedRequest:
     """One request, checked and read.
 
@@ -51,9 +107,7 @@ class ParsedRequest:
         model: the requested model.
         text, choices, answer_type: the question; its options are those in its text, or in the schema of the
             answer.
-        image: the address of the image, and its bytes once they are decoded; `upload` if it was uploaded.
-        image_name: of its bytes, for errors.
-        image_path: the path of its field.
+        images: of the question.
         mode, boxes, settings: arguments of the pipeline.
         options: our own options.
         fields: of the request, among them the limits of the answer.
@@ -67,8 +121,7 @@ class ParsedRequest:
     text: str
     choices: tuple[str, ...]
     answer_type: AnswerType
-    image: str | bytes
-    image_path: str
+    images: list[RequestImage]
     mode: Mode
     boxes: tuple[Box, ...] | None
     settings: Settings
@@ -79,55 +132,26 @@ class ParsedRequest:
     letter_format: str
     stream: bool
     ignored: tuple[str, ...]
-    image_name: str = ""
-    upload: HeldImage | None = None
 
-    def load_image(self, config: ServingConfig, uploads: Store) -> None:
-        """Decode a `data:` URI, which frees its text, or find the upload; other addresses are left.
-
-        Raises:
-            APIError: it cannot be decoded or found; names the field.
-        """
-        if not isinstance(self.image, str):
-            return
-        if self.image.startswith(SCHEME):
-            self.upload = uploads.image(self.image.removeprefix(SCHEME))
-            if self.upload is None:
-                raise self.invalid_image(InputError("the image is not here any more: upload it again"))
-        elif self.image[:5].lower() == "data:":
-            try:
-                self.image_name, self.image = decode_data_uri(self.image, config.image)
-            except InputError as error:
-                raise self.invalid_image(error) from None
+    @property
+    def upload(self) -> HeldImage | None:
+        """The image, if it was uploaded and is the only one."""
+        return self.images[0].upload if len(self.images) == 1 else None
 
     async def question(
         self, fetcher: ImageFetcher, config: ServingConfig, held: HeldMemory, request_id: str
     ) -> Question:
-        """The question with its image, fetched if the request has an address; `held` counts its bytes.
+        """The question with its images, fetched where the request has addresses; `held` counts their bytes.
 
         Raises:
-            APIError: the image or the question cannot be used; names the field.
+            APIError: an image or the question cannot be used; names the field.
         """
+        held.resize(sum(len(image.data) for image in self.images if isinstance(image.data, bytes)))
+        sources = [await image.source(fetcher, config, held) for image in self.images]
         try:
-            if self.upload:
-                source = self.upload.source
-            else:
-                data = self.image
-                if isinstance(data, str):
-                    data = await fetcher.fetch(data, held.resize)
-                held.resize(len(data))
-                # Never a text, which would be read as a path.
-                source = await in_image_thread(ImageSource.open, data, config.image, name=self.image_name)
-        except InputError as error:
-            raise self.invalid_image(error) from None
-        try:
-            return Question(source, self.text, self.choices, self.answer_type, id=request_id)
+            return Question(sources, self.text, self.choices, self.answer_type, id=request_id)
         except InputError as error:
             raise APIError(400, str(error), param="messages", code="invalid_question") from None
-
-    def invalid_image(self, error: InputError) -> APIError:
-        """The image cannot be used."""
-        return APIError(400, str(error), param=self.image_path, code="invalid_image")
 
 
 def parse_request(request: AskRequest, settings: Settings, config: ServingConfig) -> ParsedRequest:
@@ -160,6 +184,11 @@ def parse_request(request: AskRequest, settings: Settings, config: ServingConfig
             'p2r-letter answers with the letter of an option, and there are none in the text: write "A. …" '
             'and "B. …", each on a line, or use the model p2r',
         )
+    if len(talk.images) > config.max_images:
+        raise invalid_field(
+            talk.images[config.max_images].path,
+            f"a question has at most {config.max_images} images here, and this one has {len(talk.images)}",
+        )
     if choices and options.answer_type:
         raise invalid_field("p2r.answer_type", "the question has options: its answer is one of them")
     numeric = form is not None and form.answer_type == "number"
@@ -169,10 +198,9 @@ def parse_request(request: AskRequest, settings: Settings, config: ServingConfig
         text=text,
         choices=choices,
         answer_type="choice" if choices else "number" if numeric else options.answer_type or "free",
-        image=talk.image,
-        image_path=talk.image_path,
+        images=talk.images,
         mode=mode,
-        boxes=_boxes(options),
+        boxes=_boxes(options, len(talk.images)),
         settings=_settings(settings, options, config, talk.system),
         options=options,
         fields=fields,
@@ -208,11 +236,19 @@ def _mode(model: ModelName, options: Options) -> Mode:
     return mode
 
 
-def _boxes(options: Options) -> tuple[Box, ...] | None:
+def _boxes(options: Options, images: int) -> tuple[Box, ...] | None:
+    if options.boxes is None:
+        return None
     try:
-        return None if options.boxes is None else tuple(Box(*each.box, each.label) for each in options.boxes)
+        boxes = tuple(Box(*each.box, each.label, each.image) for each in options.boxes)
     except InputError as error:
         raise invalid_field("p2r.boxes", str(error)) from None
+    for index, box in enumerate(boxes):
+        if box.image >= images:
+            raise invalid_field(
+                f"p2r.boxes.{index}.image", f"images are numbered from 0 to {images - 1} here"
+            )
+    return boxes
 
 
 def _settings(settings: Settings, options: Options, config: ServingConfig, system: Sequence[str]) -> Settings:
@@ -295,15 +331,14 @@ class Conversation:
 
     Attributes:
         text, text_path: the question.
-        image, image_path: the address of its image.
+        images: its images.
         system: the texts of the system prompts.
         ignored: paths of what is not read.
     """
 
     text: str
     text_path: str
-    image: str
-    image_path: str
+    images: list[RequestImage]
     system: list[str]
     ignored: list[str]
 
@@ -330,20 +365,19 @@ class _Part(NamedTuple):
 
 
 def read_conversation(turns: Sequence[Turn]) -> Conversation:
-    """Find the question and its image.
+    """Find the question and its images.
 
     Raises:
-        APIError: there is none, or more than one image; names the field.
+        APIError: there is none; names the field.
     """
     texts, newest = _question([turn for turn in turns if turn.message.role not in _SYSTEM])
-    image = _image(turns, newest)
+    images = _images(turns, newest)
     system = [part for turn in turns if turn.message.role in _SYSTEM for part in _parts(turn) if part.text]
-    read = {part.path for part in (*texts, *system, image)}
+    read = {part.path for part in (*texts, *system, *images)}
     return Conversation(
         text="\n".join(part.text for part in texts),
         text_path=texts[0].path,
-        image=image.image,
-        image_path=image.image_path,
+        images=[RequestImage(part.image, part.image_path) for part in images],
         system=[part.text for part in system],
         ignored=[path for turn in turns for path in _unread(turn, read)],
     )
@@ -402,14 +436,11 @@ def _unreadable(part: _Part) -> APIError:
     return invalid_field(part.path, f"only text and image_url are served: {str(kind)[:40]!r} is not read")
 
 
-def _image(turns: Sequence[Turn], newest: Turn) -> _Part:
-    """The newest image of the conversation."""
+def _images(turns: Sequence[Turn], newest: Turn) -> list[_Part]:
+    """The images of the newest message that has any."""
     for turn in reversed(turns):
-        images = [part for part in _parts(turn) if part.image_path]
-        if len(images) > 1 and turn is newest:
-            raise invalid_field(images[1].image_path, "a question has one image, and this is another one")
-        if images:
-            return images[-1]
+        if images := [part for part in _parts(turn) if part.image_path]:
+            return images
     message = "there is no image in the conversation: add one to the question, as an image_url"
     raise invalid_field(newest.content_path, message)
 

@@ -116,7 +116,8 @@ def _cut(text: str, max_tokens: int | None) -> tuple[str, bool]:
 def images_of(evidence: Evidence) -> Images:
     """The images of the reasoner, encoded."""
     crops = [crop.image.data_uri() for crop in evidence.crops]
-    return Images(overview=evidence.overview.data_uri(), crops=crops)
+    overview, *others = (image.data_uri() for image in evidence.overviews)
+    return Images(overview=overview, crops=crops, others=others)
 
 
 def perception_of(event: Perceived, images: Images | None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The responses protocol: its requests, and its replies, whole and as events.
 
-Like chat it has one image and one question; the thinking is a reasoning item with a summary. Nothing is
-stored, so references to earlier responses are refused. `p2r` is a field of the response; in a stream, the
-event `response.in_progress` is sent a second time with it when perception is done.
+Like chat it has one question; the thinking is a reasoning item with a summary. Nothing is stored, so
+references to earlier responses are refused. `p2r` is a field of the response; in a stream, the event
+`response.in_progress` is sent a second time with it when perception is done.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 ModelName = Literal["p2r", "p2r-think", "p2r-direct", "p2r-letter"]
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -50,7 +50,7 @@ Content = Annotated[str | list[Part] | Any, Field(union_mode="left_to_right")]
 
 
 class Message(OpenModel):
-    """One turn. The newest text of the user is the question; the newest image is its image."""
+    """One turn. The newest text of the user is the question, about the images of the newest turn with any."""
 
     role: str
     content: Content = None
@@ -71,12 +71,13 @@ class StreamOptions(OpenModel):
 
 
 class GivenBox(BaseModel):
-    """A region of the image: corners `[x0, y0, x1, y1]` in 0–1000, and a label."""
+    """A region of an image: corners `[x0, y0, x1, y1]` in 0–1000, a label, and which image, from 0."""
 
     model_config = ConfigDict(extra="forbid")
 
     box: tuple[float, float, float, float]
     label: str = Field(default="", max_length=200)
+    image: int = Field(default=0, ge=0)
 
 
 class Options(BaseModel):
@@ -178,17 +179,24 @@ class ChatRequest(AskRequest):
 
 
 class FoundBox(BaseModel):
-    """A region that the perceiver found: corners `[x0, y0, x1, y1]` in 0–1000, and its label."""
+    """A region that the perceiver found: corners `[x0, y0, x1, y1]` in 0–1000, its label, and its image."""
 
     box: list[float]
     label: str
+    image: int = 0
+
+    @model_serializer(mode="wrap")
+    def _as_in_records(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # The first image is not named, as in `Box.to_json`.
+        return {name: value for name, value in plain(self).items() if name != "image" or value}
 
 
 class Images(BaseModel):
-    """The images of the reasoner, as `data:` URIs."""
+    """The images of the reasoner, as `data:` URIs; `others` are the overviews of further images."""
 
     overview: str
     crops: list[str]
+    others: list[str] = []
 
 
 class P2RExtension(BaseModel):

@@ -121,6 +121,11 @@ def find_samples(recipe: Recipe, out: Path, tell: Callable[[str], None]) -> Path
 def load_data(recipe: Recipe, source: Path) -> tuple[list[Sample], DataRecord]:
     """The samples in a file, in their order and after `data.limit`, without checking their images."""
     samples = read_samples(source)
+    for sample in samples:
+        if (count := len(sample.question.images)) > 1:
+            raise InputError(
+                f"sample {sample.question.id}: it has {count} images; training takes one a question"
+            )
     notes = []
     with source.open(encoding="utf-8-sig") as lines:
         inferred = sum("answer_type" not in json.loads(line) for line in lines if line.strip())

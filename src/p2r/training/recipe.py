@@ -37,6 +37,7 @@ _CLIPS: dict[str, dict[str, float]] = {
     "gspo": {"clip": 3e-4, "clip_high": 4e-4},
     "cispo": {"clip_high": 5.0},
 }
+BUNDLED = Path(__file__).parents[1] / "recipes"
 _PATHS = ("data.samples", "data.scenes.folder", "launch.config", "shaping")
 _MODELS = ("model", "judge")  # may name a folder, or something else
 
@@ -205,8 +206,8 @@ class Rollouts(_Part):
 class Launch(_Part):
     """How the processes of a phase are started."""
 
-    # A configuration of accelerate (recipes/accelerate/), for `accelerate launch`, relative to the recipe;
-    # None for plain processes on this machine.
+    # A configuration of accelerate, for `accelerate launch`: a bundled one by name (ddp, fsdp2, zero3, each
+    # also with -nodes), or a file; None for plain processes on this machine.
     config: str | None = None
     processes: Positive | None = None  # in all; with a config, None for its own number
     main_address: str | None = None  # of machine 0
@@ -282,6 +283,15 @@ class Recipe(_Part):
 # The file.
 
 
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a path, or the name of a bundled recipe such as `nano-smoke`.
+
+    A file of that name in the current folder comes first. Only `load_recipe` reads the file.
+    """
+    bundled = BUNDLED / f"{name}.yaml"
+    return bundled if not Path(name).exists() and bundled.exists() else Path(name)
+
+
 def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply changes such as `training.steps=20` or `phases.0.kl=0.02`.
 
@@ -335,7 +345,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         data = _parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        hint = "the project's recipes are in its folder recipes/, and docs/training.md explains them"
+        names = ", ".join(sorted(bundled.stem for bundled in BUNDLED.glob("*.yaml")))
+        hint = f"give a YAML file (docs/training.md), or the name of a bundled recipe: {names}"
         raise InputError(f"recipe {path}: {file_problem(error, hint)}") from error
     except ValueError as error:
         raise InputError(f"recipe {path}: {error}") from error
@@ -407,6 +418,8 @@ def _make_absolute(data: Any, folder: Path, place: str = "") -> None:
         where = f"{place}.{key}".lstrip(".")
         if not isinstance(value, str):
             _make_absolute(value, folder, where)
+        elif where == "launch.config" and (bundled := BUNDLED / f"accelerate/{value}.yaml").exists():
+            data[key] = str(bundled)
         elif where in _PATHS:
             data[key] = str(folder / Path(value).expanduser())
         elif where in _MODELS:

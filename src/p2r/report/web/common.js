@@ -54,10 +54,11 @@ function outline([x0, y0, x1, y1], kind, color) {
 
 const color = (position) => data.colors[position % data.colors.length];
 
-function outlined(uri, alt, boxes, goldBoxes) {
+function outlined(uri, alt, boxes, goldBoxes, image = 0) {
+  const isOfImage = (box) => (box[5] ?? 0) === image;
   return element("div", { class: "image" }, element("img", { src: uri, alt }),
-    ...boxes.map((box, position) => outline(box, "box", color(position))),
-    ...goldBoxes.map((box) => outline(box, "gold", "#fff")));
+    ...boxes.map((box, position) => isOfImage(box) ? outline(box, "box", color(position)) : null),
+    ...goldBoxes.filter(isOfImage).map((box) => outline(box, "gold", "#fff")));
 }
 
 function zoomable(make) {

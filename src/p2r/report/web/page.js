@@ -63,7 +63,7 @@ function badge(question, answer, position) {
 
 function item(question) {
   const gold = question.gold ? ` · gold: ${inWords(question, question.gold)}` : "";
-  return unfolding(question.image, [
+  return unfolding(question.images[0]?.[1] ?? "", [
     element("p", { class: "asked" }, question.question),
     element("p", { class: "meta" }, [question.id, question.category].filter(Boolean).join(" · ") + gold),
     element("span", { class: "badges" }, ...question.answers.map((answer, i) => badge(question, answer, i))),
@@ -83,12 +83,15 @@ function facts(question, answer) {
 }
 
 function side(question, answer) {
-  const image = question.image
-    ? zoomable(() => outlined(question.image, `The image of question ${question.id}`, answer?.boxes ?? [], question.goldBoxes ?? []))
-    : element("div", { class: "image" }, element("p", { class: "no-image" }, "This page has no thumbnail of the image."));
+  const several = question.count > 1;
+  const images = question.images.filter(([, uri]) => uri).flatMap(([index, uri]) => [
+    several ? element("p", { class: "caption" }, `Image ${index + 1} of ${question.count}`) : null,
+    zoomable(() => outlined(uri, `The image of question ${question.id}`, answer?.boxes ?? [], question.goldBoxes ?? [], index))]);
+  if (!images.length) images.push(element("div", { class: "image" }, element("p", { class: "no-image" }, "This page has no thumbnail of the image.")));
   const crops = (answer?.crops ?? []).map((uri, position) => {
     if (!uri) return null;
-    const label = answer.boxes[position]?.[4];
+    const box = answer.boxes[position];
+    const label = [box?.[4], several && box ? `image ${box[5] + 1}` : ""].filter(Boolean).join(" · ");
     const crop = element("button", { type: "button", class: "crop", style: `--box: ${color(position)}` },
       element("img", { src: uri, alt: `Crop ${position + 1}${label ? `: ${label}` : ""}` }), label || `crop ${position + 1}`);
     crop.addEventListener("click", () => enlarge(element("img", { src: uri, alt: "" })));
@@ -96,7 +99,7 @@ function side(question, answer) {
   });
   const size = question.size ? `${question.size[0]} × ${question.size[1]} px. ` : "";
   const legend = question.goldBoxes?.length ? "Dashed: the gold boxes." : question.goldBoxes ? "The whole image is the evidence." : "";
-  return element("div", {}, image, element("p", { class: "caption" }, size + legend), crops.length ? element("div", { class: "crops" }, ...crops) : null);
+  return element("div", {}, ...images, element("p", { class: "caption" }, size + legend), crops.length ? element("div", { class: "crops" }, ...crops) : null);
 }
 
 function detail(question) {

@@ -125,7 +125,7 @@ def check_plan(recipe: Recipe, roles: Sequence[Phase]) -> Generator[CheckResult,
     try:
         processes = processes_of(recipe)
     except InputError as error:
-        yield CheckResult("recipe", "failure", str(error), "give a configuration as in recipes/accelerate")
+        yield CheckResult("recipe", "failure", str(error), "launch.config: ddp, fsdp2 or zero3, or a file")
         return None
     for phase in roles:
         name = f"recipe, {phase.role}"

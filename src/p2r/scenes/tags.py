@@ -1,25 +1,48 @@
-"""Drawing of a scene, or of a part of one, at any size.
+"""The world `tags`: colored tags and plates on noise, each with a digit or a code.
 
-Everything is computed from the layout for the wanted rectangle and size, so a 192 px overview costs a few
-milliseconds and an 8K image a few seconds, and both show the same scene (tests/scenes/test_scenes.py proves
-that shrinking the large one gives the small one).
+The simplest world, and the one that the bundled model was first measured on: its samples at default
+difficulty never change (tests/scenes/test_tags.py).
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyvips
 from PIL import Image, ImageDraw, ImageFont
 
-from p2r.scenes.layout import COLORS
+from p2r.scenes.canvas import ink_on, mix, sensor
+from p2r.scenes.world import WHOLE, Difficulty, Rect, Target
 
 if TYPE_CHECKING:
-    from p2r.scenes.layout import Scene, SceneObject
+    import random
 
+Kind = Literal["tag", "plate"]
+Shape = Literal["disc", "square", "hexagon", "plate"]
+
+COLORS: dict[str, tuple[int, int, int]] = {
+    "red": (204, 36, 44),
+    "orange": (246, 132, 18),
+    "yellow": (246, 216, 40),
+    "green": (24, 148, 66),
+    "blue": (34, 84, 206),
+    "purple": (128, 50, 166),
+    "pink": (248, 134, 192),
+    "black": (24, 24, 28),
+}
+GROUNDS: tuple[str, ...] = ("sand", "grass", "asphalt", "snow", "soil")
+DIGITS = "123456789"
+# Letters that stay apart at 20 px: no pairs such as I/J, O/Q, U/V or B/R.
+CODE_LETTERS = "ACEFHKLPTX"
+
+TAG_SIDE = (0.040, 0.048)
+PLATE_ASPECT = 1.8
+PLATE_HEIGHT = (0.040, 0.046)
+_GAP = 0.02
 # Each ground: dark and light color, and the weight of each octave of its texture, coarse to fine.
 _GROUND_LOOKS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], tuple[float, ...]]] = {
     "sand": ((166, 136, 92), (226, 200, 154), (0.30, 0.35, 0.20, 0.15)),
@@ -33,34 +56,147 @@ _GRAIN = 5.0
 # A patch spans this many times an object's longer side in each direction: room for rim and shadow.
 _PATCH_REACH = 0.62
 
-Rect = tuple[float, float, float, float]
-WHOLE: Rect = (0.0, 0.0, 1.0, 1.0)
 
+@dataclass(frozen=True, slots=True)
+class SceneObject:
+    """A tag (one digit) or a plate (a code of two letters).
 
-def render(
-    scene: Scene, size: tuple[int, int], rect: Rect = WHOLE, *, ground: np.ndarray | None = None
-) -> np.ndarray:
-    """Draw `rect` of a scene.
-
-    Args:
-        scene: the scene.
-        size: the result's (width, height) in pixels.
-        rect: the part to draw, `(x0, y0, x1, y1)` as shares of the image's width and height.
-        ground: draw on these pixels (height, width, 3) instead of the scene's own ground; training does,
-            because the texture takes most of the time.
-
-    Returns:
-        RGB pixels, uint8, (height, width, 3).
+    Attributes:
+        kind: its word in the questions.
+        color: a name in `COLORS`; unique within a scene.
+        text: what is written on it.
+        shape: its outline.
+        x, y: its center, as shares of width and height.
+        width, height: its sides, in units (√area).
+        angle: its rotation in degrees, counter-clockwise.
     """
-    canvas = Image.fromarray(ground_pixels(scene, size, rect) if ground is None else ground)
-    view = _View(canvas, scene.aspect, rect)
-    for stone in scene.stones:
-        view.paste(_stone_patch(stone.shade), stone.x, stone.y, stone.size, stone.angle)
-    for thing in scene.objects:
-        reach = max(thing.width, thing.height) * _PATCH_REACH
-        if view.shows(thing.x, thing.y, reach):
-            view.paste(_object_patch(thing, view.patch_side(reach)), thing.x, thing.y, reach, thing.angle)
-    return np.array(canvas)
+
+    kind: Kind
+    color: str
+    text: str
+    shape: Shape
+    x: float
+    y: float
+    width: float
+    height: float
+    angle: float
+
+    @property
+    def name(self) -> str:
+        """Its name in the questions, for example `red tag`."""
+        return f"{self.color} {self.kind}"
+
+    def extent(self, aspect: float) -> tuple[float, float]:
+        """Half its bounding box, as shares of width and height, in an image of `aspect` = width / height."""
+        turn = math.radians(abs(self.angle))
+        width = self.width * math.cos(turn) + self.height * math.sin(turn)
+        height = self.height * math.cos(turn) + self.width * math.sin(turn)
+        return width / math.sqrt(aspect) / 2, height * math.sqrt(aspect) / 2
+
+    def target(self, aspect: float) -> Target:
+        """It as evidence."""
+        dx, dy = self.extent(aspect)
+        return Target(self.name, (self.x - dx, self.y - dy, self.x + dx, self.y + dy))
+
+
+@dataclass(frozen=True, slots=True)
+class Stone:
+    """Clutter without meaning; `size` in units, `shade` 0–255."""
+
+    x: float
+    y: float
+    size: float
+    shade: int
+    angle: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A whole scene.
+
+    Attributes:
+        aspect: width / height.
+        ground: a name in `GROUNDS`.
+        objects: things with something written on them, no two of one color.
+        stones: clutter.
+        texture_seed: seeds the ground's texture.
+        contrast: of the writing, as in `Difficulty`.
+    """
+
+    aspect: float
+    ground: str
+    objects: tuple[SceneObject, ...]
+    stones: tuple[Stone, ...]
+    texture_seed: int
+    contrast: float = 1.0
+
+    def render(
+        self, size: tuple[int, int], rect: Rect = WHOLE, *, ground: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Draw `rect`, as every scene does; on the pixels of `ground` (height, width, 3) if given."""
+        canvas = Image.fromarray(ground_pixels(self, size, rect) if ground is None else ground)
+        view = _View(canvas, self.aspect, rect)
+        for stone in self.stones:
+            view.paste(_stone_patch(stone.shade), stone.x, stone.y, stone.size, stone.angle)
+        for thing in self.objects:
+            reach = max(thing.width, thing.height) * _PATCH_REACH
+            if view.shows(thing.x, thing.y, reach):
+                patch = _object_patch(thing, view.patch_side(reach), self.contrast)
+                view.paste(patch, thing.x, thing.y, reach, thing.angle)
+        return np.array(canvas)
+
+
+def lay_out(
+    rng: random.Random, kinds: list[Kind], aspect: float, difficulty: Difficulty = Difficulty()
+) -> Scene:
+    """Place one object of each of `kinds`, then clutter; nothing overlaps an object."""
+    colors = rng.sample(sorted(COLORS), len(kinds))
+    objects: list[SceneObject] = []
+    for kind, color in zip(kinds, colors, strict=True):
+        objects.append(_place(rng, kind, color, aspect, objects, difficulty))
+    stones = []
+    for _ in range(rng.randint(round(12 * difficulty.clutter), round(28 * difficulty.clutter))):
+        stone = Stone(
+            rng.random(), rng.random(), rng.uniform(0.008, 0.03), rng.randint(70, 190), rng.uniform(0, 180)
+        )
+        if all(_apart(stone.x, stone.y, stone.size, other, aspect) for other in objects):
+            stones.append(stone)
+    ground, seed = rng.choice(GROUNDS), rng.getrandbits(32)
+    return Scene(aspect, ground, tuple(objects), tuple(stones), seed, difficulty.contrast)
+
+
+def _place(
+    rng: random.Random,
+    kind: Kind,
+    color: str,
+    aspect: float,
+    others: list[SceneObject],
+    difficulty: Difficulty,
+) -> SceneObject:
+    if kind == "tag":
+        width = height = difficulty.side(rng, *TAG_SIDE)
+        shape: Shape = rng.choice(("disc", "square", "hexagon"))
+        text = rng.choice(DIGITS)
+    else:
+        height = rng.uniform(*PLATE_HEIGHT)
+        if difficulty.size:
+            height = difficulty.size / 100 / math.sqrt(PLATE_ASPECT)
+        width, shape = height * PLATE_ASPECT, "plate"
+        text = "".join(rng.sample(CODE_LETTERS, 2))
+    angle = rng.uniform(-8, 8)
+    while True:
+        candidate = SceneObject(kind, color, text, shape, rng.random(), rng.random(), width, height, angle)
+        dx, dy = candidate.extent(aspect)
+        inside = dx + 0.01 <= candidate.x <= 0.99 - dx and dy + 0.01 <= candidate.y <= 0.99 - dy
+        reach = max(width, height)
+        if inside and all(_apart(candidate.x, candidate.y, reach, other, aspect) for other in others):
+            return candidate
+
+
+def _apart(x: float, y: float, size: float, other: SceneObject, aspect: float) -> bool:
+    across = (x - other.x) * math.sqrt(aspect)
+    down = (y - other.y) / math.sqrt(aspect)
+    return math.hypot(across, down) > (size + max(other.width, other.height)) / 2 * 1.2 + _GAP
 
 
 class _View:
@@ -90,7 +226,7 @@ class _View:
 
     def patch_side(self, reach: float) -> int:
         """Pixels of a patch that is sharp enough for this view, in steps that keep the font cache small."""
-        return min(1024, max(128, math.ceil(2.4 * reach * max(self.unit_x, self.unit_y) / 128) * 128))
+        return min(4096, max(128, math.ceil(2.4 * reach * max(self.unit_x, self.unit_y) / 128) * 128))
 
     def paste(self, patch: Image.Image, x: float, y: float, reach: float, angle: float) -> None:
         """Put a square patch that spans ±`reach` units at its sub-pixel place, turned and antialiased."""
@@ -99,6 +235,8 @@ class _View:
         left, top, right, bottom = self._frame(x, y, reach)
         # Drawn larger by a whole number, then reduced by an exact box filter.
         over = max(1, min(12, round(patch.width / (right - left))))
+        left, top = max(0, left), max(0, top)
+        right, bottom = min(self.canvas.width, right), min(self.canvas.height, bottom)
         center_x, center_y = self._center(x, y)
         turn = math.radians(angle)
         scale = patch.width / (2 * reach)
@@ -127,7 +265,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return font
 
 
-def _object_patch(thing: SceneObject, side: int) -> Image.Image:
+def _object_patch(thing: SceneObject, side: int, contrast: float) -> Image.Image:
     patch = Image.new("RGBA", (side, side))
     draw = ImageDraw.Draw(patch)
     scale = side / (2 * _PATCH_REACH * max(thing.width, thing.height))
@@ -137,8 +275,7 @@ def _object_patch(thing: SceneObject, side: int) -> Image.Image:
     _outline(draw, thing.shape, middle + shadow, half, (0, 0, 0, 90))
     _outline(draw, thing.shape, middle, half, (250, 250, 246, 255))
     _outline(draw, thing.shape, middle, (half[0] - rim, half[1] - rim), (*fill, 255))
-    bright = 0.3 * fill[0] + 0.59 * fill[1] + 0.11 * fill[2] > 130
-    ink = (16, 16, 18, 255) if bright else (252, 252, 252, 255)
+    ink = (*mix(fill, ink_on(fill), contrast), 255)
     # Capital height is about 0.72 of the font size; the glyphs fill two thirds of the object.
     size = max(4, round(half[1] * 2 * 0.92))
     at, stroke = (middle, middle), size / 36
@@ -190,10 +327,7 @@ def ground_pixels(scene: Scene, size: tuple[int, int], rect: Rect = WHOLE) -> np
     spread = [high - low for low, high in zip(dark, light, strict=True)]
     # Averaging octaves pulls values to the middle: stretch them again.
     image = ((level - 0.5) * 1.9 + 0.5).linear(spread, list(dark))
-    if size[0] * size[1] > 500_000 and rect == WHOLE:
-        # At a model's size the grain averages out; at full size it is what a sensor would add.
-        image = image + pyvips.Image.gaussnoise(*size, sigma=_GRAIN, mean=0, seed=scene.texture_seed & 0x7FFF)
-    return np.asarray(image.cast("uchar").numpy())
+    return sensor(image, scene.texture_seed, rect, _GRAIN)
 
 
 def _noise(scene: Scene, octave: int, cells: int, size: tuple[int, int], rect: Rect) -> pyvips.Image:

@@ -10,9 +10,10 @@ from PIL import Image
 
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
-from p2r.scenes import FAMILIES, SPLITS, make_sample, parse_size, render, write_scenes
-from p2r.scenes.files import stream
-from p2r.types import LETTERS
+from p2r.images import ImageSource
+from p2r.scenes import SPLITS, Difficulty, make_sample, parse_size, write_scenes
+from p2r.scenes.files import draw_files
+from p2r.scenes.sampling import stream
 
 
 def test_same_arguments_give_the_same_sample_and_image() -> None:
@@ -39,74 +40,6 @@ def test_no_layout_of_one_split_appears_in_another() -> None:
         assert not layouts[one] & layouts[other]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_answers_follow_from_the_objects(family: str) -> None:
-    for index in range(60):
-        made = make_sample("validation", index, family=family)
-        task, things = made.task, {thing.name: thing for thing in made.scene.objects}
-        assert task.family == family
-        named = [things[name] for name in re.findall(r"\w+ (?:tag|plate)", task.text)]
-        assert list(task.targets) == named
-        assert len(made.boxes) == len(task.targets)
-        shown = task.choices[LETTERS.index(task.answer)] if task.choices else task.answer
-        assert shown == _expected(task.text, named, made.scene.ground, made.scene.aspect)
-
-
-def _expected(text: str, named: list, ground: str, aspect: float) -> str:
-    if "ground" in text:
-        return ground
-    if "code" in text or text.startswith("Which digit"):
-        return named[0].text
-    first, second = named
-    a, b = first.text, second.text
-    if "same digit" in text:
-        return "yes" if a == b else "no"
-    if "larger" in text or "smaller" in text:
-        wins = (a > b) if "larger" in text else (a < b)
-        return (first if wins else second).name
-    if "left" in text:
-        return "left" if first.x < second.x else "right"
-    if "above" in text:
-        return "above" if first.y < second.y else "below"
-    return str(int(a) + int(b) if "sum" in text else abs(int(a) - int(b)))
-
-
-def test_gold_boxes_hold_the_color_of_their_object() -> None:
-    made = make_sample("train", 0, size="1600x1200", family="read")
-    pixels = made.render().astype(int)
-    box, thing = made.boxes[0], made.task.targets[0]
-    x, y = (int(value) for value in (box.center[0] * 1.6, box.center[1] * 1.2))
-    from p2r.scenes import COLORS
-
-    half = int(thing.height * 1385 / 2)
-    patch = pixels[y - half : y + half, x - half : x + half].reshape(-1, 3)
-    near = (np.abs(patch - np.array(COLORS[thing.color])).max(axis=1) < 12).mean()
-    assert near > 0.3
-
-
-@pytest.mark.parametrize("index", range(2))
-def test_a_small_rendering_is_the_large_one_shrunk(index: int) -> None:
-    made = make_sample("train", index, size="1920x1280")
-    large = Image.fromarray(made.render()).resize((192, 128), Image.Resampling.BOX)
-    small = render(made.scene, (192, 128))
-    difference = np.abs(np.asarray(large, float) - small)
-    assert difference.mean() < 4
-    # And it is this scene, not just any ground: another one differs far more.
-    other = render(make_sample("train", index + 50, size="1920x1280").scene, (192, 128))
-    assert np.abs(np.asarray(large, float) - other).mean() > 3 * difference.mean()
-
-
-def test_a_part_is_the_same_place_of_the_whole() -> None:
-    made = make_sample("train", 3, size="1600x1600", family="read")
-    x, y = (value / 1000 for value in made.boxes[0].center)
-    left, top = min(max(0.0, x - 0.125), 0.75), min(max(0.0, y - 0.125), 0.75)
-    whole = Image.fromarray(made.render())
-    x0, y0, x1, y1 = (round(1600 * value) for value in (left, top, left + 0.25, top + 0.25))
-    cut = whole.crop((x0, y0, x1, y1)).resize((160, 160), Image.Resampling.BOX)
-    part = render(made.scene, (160, 160), (left, top, left + 0.25, top + 0.25))
-    assert np.abs(np.asarray(cut, float) - part).mean() < 6
-
-
 def test_sizes_and_aspects() -> None:
     sizes = {make_sample("test", index, size="4k").size for index in range(60)}
     assert (3840, 2160) in sizes
@@ -128,11 +61,22 @@ def test_parse_size_leaves_named_sizes_open() -> None:
     assert parse_size("1920x1080") == (1920, 1080)
 
 
-def test_unknown_split_and_family_are_named() -> None:
+def test_unknown_split_family_and_world_are_named() -> None:
     with pytest.raises(InputError, match="dev"):
         make_sample("dev", 0)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="maths"):
         make_sample("train", 0, family="maths")
+    with pytest.raises(InputError, match=r"'moon'.*tags"):
+        make_sample("train", 0, world="moon")
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [({"size": 0.5}, "object size 0.5"), ({"contrast": 0.0}, "contrast"), ({"clutter": 1.5}, "clutter")],
+)
+def test_a_difficulty_out_of_range_is_named(values: dict[str, float], named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        Difficulty(**values)
 
 
 def test_written_scenes_read_back(tmp_path) -> None:
@@ -168,3 +112,36 @@ def test_an_unwritable_folder_is_named(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file"):
         list(write_scenes(tmp_path / "file", split="test", size="640x480", count=1))
+
+
+@pytest.mark.long
+def test_a_tiff_file_is_drawn_in_strips(tmp_path) -> None:
+    made = make_sample("test", 1, size="3200x3000", world="street")
+    assert len(list(made.strips())) == 2
+    list(draw_files([(made, tmp_path / "whole.tif")]))
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.tif"]
+    assert ImageSource.open(tmp_path / "whole.tif").size == (3200, 3000)
+    with Image.open(tmp_path / "whole.tif") as file:
+        shown = np.asarray(file.resize((160, 150), Image.Resampling.BOX), float)
+    assert np.abs(shown - made.scene.render((160, 150))).mean() < 4
+
+
+def test_huge_images_become_tiff_files() -> None:
+    assert make_sample("test", 0, size="16k").file.endswith(".jpg")
+    assert make_sample("test", 0, size="32768x32768").file == "images/test-0-0-32768x32768.tif"
+
+
+def test_rows_name_the_world_and_what_is_unusual(tmp_path) -> None:
+    assert not {"world", "difficulty"} & make_sample("test", 0).row().keys()
+    difficulty = Difficulty(2.0, clutter=1.0)
+    made = list(
+        write_scenes(tmp_path, split="test", size="400x300", count=2, world="shelf", difficulty=difficulty)
+    )
+    row = json.loads((tmp_path / "samples.jsonl").read_text().splitlines()[1])
+    assert (row["id"], row["world"]) == ("shelf-test-0-1", "shelf")
+    assert row["difficulty"] == {"size": 2.0, "contrast": 1.0, "clutter": 1.0}
+    samples = read_samples(tmp_path / "samples.jsonl")
+    assert [sample.question.text for sample in samples] == [one.task.text for one in made]
+    # Another difficulty would be other images under the same names.
+    with pytest.raises(InputError, match="other samples"):
+        list(write_scenes(tmp_path, split="test", size="400x300", count=2, world="shelf"))

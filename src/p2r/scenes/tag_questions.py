@@ -1,4 +1,4 @@
-"""Questions about a scene, in families, each with its gold boxes and answer.
+"""Questions about the tags and plates of a scene, in families, each with its gold boxes and answer.
 
 | family | what it takes | answer type | gold boxes |
 | --- | --- | --- | --- |
@@ -12,60 +12,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from p2r.scenes.layout import DIGITS, GROUNDS, lay_out
-from p2r.types import LETTERS, AnswerType
+from p2r.scenes.tags import DIGITS, GROUNDS, Scene, lay_out
+from p2r.scenes.world import Difficulty, Target, Task, World, choice_task
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from p2r.scenes.layout import Kind, Scene, SceneObject
+    from p2r.scenes.fonts import Font
+    from p2r.scenes.tags import Kind, SceneObject
 
-Family = Literal["read", "compare", "position", "arithmetic", "code", "whole"]
-FAMILIES: tuple[Family, ...] = ("read", "compare", "position", "arithmetic", "code", "whole")
 # How often each family is drawn, in percent.
-WEIGHTS: tuple[int, ...] = (25, 20, 10, 20, 20, 5)
+_FAMILIES = {"read": 25, "compare": 20, "position": 10, "arithmetic": 20, "code": 20, "whole": 5}
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A question about a scene.
-
-    Attributes:
-        family: one of `FAMILIES`.
-        text, choices, answer_type: as in `p2r.types.Question`.
-        answer: the option letter, number or code.
-        targets: the objects that hold the evidence, in the order in which the question names them.
-        facts: one sentence for each step of the solution; the thinking that nano is taught.
-    """
-
-    family: Family
-    text: str
-    choices: tuple[str, ...]
-    answer_type: AnswerType
-    answer: str
-    targets: tuple[SceneObject, ...]
-    facts: tuple[str, ...]
+def draw(
+    rng: random.Random, family: str, aspect: float, difficulty: Difficulty, fonts: Sequence[Font]
+) -> tuple[Scene, Task]:
+    """A scene with a question; the writing is in Pillow's own font, whatever the split."""
+    del fonts
+    scene = draw_scene(rng, family, aspect, difficulty)
+    return scene, draw_task(rng, family, scene)
 
 
-def draw_scene(rng: random.Random, family: Family, aspect: float) -> Scene:
+def draw_scene(
+    rng: random.Random, family: str, aspect: float, difficulty: Difficulty = Difficulty()
+) -> Scene:
     """A scene with three to six objects that allow a question of `family`."""
-    some: dict[Family, list[Kind]] = {"code": ["plate"], "read": ["tag"], "whole": []}
+    some: dict[str, list[Kind]] = {"code": ["plate"], "read": ["tag"], "whole": []}
     needed = some.get(family, ["tag", "tag"])
     extra: list[Kind] = [rng.choice(("tag", "tag", "plate")) for _ in range(rng.randint(3, 6) - len(needed))]
-    return lay_out(rng, needed + extra, aspect)
+    return lay_out(rng, needed + extra, aspect, difficulty)
 
 
-def draw_task(rng: random.Random, family: Family, scene: Scene) -> Task:
+def draw_task(rng: random.Random, family: str, scene: Scene) -> Task:
     """A question of `family` about a scene of `draw_scene`."""
     return _DRAWN[family](rng, scene)
 
 
 def _tags(scene: Scene) -> list[SceneObject]:
     return [thing for thing in scene.objects if thing.kind == "tag"]
+
+
+def _targets(scene: Scene, *things: SceneObject) -> tuple[Target, ...]:
+    return tuple(thing.target(scene.aspect) for thing in things)
 
 
 def _shows(tag: SceneObject) -> str:
@@ -76,25 +68,11 @@ def _difference(a: int, b: int) -> str:
     return f"{max(a, b)} - {min(a, b)} = {abs(a - b)}."
 
 
-def _choice(
-    rng: random.Random,
-    family: Family,
-    text: str,
-    options: list[str],
-    targets: tuple[SceneObject, ...],
-    facts: tuple[str, ...],
-) -> Task:
-    # The first option is the right one.
-    right = options[0]
-    rng.shuffle(options)
-    return Task(family, text, tuple(options), "choice", LETTERS[options.index(right)], targets, facts)
-
-
 def _read(rng: random.Random, scene: Scene) -> Task:
     tag = rng.choice(_tags(scene))
     wrong = rng.sample([digit for digit in DIGITS if digit != tag.text], 3)
     text = f"Which digit is on the {tag.name}?"
-    return _choice(rng, "read", text, [tag.text, *wrong], (tag,), (_shows(tag),))
+    return choice_task(rng, "read", text, [tag.text, *wrong], _targets(scene, tag), [_shows(tag)])
 
 
 def _compare(rng: random.Random, scene: Scene) -> Task:
@@ -106,12 +84,12 @@ def _compare(rng: random.Random, scene: Scene) -> Task:
         text = f"Do the {first.name} and the {second.name} show the same digit?"
         options = ["yes", "no"] if same else ["no", "yes"]
         facts = (*facts, _difference(int(first.text), int(second.text)), f"So {options[0]}.")
-        return _choice(rng, "compare", text, options, pair, facts)
+        return choice_task(rng, "compare", text, options, _targets(scene, *pair), facts)
     first_wins = (first.text > second.text) == (wanted == "larger")
     right, wrong = (first, second) if first_wins else (second, first)
     text = f"Which shows the {wanted} digit, the {first.name} or the {second.name}?"
     facts = (*facts, f"The {wanted} digit is {right.text}, on the {right.name}.")
-    return _choice(rng, "compare", text, [right.name, wrong.name], pair, facts)
+    return choice_task(rng, "compare", text, [right.name, wrong.name], _targets(scene, *pair), facts)
 
 
 def _position(rng: random.Random, scene: Scene) -> Task:
@@ -129,7 +107,7 @@ def _position(rng: random.Random, scene: Scene) -> Task:
         for tag in pair
     ]
     facts = (*places, f"The {first.name} is {options[0]}.")
-    return _choice(rng, "position", text, options, pair, facts)
+    return choice_task(rng, "position", text, options, _targets(scene, *pair), facts)
 
 
 def thousandth(share: float) -> int:
@@ -144,22 +122,23 @@ def _arithmetic(rng: random.Random, scene: Scene) -> Task:
     if rng.random() < 0.5:
         name, result, working = "sum", a + b, f"{a} + {b} = {a + b}."
     text = f"What is the {name} of the digits on the {first.name} and the {second.name}?"
-    return Task("arithmetic", text, (), "number", str(result), pair, (_shows(first), _shows(second), working))
+    facts = (_shows(first), _shows(second), working)
+    return Task("arithmetic", text, (), "number", str(result), _targets(scene, *pair), facts)
 
 
 def _code(rng: random.Random, scene: Scene) -> Task:
     plate = rng.choice([thing for thing in scene.objects if thing.kind == "plate"])
     text, fact = f"What is the code on the {plate.name}?", f"The {plate.name} reads {plate.text}."
-    return Task("code", text, (), "free", plate.text, (plate,), (fact,))
+    return Task("code", text, (), "free", plate.text, _targets(scene, plate), (fact,))
 
 
 def _whole(rng: random.Random, scene: Scene) -> Task:
     wrong = rng.sample([ground for ground in GROUNDS if ground != scene.ground], 3)
     fact = f"The ground is {scene.ground}."
-    return _choice(rng, "whole", "What covers the ground?", [scene.ground, *wrong], (), (fact,))
+    return choice_task(rng, "whole", "What covers the ground?", [scene.ground, *wrong], (), [fact])
 
 
-_DRAWN: dict[Family, Callable[[random.Random, Scene], Task]] = {
+_DRAWN: dict[str, Callable[[random.Random, Scene], Task]] = {
     "read": _read,
     "compare": _compare,
     "position": _position,
@@ -167,3 +146,4 @@ _DRAWN: dict[Family, Callable[[random.Random, Scene], Task]] = {
     "code": _code,
     "whole": _whole,
 }
+TAGS = World("tags", "tags and plates on noise", _FAMILIES, draw)

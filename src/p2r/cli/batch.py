@@ -1,0 +1,108 @@
+"""`p2r batch`: many questions without gold answers, from a table or a folder of images."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from p2r.cli import _options as opt
+from p2r.cli._console import MODEL_FAILED, WRONG_INPUT, readable_errors, say, show_table, stderr
+from p2r.cli._interrupt import run
+from p2r.models import DEFAULT_MODEL
+from p2r.types import AnswerType, Mode
+
+if TYPE_CHECKING:
+    from p2r.evaluation.batch_results import BatchSummary
+
+EXAMPLES = opt.examples(
+    "p2r batch questions.jsonl --out runs/shop --model hongxingli/P2R-4B",
+    'p2r batch photos/ --question "Is a helmet worn?" -c yes -c no --out runs/helmets',
+    "p2r batch questions.parquet --limit 100 --model http://localhost:8000/v1#NAME -o runs/try",
+    "p2r report runs/shop",
+)
+_QUESTIONS = "A .jsonl, .csv, .tsv or .parquet of questions, or a folder of images."
+_OUT = "The run folder; continued if it exists."
+_QUESTION = "The question about the images of a folder, and in rows without one."
+_MODE = "p2r: perceive, then reason; think or direct: one pass over the whole image."
+_SHOWN = 10  # answers
+
+
+def batch(
+    questions: Annotated[Path, opt.path_argument("QUESTIONS", _QUESTIONS)],
+    out: Annotated[Path, opt.path_option("RUN", _OUT, "--out", "-o")],
+    question: Annotated[str, opt.option("TEXT", _QUESTION, show_default=False)] = "",
+    choice: Annotated[
+        list[str], opt.option("TEXT", "An option of --question; repeat for each one.", "--choice", "-c")
+    ] = [],  # noqa: B006  (typer copies it)
+    answer_type: Annotated[AnswerType | None, opt.option("TYPE", "Of --question.", "--type")] = None,
+    model: opt.Model = DEFAULT_MODEL,
+    reasoner: opt.Reasoner = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    attention: opt.Attention = None,
+    quantize: opt.Quantize = None,
+    mode: Annotated[Mode, opt.option("MODE", _MODE)] = "p2r",
+    limit: Annotated[int | None, opt.option("N", "The first N rows only.", "--limit", "-n", min=1)] = None,
+    concurrency: Annotated[int, opt.option("N", "The number of questions in flight.", min=1)] = 32,
+    max_failures: Annotated[
+        int, opt.option("N", "Stop when N of the last 50 calls failed.", min=1, max=50)
+    ] = 10,
+    prompts: opt.PromptsFile = None,
+    settings: opt.SettingsFile = None,
+    changes: opt.Set = [],  # noqa: B006
+    json_output: opt.Json = False,
+    verbose: opt.Verbose = 0,
+    debug: opt.Debug = False,
+) -> None:
+    """Answer many questions, without gold answers.
+
+    RUN/results.jsonl and results.parquet have a row for each. The same command continues after any
+    interruption.
+
+    Exit codes: 0 every row was asked, 2 wrong usage or unreadable input, 3 calls failed.
+    """
+    with readable_errors(debug=debug, verbose=verbose, afterwards="the same command continues"):
+        from p2r.datasets.questions import QuestionSource
+        from p2r.evaluation.batch import BatchPlan, run_batch
+
+        opt.check_folder(out)
+        opt.settings_changes(settings, prompts, changes)
+        source = QuestionSource(questions, question, tuple(choice), answer_type)
+        model, reasoner = opt.placed([model, reasoner], device, dtype, attention, quantize)
+        plan = BatchPlan(
+            source=source,
+            out=out,
+            model=model,
+            reasoner=reasoner,
+            mode=mode,
+            limit=limit,
+            settings=opt.read_settings(model, settings, prompts, changes),
+            concurrency=concurrency,
+            most_failures=max_failures,
+            command=shlex.join(["p2r", *sys.argv[1:]]),
+        )
+        summary = run(run_batch(plan, stderr()))
+        if json_output:
+            typer.echo(json.dumps(summary.to_json(), ensure_ascii=False))
+        else:
+            _show(summary)
+            say("run", "dim", f"{out}; p2r report {out} makes a page of it")
+        if summary.failed:
+            say("failed", "bold red", f"{summary.failed:,} row(s); the same command asks them again")
+            raise typer.Exit(WRONG_INPUT if summary.failures.keys() <= {"image", "row"} else MODEL_FAILED)
+
+
+def _show(summary: BatchSummary) -> None:
+    columns = ("rows", "answered", "no answer", "failed", "prompt tokens", "completion tokens")
+    counts = (summary.rows, summary.answered, summary.no_answer, summary.failed)
+    tokens = (summary.prompt_tokens, summary.completion_tokens)
+    show_table(columns, [tuple(f"{count:,}" for count in (*counts, *tokens))], title="Batch")
+    if len(summary.answers) > 1 and (found := summary.answers.most_common(_SHOWN)):
+        more = len(summary.answers) - len(found)
+        note = f"and {more:,} other answers" if more else ""
+        show_table(("answer", "rows"), [(text, f"{n:,}") for text, n in found], title="Answers", note=note)
