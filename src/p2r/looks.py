@@ -11,8 +11,8 @@ prompt about regions with half the sides of the image, then a quarter, and so on
    found it, and for its contrast: a box around nothing is plain.
 4. The next level begins with the boxes that are unclear even in the crops of the closer look.
 
-The crop of a box has the context of the closest look that found it: from a quarter of the image, a quarter of
-the context (`Box.zoom`).
+The crop of a box has the context of the paper, or as much less of it as the box needs to be clear, down to
+that of the look that found it: from a quarter of the image, a quarter of the context (`Box.zoom`).
 """
 
 from __future__ import annotations
@@ -141,43 +141,14 @@ def detail(pixels: np.ndarray, shown: Size) -> Detail:
     size = pixels.shape[1], pixels.shape[0]
     exact = pixels.astype(np.float32)
     variance = float(exact.var(axis=(0, 1)).mean())
-    if not variance or (shown[0] >= size[0] and shown[1] >= size[1]):
+    if shown[0] >= size[0] and shown[1] >= size[1]:
         return Detail(0.0, math.sqrt(variance))
+    if not variance:  # a box around nothing
+        return Detail(1.0, 0.0)
     small = PIL.Image.fromarray(pixels).resize(shown, PIL.Image.Resampling.BOX)
     kept = float(np.asarray(small, np.float32).var(axis=(0, 1)).mean())
     back = np.asarray(small.resize(size, PIL.Image.Resampling.BICUBIC), np.float32)
     return Detail(min(1.0, float(((exact - back) ** 2).mean()) / variance), math.sqrt(kept))
-
-
-# What the looks agree on.
-
-
-class Group(NamedTuple):
-    """Near-equal boxes of several looks.
-
-    Attributes:
-        box: of the closest look; of the last one, where several were as close.
-        votes: how many looks found it.
-    """
-
-    box: Box
-    votes: int
-
-
-def merged(looks: Iterable[Look]) -> list[Group]:
-    """The boxes of all looks, near-equal ones together. Two boxes of one look are two things."""
-    groups: list[list[Box]] = []
-    for look in looks:
-        before = list(groups)
-        for box in look.boxes:
-            same = [group for group in before if any(near_equal(box, other) for other in group)]
-            if same:
-                nearest = min(same, key=lambda group: min(_distance(box, other) for other in group))
-                before = [group for group in before if group is not nearest]
-                nearest.append(box)
-            else:
-                groups.append([box])
-    return [Group(max(reversed(group), key=lambda box: box.zoom), len(group)) for group in groups]
 
 
 # The search.
@@ -224,7 +195,7 @@ async def look_again(
             for look in search.looks
         )
     places = {_label(box): place for place, box in reversed(list(enumerate(first.boxes)))}
-    boxes = [box for search in searches for box in search.boxes()]
+    boxes = [box for search in searches for box in await search.boxes()]
     boxes.sort(key=lambda box: places.get(_label(box), len(places)))
     return Found(tuple(boxes), tuple(looks), "; ".join(dict.fromkeys(stopped)))
 
@@ -270,54 +241,63 @@ class _Search:
                 if len(self.looks) + len(regions) > MOST_CALLS:
                     return f"the next tiles would take more than {MOST_CALLS} calls"
                 await self._look(regions, zoom)
-                await self._unclear(group.box for group in merged(self.looks))  # for their contrasts
             unclear = await self._unclear(self._wanted_boxes())
             if self._agree() and not unclear:
                 return "the looks agree, and the crops show every box in enough detail"
         return f"no closer looks are allowed (looks={self._settings.looks})"
 
-    def boxes(self) -> list[Box]:
-        """The evidence: clear boxes of the first look, and those that most looks agree on."""
-        return self._clear + self._wanted_boxes()
+    async def boxes(self) -> list[Box]:
+        """The evidence: clear boxes of the first look, and those that most looks agree on.
+
+        Each has the least zoom at which its crop is clear, or else that of its look.
+        """
+        boxes = []
+        for box in self._wanted_boxes():
+            steps = range(round(2 * math.log2(box.zoom)))
+            farther = [replace(box, zoom=round(2 ** (step / 2), 2)) for step in steps]
+            unclear = await self._unclear(farther)
+            boxes.append(next((each for each in farther if each not in unclear), box))
+        return self._clear + boxes
 
     # What the looks say.
 
-    def _groups(self) -> list[Group]:
-        # Those that count most first.
-        groups = [group for group in merged(self.looks) if not self._is_clear(group.box)]
-        return sorted(groups, key=self._weight, reverse=True)
+    def _votes(self, box: Box) -> int:
+        # How many looks found it.
+        return sum(any(near_equal(box, other) for other in look.boxes) for look in self.looks)
 
-    def _weight(self, group: Group) -> float:
-        close = [look for look in self.looks if look.region.area <= 1.01 / group.box.zoom**2]
-        seen = max(group.votes, sum(_shows(look, group.box) for look in close))
-        share = group.votes / (seen + 1)
-        return share * self._details[group.box].contrast if group.box in self._details else 0.0
+    def _weight(self, box: Box) -> float:
+        # The share of the looks at its place that found it, times the contrast of what is there.
+        close = [look for look in self.looks if look.region.area <= 1.01 / box.zoom**2]
+        votes, seen = self._votes(box), sum(_shows(look, box) for look in close)
+        return votes / (max(votes, seen) + 1) * self._details[box].contrast
 
-    def _is_clear(self, box: Box) -> bool:
-        return any(near_equal(box, clear) for clear in self._clear)
-
-    def _missing(self, groups: Iterable[Group]) -> Counter[str]:
-        # How many boxes of each label the first look found unclear and these groups do not hold.
-        first = (box for box in self.looks[0].boxes if box not in self._clear)
-        return Counter(map(_label, first)) - Counter(_label(group.box) for group in groups)
-
-    def _agreed(self) -> list[Group]:
-        return [group for group in self._groups() if group.votes > 1]
-
-    def _agree(self) -> bool:
-        agreed = self._agreed()
-        return not self._missing(agreed) and bool(agreed)
+    def _merged(self) -> list[Box]:
+        """One box for each place, those that count most first; of near-equal boxes, the closest look's."""
+        weights = {box: self._weight(box) for look in self.looks for box in look.boxes}
+        left = sorted(weights, key=weights.__getitem__, reverse=True)
+        left = [box for box in left if not any(near_equal(box, clear) for clear in self._clear)]
+        boxes = []
+        while left:
+            same = [box for box in left if near_equal(left[0], box)]
+            boxes.append(max(same, key=lambda box: (box.zoom, weights[box])))
+            left = [box for box in left if box not in same]
+        return boxes
 
     def _wanted_boxes(self) -> list[Box]:
-        # As many boxes of each label as the first look found; if it found none, all that looks agree on.
+        # As many boxes of each label as the first look found; if it found none, all that two looks agree on.
         if not self.looks[0].boxes:
-            return [group.box for group in self._agreed()]
-        left, boxes = self._missing(()), []
-        for group in self._groups():
-            if left[_label(group.box)] > 0:
-                left[_label(group.box)] -= 1
-                boxes.append(group.box)
+            return [box for box in self._merged() if self._votes(box) > 1]
+        left = Counter(_label(box) for box in self.looks[0].boxes if box not in self._clear)
+        boxes = []
+        for box in self._merged():
+            if left[_label(box)] > 0:
+                left[_label(box)] -= 1
+                boxes.append(box)
         return boxes
+
+    def _agree(self) -> bool:
+        boxes = self._wanted_boxes()
+        return bool(boxes) and all(self._votes(box) > 1 for box in boxes)
 
     def _is_shrunk(self, zoom: int) -> bool:
         # Whether a region of a look is shown smaller than it is.
@@ -342,29 +322,29 @@ class _Search:
             region = to_whole(WHOLE, rect, size)
             parent = _closest(before, region)
             self.looks.append(Look(region, parent, reply.text, reply.outcome, boxes, self._image))
+        await self._unclear(box for look in self.looks[len(before) :] for box in look.boxes)
 
     async def _unclear(self, boxes: Iterable[Box]) -> list[Box]:
         """The boxes whose crops lose too much."""
-        size, settings = self._source.size, self._settings
         boxes = list(boxes)
-        areas, sizes, shown = [], [], []
-        for box in boxes:
-            crop = crop_region(box, size, settings.geometry)
-            planned = plan_sizes(size, [crop], settings.budget).crops[0]
-            x0, y0, x1, y1 = box_px(box, size)
-            middle, sides = (
-                ((x0 + x1) / 2, (y0 + y1) / 2),
-                (_SURROUNDINGS * (x1 - x0), _SURROUNDINGS * (y1 - y0)),
-            )
-            area = _rect(*middle, *sides, size)
-            sides = area[2] - area[0], area[3] - area[1]
-            areas.append(area)
-            sizes.append(_times(sides, min(1.0, math.sqrt(_COMPARED_PIXELS / (sides[0] * sides[1])))))
-            shown.append(_times(sides, min(1.0, planned[0] / (crop[2] - crop[0]))))
-        images = await self._read(areas, sizes)
-        for box, image, seen in zip(boxes, images, shown, strict=True):
-            self._details[box] = detail(image.pixels, seen)
+        compared = [self._compared(box) for box in boxes]
+        images = await self._read([area for area, _, _ in compared], [exact for _, exact, _ in compared])
+        for box, image, (_, _, shown) in zip(boxes, images, compared, strict=True):
+            self._details[box] = detail(image.pixels, shown)
         return [box for box in boxes if self._details[box].lost > MOST_LOST]
+
+    def _compared(self, box: Box) -> tuple[RectPx, Size, Size]:
+        # The surroundings of a box, the size at which they are read, and that at which its crop shows them.
+        size, budget = self._source.size, self._settings.budget
+        crop = crop_region(box, size, self._settings.geometry)
+        (planned, _), width = plan_sizes(size, [crop], budget).crops[0], crop[2] - crop[0]
+        scale = planned / width if width - planned >= budget.factor else 1.0  # less is only rounding
+        x0, y0, x1, y1 = box_px(box, size)
+        across, down = _SURROUNDINGS * (x1 - x0), _SURROUNDINGS * (y1 - y0)
+        area = _rect((x0 + x1) / 2, (y0 + y1) / 2, across, down, size)
+        sides = area[2] - area[0], area[3] - area[1]
+        exact = min(1.0, math.sqrt(_COMPARED_PIXELS / (sides[0] * sides[1])))
+        return area, _times(sides, exact), _times(sides, min(1.0, scale))
 
     async def _read(self, rects: Sequence[RectPx], sizes: Sequence[Size]) -> list[EncodedImage]:
         stretch = self._settings.stretch_depth
