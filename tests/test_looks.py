@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from p2r.errors import ModelError
 from p2r.images import ImageSource
-from p2r.looks import WHOLE, detail, look_again, near_equal, region_around, tiles, to_region, to_whole
+from p2r.looks import WHOLE, detail, look_again, near_equal, region_around, tiles, to_whole
 from p2r.parsing.perception import parse_perception
 from p2r.pipeline import P2R
 from p2r.settings import PixelBudget, Settings
@@ -58,10 +58,13 @@ def test_a_box_of_a_region_comes_back_to_the_pixel_and_never_leaves_the_image(
     x0, y0, x1, y1 = region
     assert 0 <= x0 < x1 <= size[0]
     assert 0 <= y0 < y1 <= size[1]
-    back = to_region(whole, region, size)
-    unit = (1000 / (x1 - x0), 1000 / (y1 - y0))  # a pixel, in the coordinates of the region
-    for corner, again, least in zip(box.as_tuple(), back.as_tuple(), unit * 2, strict=True):
-        assert again == pytest.approx(corner, abs=least)
+    for start, end, side, inside, outside in (
+        (x0, x1, size[0], (box.x0, box.x1), (whole.x0, whole.x1)),
+        (y0, y1, size[1], (box.y0, box.y1), (whole.y0, whole.y1)),
+    ):
+        for corner, mapped in zip(inside, outside, strict=True):
+            back = 1000 * (mapped * side / 1000 - start) / (end - start)
+            assert back == pytest.approx(corner, abs=1000 / (end - start))
 
 
 @given(st.sampled_from([2, 4, 8]), st.tuples(st.integers(64, 40_000), st.integers(64, 40_000)))
@@ -154,13 +157,13 @@ def test_a_large_object_needs_one_look() -> None:
     )
     assert found.stopped == "the crops show every box in enough detail"
     assert [look.parent for look in found.looks] == [None]
-    assert found.boxes == found.looks[0].boxes
+    assert found.perception.boxes == found.looks[0].boxes
 
 
 def test_a_closer_look_agrees_and_its_crop_has_less_context() -> None:
     found = looked(picture((600, 200, 90)), replace(SETTINGS, looks=2))
     assert [(look.parent, look.region.area) for look in found.looks] == [(None, 1.0), (0, 0.25)]
-    (box,) = found.boxes
+    (box,) = found.perception.boxes
     assert box.zoom == 2
     assert box.iou(Box(600 / 1.024, 200 / 1.024, 690 / 1.024, 290 / 1.024)) > 0.8
 
@@ -169,7 +172,7 @@ def test_a_closer_look_agrees_and_its_crop_has_less_context() -> None:
 def test_what_the_whole_image_does_not_show_is_found_in_tiles(place: tuple[int, int]) -> None:
     found = looked(picture((*place, 50)))
     assert found.looks[0].outcome == "whole"
-    (box,) = found.boxes
+    (box,) = found.perception.boxes
     x, y = box.center
     assert (x * 1.024, y * 1.024) == pytest.approx((place[0] + 25, place[1] + 25), abs=12)
     assert all(look.parent is not None and look.parent < at for at, look in enumerate(found.looks) if at)
@@ -178,13 +181,13 @@ def test_what_the_whole_image_does_not_show_is_found_in_tiles(place: tuple[int, 
 def test_a_guess_on_plain_ground_is_dropped_for_what_the_tiles_agree_on() -> None:
     guess = '[{"bbox_2d": [200, 100, 245, 145], "label": "red tag"}]'
     found = looked(picture((300, 700, 50)), guess=guess)
-    (box,) = found.boxes
+    (box,) = found.perception.boxes
     assert box.iou(Box(300 / 1.024, 700 / 1.024, 350 / 1.024, 750 / 1.024)) > 0.5
 
 
 def test_nothing_stays_nothing_and_says_why() -> None:
     found = looked(picture())
-    assert found.boxes == ()
+    assert found.perception.boxes == ()
     assert len(found.looks) == 1 + 9 + 25
     assert found.stopped == "no closer looks are allowed (looks=3)"
     small = looked(picture(), replace(SETTINGS, budget=replace(BUDGET, overview_max_pixels=600 * 600)))

@@ -83,28 +83,12 @@ def _rect(x: float, y: float, width: float, height: float, size: Size) -> RectPx
 def to_whole(box: Box, region: RectPx, size: Size) -> Box:
     """A box of a region of an image of `size` pixels, in the coordinates of the image."""
     x0, y0, x1, y1 = region
-    across, down = (x1 - x0) / 1000, (y1 - y0) / 1000
-    corners = (x0 + box.x0 * across, y0 + box.y0 * down, x0 + box.x1 * across, y0 + box.y1 * down)
-    return _scaled(box, corners, size)
-
-
-def to_region(box: Box, region: RectPx, size: Size) -> Box:
-    """A box inside a region of an image of `size` pixels, in the coordinates of the region.
-
-    Raises:
-        InputError: it has no part inside the region.
-    """
-    x0, y0, x1, y1 = region
-    across, down = size[0] / 1000, size[1] / 1000
-    corners = (box.x0 * across - x0, box.y0 * down - y0, box.x1 * across - x0, box.y1 * down - y0)
-    return _scaled(box, corners, (x1 - x0, y1 - y0))
-
-
-def _scaled(box: Box, corners_px: Sequence[float], size: Size) -> Box:
-    # The corners are clamped: binary fractions end a little outside.
-    shares = (1000 * corner / side for corner, side in zip(corners_px, (*size, *size), strict=True))
-    x0, y0, x1, y1 = (min(1000.0, max(0.0, round(share, 4))) for share in shares)
-    return replace(box, x0=x0, y0=y0, x1=x1, y1=y1)
+    across, down = (x1 - x0) / size[0], (y1 - y0) / size[1]
+    left, top = 1000 * x0 / size[0], 1000 * y0 / size[1]
+    corners = (left + box.x0 * across, top + box.y0 * down, left + box.x1 * across, top + box.y1 * down)
+    # Binary fractions may end a little outside.
+    clamped = [min(1000.0, max(0.0, round(corner, 4))) for corner in corners]
+    return replace(box, x0=clamped[0], y0=clamped[1], x1=clamped[2], y1=clamped[3])
 
 
 def near_equal(box: Box, other: Box) -> bool:
@@ -159,12 +143,12 @@ class Found:
     """What all looks found.
 
     Attributes:
-        boxes: the evidence, in the order of the first look.
+        perception: the first look's, with the evidence of all in the order of its boxes.
         looks: all of them, those at whole images included.
         stopped: why there was no further one.
     """
 
-    boxes: tuple[Box, ...]
+    perception: Perception
     looks: tuple[Look, ...]
     stopped: str
 
@@ -197,7 +181,8 @@ async def look_again(
     places = {_label(box): place for place, box in reversed(list(enumerate(first.boxes)))}
     boxes = [box for search in searches for box in await search.boxes()]
     boxes.sort(key=lambda box: places.get(_label(box), len(places)))
-    return Found(tuple(boxes), tuple(looks), "; ".join(dict.fromkeys(stopped)))
+    perception = replace(first, outcome="boxes" if boxes else first.outcome, boxes=tuple(boxes))
+    return Found(perception, tuple(looks), "; ".join(dict.fromkeys(stopped)))
 
 
 async def side_by_side(calls: Iterable[Coroutine[object, object, T]]) -> list[T]:
