@@ -14,6 +14,7 @@ from __future__ import annotations
 from array import array
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from p2r.evaluation.batch_results import (
     row_key,
     write_table,
 )
+from p2r.evaluation.cluster import Cluster, answered_on_ray
 from p2r.evaluation.progress import EvaluationProgress
 from p2r.evaluation.records import SUMMARY
 from p2r.pipeline import settings_of
@@ -72,6 +74,7 @@ class BatchPlan:
     concurrency: int = 32  # questions in flight
     most_failures: int = MOST_FAILURES  # stop when this many of the last 50 calls failed
     command: str = ""  # how the run was started, for the record
+    cluster: Cluster | None = None  # answers the rows, with these models and settings; None for this process
 
     def rows(self, *, images: bool = True) -> Iterator[Row]:
         """The rows that are asked."""
@@ -226,13 +229,19 @@ async def _ask(
 ) -> None:
     rows = (row for row, wanted in zip(plan.rows(), left, strict=False) if wanted)
     monitor, syncing = FailureMonitor(plan.most_failures), Syncing(journal)
+    answer = partial(answered, mode=plan.mode, concurrency=plan.concurrency, root=plan.source.root)
     async with AsyncExitStack() as stack:
-        pipeline = await stack.enter_async_context(
-            opened(plan.model, plan.reasoner, settings, plan.concurrency, console)
-        )
+        if plan.cluster:
+            answering = answered_on_ray(rows, answer, plan.cluster)
+        else:
+            answering = answer(
+                rows,
+                await stack.enter_async_context(
+                    opened(plan.model, plan.reasoner, settings, plan.concurrency, console)
+                ),
+            )
         total = done + int(left.sum())
         progress = stack.enter_context(EvaluationProgress(console, total, {plan.mode: (done, None)}))
-        answering = answered(rows, pipeline, plan.mode, concurrency=plan.concurrency, root=plan.source.root)
         async for line in await stack.enter_async_context(aclosing(answering)):
             journal.append(line)
             if line["status"] != "failed":
