@@ -8,7 +8,8 @@ A failed call is never a wrong answer: callers turn a `ModelError` into *no scor
 from __future__ import annotations
 
 import json
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 from p2r.text import encodable, without_secrets
 
@@ -72,6 +73,9 @@ class ModelError(P2RError):
         super().__init__(f"{model}: {message}" if model else message)
         self.kind = kind
         self.model = model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), kind=self.kind), self.args, vars(self)
 
 
 def install_command(extra: str) -> str:

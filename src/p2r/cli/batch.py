@@ -13,6 +13,7 @@ import typer
 from p2r.cli import _options as opt
 from p2r.cli._console import MODEL_FAILED, WRONG_INPUT, readable_errors, say, show_table, stderr
 from p2r.cli._interrupt import run
+from p2r.errors import InputError
 from p2r.models import DEFAULT_MODEL
 from p2r.types import AnswerType, Mode
 
@@ -23,17 +24,22 @@ EXAMPLES = opt.examples(
     "p2r batch questions.jsonl --out runs/shop --model hongxingli/P2R-4B",
     'p2r batch photos/ --question "Is a helmet worn?" -c yes -c no --out runs/helmets',
     "p2r batch questions.parquet --limit 100 --model http://localhost:8000/v1#NAME -o runs/try",
+    "p2r batch s3://bucket/questions.jsonl --ray auto --model http://gpu1:8000/v1#NAME -o runs/many",
     "p2r report runs/shop",
 )
 _QUESTIONS = "A .jsonl, .csv, .tsv or .parquet of questions, or a folder of images."
 _OUT = "The run folder; continued if it exists."
 _QUESTION = "The question about the images of a folder, and in rows without one."
 _MODE = "p2r: perceive, then reason; think or direct: one pass over the whole image."
+_FIGURES = "Draw N of the answered rows: RUN/figures/ROW.webp."
+_RAY = "Answer on the Ray cluster at this address (auto: this machine's); local starts one here."
+_WORKERS = "The processes of --ray. Default: one a GPU where they load the model, else one a CPU, less one."
+_REPLICA = "Another server of the same model, for --ray; repeat it for more."
 _SHOWN = 10  # answers
 
 
 def batch(
-    questions: Annotated[Path, opt.path_argument("QUESTIONS", _QUESTIONS)],
+    questions: Annotated[str, typer.Argument(metavar="QUESTIONS", help=_QUESTIONS)],
     out: Annotated[Path, opt.path_option("RUN", _OUT, "--out", "-o")],
     question: Annotated[str, opt.option("TEXT", _QUESTION, show_default=False)] = "",
     choice: Annotated[
@@ -52,6 +58,10 @@ def batch(
     max_failures: Annotated[
         int, opt.option("N", "Stop when N of the last 50 calls failed.", min=1, max=50)
     ] = 10,
+    figures: Annotated[int, opt.option("N", _FIGURES, min=0)] = 0,
+    ray: Annotated[str | None, opt.option("ADDRESS|local", _RAY)] = None,
+    workers: Annotated[int | None, opt.option("N", _WORKERS, min=1)] = None,
+    replica: Annotated[list[str], opt.option("SPEC", _REPLICA)] = [],  # noqa: B006
     prompts: opt.PromptsFile = None,
     settings: opt.SettingsFile = None,
     changes: opt.Set = [],  # noqa: B006
@@ -69,11 +79,20 @@ def batch(
     with readable_errors(debug=debug, verbose=verbose, afterwards="the same command continues"):
         from p2r.datasets.questions import QuestionSource
         from p2r.evaluation.batch import BatchPlan, run_batch
+        from p2r.evaluation.cluster import Cluster, fetched
 
         opt.check_folder(out)
         opt.settings_changes(settings, prompts, changes)
-        source = QuestionSource(questions, question, tuple(choice), answer_type)
+        if ray is None and (workers or replica or "://" in questions):
+            given = "--workers" if workers else "--replica" if replica else questions
+            raise InputError(f"{given} goes with --ray")
+        path, remote = fetched(questions, out) if "://" in questions else (opt.as_path(questions), "")
+        source = QuestionSource(path, question, tuple(choice), answer_type)
         model, reasoner = opt.placed([model, reasoner], device, dtype, attention, quantize)
+        chosen = opt.read_settings(model, settings, prompts, changes)
+        cluster = Cluster(
+            [model, *replica], chosen, reasoner, concurrency, ray or "", workers, source.root, remote
+        )
         plan = BatchPlan(
             source=source,
             out=out,
@@ -81,12 +100,18 @@ def batch(
             reasoner=reasoner,
             mode=mode,
             limit=limit,
-            settings=opt.read_settings(model, settings, prompts, changes),
+            settings=chosen,
             concurrency=concurrency,
             most_failures=max_failures,
             command=shlex.join(["p2r", *sys.argv[1:]]),
+            cluster=cluster if ray else None,
         )
         summary = run(run_batch(plan, stderr()))
+        if figures:
+            from p2r.report.batch import write_figures
+
+            with stderr().status("drawing figures …"):
+                say("figures", "dim", str(write_figures(out, source, figures)))
         if json_output:
             typer.echo(json.dumps(summary.to_json(), ensure_ascii=False))
         else:

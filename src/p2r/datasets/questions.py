@@ -23,6 +23,7 @@ from p2r.types import Question
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from p2r.images import ImageInput
     from p2r.types import AnswerType
 
     Row = dict[str, Any]
@@ -143,11 +144,13 @@ def question_of(row: Row, root: Path | None = None) -> Question:
     if row.get("choices") in (None, "") and answer_type in (None, "choice"):
         body, found = split_options(text)
         text, choices = (body, found) if body and found else (text, ())
-    name = cells.only_image(row, "image")
+    name: ImageInput = cells.only_image(row, "image")
     # A path is one also where there is no file: the error then belongs to the image, not to the row.
     named = isinstance(name, str) and name.lower().endswith(IMAGES) and not name.startswith("data:")
+    if named and "://" not in str(name):
+        name = (root or Path()) / str(name)
     return Question(
-        image=(root or Path()) / str(name) if named else cells.image(row, "image", root),
+        image=name if named else cells.image(row, "image", root),
         text=text,
         choices=choices,
         answer_type=answer_type or ("choice" if choices else "free"),

@@ -14,6 +14,7 @@ from __future__ import annotations
 from array import array
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,16 +30,18 @@ from p2r.evaluation.batch_results import (
     TABLE,
     BatchSummary,
     asked,
+    read_summary,
     row_key,
     write_table,
 )
+from p2r.evaluation.cluster import Cluster, answered_on_ray
 from p2r.evaluation.progress import EvaluationProgress
 from p2r.evaluation.records import SUMMARY
 from p2r.pipeline import settings_of
 from p2r.runs import provenance
 from p2r.runs.failures import MOST_FAILURES, FailureMonitor
 from p2r.runs.files import check_same_run, claim, folder_lock, read_run_file, write_json
-from p2r.runs.journal import Journal, each_line
+from p2r.runs.journal import Journal
 from p2r.types import Prediction
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ class BatchPlan:
     concurrency: int = 32  # questions in flight
     most_failures: int = MOST_FAILURES  # stop when this many of the last 50 calls failed
     command: str = ""  # how the run was started, for the record
+    cluster: Cluster | None = None  # answers the rows, with these models and settings; None for this process
 
     def rows(self, *, images: bool = True) -> Iterator[Row]:
         """The rows that are asked."""
@@ -97,10 +101,12 @@ async def run_batch(plan: BatchPlan, console: Console) -> BatchSummary:
         sessions = before["sessions"]
     keys = _checked(plan, console)
     with folder_lock(plan.out):
-        sessions.append(provenance.session(plan.command) | {"concurrency": plan.concurrency})
-        source = {**asdict(plan.source), "path": str(plan.source.path.resolve()), "limit": plan.limit}
-        write_json(plan.out / CONFIG, {"identity": identity, "source": source, "sessions": sessions})
         done = _Done(keys)
+        session = provenance.session(plan.command)
+        sessions.append(session | {"concurrency": plan.concurrency, "limit": plan.limit})
+        source = {**asdict(plan.source), "path": str(plan.source.path.resolve())}
+        config = {"identity": identity, "source": source, "rows": done.rows[1], "sessions": sessions}
+        write_json(plan.out / CONFIG, config)
         with Journal(plan.out / RESULTS, done.note) as journal:
             left = done.left(plan)
             try:
@@ -109,9 +115,9 @@ async def run_batch(plan: BatchPlan, console: Console) -> BatchSummary:
             except BaseException:
                 # An interrupt too. A full disk has been reported already.
                 with suppress(InputError):
-                    _finish(plan, identity, done.rows[1], console)
+                    _finish(plan.out, console)
                 raise
-        return _finish(plan, identity, done.rows[1], console)
+        return _finish(plan.out, console)
 
 
 async def answered(
@@ -223,13 +229,19 @@ async def _ask(
 ) -> None:
     rows = (row for row, wanted in zip(plan.rows(), left, strict=False) if wanted)
     monitor, syncing = FailureMonitor(plan.most_failures), Syncing(journal)
+    answer = partial(answered, mode=plan.mode, concurrency=plan.concurrency, root=plan.source.root)
     async with AsyncExitStack() as stack:
-        pipeline = await stack.enter_async_context(
-            opened(plan.model, plan.reasoner, settings, plan.concurrency, console)
-        )
+        if plan.cluster:
+            answering = answered_on_ray(rows, answer, plan.cluster)
+        else:
+            answering = answer(
+                rows,
+                await stack.enter_async_context(
+                    opened(plan.model, plan.reasoner, settings, plan.concurrency, console)
+                ),
+            )
         total = done + int(left.sum())
         progress = stack.enter_context(EvaluationProgress(console, total, {plan.mode: (done, None)}))
-        answering = answered(rows, pipeline, plan.mode, concurrency=plan.concurrency, root=plan.source.root)
         async for line in await stack.enter_async_context(aclosing(answering)):
             journal.append(line)
             if line["status"] != "failed":
@@ -242,14 +254,12 @@ async def _ask(
             await syncing.note_written()
 
 
-def _finish(plan: BatchPlan, identity: dict[str, Any], rows: int, console: Console) -> BatchSummary:
+def _finish(out: Path, console: Console) -> BatchSummary:
     """Count the lines, and write `summary.json` and the table."""
-    summary = BatchSummary(plan.mode, identity["model"], identity["reasoner"], identity["digest"], rows=rows)
-    for line in each_line(plan.out / RESULTS):
-        summary.add(line)
-    write_json(plan.out / SUMMARY, summary.to_json())
+    summary = read_summary(out)
+    write_json(out / SUMMARY, summary.to_json())
     try:
-        write_table(plan.out)
+        write_table(out)
     except MissingExtraError as error:
         console.print(f"no {TABLE}: {error}", style="yellow", markup=False)
     return summary

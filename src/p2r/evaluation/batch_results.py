@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.datasets.questions import InvalidRow
 from p2r.errors import MissingExtraError
-from p2r.runs.files import encode_json, replacing, write_error
+from p2r.runs.files import encode_json, read_run_file, replacing, write_error
 from p2r.runs.journal import each_line
 
 if TYPE_CHECKING:
@@ -120,6 +120,25 @@ class BatchSummary:
         self.prompt_tokens += record["usage"]["prompt_tokens"]
         self.completion_tokens += record["usage"]["completion_tokens"]
         self.calls += record["usage"]["calls"]
+
+
+def is_batch(folder: Path) -> bool:
+    """Whether a folder is the run folder of a batch."""
+    return (folder / CONFIG).is_file()
+
+
+def read_summary(out: Path) -> BatchSummary:
+    """Count the lines of a run folder.
+
+    Raises:
+        InputError: it is not one of a batch.
+    """
+    config = read_run_file(out / CONFIG, "p2r batch")
+    names = ("mode", "model", "reasoner", "digest")
+    summary = BatchSummary(**{name: config["identity"][name] for name in names}, rows=config["rows"])
+    for line in each_line(out / RESULTS):
+        summary.add(line)
+    return summary
 
 
 def write_table(out: Path) -> None:

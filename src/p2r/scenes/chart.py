@@ -68,7 +68,7 @@ def _draw(
         wide = pen.width / min(columns, len(kinds) - row * columns)  # few cards share the last row
         x, y = column * wide, _BAND + row * high
         card = (x + _GAP, y + _GAP, x + wide - _GAP, y + high - _GAP)
-        pen.shadow(corners_of(*card), 0.006, 12)
+        pen.shadow(corners_of(*card), 0.006, 0.15)
         pen.box(*card, _WHITE, 0.007)
         if kind == "note":
             _note(rng, pen, card, style.font)
@@ -160,7 +160,7 @@ def _pie(
     values = _values(rng, len(colors), style, 20)
     while min(values) < 0.7 / len(values) * sum(values):
         values = _values(rng, len(colors), style, 20)
-    pen.shadow(arc(x, y, radius, 0, 360), 0.008, 14)
+    pen.shadow(arc(x, y, radius, 0, 360), 0.008, 0.2)
     start, tags, cuts = rng.uniform(0, 360), [], []
     for color, value in zip(colors, values, strict=True):
         edge = arc(x, y, radius, start, start + 360 * value / sum(values))

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import numpy as np
-import pyvips
 from PIL import Image, ImageDraw
 
-from p2r.scenes.canvas import Canvas, sensor
+from p2r.scenes.canvas import Canvas, noise, perspective
 from p2r.scenes.readings import Reading, choose
 from p2r.scenes.tags import COLORS
 from p2r.scenes.world import WHOLE, Rect, share_rect
@@ -41,8 +40,6 @@ WEIGHTS = {
 }
 # Capitals of less than so many pixels on the canvas are drawn as a gray bar.
 _READABLE = 2.5
-_LIGHT = (((3, 3), 0.8), ((320, 320), 0.2))  # uneven light, and the grain of paper
-_SMOOTH = Image.Resampling.BICUBIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +82,15 @@ class Flat:
         """Draw `rect` at `size` = (width, height): RGB, uint8, (height, width, 3)."""
         canvas = Canvas(size, rect, self.aspect, over=2 if self.sheet or max(size) > 600 else 3)
         dark, light = np.array(self.ground.dark, np.float32), np.array(self.ground.light, np.float32)
-        level = _noise(self.ground.seed, self.ground.octaves, size, rect, self.aspect)
+        level = noise(self.ground.seed, self.ground.octaves, size, rect, self.aspect)
         # Averaging octaves pulls values to the middle: stretch them again.
         ground = dark + ((level - 0.5) * 1.6 + 0.5).clip(0, 1) * (light - dark)
-        canvas.image.paste(
-            Image.fromarray(ground.astype(np.uint8)).resize(canvas.image.size, Image.Resampling.NEAREST)
-        )
+        pixels = Image.fromarray(ground.astype(np.uint8))
+        canvas.image.paste(pixels.resize(canvas.image.size, Image.Resampling.NEAREST))
         _repeat(canvas, self.marks)
         if self.sheet:
             _draw_sheet(canvas, self.sheet)
-        small = np.asarray(canvas.image.resize(size, Image.Resampling.BOX), np.float32)
-        level = _noise(self.ground.seed + 1, _LIGHT, size, rect, self.aspect)
-        lit = pyvips.Image.new_from_array(small * (0.9 + 0.2 * level))
-        return sensor(lit, self.ground.seed, rect)
+        return canvas.pixels(self.ground.seed + 1, light=0.07)
 
 
 class Pen:
@@ -113,7 +106,7 @@ class Pen:
         self.width, self.height = math.sqrt(aspect), 1 / math.sqrt(aspect)
         self.marks: list[Mark] = []
         self._around = around if corners else aspect
-        self._matrix = _homography(self.width, self.height, corners) if corners else np.eye(3)
+        self._matrix = np.linalg.inv(_into(corners, self.width, self.height)) if corners else np.eye(3)
 
     def rect(self, x0: float, y0: float, x1: float, y1: float) -> Rect:
         """A rectangle as shares of the image: the box around its four corners."""
@@ -179,15 +172,9 @@ class Pen:
         self.text(x, y, text, font, 0.44 * high, ink, width=0.86 * wide)
         return self.rect(*place)
 
-    def shadow(self, points: Sequence[Point], reach: float, dark: int = 20) -> None:
-        """A soft shadow of a convex shape: four growing copies, each `dark` of 255."""
-        x, y = (sum(p[k] for p in points) / len(points) for k in (0, 1))
-        size = max(math.dist((x, y), p) for p in points)
-        for step in range(4):
-            grow, by = 1 + (step - 1) * reach / size / 1.5, reach / 2
-            self.polygon(
-                [(x + (u - x) * grow + by, y + (v - y) * grow + by) for u, v in points], (0, 0, 0, dark)
-            )
+    def shadow(self, points: Sequence[Point], reach: float, dark: float = 0.25) -> None:
+        """A soft shadow of a convex shape, `reach` units wide; `dark`: 0 to 1."""
+        self._mark(_shadow, tuple(points), reach, dark)
 
 
 def arc(x: float, y: float, radius: float, start: float, end: float, steps: int = 48) -> list[Point]:
@@ -252,6 +239,17 @@ def _repeat(canvas: Canvas, marks: tuple[Mark, ...]) -> None:
         how(canvas, *args, **dict(kwargs))
 
 
+def _shadow(canvas: Canvas, points: Sequence[Point], reach: float, dark: float) -> None:
+    # Growing copies, one for each few pixels.
+    steps = min(16, max(2, round(reach * canvas.scale / 5)))
+    shade = (0, 0, 0, round(255 * (1 - (1 - dark) ** (1 / steps))))
+    x, y = (sum(p[k] for p in points) / len(points) for k in (0, 1))
+    size = max(math.dist((x, y), p) for p in points)
+    for step in range(steps):
+        grow, by = 1 + (1.6 * (step + 0.5) / steps - 0.6) * reach / size, reach / 2
+        canvas.polygon([(x + (u - x) * grow + by, y + (v - y) * grow + by) for u, v in points], shade)
+
+
 def _text(
     canvas: Canvas,
     x: float,
@@ -292,8 +290,7 @@ def _turned_text(
 def _draw_sheet(canvas: Canvas, sheet: Sheet) -> None:
     # Only the part that the canvas shows is drawn, at the canvas's scale, and put in perspective.
     width, height = math.sqrt(sheet.aspect), 1 / math.sqrt(sheet.aspect)
-    forth = _homography(width, height, sheet.corners)
-    back = np.linalg.inv(forth)
+    back = _into(sheet.corners, width, height)
     image, scale = canvas.image, canvas.scale
     ends = [(x / scale, y / scale) for x in (0, image.width) for y in (0, image.height)]
     places = [_apply(back, (x + canvas.left / scale, y + canvas.top / scale)) for x, y in ends]
@@ -338,26 +335,6 @@ def _apply(matrix: np.ndarray, point: Point) -> Point:
     return float(x / depth), float(y / depth)
 
 
-def _homography(width: float, height: float, corners: Sequence[Point]) -> np.ndarray:
-    rows, values = [], []
-    for (x, y), (u, v) in zip(((0, 0), (width, 0), (width, height), (0, height)), corners, strict=True):
-        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
-        values += [u, v]
-    return np.append(np.linalg.solve(np.array(rows, float), values), 1.0).reshape(3, 3)
-
-
-def _noise(
-    seed: int,
-    octaves: Sequence[tuple[tuple[int, int], float]],
-    size: tuple[int, int],
-    rect: Rect,
-    aspect: float,
-) -> np.ndarray:
-    # As canvas.noise, but with cells that may be long: wood and brushed steel. Float, (height, width, 1).
-    level = np.zeros((size[1], size[0], 1), np.float32)
-    for octave, ((across, down), weight) in enumerate(octaves):
-        columns, rows = max(2, round(across * math.sqrt(aspect))), max(2, round(down / math.sqrt(aspect)))
-        lattice = np.random.default_rng((seed, octave)).random((rows, columns), dtype=np.float32)
-        part = (rect[0] * columns, rect[1] * rows, rect[2] * columns, rect[3] * rows)
-        level += weight * np.asarray(Image.fromarray(lattice).resize(size, _SMOOTH, part))[:, :, None]
-    return level
+def _into(corners: Sequence[Point], width: float, height: float) -> np.ndarray:
+    """The 3 × 3 matrix from units of a scene to those of a sheet with these corners."""
+    return np.append(perspective(corners, width, height), 1.0).reshape(3, 3)

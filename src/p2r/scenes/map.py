@@ -189,7 +189,7 @@ def _pin(
 ) -> Reading:
     radius, half = max(0.68 * side, 0.026), side / 2
     tip = y + 1.75 * radius
-    pen.shadow(arc(x + 0.4 * radius, tip, 0.3 * radius, 0, 360, 12), 0.01, 30)
+    pen.shadow(arc(x + 0.4 * radius, tip, 0.3 * radius, 0, 360, 12), 0.01, 0.35)
     for grow, fill in ((1.08, mix(COLORS[color], (0, 0, 0), 0.45)), (1.0, COLORS[color])):
         wide = 0.8 * radius * grow
         pen.disc(x, y, radius * grow, fill)

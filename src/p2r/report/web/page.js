@@ -16,7 +16,7 @@ const outcomeSelects = data.columns.map((label, position) => {
   const present = new Set(data.questions.map((q) => q.answers[position]?.outcome).filter(Boolean));
   const select = element("select", { "aria-label": `Outcome of ${label}` },
     element("option", { value: "" }, "any outcome"),
-    present.size > 1 ? element("option", { value: "!" }, "not right") : null,
+    present.size > 1 && "correct" in data.meaning ? element("option", { value: "!" }, "not right") : null,
     ...Object.keys(data.meaning).filter((name) => present.has(name))
       .map((name) => element("option", { value: name }, plain(name))));
   byId("outcome-filters").append(element("label", {}, label, select));
