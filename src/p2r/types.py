@@ -72,12 +72,10 @@ class Box:
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | Sequence[float]) -> Box:
         """What `to_json` wrote, or the corners alone."""
-        if not isinstance(data, Mapping):
-            x0, y0, x1, y1 = data
-            return cls(x0, y0, x1, y1)
-        x0, y0, x1, y1 = data["box"]
-        more = {name: data[name] for name in ("label", "image", "zoom") if name in data}
-        return cls(x0, y0, x1, y1, **more)
+        (x0, y0, x1, y1), more = (data["box"], data) if isinstance(data, Mapping) else (data, {})
+        return cls(
+            x0, y0, x1, y1, **{name: more[name] for name in ("label", "image", "zoom") if name in more}
+        )
 
     @property
     def area(self) -> float:
@@ -227,7 +225,6 @@ class Look:
     Attributes:
         region, boxes: what it was shown and what it found there, in the coordinates of the whole image.
         parent: the index of the look before it; None for the first, at the whole image.
-        text, outcome, image: the reply, as of `Perception`, and the index of the image.
     """
 
     region: Box
@@ -239,14 +236,14 @@ class Look:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with the region as `[x0, y0, x1, y1]`, 0–1000."""
-        boxes = [box.to_json() for box in self.boxes]
-        return asdict(self) | {"region": list(self.region.as_tuple()), "boxes": boxes}
+        found = {"region": list(self.region.as_tuple()), "boxes": [box.to_json() for box in self.boxes]}
+        return asdict(self) | found
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Look:
         """What `to_json` wrote."""
-        boxes = tuple(map(Box.from_json, data["boxes"]))
-        return cls(**{**data, "region": Box(*data["region"]), "boxes": boxes})
+        found = {"region": Box(*data["region"]), "boxes": tuple(map(Box.from_json, data["boxes"]))}
+        return cls(**{**data, **found})
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,8 +339,7 @@ class Prediction:
         truncated: the answering stage ran into its token limit.
         notes: remarks about the image, the sizes and the replies, one sentence each.
         error: why the status is `failed`.
-        looks: all looks at the image; empty unless `Settings.looks` allows more than one.
-        stopped: why there was no further look.
+        looks, stopped: all looks, and why there were no more; empty unless `Settings.looks` is above 1.
     """
 
     id: str
@@ -383,7 +379,7 @@ class Prediction:
         """Plain data, as in result files, replies of the server and `p2r answer --json`.
 
         `perception` is the perceiver's raw text, `outcome` and `dropped` what was read from it; the first two
-        are None where no perceiver was called. `looks` and `stopped` are only there if there are looks.
+        are None without a perceiver. `looks` and `stopped` are only there if there are looks.
         """
         perception = self.perception
         return {
