@@ -54,10 +54,9 @@ class Box:
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", encodable(self.label))
         # Written so that NaN fails too.
-        if not (0 <= self.x0 < self.x1 <= 1000 and 0 <= self.y0 < self.y1 <= 1000):
-            raise InputError(f"box {self.as_tuple()} is not x0 < x1, y0 < y1 within 0–1000")
-        if self.image < 0:
-            raise InputError(f"box {self.as_tuple()} is of image {self.image}: the first image is 0")
+        if not (0 <= self.x0 < self.x1 <= 1000 and 0 <= self.y0 < self.y1 <= 1000 and self.image >= 0):
+            image = f" of image {self.image}, from 0 on," if self.image else ""
+            raise InputError(f"box {self.as_tuple()}{image} is not x0 < x1, y0 < y1 within 0–1000")
 
     def as_tuple(self) -> tuple[float, float, float, float]:
         """The corners `(x0, y0, x1, y1)`, 0–1000."""
@@ -72,10 +71,11 @@ class Box:
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | Sequence[float]) -> Box:
         """What `to_json` wrote, or the corners alone."""
-        (x0, y0, x1, y1), more = (data["box"], data) if isinstance(data, Mapping) else (data, {})
-        return cls(
-            x0, y0, x1, y1, **{name: more[name] for name in ("label", "image", "zoom") if name in more}
-        )
+        if not isinstance(data, Mapping):
+            data = {"box": data}
+        x0, y0, x1, y1 = data["box"]
+        more = {name: data[name] for name in ("label", "image", "zoom") if name in data}
+        return cls(x0, y0, x1, y1, **more)
 
     @property
     def area(self) -> float:
@@ -105,7 +105,7 @@ class Question:
 
     Attributes:
         image: a path, bytes, data URI, PIL image, numpy array (H, W, 3) or an open `ImageSource`; or a list
-            of them, which is kept as a tuple. A list of one image is that image.
+            of them. A list of one image is that image.
         text: the question, without its options.
         choices: the options in order (A, B, …), at least two, or none. Options may have equal texts, as in
             some rows of benchmarks; the letter tells them apart.
@@ -113,8 +113,7 @@ class Question:
         id: a name for logs and result files.
 
     Raises:
-        InputError: an empty text, one choice, an empty choice, a type that the choices contradict, or an
-            empty list of images.
+        InputError: no image, an empty text, one choice, an empty choice, or choices that the type excludes.
     """
 
     image: ImageInput | Sequence[ImageInput]
@@ -271,8 +270,7 @@ class Evidence:
         overview: the whole image at its budget; boxes drawn on it when there are crops.
         crops: at most `Geometry.max_crops`; empty when there is no usable box.
         notes: remarks on the file and on its sizes, one sentence each.
-        others: of a question about several images: the overviews after the first.
-        shown: the index of the image of each overview. Images without a box are left out, if any has one.
+        others: overviews of further images; `shown` are the indexes: of those with a box, or all.
     """
 
     overview: EncodedImage
