@@ -62,6 +62,15 @@ def test_splits_share_no_photograph_and_none_is_empty(folder: Path, tmp_path: Pa
     assert not found.unusable
 
 
+def test_most_photographs_are_for_training(tmp_path: Path) -> None:
+    (tmp_path / "many").mkdir()
+    for level in range(40):
+        Image.new("L", (1000, 1000), level).save(tmp_path / "many" / f"{level}.png")
+    found = Photographs(tmp_path / "many", tmp_path / "out").splits
+    assert len(found["train"]) > 20
+    assert min(len(found["validation"]), len(found["test"])) >= 4
+
+
 def test_a_photograph_keeps_its_split_under_any_name_and_counts_once(folder: Path, tmp_path: Path) -> None:
     before = Photographs(folder, tmp_path / "out").splits
     shutil.copytree(folder, tmp_path / "copy")
@@ -289,3 +298,5 @@ def test_things_keep_apart_and_out_of_busy_places() -> None:
         assert all(spot.x + spot.side / 2 > 800 for spot in spots)
         for one, other in itertools.combinations(spots, 2):
             assert abs(one.x - other.x) > 0.9 * one.side or abs(one.y - other.y) > 0.9 * one.side
+    pixels[:, 800:] = pixels[:, :800]
+    assert not Photo(pixels).find(random.Random(0), 8, Difficulty())
