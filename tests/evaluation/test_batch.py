@@ -135,6 +135,20 @@ def test_a_folder_is_asked_one_question(tmp_path):
         QuestionSource(folder)
 
 
+def test_a_row_may_have_several_images(tmp_path):
+    row = json.dumps(
+        {"id": "q1", "images": ["x.png", "y.png"], "question": "What is number 1?", "choices": CHOICES}
+    )
+    questions = write_rows(tmp_path / "data", 3, q1=row)
+    PIL.Image.new("RGB", (64, 64)).save(tmp_path / "data" / "y.png")
+    assert batch(questions, tmp_path / "run").answered == 3
+    line = results(tmp_path / "run")["q1"]
+    assert (line["image"], line["images"]) == ("x.png", ["x.png", "y.png"])
+    asked = model()
+    assert batch(questions, tmp_path / "run", asked).answered == 3
+    assert asked.calls == []
+
+
 def test_rows_that_cannot_be_asked_are_named_and_stop_nothing(tmp_path):
     broken = {
         "q2": "{",
@@ -275,7 +289,7 @@ def test_the_command_and_its_exit_codes(tmp_path):
         assert done.exit_code == 2, done.output
     assert json.loads(done.stdout)["failures"] == {"row": 1}
     assert "1 row(s); the same command asks them again" in done.output
-    assert sorted(path.name for path in (folder / "figures").iterdir()) == ["1.webp", "5.webp"]
+    assert [path.suffix for path in (folder / "figures").iterdir()] == [".webp"] * 2
     with servers.Server(lambda _: servers.status(400)) as server:
         broken = p2r("batch", questions, "--out", tmp_path / "broken", "--model", f"{server.url}#m")
     assert broken.exit_code == 3, broken.output

@@ -175,8 +175,8 @@ def _checked(plan: BatchPlan, console: Console) -> np.ndarray:
 def _problem(question: Question | InvalidRow) -> str:
     if isinstance(question, InvalidRow):
         return question.reason
-    image = question.image
-    return f"there is no image {image}" if isinstance(image, Path) and not image.is_file() else ""
+    missing = [one for one in question.images if isinstance(one, Path) and not one.is_file()]
+    return f"there is no image {missing[0]}" if missing else ""
 
 
 class _Done:

@@ -45,9 +45,11 @@ def asked(number: int, question: Question | InvalidRow, root: Path | None) -> di
     line: dict[str, Any] = {"row": number, "id": question.id}
     if isinstance(question, InvalidRow):
         return {**line, "image": "", "question": "", "choices": [], "answer_type": ""}
+    names = [image_name(image, root) for image in question.images]
     return {
         **line,
-        "image": image_name(question.image, root),
+        "image": names[0],
+        **({"images": names} if len(names) > 1 else {}),
         "question": question.text,
         "choices": list(question.choices),
         "answer_type": question.answer_type,
@@ -64,12 +66,13 @@ def image_name(image: object, root: Path | None) -> str:
 
 
 def row_key(record: Mapping[str, Any]) -> int:
-    """64 bits that are equal for rows with equal id, image, question, choices and type of answer.
+    """64 bits that are equal for rows with equal id, images, question, choices and type of answer.
 
     Args:
         record: a line, or what `asked` returns.
     """
     facts = [record[name] for name in ("id", "image", "question", "choices", "answer_type")]
+    facts += record.get("images", [])
     return int.from_bytes(hashlib.blake2b(encode_json(facts), digest_size=8).digest())
 
 
