@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parent.parent / "docs"
 WIDTH, QUALITY = 1100, 80  # of the files, so that all of them stay under 3 MB
-SIZE = "4k"
-# The question of each world: of the first of these families that it has.
-SHOWN = ("arithmetic", "compare", "which", "read")
+SIZE = "3840x2560"
+BACKGROUND = (3840, 2560)
+SHOWN = ("compare", "arithmetic", "read", "which")  # the families, in turn
 HEAD = """# Gallery
 
-A question of each world of `p2r scenes` (docs/data.md), drawn at 4K, with its evidence and answer. {source}
-`python -m scripts.gallery{options}` draws this page.
+A question of each world of [`p2r scenes`](data.md#scenes), {size} pixels, with its evidence and answer.
+{source} `python -m scripts.gallery{options}` draws this page.
 """
 OWN = """
 ## Your own photographs
@@ -87,10 +87,10 @@ def planted_sample(folder: Path) -> tuple[Sample, tuple[str, ...]]:
     backgrounds, out = folder / "backgrounds", folder / "planted"
     backgrounds.mkdir()
     for seed in range(3):
-        landscape((3840, 2560), seed).save(backgrounds / f"{seed}.jpg", quality=95)
+        landscape(BACKGROUND, seed).save(backgrounds / f"{seed}.jpg", quality=95)
     rows = list(write_planted(out, Photographs(backgrounds, out), split="test", count=8))
     pairs = zip(read_samples(out / "samples.jsonl"), rows, strict=True)
-    sample, row = min(pairs, key=lambda pair: (*SHOWN, pair[0].category).index(pair[0].category))
+    sample, row = min(pairs, key=lambda pair: pair[0].category not in ("compare", "arithmetic"))
     return sample, tuple(row["facts"])
 
 
@@ -124,10 +124,13 @@ def main() -> None:
     folder = DOCS / "images" / "gallery"
     folder.mkdir(parents=True, exist_ok=True)
     source = f"Boxes and answers are those of `{spec}`." if spec else "Boxes and answers are the gold ones."
-    page = [HEAD.format(source=source, options=f" --model {spec}" if spec else "")]
-    for world in WORLDS.values():
-        family = next((name for name in SHOWN if name in world.families), None)
-        made = make_sample("test", 0, size=SIZE, family=family, world=world.name)
+    page = [
+        HEAD.format(size=SIZE.replace("x", " × "), source=source, options=f" --model {spec}" if spec else "")
+    ]
+    for number, world in enumerate(WORLDS.values()):
+        families = [family for family in SHOWN if family in world.families]
+        family = families[number % len(families)]
+        made = make_sample("test", number, size=SIZE, family=family, world=world.name)
         draw(made.sample(), made.task.facts, model, folder / f"{world.name}.jpg")
         title = f"{world.title[0].upper()}{world.title[1:]} (`--world {world.name}`)"
         page.append(f"\n## {title}\n\n![{made.task.text}](images/gallery/{world.name}.jpg)\n")

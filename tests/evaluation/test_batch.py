@@ -22,11 +22,15 @@ from p2r.datasets.questions import InvalidRow, QuestionSource
 from p2r.errors import InputError, ModelError
 from p2r.evaluation.batch import BatchPlan, answered, run_batch
 from p2r.pipeline import P2R
+from p2r.report.batch import chosen
 from p2r.runs.journal import read_lines
+from tests import servers
 from tests.evaluation.long_run import Launcher
 from tests.evaluation.scripted import QUIET, model, reply
+from tests.evaluation.test_command import p2r
 from tests.evaluation.test_interruptions import kill_when, lines_in
 from tests.fake_model import FakeModel, failure
+from tests.report.test_evaluation import data_of
 
 CHOICES = ["red", "green", "blue", "white"]
 
@@ -129,6 +133,20 @@ def test_a_folder_is_asked_one_question(tmp_path):
     assert {tuple(line["choices"]) for line in lines} == {("red", "blue")}
     with pytest.raises(InputError, match="a folder of images needs a question; give --question TEXT"):
         QuestionSource(folder)
+
+
+def test_a_row_may_have_several_images(tmp_path):
+    row = json.dumps(
+        {"id": "q1", "images": ["x.png", "y.png"], "question": "What is number 1?", "choices": CHOICES}
+    )
+    questions = write_rows(tmp_path / "data", 3, q1=row)
+    PIL.Image.new("RGB", (64, 64)).save(tmp_path / "data" / "y.png")
+    assert batch(questions, tmp_path / "run").answered == 3
+    line = results(tmp_path / "run")["q1"]
+    assert (line["image"], line["images"]) == ("x.png", ["x.png", "y.png"])
+    asked = model()
+    assert batch(questions, tmp_path / "run", asked).answered == 3
+    assert asked.calls == []
 
 
 def test_rows_that_cannot_be_asked_are_named_and_stop_nothing(tmp_path):
@@ -257,6 +275,57 @@ def test_a_stream_of_rows_is_answered_as_it_is_drawn(tmp_path):
     lines = asyncio.run(first(4))
     assert len({line["row"] for line in lines}) == 4
     assert len(drawn) <= 7, "two in flight and one ahead"
+
+
+def test_the_command_and_its_exit_codes(tmp_path):
+    questions, folder = write_rows(tmp_path / "data", 6, q5="{"), tmp_path / "run"
+    with servers.Server(lambda _: servers.reply("A")) as server:
+        asked = ("batch", questions, "--out", folder, "--model", f"{server.url}#m", "--mode", "direct")
+        done = p2r(*asked, "--limit", 5)
+        assert done.exit_code == 0, done.output
+        assert re.search(r"^ +5 +5 +0 +0 ", done.output, re.MULTILINE)
+        assert {line["answer"] for line in read_lines(folder / "results.jsonl")} == {"A"}
+        done = p2r(*asked, "--json", "--figures", 2)
+        assert done.exit_code == 2, done.output
+    assert json.loads(done.stdout)["failures"] == {"row": 1}
+    assert "1 row(s); the same command asks them again" in done.output
+    assert [path.suffix for path in (folder / "figures").iterdir()] == [".webp"] * 2
+    with servers.Server(lambda _: servers.status(400)) as server:
+        broken = p2r("batch", questions, "--out", tmp_path / "broken", "--model", f"{server.url}#m")
+    assert broken.exit_code == 3, broken.output
+
+
+def test_the_report_of_a_batch_shows_counts_answers_and_images_but_no_accuracy(tmp_path):
+    questions = write_rows(
+        tmp_path / "data", 30, q3="{", q4='{"id": "<b>", "image": "n.png", "question": "?"}'
+    )
+    batch(questions, tmp_path / "run")
+    assert p2r("report", tmp_path / "run").exit_code == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    data = data_of(page)
+    assert [one["answers"][0]["outcome"] for one in data["questions"]] == ["failed"] * 2 + ["answered"] * 28
+    assert "30 of 30 rows of" in page
+    assert "Accuracy" not in re.sub(r'aria-label="Accuracy"', "", page)
+    one = next(one for one in data["questions"] if one["id"] == "q1")
+    assert one["image"].startswith("data:image/webp")
+    assert one["answers"][0]["crops"][0].startswith("data:image/webp")
+    assert one["answers"][0]["answer"] == "B"
+    second = p2r("report", tmp_path / "run", tmp_path / "run")
+    assert "is a batch run; only evaluation runs can be compared" in second.output
+    (tmp_path / "data").rename(tmp_path / "moved")
+    moved = p2r("report", tmp_path / "run")
+    assert (moved.exit_code, "no images: " in moved.output) == (0, True)
+    again = p2r("report", tmp_path / "run", "--data", tmp_path / "moved" / "questions.jsonl")
+    assert (again.exit_code, "no images: " in again.output) == (0, False)
+
+
+def test_the_rows_on_the_page_are_taken_evenly_with_those_without_an_answer(tmp_path):
+    questions = write_rows(tmp_path / "data", 40, **{f"q{k}": "{" for k in range(30, 40)})
+    batch(questions, tmp_path / "run")
+    lines = chosen(tmp_path / "run", 9)
+    assert [line["status"] for line in lines] == ["failed"] * 4 + ["answered"] * 5
+    assert {line["status"] for line in chosen(tmp_path / "run", 9, failed=False)} == {"answered"}
+    assert len(chosen(tmp_path / "run", 100)) == 40
 
 
 @pytest.fixture(scope="module")

@@ -136,6 +136,21 @@ def test_a_server_failure_is_retried(bad: Any) -> None:
     assert len(server.requests) == 3
 
 
+@pytest.mark.parametrize(
+    ("words", "hinted"),
+    [
+        ("At most 2 image(s) may be provided in one prompt.", True),  # vLLM 0.32
+        ("Too many images in request: 150. Maximum 100 images.", True),
+        ("The image is too large: at most 20 MB.", False),
+    ],
+)
+def test_a_refusal_of_many_images_names_what_to_do(words: str, *, hinted: bool) -> None:
+    with Server([status(400, message=words)]) as server:
+        said = str(error_of(server.url))
+    assert words in said
+    assert ("perceive_images=apart" in said) == hinted
+
+
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 408, 409, 413, 422])
 def test_a_refusal_is_not_retried(code: int) -> None:
     with Server([status(code, message="no such thing")]) as server:

@@ -31,6 +31,7 @@ _QUESTIONS = "A .jsonl, .csv, .tsv or .parquet of questions, or a folder of imag
 _OUT = "The run folder; continued if it exists."
 _QUESTION = "The question about the images of a folder, and in rows without one."
 _MODE = "p2r: perceive, then reason; think or direct: one pass over the whole image."
+_FIGURES = "Draw N of the answered rows: RUN/figures/ROW.webp."
 _RAY = "Answer on the Ray cluster at this address (auto: this machine's); local starts one here."
 _WORKERS = "The processes of --ray. Default: one a GPU where they load the model, else one a CPU, less one."
 _REPLICA = "Another server of the same model, for --ray; repeat it for more."
@@ -57,6 +58,7 @@ def batch(
     max_failures: Annotated[
         int, opt.option("N", "Stop when N of the last 50 calls failed.", min=1, max=50)
     ] = 10,
+    figures: Annotated[int, opt.option("N", _FIGURES, min=0)] = 0,
     ray: Annotated[str | None, opt.option("ADDRESS|local", _RAY)] = None,
     workers: Annotated[int | None, opt.option("N", _WORKERS, min=1)] = None,
     replica: Annotated[list[str], opt.option("SPEC", _REPLICA)] = [],  # noqa: B006
@@ -105,6 +107,11 @@ def batch(
             cluster=cluster if ray else None,
         )
         summary = run(run_batch(plan, stderr()))
+        if figures:
+            from p2r.report.batch import write_figures
+
+            with stderr().status("drawing figures …"):
+                say("figures", "dim", str(write_figures(out, source, figures)))
         if json_output:
             typer.echo(json.dumps(summary.to_json(), ensure_ascii=False))
         else:

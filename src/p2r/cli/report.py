@@ -1,4 +1,4 @@
-"""`p2r report RUN [SECOND]`: an evaluation or training, or two evaluations side by side, as one HTML file."""
+"""`p2r report RUN [SECOND]`: a run of any kind, or two evaluations side by side, as one HTML file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OUT = "Default: report.html in RUN; with SECOND, report-against-SECOND.html the
 
 
 def report(
-    run: Annotated[Path, opt.path_argument("RUN", "A run folder of p2r eval or p2r train.")],
+    run: Annotated[Path, opt.path_argument("RUN", "A run folder of p2r eval, p2r batch or p2r train.")],
     second: Annotated[
         Path | None, opt.path_argument("SECOND", "A second run of p2r eval, to compare.", show_default=False)
     ] = None,
@@ -34,8 +34,8 @@ def report(
 ) -> None:
     """Write a run, or two compared, as one HTML page.
 
-    Of an evaluation: tables, plots and every question. Of a training: curves and rollouts. The page works
-    offline.
+    Of an evaluation: tables, plots and every question. Of a batch: counts and some rows. Of a training:
+    curves and rollouts. The page works offline.
 
     Exit codes: 0 written, 2 wrong usage or unreadable input.
     """
@@ -45,17 +45,21 @@ def report(
         target = out or run / name
         if out or run.is_dir():
             check_output(target, "report", "report.html", _is_report)
+        from p2r.evaluation.batch_results import is_batch
         from p2r.training.run_folder import is_training_run
 
-        training = [folder for folder in runs if is_training_run(folder)]
-        if training and second:
-            raise InputError(f"{training[0]} is a training run; only evaluation runs can be compared")
+        pages = {"training": is_training_run, "batch": is_batch}
+        found = [(kind, folder) for folder in runs for kind, is_one in pages.items() if is_one(folder)]
+        if found and second:
+            kind, folder = found[0]
+            raise InputError(f"{folder} is a {kind} run; only evaluation runs can be compared")
+        make = {"training": _training_page, "batch": _batch_page}[found[0][0]] if found else _evaluation_page
         with stderr().status("reading …") as status:
 
             def on_image(done: int, total: int) -> None:
                 status.update(f"images: {done} of {total}")
 
-            page = (_training_page if training else _evaluation_page)(runs, data, on_image)
+            page = make(runs, data, on_image)
         write_file(target, page)
         say("report", "dim", f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
 
@@ -74,6 +78,12 @@ def _evaluation_page(runs: list[Path], data: str | None, on_image: Callable[[int
 
     read = [RunData.read(folder) for folder in runs]
     return build_page(read, data=data, on_image=on_image, on_trouble=_note)
+
+
+def _batch_page(runs: list[Path], data: str | None, on_image: Callable[[int, int], None]) -> str:
+    from p2r.report.batch import build_batch_page
+
+    return build_batch_page(runs[0], data=data, on_image=on_image, on_trouble=_note)
 
 
 def _training_page(runs: list[Path], data: str | None, on_image: Callable[[int, int], None]) -> str:

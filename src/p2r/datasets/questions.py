@@ -3,8 +3,8 @@
 {"image": "images/7.jpg", "question": "Which digit is on the door?", "choices": ["3", "8"], "id": "7"}
 
 Rows of JSON lines, CSV, TSV and parquet have `image` (a path relative to the file, a data: URI, base64 or
-bytes) and `question`. Optional are `id`, `choices` (a list, or a text with a lettered line for each) and
-`answer_type`. Other columns are ignored. Nothing is held but the row that is read.
+bytes), or `images` (a list of them), and `question`. Optional are `id`, `choices` (a list, or a text with a
+lettered line for each) and `answer_type`. Other columns are ignored. Only the row that is read is held.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-COLUMNS = ("id", "image", "question", "choices", "answer_type")
+COLUMNS = ("id", "image", "images", "question", "choices", "answer_type")
 TABLES = (".jsonl", ".csv", ".tsv", ".parquet")
 IMAGES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif", ".heic", ".heif"),
-    *(".jp2", ".jxl", ".svs", ".ndpi"),
+    *(".jp2", ".jxl", ".svs", ".ndpi", ".pdf"),
 )
 _NOT_READ = b"an image in the table"
 
@@ -118,11 +118,10 @@ class QuestionSource:
         if kind != ".parquet":
             return enumerate(text_rows(self.path), start=1)
         types = parquet_types(self.path)
+        inside = [name for name in ("image", "images") if "binary" in types.get(name, "") and not images]
         unread = [name for name in types if name not in COLUMNS]
-        if images or types.get("image", "string").endswith("string"):
-            return enumerate(Table(self.path, patterns=()).rows(unread), start=1)
-        rows = Table(self.path, patterns=()).rows([*unread, "image"])
-        return enumerate((row | {"image": _NOT_READ} for row in rows), start=1)
+        rows = Table(self.path, patterns=()).rows([*unread, *inside])
+        return enumerate((row | {name: [_NOT_READ] for name in inside[:1]} for row in rows), start=1)
 
 
 def question_of(row: Row, root: Path | None = None) -> Question:
@@ -137,25 +136,29 @@ def question_of(row: Row, root: Path | None = None) -> Question:
     Raises:
         InputError: names the column and what is wrong with it.
     """
-    require(row, ("image", "question"), "the row")
+    several = row.get("images")
+    require(row, ("question",) if several else ("image", "question"), "the row")
     text = cells.text(row, "question")
     answer_type = cast("AnswerType | None", cells.optional_text(row, "answer_type") or None)
     choices = cells.options(row, "choices") if row.get("choices") else ()
     if row.get("choices") in (None, "") and answer_type in (None, "choice"):
         body, found = split_options(text)
         text, choices = (body, found) if body and found else (text, ())
-    name: ImageInput = cells.only_image(row, "image")
-    # A path is one also where there is no file: the error then belongs to the image, not to the row.
-    named = isinstance(name, str) and name.lower().endswith(IMAGES) and not name.startswith("data:")
-    if named and "://" not in str(name):
-        name = (root or Path()) / str(name)
     return Question(
-        image=name if named else cells.image(row, "image", root),
+        image=[_image({"image": one}, root) for one in several] if several else _image(row, root),
         text=text,
         choices=choices,
         answer_type=answer_type or ("choice" if choices else "free"),
         id=cells.optional_text(row, "id"),
     )
+
+
+def _image(row: Row, root: Path | None) -> ImageInput:
+    name = cells.only_image(row, "image")
+    if not isinstance(name, str) or name.startswith("data:") or not name.lower().endswith(IMAGES):
+        return cells.image(row, "image", root)
+    # A path is one also where there is no file: the error then belongs to the image, not to the row.
+    return name if "://" in name else (root or Path()) / name
 
 
 def _images(folder: Path) -> Iterator[Path]:

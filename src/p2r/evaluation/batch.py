@@ -30,6 +30,7 @@ from p2r.evaluation.batch_results import (
     TABLE,
     BatchSummary,
     asked,
+    read_summary,
     row_key,
     write_table,
 )
@@ -40,7 +41,7 @@ from p2r.pipeline import settings_of
 from p2r.runs import provenance
 from p2r.runs.failures import MOST_FAILURES, FailureMonitor
 from p2r.runs.files import check_same_run, claim, folder_lock, read_run_file, write_json
-from p2r.runs.journal import Journal, each_line
+from p2r.runs.journal import Journal
 from p2r.types import Prediction
 
 if TYPE_CHECKING:
@@ -100,10 +101,12 @@ async def run_batch(plan: BatchPlan, console: Console) -> BatchSummary:
         sessions = before["sessions"]
     keys = _checked(plan, console)
     with folder_lock(plan.out):
-        sessions.append(provenance.session(plan.command) | {"concurrency": plan.concurrency})
-        source = {**asdict(plan.source), "path": str(plan.source.path.resolve()), "limit": plan.limit}
-        write_json(plan.out / CONFIG, {"identity": identity, "source": source, "sessions": sessions})
         done = _Done(keys)
+        session = provenance.session(plan.command)
+        sessions.append(session | {"concurrency": plan.concurrency, "limit": plan.limit})
+        source = {**asdict(plan.source), "path": str(plan.source.path.resolve())}
+        config = {"identity": identity, "source": source, "rows": done.rows[1], "sessions": sessions}
+        write_json(plan.out / CONFIG, config)
         with Journal(plan.out / RESULTS, done.note) as journal:
             left = done.left(plan)
             try:
@@ -112,9 +115,9 @@ async def run_batch(plan: BatchPlan, console: Console) -> BatchSummary:
             except BaseException:
                 # An interrupt too. A full disk has been reported already.
                 with suppress(InputError):
-                    _finish(plan, identity, done.rows[1], console)
+                    _finish(plan.out, console)
                 raise
-        return _finish(plan, identity, done.rows[1], console)
+        return _finish(plan.out, console)
 
 
 async def answered(
@@ -172,8 +175,8 @@ def _checked(plan: BatchPlan, console: Console) -> np.ndarray:
 def _problem(question: Question | InvalidRow) -> str:
     if isinstance(question, InvalidRow):
         return question.reason
-    image = question.image
-    return f"there is no image {image}" if isinstance(image, Path) and not image.is_file() else ""
+    missing = [one for one in question.images if isinstance(one, Path) and not one.is_file()]
+    return f"there is no image {missing[0]}" if missing else ""
 
 
 class _Done:
@@ -251,14 +254,12 @@ async def _ask(
             await syncing.note_written()
 
 
-def _finish(plan: BatchPlan, identity: dict[str, Any], rows: int, console: Console) -> BatchSummary:
+def _finish(out: Path, console: Console) -> BatchSummary:
     """Count the lines, and write `summary.json` and the table."""
-    summary = BatchSummary(plan.mode, identity["model"], identity["reasoner"], identity["digest"], rows=rows)
-    for line in each_line(plan.out / RESULTS):
-        summary.add(line)
-    write_json(plan.out / SUMMARY, summary.to_json())
+    summary = read_summary(out)
+    write_json(out / SUMMARY, summary.to_json())
     try:
-        write_table(plan.out)
+        write_table(out)
     except MissingExtraError as error:
         console.print(f"no {TABLE}: {error}", style="yellow", markup=False)
     return summary

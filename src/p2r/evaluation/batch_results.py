@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2r.datasets.questions import InvalidRow
 from p2r.errors import MissingExtraError
-from p2r.runs.files import encode_json, replacing, write_error
+from p2r.runs.files import encode_json, read_run_file, replacing, write_error
 from p2r.runs.journal import each_line
 
 if TYPE_CHECKING:
@@ -45,9 +45,11 @@ def asked(number: int, question: Question | InvalidRow, root: Path | None) -> di
     line: dict[str, Any] = {"row": number, "id": question.id}
     if isinstance(question, InvalidRow):
         return {**line, "image": "", "question": "", "choices": [], "answer_type": ""}
+    names = [image_name(image, root) for image in question.images]
     return {
         **line,
-        "image": image_name(question.image, root),
+        "image": names[0],
+        **({"images": names} if len(names) > 1 else {}),
         "question": question.text,
         "choices": list(question.choices),
         "answer_type": question.answer_type,
@@ -64,12 +66,13 @@ def image_name(image: object, root: Path | None) -> str:
 
 
 def row_key(record: Mapping[str, Any]) -> int:
-    """64 bits that are equal for rows with equal id, image, question, choices and type of answer.
+    """64 bits that are equal for rows with equal id, images, question, choices and type of answer.
 
     Args:
         record: a line, or what `asked` returns.
     """
     facts = [record[name] for name in ("id", "image", "question", "choices", "answer_type")]
+    facts += record.get("images", [])
     return int.from_bytes(hashlib.blake2b(encode_json(facts), digest_size=8).digest())
 
 
@@ -120,6 +123,25 @@ class BatchSummary:
         self.prompt_tokens += record["usage"]["prompt_tokens"]
         self.completion_tokens += record["usage"]["completion_tokens"]
         self.calls += record["usage"]["calls"]
+
+
+def is_batch(folder: Path) -> bool:
+    """Whether a folder is the run folder of a batch."""
+    return (folder / CONFIG).is_file()
+
+
+def read_summary(out: Path) -> BatchSummary:
+    """Count the lines of a run folder.
+
+    Raises:
+        InputError: it is not one of a batch.
+    """
+    config = read_run_file(out / CONFIG, "p2r batch")
+    names = ("mode", "model", "reasoner", "digest")
+    summary = BatchSummary(**{name: config["identity"][name] for name in names}, rows=config["rows"])
+    for line in each_line(out / RESULTS):
+        summary.add(line)
+    return summary
 
 
 def write_table(out: Path) -> None:

@@ -21,7 +21,7 @@ from p2r.images.threads import in_image_thread
 from p2r.pipeline import P2R
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from p2r.evaluation.benchmarks.base import Selection
     from p2r.images import ImageSource, Limits
@@ -98,12 +98,23 @@ class WithoutEvidence(P2R):
             self._blacked(images[index], index, overview.size, evidence.crops, boxes, settings)
             for index, overview in zip(evidence.shown, evidence.overviews, strict=True)
         )
-        crops = []
-        for crop in evidence.crops:
-            foreign = self._control == "shuffled-crops"
-            cut = self._foreign(images[crop.box.image].source) if foreign else _black
-            crops.append(replace(crop, image=cut(crop)))
-        return replace(evidence, overview=first, others=tuple(others), crops=tuple(crops))
+        draw = random.Random(self._seed)
+        crops = tuple(
+            replace(crop, image=self._replacement(crop, images[crop.box.image].source, draw))
+            for crop in evidence.crops
+        )
+        return replace(evidence, overview=first, others=tuple(others), crops=crops)
+
+    def _replacement(self, crop: Crop, source: ImageSource, draw: random.Random) -> EncodedImage:
+        """Another crop of the same size: black, or from another image than `source`."""
+        if self._control == "black-crops":
+            return EncodedImage(np.zeros_like(crop.image.pixels))
+        look = source.overview(_LOOK).pixels.tobytes()
+        donor = draw.choice([donor.source for donor in self._donors if donor.look != look])
+        x0, y0, x1, y1 = crop.region_px
+        width, height = min(x1 - x0, donor.width), min(y1 - y0, donor.height)
+        left, top = draw.randint(0, donor.width - width), draw.randint(0, donor.height - height)
+        return donor.region((left, top, left + width, top + height), crop.image.size)
 
     @staticmethod
     def _blacked(
@@ -123,24 +134,6 @@ class WithoutEvidence(P2R):
         for x0, y0, x1, y1 in [*shown, *(box_px(box, size) for box in boxes if box.image == index)]:
             pixels[y0:y1, x0:x1] = 0
         return draw_boxes(EncodedImage(pixels), boxes, settings.geometry, index)
-
-    def _foreign(self, source: ImageSource) -> Callable[[Crop], EncodedImage]:
-        look = source.overview(_LOOK).pixels.tobytes()
-        others = [donor.source for donor in self._donors if donor.look != look]
-        draw = random.Random(self._seed)
-
-        def cut(crop: Crop) -> EncodedImage:
-            donor = draw.choice(others)
-            x0, y0, x1, y1 = crop.region_px
-            width, height = min(x1 - x0, donor.width), min(y1 - y0, donor.height)
-            left, top = draw.randint(0, donor.width - width), draw.randint(0, donor.height - height)
-            return donor.region((left, top, left + width, top + height), crop.image.size)
-
-        return cut
-
-
-def _black(crop: Crop) -> EncodedImage:
-    return EncodedImage(np.zeros_like(crop.image.pixels))
 
 
 def _scaled(rect: RectPx, size: tuple[int, int], other: tuple[int, int]) -> RectPx:

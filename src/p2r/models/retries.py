@@ -34,6 +34,8 @@ _LOADING = re.compile(
 )
 # OpenAI's own models refuse a request whose limit was used up by their thinking.
 _USED_UP = re.compile(r"output limit was reached|higher max_(?:completion_)?tokens", re.IGNORECASE)
+# Engines and hosted models name the number of images that they take in one request.
+_TOO_MANY_IMAGES = re.compile(r"(?:at most|max|limit|more|too many)\D{0,40}\d* ?images?\b", re.IGNORECASE)
 _HINTS = {
     401: "; set P2R_API_KEY",
     403: "; set P2R_API_KEY",
@@ -163,6 +165,8 @@ def _status_failure(status: int, data: object, headers: Mapping[str, str]) -> Fa
         return Failure("server", text, again=True, retry_after_s=wait)
     if _USED_UP.search(said):
         hint = "; the model's thinking needs more: set thinking_tokens (docs/models.md)"
+    elif _TOO_MANY_IMAGES.search(said):
+        hint = "; ask about fewer images, or with --set perceive_images=apart, or lower geometry.max_crops"
     return Failure("rejected", f"the server refused the request ({status}): {said}{hint}")
 
 

@@ -24,7 +24,7 @@ from p2r.report.plots import Point, accuracy_plot, split_plot
 from p2r.report.thumbnails import Thumbnails, evenly, thumbnails
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from p2r.evaluation.records import Record, RunData
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from p2r.evaluation.tables import Grid
     from p2r.images import ImageInput
     from p2r.report.html import Cut
-    from p2r.types import Box, Mode, RectPx, Sample
+    from p2r.types import Box, Mode, Prediction, RectPx, Sample
 
     ImageKey = tuple[str, int]  # of a question: its id, and the index of the image
 
@@ -293,13 +293,20 @@ def _regions(columns: Sequence[Column], name: str) -> dict[int, set[RectPx]]:
 
     Two modes, or two runs, often cut the same one.
     """
-    regions: dict[int, set[RectPx]] = defaultdict(set)
-    for record in (column.records.get(name) for column in columns):
-        if isinstance(record, AnswerRecord):
-            for box in (*record.prediction.boxes, *(record.gold_boxes or ())):
-                regions[box.image] |= set()
-            for box, rect in zip(record.prediction.boxes, record.prediction.crops_px, strict=False):
-                regions[box.image].add(rect)
+    found = [column.records.get(name) for column in columns]
+    answered = [record for record in found if isinstance(record, AnswerRecord)]
+    gold = [box for record in answered for box in record.gold_boxes or ()]
+    return crop_regions([record.prediction for record in answered], gold)
+
+
+def crop_regions(predictions: Iterable[Prediction], boxes: Iterable[Box] = ()) -> dict[int, set[RectPx]]:
+    """The crops of each image in which something was found, or that has one of `boxes`; else of the first."""
+    regions: dict[int, set[RectPx]] = {box.image: set() for box in boxes}
+    for prediction in predictions:
+        for box in prediction.boxes:
+            regions.setdefault(box.image, set())
+        for box, rect in zip(prediction.boxes, prediction.crops_px, strict=False):
+            regions[box.image].add(rect)
     return regions or {0: set()}
 
 
@@ -340,13 +347,14 @@ def _questions(
             for column, answer in zip(columns, question["answers"], strict=True):
                 record = column.records.get(question["id"])
                 if isinstance(record, AnswerRecord):
-                    answer["crops"] = [
-                        own[box.image].crops[rect] if box.image in own else ""
-                        for box, rect in zip(
-                            record.prediction.boxes, record.prediction.crops_px, strict=False
-                        )
-                    ]
+                    answer["crops"] = crop_images(record.prediction, own)
     return questions
+
+
+def crop_images(prediction: Prediction, images: Mapping[int, Thumbnails]) -> list[str]:
+    """The crops of a prediction as data URIs; empty where an image could not be read."""
+    cut = zip(prediction.boxes, prediction.crops_px, strict=False)
+    return [images[box.image].crops[rect] if box.image in images else "" for box, rect in cut]
 
 
 def _question(name: str, columns: Sequence[Column], cut: Cut) -> dict[str, Any]:
@@ -375,14 +383,26 @@ def _box(box: Box, label: str | None) -> list[Any]:
 def _answer(record: Record, cut: Cut) -> dict[str, Any]:
     if not isinstance(record, AnswerRecord):
         return {"outcome": "failed", "error": cut(record.error), "boxes": [], "crops": []}
-    prediction, perception = record.prediction, record.prediction.perception
     return {
+        **prediction_data(record.prediction, cut),
         "outcome": record.outcome,
-        "answer": cut(prediction.answer),
         "why": record.score.reason,
+    }
+
+
+def prediction_data(prediction: Prediction, cut: Cut) -> dict[str, Any]:
+    """What the page shows of a prediction."""
+    perception = prediction.perception
+    return {
+        "answer": cut(prediction.answer),
         "boxes": [_box(box, cut(box.label)) for box in prediction.boxes],
         "crops": [],
         "perception": cut(perception.text) if perception else None,
+        "looks": [
+            {"region": look.region.as_tuple(), "parent": look.parent, "text": cut(look.text)}
+            for look in prediction.looks
+        ],
+        "stopped": prediction.stopped,
         "dropped": [cut(warning) for warning in perception.warnings] if perception else [],
         "text": cut(prediction.text),
         "tokens": prediction.usage.prompt_tokens + prediction.usage.completion_tokens,

@@ -1,4 +1,4 @@
-"""Drawing with the coordinates of a scene: shapes, text, pasted patches, noise and light.
+"""Drawing with the coordinates of a scene: shapes, text, noise and light.
 
 A canvas holds one rectangle of a scene at a few times the wanted size; it is reduced at the end, which
 antialiases whatever was drawn. Small and large renderings, the whole and a part thus show the same.
@@ -6,13 +6,12 @@ antialiases whatever was drawn. Small and large renderings, the whole and a part
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyvips
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from p2r.scenes.world import WHOLE, Rect
 
@@ -136,26 +135,34 @@ class Canvas:
         self, x0: float, y0: float, x1: float, y1: float, start: Color, end: Color, *, down: bool = True
     ) -> None:
         """A rectangle whose color goes from `start` to `end`, downward or to the right."""
-        if not self.shows(x0, y0, x1, y1):
-            return
-        (left, top), (right, bottom) = self.at(x0, y0), self.at(x1, y1)
-        frame = _clipped((round(left), round(top), round(right), round(bottom)), self.image)
-        width, height = frame[2] - frame[0], frame[3] - frame[1]
-        if width < 1 or height < 1:
-            return
-        first, count, origin, extent = (
-            (frame[1], height, top, bottom - top) if down else (frame[0], width, left, right - left)
-        )
-        share = ((np.arange(count) + first + 0.5 - origin) / extent).clip(0, 1)[:, None]
-        ramp = (np.asarray(start) * (1 - share) + np.asarray(end) * share + 0.5).astype(np.uint8)
-        line = Image.fromarray(ramp[:, None] if down else ramp[None])
-        patch = line.resize((width, height), Image.Resampling.NEAREST)
-        self.image.paste(patch, frame[:2], patch if patch.mode == "RGBA" else None)
+        (left, top, right, bottom), across, along = self._cut(x0, y0, x1, y1)
+        if right > left and bottom > top:
+            share = (along if down else across)[:, None]
+            ramp = (np.asarray(start) * (1 - share) + np.asarray(end) * share + 0.5).astype(np.uint8)
+            line = Image.fromarray(ramp[:, None] if down else ramp[None])
+            patch = line.resize((right - left, bottom - top), Image.Resampling.NEAREST)
+            self.image.paste(patch, (left, top), patch if patch.mode == "RGBA" else None)
 
     def shadow(self, x0: float, y0: float, x1: float, y1: float, strength: float = 0.5) -> None:
         """A soft dark spot that fades out at the edges of a rectangle; `strength` 0–1."""
-        if self.shows(x0, y0, x1, y1):
-            self.paste(_soft_patch(round(255 * strength)), [(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+        (left, top, right, bottom), across, along = self._cut(x0, y0, x1, y1)
+        if right > left and bottom > top:
+            fade = [np.sin(np.pi / 2 * np.minimum(1, 3 * np.minimum(t, 1 - t))) for t in (along, across)]
+            mask = Image.fromarray((255 * strength * np.outer(*fade)).astype(np.uint8))
+            self.image.paste((0, 0, 0), (left, top), mask)
+
+    def _cut(
+        self, x0: float, y0: float, x1: float, y1: float
+    ) -> tuple[tuple[int, int, int, int], np.ndarray, np.ndarray]:
+        # The pixels of a rectangle that are on the canvas; where their columns and rows lie in it, 0–1.
+        (left, top), (right, bottom) = self.at(x0, y0), self.at(x1, y1)
+        frame = (
+            *(max(0, round(value)) for value in (left, top)),
+            *(min(side, round(value)) for side, value in zip(self.image.size, (right, bottom), strict=True)),
+        )
+        across = (np.arange(frame[0], frame[2]) + 0.5 - left) / (right - left)
+        along = (np.arange(frame[1], frame[3]) + 0.5 - top) / (bottom - top)
+        return (frame[0], frame[1], frame[2], frame[3]), across.clip(0, 1), along.clip(0, 1)
 
     def text(
         self,
@@ -188,10 +195,6 @@ class Canvas:
             spot = self.at(x, y + height / 2)
             self.pen.text(spot, text, fill, font.at(height * self.scale / font.cap_height()), f"{align}s")
 
-    def paste(self, patch: Image.Image, corners: Sequence[Point]) -> None:
-        """Put a patch (RGBA) so that its corners come to four places; see `paste`."""
-        paste(self.image, patch, [self.at(*corner) for corner in corners])
-
     def pixels(self, seed: int, *, light: float = 0.12) -> np.ndarray:
         """The result: RGB, uint8, (height, width, 3), in uneven light that varies by ±`light`, with grain."""
         width, height = self.size
@@ -216,34 +219,7 @@ def ink_on(ground: Color) -> Color:
     return (16, 16, 18) if bright else (252, 252, 252)
 
 
-def paste(image: Image.Image, patch: Image.Image, corners: Sequence[Point]) -> None:
-    """Put a patch (RGBA) on an image so that its corners come to four places; antialiased, in perspective.
-
-    Args:
-        image: drawn on.
-        patch: drawn large; it is reduced by what is needed.
-        corners: pixels of the patch's top left, top right, bottom right and bottom left corner.
-    """
-    x0, y0, x1, y1 = _bounds(corners)
-    left, top, right, bottom = _clipped(
-        (math.floor(x0) - 1, math.floor(y0) - 1, math.ceil(x1) + 1, math.ceil(y1) + 1), image
-    )
-    if right <= left or bottom <= top:
-        return
-    longest = max(math.dist(corners[k], corners[k - 1]) for k in range(4))
-    over = max(1, min(12, round(max(patch.size) / max(1.0, longest))))
-    places = [((x - left) * over, (y - top) * over) for x, y in corners]
-    layer = patch.transform(
-        ((right - left) * over, (bottom - top) * over),
-        Image.Transform.PERSPECTIVE,
-        perspective(places, *patch.size),
-        Image.Resampling.BILINEAR,
-    )
-    small = layer.reduce(over) if over > 1 else layer
-    image.paste(small, (left, top), small)
-
-
-def perspective(places: Sequence[Point], width: int, height: int) -> tuple[float, ...]:
+def perspective(places: Sequence[Point], width: float, height: float) -> tuple[float, ...]:
     """The eight numbers of Pillow that put the corners of a patch of this size at four places."""
     rows, values = [], []
     ends = ((0, 0), (width, 0), (width, height), (0, height))
@@ -285,16 +261,6 @@ def sensor(image: pyvips.Image, seed: int, rect: Rect = WHOLE, sigma: float = _G
     return np.asarray(image.cast("uchar").numpy())
 
 
-@functools.lru_cache(maxsize=16)
-def _soft_patch(strength: int) -> Image.Image:
-    side = 96
-    mask = Image.new("L", (side, side))
-    ImageDraw.Draw(mask).rectangle((side // 5, side // 5, side - side // 5, side - side // 5), fill=strength)
-    patch = Image.new("RGBA", (side, side))
-    patch.putalpha(mask.filter(ImageFilter.GaussianBlur(side / 12)))
-    return patch
-
-
 def _paler(fill: Color, share: float) -> Color:
     return (*fill[:3], round((fill[3] if len(fill) > 3 else 255) * share))
 
@@ -302,8 +268,3 @@ def _paler(fill: Color, share: float) -> Color:
 def _bounds(points: Sequence[Point]) -> Rect:
     across, down = zip(*points, strict=True)
     return min(across), min(down), max(across), max(down)
-
-
-def _clipped(frame: Sequence[int], image: Image.Image) -> tuple[int, int, int, int]:
-    left, top, right, bottom = frame
-    return max(0, left), max(0, top), min(image.width, right), min(image.height, bottom)

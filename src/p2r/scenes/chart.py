@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from p2r.scenes.canvas import ink_on, mix
-from p2r.scenes.flat import WEIGHTS, Flat, Ground, Pen, arc, ask_legend, corners_of, legend
+from p2r.scenes.flat import WEIGHTS, Flat, Pen, arc, ask_legend, corners_of, legend
 from p2r.scenes.fonts import pick
 from p2r.scenes.readings import Reading, ask, whole
 from p2r.scenes.tags import COLORS
@@ -68,15 +68,15 @@ def _draw(
         wide = pen.width / min(columns, len(kinds) - row * columns)  # few cards share the last row
         x, y = column * wide, _BAND + row * high
         card = (x + _GAP, y + _GAP, x + wide - _GAP, y + high - _GAP)
-        pen.shadow(corners_of(*card), 0.006, 12)
+        pen.shadow(corners_of(*card), 0.006, 0.15)
         pen.box(*card, _WHITE, 0.007)
         if kind == "note":
             _note(rng, pen, card, style.font)
         else:
             charts.append(_chart(rng, pen, kind, card, style))
-    octaves = (((40, 40), 0.5), ((200, 200), 0.5))
-    ground = Ground(mix(paper, (0, 0, 0), 0.03), paper, octaves, rng.getrandbits(31))
-    return Flat(aspect, ground, tuple(pen.marks)), _task(rng, family, charts, band, aspect)
+    ground = (mix(paper, (0, 0, 0), 0.03), paper, (((40, 40), 0.5), ((200, 200), 0.5)))
+    scene = Flat(aspect, rng.getrandbits(31), ground, tuple(pen.marks))
+    return scene, _task(rng, family, charts, band, aspect)
 
 
 def _note(rng: random.Random, pen: Pen, card: Rect, font: Font) -> None:
@@ -160,7 +160,7 @@ def _pie(
     values = _values(rng, len(colors), style, 20)
     while min(values) < 0.7 / len(values) * sum(values):
         values = _values(rng, len(colors), style, 20)
-    pen.shadow(arc(x, y, radius, 0, 360), 0.008, 14)
+    pen.shadow(arc(x, y, radius, 0, 360), 0.008, 0.2)
     start, tags, cuts = rng.uniform(0, 360), [], []
     for color, value in zip(colors, values, strict=True):
         edge = arc(x, y, radius, start, start + 360 * value / sum(values))

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import numpy as np
-import pyvips
 from PIL import Image, ImageDraw
 
-from p2r.scenes.canvas import Canvas, sensor
+from p2r.scenes.canvas import Canvas, noise, perspective
 from p2r.scenes.readings import Reading, choose
 from p2r.scenes.tags import COLORS
 from p2r.scenes.world import WHOLE, Rect, share_rect
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from p2r.scenes.world import Task
 
 _Args = ParamSpec("_Args")
+Ground = tuple["Color", "Color", tuple[tuple[tuple[int, int], float], ...]]
 Mark = tuple["Callable[..., None]", tuple[Any, ...], tuple[tuple[str, Any], ...]]
 # How often these worlds draw each family, in percent.
 WEIGHTS = {
@@ -39,20 +39,6 @@ WEIGHTS = {
     "exists": 11,
     "whole": 5,
 }
-# Capitals of less than so many pixels on the canvas are drawn as a gray bar.
-_READABLE = 2.5
-_LIGHT = (((3, 3), 0.8), ((320, 320), 0.2))  # uneven light, and the grain of paper
-_SMOOTH = Image.Resampling.BICUBIC
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """Noise between two colors; each octave has cells across and down the side, and a weight."""
-
-    dark: Color
-    light: Color
-    octaves: tuple[tuple[tuple[int, int], float], ...]
-    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,30 +60,36 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """A scene of marks on a ground, and perhaps a sheet on top."""
+    """A scene of marks on a ground, and perhaps a sheet on top.
+
+    Attributes:
+        aspect: width / height.
+        seed: of the ground's noise and the light.
+        ground: two colors, and the octaves of the noise between them, as of `canvas.noise`.
+        marks, sheet: what is on it.
+    """
 
     aspect: float
+    seed: int
     ground: Ground
     marks: tuple[Mark, ...]
     sheet: Sheet | None = None
 
     def render(self, size: tuple[int, int], rect: Rect = WHOLE) -> np.ndarray:
         """Draw `rect` at `size` = (width, height): RGB, uint8, (height, width, 3)."""
-        canvas = Canvas(size, rect, self.aspect, over=2 if self.sheet or max(size) > 600 else 3)
-        dark, light = np.array(self.ground.dark, np.float32), np.array(self.ground.light, np.float32)
-        level = _noise(self.ground.seed, self.ground.octaves, size, rect, self.aspect)
+        # Three times the size where much is small, if that costs little.
+        fine = rect == WHOLE and max(size) <= 600 and not self.sheet
+        canvas = Canvas(size, rect, self.aspect, over=3 if fine else 2)
+        dark, light = (np.array(color, np.float32) for color in self.ground[:2])
+        level = noise(self.seed, self.ground[2], size, rect, self.aspect)
         # Averaging octaves pulls values to the middle: stretch them again.
         ground = dark + ((level - 0.5) * 1.6 + 0.5).clip(0, 1) * (light - dark)
-        canvas.image.paste(
-            Image.fromarray(ground.astype(np.uint8)).resize(canvas.image.size, Image.Resampling.NEAREST)
-        )
+        pixels = Image.fromarray(ground.astype(np.uint8))
+        canvas.image.paste(pixels.resize(canvas.image.size, Image.Resampling.NEAREST))
         _repeat(canvas, self.marks)
         if self.sheet:
             _draw_sheet(canvas, self.sheet)
-        small = np.asarray(canvas.image.resize(size, Image.Resampling.BOX), np.float32)
-        level = _noise(self.ground.seed + 1, _LIGHT, size, rect, self.aspect)
-        lit = pyvips.Image.new_from_array(small * (0.9 + 0.2 * level))
-        return sensor(lit, self.ground.seed, rect)
+        return canvas.pixels(self.seed + 1, light=0.07)
 
 
 class Pen:
@@ -113,7 +105,7 @@ class Pen:
         self.width, self.height = math.sqrt(aspect), 1 / math.sqrt(aspect)
         self.marks: list[Mark] = []
         self._around = around if corners else aspect
-        self._matrix = _homography(self.width, self.height, corners) if corners else np.eye(3)
+        self._matrix = np.linalg.inv(_into(corners, self.width, self.height)) if corners else np.eye(3)
 
     def rect(self, x0: float, y0: float, x1: float, y1: float) -> Rect:
         """A rectangle as shares of the image: the box around its four corners."""
@@ -153,13 +145,12 @@ class Pen:
         width: float = math.inf,
         align: str = "m",
         angle: float = 0.0,
-    ) -> float:
-        """Write as `Canvas.text`, or turned by `angle` degrees counter-clockwise; returns the length."""
-        if not text:
-            return 0.0
-        height = min(height, width / font.width(text))
-        self._mark(_text, x, y, text, font, height, fill, align, angle)
-        return height * font.width(text)
+    ) -> None:
+        """Write as `Canvas.text`, or turned by `angle` degrees counter-clockwise."""
+        if text and angle:
+            self._mark(_turned_text, x, y, text, font, min(height, width / font.width(text)), fill, angle)
+        elif text:
+            self._mark(Canvas.text, x, y, text, font, height, fill, width=width, align=align)
 
     def field(
         self,
@@ -179,15 +170,9 @@ class Pen:
         self.text(x, y, text, font, 0.44 * high, ink, width=0.86 * wide)
         return self.rect(*place)
 
-    def shadow(self, points: Sequence[Point], reach: float, dark: int = 20) -> None:
-        """A soft shadow of a convex shape: four growing copies, each `dark` of 255."""
-        x, y = (sum(p[k] for p in points) / len(points) for k in (0, 1))
-        size = max(math.dist((x, y), p) for p in points)
-        for step in range(4):
-            grow, by = 1 + (step - 1) * reach / size / 1.5, reach / 2
-            self.polygon(
-                [(x + (u - x) * grow + by, y + (v - y) * grow + by) for u, v in points], (0, 0, 0, dark)
-            )
+    def shadow(self, points: Sequence[Point], reach: float, dark: float = 0.25) -> None:
+        """A soft shadow of a convex shape, `reach` units wide; `dark`: 0 to 1."""
+        self._mark(_shadow, tuple(points), reach, dark)
 
 
 def arc(x: float, y: float, radius: float, start: float, end: float, steps: int = 48) -> list[Point]:
@@ -252,34 +237,24 @@ def _repeat(canvas: Canvas, marks: tuple[Mark, ...]) -> None:
         how(canvas, *args, **dict(kwargs))
 
 
-def _text(
-    canvas: Canvas,
-    x: float,
-    y: float,
-    text: str,
-    font: Font,
-    height: float,
-    fill: Color,
-    align: str,
-    angle: float,
-) -> None:
-    length, half = height * font.width(text), height / 2
-    if angle:
-        reach = length / 2 + height
-        if canvas.shows(x - reach, y - reach, x + reach, y + reach):
-            _turned_text(canvas, x, y, text, font, height, fill, angle)
-    elif height * canvas.scale < _READABLE:
-        left = x - length * {"l": 0.0, "m": 0.5, "r": 1.0}[align]
-        canvas.rectangle(left, y - half, left + length, y + half, (*fill[:3], 110))
-    else:
-        canvas.text(x, y, text, font, height, fill, align=align)
+def _shadow(canvas: Canvas, points: Sequence[Point], reach: float, dark: float) -> None:
+    # Growing copies, one for each few pixels.
+    steps = min(8, max(2, round(reach * canvas.scale / 5)))
+    shade = (0, 0, 0, round(255 * (1 - (1 - dark) ** (1 / steps))))
+    x, y = (sum(p[k] for p in points) / len(points) for k in (0, 1))
+    size = max(math.dist((x, y), p) for p in points)
+    for step in range(steps):
+        grow, by = 1 + (1.6 * (step + 0.5) / steps - 0.6) * reach / size, reach / 2
+        canvas.polygon([(x + (u - x) * grow + by, y + (v - y) * grow + by) for u, v in points], shade)
 
 
 def _turned_text(
     canvas: Canvas, x: float, y: float, text: str, font: Font, height: float, fill: Color, angle: float
 ) -> None:
-    high = height * canvas.scale
-    side = 2 * math.ceil(high * font.width(text) / 2 + high)
+    high, reach = height * canvas.scale, height * (font.width(text) / 2 + 1)
+    if not canvas.shows(x - reach, y - reach, x + reach, y + reach):
+        return
+    side = 2 * math.ceil(reach * canvas.scale)
     patch = Image.new("L", (side, side))
     share = fill[3] if len(fill) > 3 else 255
     face = font.at(high / font.cap_height())
@@ -292,8 +267,7 @@ def _turned_text(
 def _draw_sheet(canvas: Canvas, sheet: Sheet) -> None:
     # Only the part that the canvas shows is drawn, at the canvas's scale, and put in perspective.
     width, height = math.sqrt(sheet.aspect), 1 / math.sqrt(sheet.aspect)
-    forth = _homography(width, height, sheet.corners)
-    back = np.linalg.inv(forth)
+    back = _into(sheet.corners, width, height)
     image, scale = canvas.image, canvas.scale
     ends = [(x / scale, y / scale) for x in (0, image.width) for y in (0, image.height)]
     places = [_apply(back, (x + canvas.left / scale, y + canvas.top / scale)) for x, y in ends]
@@ -302,12 +276,10 @@ def _draw_sheet(canvas: Canvas, sheet: Sheet) -> None:
     if right <= left or bottom <= top:
         return
     # On whole pixels of the sheet, so that strips of one image join.
-    fine = scale * math.sqrt(_area(sheet.corners))
-    x0, y0, x1, y1 = (
-        math.floor(left * fine),
-        math.floor(top * fine),
-        math.ceil(right * fine),
-        math.ceil(bottom * fine),
+    fine = scale * math.dist(*sheet.corners[:2]) / width
+    (x0, y0), (x1, y1) = (
+        (math.floor(left * fine), math.floor(top * fine)),
+        (math.ceil(right * fine), math.ceil(bottom * fine)),
     )
     left, top, size = x0 / fine, y0 / fine, (x1 - x0, y1 - y0)
     part = (left / width, top / height, x1 / fine / width, y1 / fine / height)
@@ -328,36 +300,11 @@ def _draw_sheet(canvas: Canvas, sheet: Sheet) -> None:
     image.paste(turned_page, (x0, y0), mask)
 
 
-def _area(corners: Sequence[Point]) -> float:
-    pairs = zip(corners, (*corners[1:], corners[0]), strict=True)
-    return abs(sum(x * v - u * y for (x, y), (u, v) in pairs)) / 2
-
-
 def _apply(matrix: np.ndarray, point: Point) -> Point:
     x, y, depth = matrix @ (*point, 1.0)
     return float(x / depth), float(y / depth)
 
 
-def _homography(width: float, height: float, corners: Sequence[Point]) -> np.ndarray:
-    rows, values = [], []
-    for (x, y), (u, v) in zip(((0, 0), (width, 0), (width, height), (0, height)), corners, strict=True):
-        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
-        values += [u, v]
-    return np.append(np.linalg.solve(np.array(rows, float), values), 1.0).reshape(3, 3)
-
-
-def _noise(
-    seed: int,
-    octaves: Sequence[tuple[tuple[int, int], float]],
-    size: tuple[int, int],
-    rect: Rect,
-    aspect: float,
-) -> np.ndarray:
-    # As canvas.noise, but with cells that may be long: wood and brushed steel. Float, (height, width, 1).
-    level = np.zeros((size[1], size[0], 1), np.float32)
-    for octave, ((across, down), weight) in enumerate(octaves):
-        columns, rows = max(2, round(across * math.sqrt(aspect))), max(2, round(down / math.sqrt(aspect)))
-        lattice = np.random.default_rng((seed, octave)).random((rows, columns), dtype=np.float32)
-        part = (rect[0] * columns, rect[1] * rows, rect[2] * columns, rect[3] * rows)
-        level += weight * np.asarray(Image.fromarray(lattice).resize(size, _SMOOTH, part))[:, :, None]
-    return level
+def _into(corners: Sequence[Point], width: float, height: float) -> np.ndarray:
+    """The 3 × 3 matrix from units of a scene to those of a sheet with these corners."""
+    return np.append(perspective(corners, width, height), 1.0).reshape(3, 3)

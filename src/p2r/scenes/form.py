@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from p2r.scenes.canvas import mix
-from p2r.scenes.flat import WEIGHTS, Flat, Ground, Pen, Sheet, arc, around, turned
+from p2r.scenes.flat import WEIGHTS, Flat, Pen, Sheet, arc, around, turned
 from p2r.scenes.fonts import pick
 from p2r.scenes.readings import Reading, ask, choose, targets, whole
 from p2r.scenes.tags import COLORS
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from p2r.scenes.canvas import Color, Point
+    from p2r.scenes.flat import Ground
     from p2r.scenes.fonts import Font
     from p2r.scenes.world import Difficulty, Rect, Scene
 
 # Each desk: dark and light color, and the octaves of its grain.
-_DESKS: dict[str, tuple[Color, Color, tuple[tuple[tuple[int, int], float], ...]]] = {
+_DESKS: dict[str, Ground] = {
     "wood": ((104, 66, 38), (182, 130, 84), (((2, 26), 0.4), ((5, 140), 0.4), ((9, 420), 0.2))),
     "stone": ((142, 142, 150), (226, 224, 222), (((5, 5), 0.35), ((26, 26), 0.3), ((160, 160), 0.35))),
     "cloth": ((18, 62, 48), (46, 104, 82), (((3, 3), 0.2), ((260, 260), 0.4), ((500, 500), 0.4))),
@@ -82,7 +83,7 @@ def _draw(
         mix(_DARK, fill, 0.8 * (1 - difficulty.contrast)),
         fill,
         COLORS[rng.choice(("red", "blue", "green", "purple", "black", "orange"))],
-        min(side / math.sqrt(2), 0.11),
+        min(side / math.sqrt(2), 0.088),
     )
     top, date = _head(rng, page, style)
     room, least = 0.78 * page.height - top, max(0.055, 1.25 * style.high)
@@ -90,7 +91,7 @@ def _draw(
     rows = _table(rng, page, style, top, min(room / (count + 1), 1.5 * least), count)
     desk = rng.choice(sorted(_DESKS))
     sheet = Sheet(shape, tuple(page.marks), tuple(corners), fill)
-    scene = Flat(aspect, Ground(*_DESKS[desk], rng.getrandbits(31)), tuple(under.marks), sheet)
+    scene = Flat(aspect, rng.getrandbits(31), _DESKS[desk], tuple(under.marks), sheet)
     return scene, _task(rng, family, rows, date, desk, aspect)
 
 
@@ -155,21 +156,23 @@ def _head(rng: random.Random, page: Pen, style: _Style) -> tuple[float, Reading]
 
 def _table(rng: random.Random, page: Pen, style: _Style, top: float, step: float, count: int) -> list[_Row]:
     font, ink, high, right = style.font, style.ink, style.high, page.width - _MARGIN
+    radius = 0.36 * min(step, 0.09)  # of a sign
+    start = _MARGIN + 2.2 * radius + 0.02
     # The middles of the columns of amounts, pieces and marks.
     amounts_at, pieces_at, marks_at = right - high, right - 3.2 * high, right - 4.9 * high
     prices, banded, shape = rng.random() < 0.5, rng.random() < 0.6, rng.choice((0.0, 0.3, 1.0))
     amounts = rng.sample(range(101, 999) if prices else range(11, 99), count)
     page.box(_MARGIN, top + 0.15 * step, right, top + 0.85 * step, mix(style.accent, style.fill, 0.75))
-    for x, word in ((_MARGIN + 1.5 * step, "Item"), (pieces_at, "Pieces"), (amounts_at, "Amount")):
+    for x, word in ((start + 0.05, "Item"), (pieces_at, "Pieces"), (amounts_at, "Amount")):
         page.text(x, top + step / 2, word, font, min(0.3 * step, 0.4 * high), _DARK, width=1.8 * high)
-    rows, start = [], _MARGIN + 1.1 * step
+    rows = []
     named = zip(rng.sample(sorted(COLORS), count), rng.sample(_ITEMS, count), amounts, strict=True)
     for k, (color, item, cents) in enumerate(named):
-        y, fill, radius = top + step * (1.5 + k), COLORS[color], 0.36 * step
+        y, fill = top + step * (1.5 + k), COLORS[color]
         if banded:
             page.box(_MARGIN, y - 0.46 * step, right, y + 0.46 * step, mix(fill, style.fill, 0.7))
         page.line([(_MARGIN, y + step / 2), (right, y + step / 2)], 0.0015, (176, 176, 180))
-        x = _MARGIN + 0.5 * step
+        x = _MARGIN + 1.1 * radius + 0.005
         page.box(x - radius, y - radius, x + radius, y + radius, fill, shape * radius)
         page.text(start + 0.1 * high, y, item, font, 0.42 * high, ink, align="l", width=1.8 * high)
         page.field(marks_at, y, 0.8 * high, 0.8 * high, "", font, ink)

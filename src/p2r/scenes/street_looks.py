@@ -9,6 +9,7 @@ from p2r.scenes.canvas import COLORS, ink_on, mix
 if TYPE_CHECKING:
     from p2r.scenes.canvas import Canvas, Color
     from p2r.scenes.fonts import Font
+    from p2r.scenes.world import Rect
 
 SKIES: dict[str, tuple[Color, Color]] = {
     "blue": ((72, 138, 216), (186, 216, 240)),
@@ -30,7 +31,6 @@ _FRONTS: tuple[Color, ...] = ((64, 60, 56), (88, 74, 60), (58, 68, 76), (198, 19
 _CLOTHS: tuple[Color, ...] = ((150, 116, 96), (110, 124, 118), (124, 120, 134), (104, 100, 96))
 SIGNS = ("BAKERY", "BOOKS", "FLOWERS", "TOYS", "SHOES", "TEA ROOM", "CAFE", "MUSIC", "BIKES", "HATS", "DELI")
 _GLASS, _CREAM, _STEEL = (70, 92, 108), (238, 230, 212), (52, 54, 58)
-PLATE_RATIO, NUMBER_RATIO, CAR_RATIO = 3.4, 1.3, 0.76
 
 
 def draw_ground(canvas: Canvas, base: float, walk: float, sky: str) -> None:
@@ -80,18 +80,9 @@ def _window(canvas: Canvas, x0: float, y0: float, x1: float, y1: float, *, glow:
     canvas.rectangle(x0, y0 + (y1 - y0) * 0.4, x1, y0 + (y1 - y0) * 0.4 + 0.003, _CREAM)
 
 
-def draw_front(
-    canvas: Canvas,
-    x0: float,
-    x1: float,
-    top: float,
-    base: float,
-    look: int,
-    sign: str,
-    font: Font,
-    door: float,
-) -> None:
+def draw_front(canvas: Canvas, rect: Rect, look: int, sign: str, font: Font, door: float) -> None:
     """The ground floor: a sign over the whole width, a shop window with an awning, and room for the door."""
+    x0, top, x1, base = rect
     front, cloth = _FRONTS[look % len(_FRONTS)], _CLOTHS[look // 5 % len(_CLOTHS)]
     canvas.rectangle(x0, top, x1, base, front)
     board = top + 0.056
@@ -126,8 +117,9 @@ def draw_front(
     canvas.gradient(left, board + 0.05, right, board + 0.08, (0, 0, 0, 110), (0, 0, 0, 0))
 
 
-def draw_door(canvas: Canvas, x0: float, y0: float, x1: float, y1: float, color: str) -> None:
+def draw_door(canvas: Canvas, rect: Rect, color: str) -> None:
     """A door with a glass pane, two panels, a handle and a step."""
+    x0, y0, x1, y1 = rect
     fill, width = COLORS[color], x1 - x0
     dark, light = mix(fill, (0, 0, 0), 0.35), mix(fill, (255, 255, 255), 0.2)
     canvas.rectangle(x0 - 0.005, y0 - 0.005, x1 + 0.005, y1, mix(_CREAM, (0, 0, 0), 0.25))
@@ -145,14 +137,7 @@ def draw_door(canvas: Canvas, x0: float, y0: float, x1: float, y1: float, color:
     canvas.rectangle(x0 - 0.01, y1 - 0.004, x1 + 0.01, y1 + 0.006, (176, 172, 166))
 
 
-def draw_sign(
-    canvas: Canvas,
-    rect: tuple[float, float, float, float],
-    text: str,
-    font: Font,
-    ground: Color,
-    contrast: float,
-) -> None:
+def draw_sign(canvas: Canvas, rect: Rect, text: str, font: Font, ground: Color, contrast: float) -> None:
     """A small plate with a rim and something written on it."""
     x0, y0, x1, y1 = rect
     ink, rim = mix(ground, ink_on(ground), contrast), (y1 - y0) * 0.07
@@ -162,11 +147,11 @@ def draw_sign(
     canvas.text((x0 + x1) / 2, (y0 + y1) / 2, text, font, height, ink, width=width)
 
 
-def draw_car(canvas: Canvas, x: float, base: float, width: float, color: str, kind: int) -> None:
-    """A parked car from behind, its middle at `x` and its wheels at `base`."""
-    fill, height = COLORS[color], width * CAR_RATIO
+def draw_car(canvas: Canvas, rect: Rect, color: str, kind: int) -> None:
+    """A parked car from behind."""
+    left, top, right, base = rect
+    fill, width, height = COLORS[color], right - left, base - top
     dark, light = mix(fill, (0, 0, 0), 0.3), mix(fill, (255, 255, 255), 0.3)
-    left, right, top = x - width / 2, x + width / 2, base - height
 
     def at(across: float, down: float) -> tuple[float, float]:
         return left + across * width, top + down * height

@@ -16,7 +16,7 @@ const outcomeSelects = data.columns.map((label, position) => {
   const present = new Set(data.questions.map((q) => q.answers[position]?.outcome).filter(Boolean));
   const select = element("select", { "aria-label": `Outcome of ${label}` },
     element("option", { value: "" }, "any outcome"),
-    present.size > 1 ? element("option", { value: "!" }, "not right") : null,
+    present.size > 1 && "correct" in data.meaning ? element("option", { value: "!" }, "not right") : null,
     ...Object.keys(data.meaning).filter((name) => present.has(name))
       .map((name) => element("option", { value: name }, plain(name))));
   byId("outcome-filters").append(element("label", {}, label, select));
@@ -77,6 +77,7 @@ function facts(question, answer) {
   add("answer", answer.outcome === "failed" ? "" : inWords(question, answer.answer));
   add("why", answer.why);
   add("cost", answer.tokens === undefined ? "" : `${answer.tokens} tokens, ${answer.seconds} s`);
+  add("looks", answer.looks?.length ? `${answer.looks.length}: ${answer.stopped}` : "");
   add("notes", (answer.notes ?? []).join("; "));
   add("dropped", (answer.dropped ?? []).join("; "));
   return list;
@@ -102,6 +103,12 @@ function side(question, answer) {
   return element("div", {}, ...images, element("p", { class: "caption" }, size + legend), crops.length ? element("div", { class: "crops" }, ...crops) : null);
 }
 
+function closer(looks) {
+  const place = (region) => region.map((side) => Math.round(side)).join(", ");
+  return (looks ?? []).flatMap(({ region, parent, text }, index) =>
+    parent === null ? [] : `${index}. (${place(region)}), after ${parent}: ${text}`).join("\n");
+}
+
 function detail(question) {
   const left = element("div", {});
   const panel = element("div", { role: "tabpanel" });
@@ -116,7 +123,8 @@ function detail(question) {
     }
     left.replaceChildren(side(question, answer));
     panel.replaceChildren(facts(question, answer), ...section("Error", answer.error),
-      ...section("The perceiver wrote", answer.perception), ...section("The answering stage wrote", answer.text));
+      ...section("The perceiver wrote", answer.perception), ...section("Closer looks", closer(answer.looks)),
+      ...section("The answering stage wrote", answer.text));
   };
   for (const position of asked) {
     const tab = element("button", { type: "button", role: "tab", class: `series-${position}`, "data-position": position }, data.columns[position]);
