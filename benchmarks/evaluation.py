@@ -244,7 +244,7 @@ def show(results: Sequence[Result], arguments: argparse.Namespace) -> None:
             f"{figures['cpu']:.3f}",
             "–" if figures["engine_cpu"] is None else f"{figures['engine_cpu']:.3f}",
         )
-    Console(stderr=True).print(table)
+    Console(stderr=True, width=130).print(table)
 
 
 def main() -> int:

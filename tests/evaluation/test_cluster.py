@@ -78,7 +78,7 @@ def test_a_table_with_a_uri_is_copied_and_its_images_are_read_there(tmp_path):
     assert table.parent == here
     assert table.read_bytes() == questions.read_bytes()
     _, question = next(QuestionSource(table).questions())
-    opened = _with_bytes(question, "0.png", remote)
+    opened = _with_bytes(question, here, remote)
     assert isinstance(opened, Question)
     assert opened.image == (there / "0.png").read_bytes()
 
@@ -88,7 +88,7 @@ def test_a_folder_of_images_with_a_uri_becomes_a_table(tmp_path):
     table, remote = fetched((tmp_path / "store").as_uri(), tmp_path / "run")
     found = [question for _, question in QuestionSource(table, "Is it red?", ("yes", "no")).questions()]
     assert [question.id for question in found] == ["deep/0.png", "deep/1.png", "deep/2.png"]
-    opened = _with_bytes(found[0], "deep/0.png", remote)
+    opened = _with_bytes(found[0], tmp_path / "run", remote)
     assert isinstance(opened, Question)
     assert opened.image == (tmp_path / "store/deep/0.png").read_bytes()
 
@@ -98,14 +98,22 @@ def test_the_uri_of_an_image_in_a_row_goes_before_the_folder(tmp_path):
     row = {"image": image.as_uri(), "question": "Is it blue?"}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     _, question = next(QuestionSource(tmp_path / "rows.jsonl").questions())
-    opened = _with_bytes(question, row["image"], "")
+    opened = _with_bytes(question, tmp_path, "")
     assert isinstance(opened, Question)
     assert opened.image == image.read_bytes()
 
 
+def test_several_images_of_a_row_are_read_too(tmp_path):
+    folder = write_questions(tmp_path / "store", 1).parent
+    question = Question([Path("0.png"), (folder / "1.png").as_uri()], "Are both red?")
+    opened = _with_bytes(question, None, folder.as_uri())
+    assert isinstance(opened, Question)
+    assert opened.images == ((folder / "0.png").read_bytes(), (folder / "1.png").read_bytes())
+
+
 def test_an_image_that_is_not_there_fails_its_row_only(tmp_path):
     question = Question(tmp_path / "x.png", "Is it red?", id="7")
-    failed = _with_bytes(question, "x.png", tmp_path.as_uri())
+    failed = _with_bytes(question, tmp_path, tmp_path.as_uri())
     assert isinstance(failed, InvalidRow)
     assert failed.id == "7"
     assert failed.reason.startswith(f"{tmp_path.as_uri()}/x.png: ")

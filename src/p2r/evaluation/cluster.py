@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from p2r.datasets.questions import IMAGES, InvalidRow
 from p2r.errors import InputError, MissingExtraError, ModelError, P2RError
-from p2r.evaluation.batch_results import image_name
+from p2r.evaluation.batch_results import asked, image_name
 from p2r.models.base import one_line
 from p2r.models.loading import SERVER_SCHEMES, open_model
 from p2r.pipeline import P2R
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
     from pathlib import Path
 
+    from p2r.images import ImageInput
     from p2r.models.base import Completion, Message, Model, Sampling
     from p2r.settings import Settings
     from p2r.types import Question
@@ -158,30 +159,45 @@ class _Worker:
 
     async def __call__(self, shard: Any) -> dict[str, list[str]]:
         """The lines of a shard, in one piece: Ray goes on in the middle of a stream after a kill."""
-        names: dict[int, str] = {}
+        facts: dict[int, dict[str, Any]] = {}
+        root, remote = self._cluster.root, self._cluster.remote
 
         def opened() -> Iterator[Row]:
             for row in shard["row"]:
                 number, question = pickle.loads(row.as_py())  # noqa: S301 - pickled by `_start`
-                names[number] = image_name(getattr(question, "image", None), self._cluster.root)
-                yield number, _with_bytes(question, names[number], self._cluster.remote)
+                facts[number] = asked(number, question, root)
+                yield number, _with_bytes(question, root, remote)
 
         async with aclosing(self._answer(opened(), self._pipeline)) as answering:
-            lines = [{**line, "image": names[line["row"]]} async for line in answering]
+            lines = [{**line, **facts[line["row"]]} async for line in answering]
+        for line in lines:
+            if line["failure"] == "row" and line["question"]:
+                line["failure"] = "image"  # it could not be fetched, and may be next time
         return {"line": [encode_json(line).decode() for line in lines]}
 
 
-def _with_bytes(question: Question | InvalidRow, name: str, remote: str) -> Question | InvalidRow:
-    """The question with the bytes of its image, where `name` is a URI, or relative to the URI of a folder."""
-    uri = name if "://" in name or not name else joined(remote, name)
-    if not uri or isinstance(question, InvalidRow):
+def _with_bytes(question: Question | InvalidRow, root: Path | None, remote: str) -> Question | InvalidRow:
+    """The question with the bytes of images that have a URI, or a path relative to the URI `remote`."""
+    if isinstance(question, InvalidRow):
         return question
-    try:
+
+    def fetched_image(image: ImageInput) -> ImageInput:
+        name = image_name(image, root)
+        uri = name if "://" in name or not name else joined(remote, name)
+        if not uri:
+            return image
         filesystem, path = _place(uri)
-        with filesystem.open_input_stream(path) as file:
-            return replace(question, image=file.read())
-    except (InputError, OSError) as error:
-        return InvalidRow(question.id, f"{uri}: {one_line(error)}")
+        try:
+            with filesystem.open_input_stream(path) as file:
+                return bytes(file.read())
+        except OSError as error:
+            raise InputError(f"{uri}: {one_line(error)}") from error
+
+    try:
+        images = [fetched_image(image) for image in question.images]
+    except InputError as error:
+        return InvalidRow(question.id, str(error))
+    return replace(question, image=images if len(images) > 1 else images[0])
 
 
 def joined(folder: str, name: str) -> str:
