@@ -164,7 +164,18 @@ def imports(file: Path, root: Path) -> set[str]:
 # The order in which the source can be read: a module imports only what comes before it, and its own package.
 ORDER = (
     *("text", "errors", "images", "types", "parsing", "nano", "models.base", "models.options"),
-    *("prompts", "settings", "models", "evidence", "_sync", "pipeline", "scoring", "runs", "datasets"),
+    *(
+        "prompts",
+        "settings",
+        "models",
+        "evidence",
+        "looks",
+        "_sync",
+        "pipeline",
+        "scoring",
+        "runs",
+        "datasets",
+    ),
     *("scenes", "visualization", "checks", "model_checks", "evaluation", "training", "serving"),
     *("report", "cli", "__main__"),
 )

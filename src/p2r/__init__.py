@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from p2r.types import Box as Box
     from p2r.types import Crop as Crop
     from p2r.types import Evidence as Evidence
+    from p2r.types import Look as Look
     from p2r.types import Perception as Perception
     from p2r.types import Prediction as Prediction
     from p2r.types import Question as Question
@@ -85,6 +86,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "Box",
         "Crop",
         "Evidence",
+        "Look",
         "Perception",
         "Prediction",
         "Question",

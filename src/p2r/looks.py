@@ -1,18 +1,18 @@
 """Look again: the perceiver is shown parts of an image in which what it looks for is too small to be seen.
 
-The paper looks once, at the whole image. With `Settings.looks` above 1, the same perceiver gets the same prompt
-about regions with half the sides of the image, then a quarter, and so on, as many levels as are allowed:
+The paper looks once, at the whole image. With `Settings.looks` above 1, the same perceiver gets the same
+prompt about regions with half the sides of the image, then a quarter, and so on, up to that many levels:
 
 1. A box is *clear* if its crop loses little: shrunk to the size at which the reasoner sees it, what is in and
    around the box keeps most of its variance. A clear box is evidence, and there is no further look at it.
-2. There is a closer look around each unclear box. If it finds a near-equal box, the two looks agree, and the box
-   of the closer one counts.
-3. Where looks do not agree, or nothing was found in an image much larger than its overview, there are tiles that
-   overlap by half, side by side; then a look around the clearest boxes that only one tile showed.
-4. The next level begins with the boxes that are unclear even in crops of the closer look.
+2. There is a closer look around each unclear box. If it finds a near-equal box, the two looks agree.
+3. Where they do not, or nothing was found in an image much larger than its overview, there are overlapping
+   tiles, side by side. Near-equal boxes are merged. A box counts for the share of the looks at its place that
+   found it, and for its contrast: a box around nothing is plain.
+4. The next level begins with the boxes that are unclear even in the crops of the closer look.
 
-The crop of a box has the context of the look that found it: from a quarter of the image, a quarter of the
-context (`Box.zoom`).
+The crop of a box has the context of the paper, or as much less of it as the box needs to be clear, down to
+that of the look that found it: from a quarter of the image, a quarter of the context (`Box.zoom`).
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST_CALLS = 64  # of the perceiver about one image; each with at most the pixels of an overview
+MOST_CALLS = 48  # of the perceiver about one image; each with at most the pixels of an overview
 MOST_LOST = 0.055  # the share of the variance that the crop of a clear box may lose
 MUCH_LARGER = 2  # times the sides of the overview: an image in which "nothing" is not believed
-SAME_SHARE = 0.25  # of the smaller one, that near-equal boxes with one label share
 SAME_IOU = 0.5  # of near-equal boxes with different labels
 WHOLE = Box(0, 0, 1000, 1000)
 _SURROUNDINGS = 2  # the sides of what is compared, in sides of the box
@@ -62,11 +61,13 @@ def region_around(box: Box, zoom: int, size: Size) -> RectPx:
 
 
 def tiles(zoom: int, size: Size) -> list[RectPx]:
-    """Rectangles like those of `region_around` that overlap by half, row by row: (2 · zoom - 1)² of them."""
+    """Rectangles like those of `region_around`, row by row; neighbors overlap by a quarter or more."""
     width, height = size[0] / zoom, size[1] / zoom
-    steps = range(1, 2 * zoom)
-    rects = (_rect(x * width / 2, y * height / 2, width, height, size) for y in steps for x in steps)
-    return list(dict.fromkeys(rects))
+    count = 1 + math.ceil((zoom - 1) / 0.75)
+    steps = [place * (zoom - 1) / max(1, count - 1) + 0.5 for place in range(count)]
+    return list(
+        dict.fromkeys(_rect(x * width, y * height, width, height, size) for y in steps for x in steps)
+    )
 
 
 def _rect(x: float, y: float, width: float, height: float, size: Size) -> RectPx:
@@ -82,84 +83,56 @@ def _rect(x: float, y: float, width: float, height: float, size: Size) -> RectPx
 def to_whole(box: Box, region: RectPx, size: Size) -> Box:
     """A box of a region of an image of `size` pixels, in the coordinates of the image."""
     x0, y0, x1, y1 = region
-    across, down = (x1 - x0) / 1000, (y1 - y0) / 1000
-    corners = (x0 + box.x0 * across, y0 + box.y0 * down, x0 + box.x1 * across, y0 + box.y1 * down)
-    return _scaled(box, corners, size)
-
-
-def to_region(box: Box, region: RectPx, size: Size) -> Box:
-    """A box inside a region of an image of `size` pixels, in the coordinates of the region.
-
-    Raises:
-        InputError: it has no part inside the region.
-    """
-    x0, y0, x1, y1 = region
-    across, down = size[0] / 1000, size[1] / 1000
-    corners = (box.x0 * across - x0, box.y0 * down - y0, box.x1 * across - x0, box.y1 * down - y0)
-    return _scaled(box, corners, (x1 - x0, y1 - y0))
-
-
-def _scaled(box: Box, corners_px: Sequence[float], size: Size) -> Box:
-    # The corners are clamped: binary fractions end a little outside.
-    shares = (1000 * corner / side for corner, side in zip(corners_px, (*size, *size), strict=True))
-    x0, y0, x1, y1 = (min(1000.0, max(0.0, round(share, 4))) for share in shares)
-    return replace(box, x0=x0, y0=y0, x1=x1, y1=y1)
+    across, down = (x1 - x0) / size[0], (y1 - y0) / size[1]
+    left, top = 1000 * x0 / size[0], 1000 * y0 / size[1]
+    corners = (left + box.x0 * across, top + box.y0 * down, left + box.x1 * across, top + box.y1 * down)
+    # Binary fractions may end a little outside.
+    clamped = [min(1000.0, max(0.0, round(corner, 4))) for corner in corners]
+    return replace(box, x0=clamped[0], y0=clamped[1], x1=clamped[2], y1=clamped[3])
 
 
 def near_equal(box: Box, other: Box) -> bool:
-    """Whether boxes of two looks show the same. The farther look draws a small thing too large."""
+    """Whether boxes of two looks show the same: a look from afar may be wrong by a whole side of its box."""
     if box.label.casefold() != other.label.casefold():
         return box.iou(other) >= SAME_IOU
-    return _shared(box, other) >= SAME_SHARE * min(box.area, other.area)
+    return _distance(box, other) <= 1
 
 
-def _shared(box: Box, other: Box) -> float:
-    # The area that two boxes share, as a share of the image.
-    width = min(box.x1, other.x1) - max(box.x0, other.x0)
-    height = min(box.y1, other.y1) - max(box.y0, other.y0)
-    return max(0.0, width) * max(0.0, height) / 1e6
+def _distance(box: Box, other: Box) -> float:
+    # Between the centers, in sides of the larger box.
+    (x, y), (other_x, other_y) = box.center, other.center
+    across, down = (
+        max(one.x1 - one.x0 for one in (box, other)),
+        max(one.y1 - one.y0 for one in (box, other)),
+    )
+    return max(abs(x - other_x) / across, abs(y - other_y) / down)
 
 
-def lost_detail(pixels: np.ndarray, shown: Size) -> float:
-    """The share of the variance of pixels (height, width, 3) that is gone when they are shown smaller, 0–1."""
+class Detail(NamedTuple):
+    """What a crop shows of a box.
+
+    Attributes:
+        lost: the share of the variance of its pixels that is gone because they are shown smaller, 0–1.
+        contrast: the standard deviation of what is shown, 0–255.
+    """
+
+    lost: float
+    contrast: float
+
+
+def detail(pixels: np.ndarray, shown: Size) -> Detail:
+    """The detail of pixels (height, width, 3) that are shown at a size."""
     size = pixels.shape[1], pixels.shape[0]
     exact = pixels.astype(np.float32)
     variance = float(exact.var(axis=(0, 1)).mean())
-    if not variance or (shown[0] >= size[0] and shown[1] >= size[1]):
-        return 0.0
+    if shown[0] >= size[0] and shown[1] >= size[1]:
+        return Detail(0.0, math.sqrt(variance))
+    if not variance:  # a box around nothing
+        return Detail(1.0, 0.0)
     small = PIL.Image.fromarray(pixels).resize(shown, PIL.Image.Resampling.BOX)
+    kept = float(np.asarray(small, np.float32).var(axis=(0, 1)).mean())
     back = np.asarray(small.resize(size, PIL.Image.Resampling.BICUBIC), np.float32)
-    return min(1.0, float(((exact - back) ** 2).mean()) / variance)
-
-
-# What the looks agree on.
-
-
-class Group(NamedTuple):
-    """Near-equal boxes of several looks.
-
-    Attributes:
-        box: of the closest look; of the last one, where several were as close.
-        votes: how many looks found it.
-    """
-
-    box: Box
-    votes: int
-
-
-def merged(looks: Iterable[Look]) -> list[Group]:
-    """The boxes of all looks, near-equal ones together. Two boxes of one look are two things."""
-    groups: list[list[Box]] = []
-    for look in looks:
-        before = list(groups)
-        for box in look.boxes:
-            same = next((group for group in before if any(near_equal(box, other) for other in group)), None)
-            if same is None:
-                groups.append([box])
-            else:
-                before.remove(same)
-                same.append(box)
-    return [Group(max(reversed(group), key=lambda box: box.zoom), len(group)) for group in groups]
+    return Detail(min(1.0, float(((exact - back) ** 2).mean()) / variance), math.sqrt(kept))
 
 
 # The search.
@@ -170,12 +143,12 @@ class Found:
     """What all looks found.
 
     Attributes:
-        boxes: the evidence, in the order of the first look.
+        perception: the first look's, with the evidence of all in the order of its boxes.
         looks: all of them, those at whole images included.
         stopped: why there was no further one.
     """
 
-    boxes: tuple[Box, ...]
+    perception: Perception
     looks: tuple[Look, ...]
     stopped: str
 
@@ -206,9 +179,10 @@ async def look_again(
             for look in search.looks
         )
     places = {_label(box): place for place, box in reversed(list(enumerate(first.boxes)))}
-    boxes = [box for search in searches for box in search.boxes()]
+    boxes = [box for search in searches for box in await search.boxes()]
     boxes.sort(key=lambda box: places.get(_label(box), len(places)))
-    return Found(tuple(boxes), tuple(looks), "; ".join(dict.fromkeys(stopped)))
+    perception = replace(first, outcome="boxes" if boxes else first.outcome, boxes=tuple(boxes))
+    return Found(perception, tuple(looks), "; ".join(dict.fromkeys(stopped)))
 
 
 async def side_by_side(calls: Iterable[Coroutine[object, object, T]]) -> list[T]:
@@ -233,7 +207,7 @@ class _Search:
         self._settings = settings
         self._perceive = perceive
         self._clear: list[Box] = []  # of the first look
-        self._lost: dict[Box, float] = {}
+        self._details: dict[Box, Detail] = {}
 
     async def run(self) -> str:
         """Look until a rule says that it is enough; which one."""
@@ -252,60 +226,63 @@ class _Search:
                 if len(self.looks) + len(regions) > MOST_CALLS:
                     return f"the next tiles would take more than {MOST_CALLS} calls"
                 await self._look(regions, zoom)
-            if not self._agree():
-                await self._look_around(await self._doubtful(), zoom)
             unclear = await self._unclear(self._wanted_boxes())
             if self._agree() and not unclear:
                 return "the looks agree, and the crops show every box in enough detail"
         return f"no closer looks are allowed (looks={self._settings.looks})"
 
-    def boxes(self) -> list[Box]:
-        """The evidence: clear boxes of the first look, and those that most looks agree on."""
-        return self._clear + self._wanted_boxes()
+    async def boxes(self) -> list[Box]:
+        """The evidence: clear boxes of the first look, and those that most looks agree on.
+
+        Each has the least zoom at which its crop is clear, or else that of its look.
+        """
+        boxes = []
+        for box in self._wanted_boxes():
+            steps = range(round(2 * math.log2(box.zoom)))
+            farther = [replace(box, zoom=round(2 ** (step / 2), 2)) for step in steps]
+            unclear = await self._unclear(farther)
+            boxes.append(next((each for each in farther if each not in unclear), box))
+        return self._clear + boxes
 
     # What the looks say.
 
-    def _groups(self) -> list[Group]:
-        # Those on which most looks agree first; of equal ones those with the clearest crops.
-        groups = [group for group in merged(self.looks) if not self._is_clear(group.box)]
-        return sorted(groups, key=lambda group: (-group.votes, self._lost.get(group.box, 1.0)))
+    def _votes(self, box: Box) -> int:
+        # How many looks found it.
+        return sum(any(near_equal(box, other) for other in look.boxes) for look in self.looks)
 
-    def _is_clear(self, box: Box) -> bool:
-        return any(near_equal(box, clear) for clear in self._clear)
+    def _weight(self, box: Box) -> float:
+        # The share of the looks at its place that found it, times the contrast of what is there.
+        close = [look for look in self.looks if look.region.area <= 1.01 / box.zoom**2]
+        votes, seen = self._votes(box), sum(_shows(look, box) for look in close)
+        return votes / (max(votes, seen) + 1) * self._details[box].contrast
 
-    def _missing(self, groups: Iterable[Group]) -> Counter[str]:
-        # How many boxes of each label the first look found unclear and these groups do not hold.
-        first = (box for box in self.looks[0].boxes if box not in self._clear)
-        return Counter(map(_label, first)) - Counter(_label(group.box) for group in groups)
-
-    def _agreed(self) -> list[Group]:
-        return [group for group in self._groups() if group.votes > 1]
-
-    def _agree(self) -> bool:
-        agreed = self._agreed()
-        return not self._missing(agreed) and bool(agreed)
-
-    def _wanted_boxes(self) -> list[Box]:
-        # As many boxes of each label as the first look found; if it found none, all that looks agree on.
-        if not self.looks[0].boxes:
-            return [group.box for group in self._agreed()]
-        left, boxes = self._missing(()), []
-        for group in self._groups():
-            if left[_label(group.box)] > 0:
-                left[_label(group.box)] -= 1
-                boxes.append(group.box)
+    def _merged(self) -> list[Box]:
+        """One box for each place, those that count most first; of near-equal boxes, the closest look's."""
+        weights = {box: self._weight(box) for look in self.looks for box in look.boxes}
+        left = sorted(weights, key=weights.__getitem__, reverse=True)
+        left = [box for box in left if not any(near_equal(box, clear) for clear in self._clear)]
+        boxes = []
+        while left:
+            same = [box for box in left if near_equal(left[0], box)]
+            boxes.append(max(same, key=lambda box: (box.zoom, weights[box])))
+            left = [box for box in left if box not in same]
         return boxes
 
-    async def _doubtful(self) -> list[Box]:
-        # The boxes that one look alone found, where nothing better is known; those in clear crops first.
-        missing = self._missing(self._agreed())
+    def _wanted_boxes(self) -> list[Box]:
+        # As many boxes of each label as the first look found; if it found none, all that two looks agree on.
+        if not self.looks[0].boxes:
+            return [box for box in self._merged() if self._votes(box) > 1]
+        left = Counter(_label(box) for box in self.looks[0].boxes if box not in self._clear)
+        boxes = []
+        for box in self._merged():
+            if left[_label(box)] > 0:
+                left[_label(box)] -= 1
+                boxes.append(box)
+        return boxes
 
-        def single() -> list[Box]:
-            boxes = [group.box for group in self._groups() if group.votes == 1]
-            return [box for box in boxes if not missing or missing[_label(box)] > 0]
-
-        await self._unclear(single())
-        return single()[: self._settings.geometry.max_crops]
+    def _agree(self) -> bool:
+        boxes = self._wanted_boxes()
+        return bool(boxes) and all(self._votes(box) > 1 for box in boxes)
 
     def _is_shrunk(self, zoom: int) -> bool:
         # Whether a region of a look is shown smaller than it is.
@@ -330,29 +307,29 @@ class _Search:
             region = to_whole(WHOLE, rect, size)
             parent = _closest(before, region)
             self.looks.append(Look(region, parent, reply.text, reply.outcome, boxes, self._image))
+        await self._unclear(box for look in self.looks[len(before) :] for box in look.boxes)
 
     async def _unclear(self, boxes: Iterable[Box]) -> list[Box]:
         """The boxes whose crops lose too much."""
-        size, settings = self._source.size, self._settings
         boxes = list(boxes)
-        areas, sizes, shown = [], [], []
-        for box in boxes:
-            crop = crop_region(box, size, settings.geometry)
-            planned = plan_sizes(size, [crop], settings.budget).crops[0]
-            x0, y0, x1, y1 = box_px(box, size)
-            middle, sides = (
-                ((x0 + x1) / 2, (y0 + y1) / 2),
-                (_SURROUNDINGS * (x1 - x0), _SURROUNDINGS * (y1 - y0)),
-            )
-            area = _rect(*middle, *sides, size)
-            sides = area[2] - area[0], area[3] - area[1]
-            areas.append(area)
-            sizes.append(_times(sides, min(1.0, math.sqrt(_COMPARED_PIXELS / (sides[0] * sides[1])))))
-            shown.append(_times(sides, min(1.0, planned[0] / (crop[2] - crop[0]))))
-        images = await self._read(areas, sizes)
-        for box, image, seen in zip(boxes, images, shown, strict=True):
-            self._lost[box] = lost_detail(image.pixels, seen)
-        return [box for box in boxes if self._lost[box] > MOST_LOST]
+        compared = [self._compared(box) for box in boxes]
+        images = await self._read([area for area, _, _ in compared], [exact for _, exact, _ in compared])
+        for box, image, (_, _, shown) in zip(boxes, images, compared, strict=True):
+            self._details[box] = detail(image.pixels, shown)
+        return [box for box in boxes if self._details[box].lost > MOST_LOST]
+
+    def _compared(self, box: Box) -> tuple[RectPx, Size, Size]:
+        # The surroundings of a box, the size at which they are read, and that at which its crop shows them.
+        size, budget = self._source.size, self._settings.budget
+        crop = crop_region(box, size, self._settings.geometry)
+        (planned, _), width = plan_sizes(size, [crop], budget).crops[0], crop[2] - crop[0]
+        scale = planned / width if width - planned >= budget.factor else 1.0  # less is only rounding
+        x0, y0, x1, y1 = box_px(box, size)
+        across, down = _SURROUNDINGS * (x1 - x0), _SURROUNDINGS * (y1 - y0)
+        area = _rect((x0 + x1) / 2, (y0 + y1) / 2, across, down, size)
+        sides = area[2] - area[0], area[3] - area[1]
+        exact = min(1.0, math.sqrt(_COMPARED_PIXELS / (sides[0] * sides[1])))
+        return area, _times(sides, exact), _times(sides, min(1.0, scale))
 
     async def _read(self, rects: Sequence[RectPx], sizes: Sequence[Size]) -> list[EncodedImage]:
         stretch = self._settings.stretch_depth
@@ -367,9 +344,12 @@ def _times(size: Size, scale: float) -> Size:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
+def _shows(look: Look, box: Box) -> bool:
+    (x, y), region = box.center, look.region
+    return region.x0 <= x <= region.x1 and region.y0 <= y <= region.y1
+
+
 def _closest(looks: Sequence[Look], region: Box) -> int:
-    # The look that shows most of a region; of several, the closest one.
-    shares = [
-        (round(_shared(look.region, region), 6), -look.region.area, at) for at, look in enumerate(looks)
-    ]
-    return max(shares)[2]
+    # The closest look that shows the middle of a region.
+    shown = [(-look.region.area, at) for at, look in enumerate(looks) if _shows(look, region)]
+    return max(shown)[1]

@@ -279,7 +279,7 @@ class P2R:
             sources = [image.source for image in images]
             found = await look_again(sources, first, builder.settings, partial(self._ask_perceiver, builder))
         builder.set(looks=found.looks, stopped=found.stopped)
-        return replace(first, outcome="boxes" if found.boxes else first.outcome, boxes=found.boxes)
+        return found.perception
 
     async def _ask_perceiver(self, builder: PredictionBuilder, shown: Sequence[EncodedImage]) -> Perception:
         settings = builder.settings

@@ -40,8 +40,7 @@ class Box:
         x0, y0, x1, y1: corners in 0–1000, `x0 < x1` and `y0 < y1`.
         label: the perceiver's name for what is inside; may be empty.
         image: the index of its image among `Question.images`.
-        zoom: how many times smaller than the image the region was in which a look found it; its crop has as
-            much less context.
+        zoom: how many times less context its crop has than the paper's, because a closer look found it.
     """
 
     x0: float
@@ -50,7 +49,7 @@ class Box:
     y1: float
     label: str = ""
     image: int = 0
-    zoom: int = 1
+    zoom: float = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", encodable(self.label))
@@ -65,7 +64,7 @@ class Box:
         return (self.x0, self.y0, self.x1, self.y1)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: `{"box": [x0, y0, x1, y1], "label": …}`, 0–1000; `image` and `zoom` at other values only."""
+        """Plain data: `{"box": [x0, y0, x1, y1], "label": …}`; `image` and `zoom` if they are not 0 and 1."""
         image = {"image": self.image} if self.image else {}
         zoom = {"zoom": self.zoom} if self.zoom != 1 else {}
         return {"box": list(self.as_tuple()), "label": self.label, **image, **zoom}
@@ -226,12 +225,9 @@ class Look:
     """What the perceiver said about one region of an image.
 
     Attributes:
-        region: what it was shown, in the coordinates of the whole image.
-        parent: the index of the look that led to this one; None for the first, at the whole image.
-        text: the raw text.
-        outcome: as of `Perception`.
-        boxes: in the coordinates of the whole image.
-        image: the index of the image.
+        region, boxes: what it was shown and what it found there, in the coordinates of the whole image.
+        parent: the index of the look before it; None for the first, at the whole image.
+        text, outcome, image: the reply, as of `Perception`, and the index of the image.
     """
 
     region: Box
@@ -243,20 +239,14 @@ class Look:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with the region as `[x0, y0, x1, y1]`, 0–1000."""
-        return {
-            "region": list(self.region.as_tuple()),
-            "parent": self.parent,
-            "text": self.text,
-            "outcome": self.outcome,
-            "boxes": [box.to_json() for box in self.boxes],
-            "image": self.image,
-        }
+        boxes = [box.to_json() for box in self.boxes]
+        return asdict(self) | {"region": list(self.region.as_tuple()), "boxes": boxes}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Look:
         """What `to_json` wrote."""
-        boxes = tuple(Box.from_json(box) for box in data["boxes"])
-        return cls(Box(*data["region"]), data["parent"], data["text"], data["outcome"], boxes, data["image"])
+        boxes = tuple(map(Box.from_json, data["boxes"]))
+        return cls(**{**data, "region": Box(*data["region"]), "boxes": boxes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +342,7 @@ class Prediction:
         truncated: the answering stage ran into its token limit.
         notes: remarks about the image, the sizes and the replies, one sentence each.
         error: why the status is `failed`.
-        looks: what the perceiver was asked, the first look included; empty unless `Settings.looks` allows more.
+        looks: all looks at the image; empty unless `Settings.looks` allows more than one.
         stopped: why there was no further look.
     """
 
@@ -393,10 +383,9 @@ class Prediction:
         """Plain data, as in result files, replies of the server and `p2r answer --json`.
 
         `perception` is the perceiver's raw text, `outcome` and `dropped` what was read from it; the first two
-        are None where no perceiver was called. `looks` and `stopped` are there where more than one was allowed.
+        are None where no perceiver was called. `looks` and `stopped` are only there if there are looks.
         """
         perception = self.perception
-        looks = {"looks": [look.to_json() for look in self.looks], "stopped": self.stopped}
         return {
             "id": self.id,
             "mode": self.mode,
@@ -417,7 +406,11 @@ class Prediction:
             "truncated": self.truncated,
             "notes": list(self.notes),
             "error": self.error,
-            **(looks if self.looks else {}),
+            **(
+                {"looks": [look.to_json() for look in self.looks], "stopped": self.stopped}
+                if self.looks
+                else {}
+            ),
         }
 
     @classmethod

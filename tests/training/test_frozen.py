@@ -20,7 +20,7 @@ from p2r.training.frozen import FrozenModel, perceive_samples, read_boxes
 from p2r.training.recipe import Gates
 from p2r.training.rewards import RewardFunction
 from p2r.types import Question, Sample
-from tests.fake_model import FakeModel, failure, said
+from tests.fake_model import FakeModel, failure, said, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -175,3 +175,26 @@ def test_a_failing_reasoner_stops_the_phase_with_the_cause(tmp_path: Path) -> No
     ):
         answer(failing, [BOX, "[]"])
     rewards.close()
+
+
+def test_the_frozen_perceiver_looks_again_if_the_settings_say_so(tmp_path: Path) -> None:
+    image = np.full((1024, 1024, 3), 128, np.uint8)
+    image[100:160, 100:160] = (220, 20, 20)
+    image[100:160, 100:160:3] = 255
+    asked = Sample(Question(image, "Which color?", ("red", "blue"), id="q"), "A")
+
+    def reply(messages: Sequence[Message]) -> str:
+        return BOX if shown(messages)[0].pixels[..., 1].std() > 8 else "[]"
+
+    settings = replace(SETTINGS, looks=2)
+    rows = RolloutDataset([asked], settings, image_cache([asked], settings, 1))
+    model = FakeModel(reply)
+    path = tmp_path / "boxes-0.jsonl"
+    asyncio.run(
+        perceive_samples(
+            FrozenModel(model), rows, [0], weights="w", path=path, batch=2, monitor=FailureMonitor(4, 5)
+        )
+    )
+    assert len(model.calls) > 1
+    (boxes,) = read_boxes(tmp_path, rows, [0], "w").values()
+    assert {box.zoom for box in boxes} <= {1, 1.41, 2}

@@ -70,6 +70,8 @@ SettingsFile = Annotated[
 ]
 _SET = "Change a setting, such as box_format=gemini or geometry.max_crops=1; repeat it for more."
 Set = Annotated[list[str], option("KEY=VALUE", _SET, "--set")]
+_LOOKS = "Levels of looks: 1 is the paper; 2 and more look closer at what is too small. Default: 1."
+Looks = Annotated[int | None, option("N", _LOOKS, min=1)]
 _VERBOSE = "Log to stderr; -vv in more detail."
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, show_default=False, help=_VERBOSE)]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")]
@@ -99,9 +101,9 @@ def placed(models: Sequence[str | None], *values: str | None) -> list[Any]:
 
 
 def settings_changes(
-    settings: Path | None, prompts: Path | None, changes: Sequence[str]
+    settings: Path | None, prompts: Path | None, changes: Sequence[str], looks: int | None = None
 ) -> Callable[[Settings], Settings]:
-    """The changes of --settings, --prompts and --set, in this order; all three are read and checked now.
+    """The changes of --settings, --prompts, --set and --looks, in this order; all are read and checked now.
 
     Raises:
         InputError: a file that cannot be read, or a key or a value that does not exist.
@@ -121,14 +123,19 @@ def settings_changes(
     def changed(base: Settings) -> Settings:
         chosen = base.overlaid(settings) if settings else base
         chosen = replace(chosen, prompts=pack) if pack else chosen
-        return chosen.updated(values, where="--set") if values else chosen
+        chosen = chosen.updated(values, where="--set") if values else chosen
+        return chosen.updated({"looks": looks}, where="--looks") if looks else chosen
 
     changed(Settings())
     return changed
 
 
 def read_settings(
-    model: str, settings: Path | None, prompts: Path | None, changes: Sequence[str] = ()
+    model: str,
+    settings: Path | None,
+    prompts: Path | None,
+    changes: Sequence[str] = (),
+    looks: int | None = None,
 ) -> Settings:
     """The settings of a model, with `settings_changes`.
 
@@ -136,7 +143,7 @@ def read_settings(
         InputError: a file, a key or a value that cannot be used.
     """
     # Before the settings of the model, which may have to be fetched.
-    changed = settings_changes(settings, prompts, changes)
+    changed = settings_changes(settings, prompts, changes, looks)
 
     from p2r.pipeline import settings_of
 

@@ -63,6 +63,7 @@ def answer(
     mode: Annotated[Mode, opt.option("MODE", _MODE)] = "p2r",
     save: Annotated[Path | None, opt.path_option("FILE", _SAVE)] = None,
     json_output: opt.Json = False,
+    looks: opt.Looks = None,
     prompts: opt.PromptsFile = None,
     settings: opt.SettingsFile = None,
     changes: opt.Set = [],  # noqa: B006
@@ -84,7 +85,7 @@ def answer(
                 check_save(save, *images)
             asked = _question(images, text, choice, answer_type)
             first, second = opt.placed([model, reasoner], device, dtype, attention, quantize)
-            chosen = opt.read_settings(model, settings, prompts, changes)
+            chosen = opt.read_settings(model, settings, prompts, changes, looks)
             prediction = run(_predict(asked, first, second, chosen, mode, quiet=json_output))
         except P2RError as error:
             if json_output:
@@ -196,6 +197,8 @@ def _shown(question: Question, prediction: Prediction) -> Group:
     rows.add_column(overflow="fold")
     if prediction.mode == "p2r":
         rows.add_row("evidence", _boxes(prediction, len(question.images)))
+    if prediction.looks:
+        rows.add_row("looks", f"{len(prediction.looks)}: {prediction.stopped}")
     if prediction.thinking:
         rows.add_row("thinking", Text(printable(prediction.thinking), style="italic"))
     rows.add_row("answer", Text(answer_text(question, prediction), style="bold"))

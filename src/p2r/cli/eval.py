@@ -74,6 +74,7 @@ def evaluate(
     concurrency: Annotated[int, opt.option("N", "The number of questions in flight.", min=1)] = 32,
     max_failures: Annotated[int, opt.option("N", _FAILURES, min=1, max=50)] = 10,
     compare: Annotated[Literal["paper"] | None, opt.option("paper", _COMPARE)] = None,
+    looks: opt.Looks = None,
     prompts: opt.PromptsFile = None,
     settings: opt.SettingsFile = None,
     changes: opt.Set = [],  # noqa: B006
@@ -94,7 +95,9 @@ def evaluate(
         from p2r.evaluation.run import evaluate as evaluate_plan
 
         opt.check_folder(out)
-        opt.settings_changes(settings, prompts, changes)  # a wrong one is refused before anything is fetched
+        opt.settings_changes(
+            settings, prompts, changes, looks
+        )  # a wrong one is refused before anything is fetched
         models = [model, reasoner, judge]
         model, reasoner, judge = opt.placed(models, device, dtype, attention, quantize)
         generated = benchmark == "scenes" and data is None
@@ -118,7 +121,7 @@ def evaluate(
             seed=seed,
             gold_boxes=boxes == "gold",
             controls=tuple(known for known in CONTROLS if known in control),
-            settings=opt.read_settings(model, settings, prompts, changes),
+            settings=opt.read_settings(model, settings, prompts, changes, looks),
             concurrency=concurrency,
             most_failures=max_failures,
             command=shlex.join(["p2r", *sys.argv[1:]]),

@@ -38,6 +38,7 @@ def serve(
         list[str], opt.option("HOST", "Fetch http(s) images from it; repeat it for more.")
     ] = [],  # noqa: B006  (typer copies it)
     allow_origin: Annotated[list[str], opt.option("ORIGIN", _ORIGIN)] = [],  # noqa: B006
+    looks: opt.Looks = None,
     prompts: opt.PromptsFile = None,
     settings: opt.SettingsFile = None,
     changes: opt.Set = [],  # noqa: B006
@@ -77,7 +78,7 @@ def serve(
         with ExitStack() as closing:
             # Before the model, which may take minutes to load.
             sockets = [closing.enter_context(each) for each in bind(config)]
-            chosen = opt.read_settings(model, settings, prompts, changes)
+            chosen = opt.read_settings(model, settings, prompts, changes, looks)
             log_to_stderr()
             p2r = P2R(model, reasoner=reasoner, settings=chosen, limits=config.image, concurrency=concurrency)
             address = f"http://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}"

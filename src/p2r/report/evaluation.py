@@ -398,6 +398,11 @@ def prediction_data(prediction: Prediction, cut: Cut) -> dict[str, Any]:
         "boxes": [_box(box, cut(box.label)) for box in prediction.boxes],
         "crops": [],
         "perception": cut(perception.text) if perception else None,
+        "looks": [
+            {"region": look.region.as_tuple(), "parent": look.parent, "text": cut(look.text)}
+            for look in prediction.looks
+        ],
+        "stopped": prediction.stopped,
         "dropped": [cut(warning) for warning in perception.warnings] if perception else [],
         "text": cut(prediction.text),
         "tokens": prediction.usage.prompt_tokens + prediction.usage.completion_tokens,

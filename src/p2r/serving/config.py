@@ -36,6 +36,7 @@ class ServingConfig:
         max_body_bytes, body_timeout_s: of one request.
         max_text_chars: of a question with its options and system prompts.
         max_evidence: the most crops that a request may set.
+        max_looks: the most levels of looks that a request may set.
         max_images: of a question.
         image: limits of an image.
         upload: limits of an image that is uploaded on the page.
@@ -60,6 +61,7 @@ class ServingConfig:
     body_timeout_s: float = 30.0
     max_text_chars: int = 16_000
     max_evidence: int = 8
+    max_looks: int = 3
     max_images: int = 8
     image: Limits = _IMAGE
     upload: Limits = _UPLOAD

@@ -240,7 +240,7 @@ def _boxes(options: Options, images: int) -> tuple[Box, ...] | None:
     if options.boxes is None:
         return None
     try:
-        boxes = tuple(Box(*each.box, each.label, each.image) for each in options.boxes)
+        boxes = tuple(Box(*each.box, each.label, each.image, each.zoom) for each in options.boxes)
     except InputError as error:
         raise invalid_field("p2r.boxes", str(error)) from None
     for index, box in enumerate(boxes):
@@ -263,10 +263,13 @@ def _settings(settings: Settings, options: Options, config: ServingConfig, syste
         if options.max_evidence > config.max_evidence:
             raise invalid_field("p2r.max_evidence", f"it must be within 1–{config.max_evidence} here")
         geometry = replace(geometry, max_crops=options.max_evidence)
+    looks = settings.looks if options.looks is None else options.looks
+    if looks > (most := max(settings.looks, config.max_looks)):
+        raise invalid_field("p2r.looks", f"it must be within 1–{most} here")
     # The server's own system prompt is a template; a client's '$' is literal.
     texts = (prompts.system, *(text.replace("$", "$$") for text in system))
     prompts = replace(prompts, system="\n\n".join(text for text in texts if text.strip()))
-    return replace(settings, budget=budget, geometry=geometry, prompts=prompts)
+    return replace(settings, budget=budget, geometry=geometry, prompts=prompts, looks=looks)
 
 
 # The form of the answer.

@@ -78,6 +78,7 @@ class GivenBox(BaseModel):
     box: tuple[float, float, float, float]
     label: str = Field(default="", max_length=200)
     image: int = Field(default=0, ge=0)
+    zoom: float = Field(default=1, ge=1, description="Of a box of a closer look: its crop has less context.")
 
 
 class Options(BaseModel):
@@ -90,6 +91,7 @@ class Options(BaseModel):
     )
     answer_type: Literal["number", "free"] | None = Field(default=None, description="Without options.")
     max_evidence: int | None = Field(default=None, ge=1, description="The most regions to zoom into.")
+    looks: int | None = Field(default=None, ge=1, description="How many levels of looks; 1 looks once.")
     overview_max_pixels: int | None = Field(default=None, ge=1, description="Of the whole image.")
     crop_max_pixels: int | None = Field(default=None, ge=1, description="Of each region.")
     boxes: list[GivenBox] | None = Field(
@@ -184,11 +186,24 @@ class FoundBox(BaseModel):
     box: list[float]
     label: str
     image: int = 0
+    zoom: float = 1
 
     @model_serializer(mode="wrap")
     def _as_in_records(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # The first image is not named, as in `Box.to_json`.
-        return {name: value for name, value in plain(self).items() if name != "image" or value}
+        # The first image and the first look are not named, as in `Box.to_json`.
+        usual = {"image": 0, "zoom": 1}
+        return {name: value for name, value in plain(self).items() if usual.get(name) != value}
+
+
+class FoundLook(BaseModel):
+    """A look at a region `[x0, y0, x1, y1]` in 0–1000, which followed from the look `parent`."""
+
+    region: list[float]
+    parent: int | None
+    text: str
+    outcome: Literal["boxes", "whole", "malformed"]
+    boxes: list[FoundBox]
+    image: int
 
 
 class Images(BaseModel):
@@ -219,8 +234,16 @@ class P2RExtension(BaseModel):
     truncated: bool
     seconds: dict[str, float]
     digest: str
+    looks: list[FoundLook] = []
+    stopped: str = ""
     images: Images | None = None
     result: str | None = Field(None, description="Of an uploaded image: the id of the result on the page.")
+
+    @model_serializer(mode="wrap")
+    def _as_in_records(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Where one look was allowed, there are none, as in `Prediction.to_json`.
+        unused = () if self.looks else ("looks", "stopped")
+        return {name: value for name, value in plain(self).items() if name not in unused}
 
 
 class Reply(BaseModel):

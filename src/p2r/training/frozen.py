@@ -13,13 +13,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from p2r.errors import InputError, ModelError
+from p2r.looks import look_again
 from p2r.models.base import Sampling
 from p2r.models.batching import Request
 from p2r.models.loading import open_model
 from p2r.models.options import ModelOptions
+from p2r.parsing.perception import parse_perception
+from p2r.prompts import perceive_messages
 from p2r.runs.journal import Journal, read_lines
 from p2r.types import Box
 
@@ -27,15 +31,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from p2r.images import EncodedImage
     from p2r.models.base import Completion, Message, Model
     from p2r.models.encoding import EncodedPrompt
     from p2r.runs.failures import FailureMonitor
     from p2r.settings import Settings
     from p2r.training.data import RolloutDataset
     from p2r.training.recipe import Recipe
+    from p2r.types import Perception
 
 _PART = 1 << 24  # bytes of weights that are summed at a time
 _ATTEMPTS = 3  # at the boxes of a sample
+_TURN_S = 0.02  # in which the images of further looks are read
 
 
 class FrozenRole(Protocol):
@@ -201,10 +208,8 @@ async def perceive_samples(
     """
     known = _known(path.parent)
     missing = [index for index in wanted if _key(dataset, index, weights) not in known]
-    sampling = Sampling(dataset.settings.max_tokens.perceive)
 
-    def row(index: int, reply: Completion) -> dict[str, Any]:
-        perception = dataset.perception(index, reply.text)
+    def row(index: int, perception: Perception) -> dict[str, Any]:
         return {
             "key": _key(dataset, index, weights),
             "id": dataset.samples[index].question.id,
@@ -218,15 +223,13 @@ async def perceive_samples(
             failed: dict[int, ModelError] = {}
             for start in range(0, len(missing), batch):
                 chunk = missing[start : start + batch]
-                conversations = [dataset.messages("perceiver", index) for index in chunk]
-                replies = await frozen.complete_all(conversations, sampling)
-                for index, reply in zip(chunk, replies, strict=True):
-                    if isinstance(reply, ModelError):
-                        failed[index] = reply
-                        monitor.note_failure(str(reply))
+                for index, found in zip(chunk, await _perceived(frozen, dataset, chunk), strict=True):
+                    if isinstance(found, ModelError):
+                        failed[index] = found
+                        monitor.note_failure(str(found))
                     else:
                         monitor.note_success()
-                        journal.append(row(index, reply))
+                        journal.append(row(index, found))
                 journal.sync()
                 if on_done:
                     on_done(min(start + batch, len(missing)))
@@ -239,6 +242,43 @@ async def perceive_samples(
         f"{dataset.samples[index].question.id}: {error}; the same command tries only those again",
         kind=error.kind,
     )
+
+
+async def _perceived(
+    frozen: FrozenRole, dataset: RolloutDataset, indices: Sequence[int]
+) -> list[Perception | ModelError]:
+    """What the perceiver says about samples, with as many looks as the settings allow."""
+    settings, sampling = dataset.settings, Sampling(dataset.settings.max_tokens.perceive)
+    waiting: list[tuple[Sequence[Message], asyncio.Future[Completion | ModelError]]] = []
+
+    async def ask(index: int, images: Sequence[EncodedImage]) -> Perception:
+        question = dataset.samples[index].question
+        messages = perceive_messages(settings.prompts, question, images[0], settings.box_format)
+        waiting.append((messages, asyncio.get_running_loop().create_future()))
+        if isinstance(reply := await waiting[-1][1], ModelError):
+            raise reply
+        return parse_perception(reply.text, settings.box_format, images[0].size)
+
+    async def perceive(index: int) -> Perception | ModelError:
+        image = dataset.images(index)
+        try:
+            first = await ask(index, [image.overview])
+            if settings.looks == 1:
+                return first
+            return (await look_again([image.source], first, settings, partial(ask, index))).perception
+        except ModelError as error:
+            return error
+
+    tasks = [asyncio.create_task(perceive(index)) for index in indices]
+    while not all(task.done() for task in tasks):
+        # Those that wait by now are asked together, because a frozen role generates in batches.
+        await asyncio.sleep(_TURN_S)
+        asked = waiting[:]
+        waiting.clear()
+        replies = await frozen.complete_all([messages for messages, _ in asked], sampling)
+        for (_, future), reply in zip(asked, replies, strict=True):
+            future.set_result(reply)
+    return [task.result() for task in tasks]
 
 
 def read_boxes(

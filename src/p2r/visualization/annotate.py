@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import PIL.Image
 import PIL.ImageDraw
 
-from p2r.evidence import OUTLINE_COLORS, outlined_px
+from p2r.evidence import OUTLINE_COLORS, box_px, outlined_px
 from p2r.visualization.text import RGB, Lettering, clean, rounded
 
 if TYPE_CHECKING:
@@ -88,12 +88,17 @@ def fitted(size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
 
 
 def annotated(
-    letters: Lettering, source: ImageSource, boxes: Sequence[Box], size: tuple[int, int], image: int = 0
+    letters: Lettering,
+    source: ImageSource,
+    boxes: Sequence[Box],
+    size: tuple[int, int],
+    image: int = 0,
+    regions: Sequence[Box] = (),
 ) -> PIL.Image.Image:
     """The whole image, each box outlined and tagged with its number and label; a strip is cut into parts.
 
     `size` is that of the result; see `fitted`. Boxes of other images than the one with the index `image` are
-    left out; they have numbers too.
+    left out; they have numbers too. Thin lines show regions, such as those of closer looks.
     """
     numbers = [number for number, box in enumerate(boxes) if box.image == image]
     rows, columns = _parts(source.size)
@@ -102,6 +107,11 @@ def annotated(
     corners = [(width * row, height * column) for row in range(rows) for column in range(columns)]
     parts = [(x, y, x + width, y + height) for x, y in corners]
     plain = source.overview((width * rows, height * columns)).to_pil()
+    draw = PIL.ImageDraw.Draw(plain)
+    for region in regions:
+        x0, y0, x1, y1 = box_px(region, plain.size)
+        draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=WHITE)
+        draw.rectangle((x0 + 1, y0 + 1, x1 - 2, y1 - 2), outline=DARK)
     drawn = _drawn(plain, letters, [boxes[number] for number in numbers], parts, numbers)
     if len(parts) == 1:
         return drawn

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from p2r.types import Prediction, Question
+    from p2r.types import Box, Prediction, Question
 
 # Suffix → how Pillow writes it. Text must stay sharp: JPEG without chroma subsampling.
 FORMATS: dict[str, dict[str, Any]] = {
@@ -180,7 +180,8 @@ class _Layout(NamedTuple):
 def _images(letters: Lettering, source: ImageSource, prediction: Prediction) -> PIL.Image.Image:
     boxes, regions = prediction.boxes, prediction.crops_px
     if not regions:
-        return annotated(letters, source, boxes, fitted(source.size, (INNER, MAX_HEIGHT)))
+        size = fitted(source.size, (INNER, MAX_HEIGHT))
+        return annotated(letters, source, boxes, size, regions=_closer(prediction))
     sizes = [(x1 - x0, y1 - y0) for x0, y0, x1, y1 in regions]
     layout = max(_layouts(source.size, sizes), key=lambda layout: layout.score)
     crops = []
@@ -190,7 +191,7 @@ def _images(letters: Lettering, source: ImageSource, prediction: Prediction) -> 
         crops.append(framed(letters, source, region, title, index, size))
     step = layout.columns
     rows = [_stacked(crops[at : at + step], beside=True) for at in range(0, len(crops), step)]
-    overview = annotated(letters, source, boxes, layout.overview)
+    overview = annotated(letters, source, boxes, layout.overview, regions=_closer(prediction))
     return _stacked([overview, _stacked(rows)], beside=layout.beside)
 
 
@@ -204,7 +205,8 @@ def _several(letters: Lettering, sources: Sequence[ImageSource], prediction: Pre
         room = ((INNER + GAP) // len(row) - GAP, ROW_HEIGHT)
         rows.append([])
         for index, source in row:
-            drawn = annotated(letters, source, boxes, fitted(source.size, room), index)
+            size = fitted(source.size, room)
+            drawn = annotated(letters, source, boxes, size, index, _closer(prediction, index))
             rows[-1].append(
                 _stacked([_line(letters, f"image {index + 1} of {len(sources)}", room[0]), drawn])
             )
@@ -218,6 +220,11 @@ def _several(letters: Lettering, sources: Sequence[ImageSource], prediction: Pre
             size = inscribed((region[2] - region[0], region[3] - region[1]), room)
             rows[-1].append(framed(letters, sources[box.image], region, title, index, size))
     return _stacked([_stacked(row, beside=True) for row in rows])
+
+
+def _closer(prediction: Prediction, image: int = 0) -> list[Box]:
+    # The regions that the perceiver was shown after the whole image.
+    return [look.region for look in prediction.looks if look.parent is not None and look.image == image]
 
 
 def _line(letters: Lettering, text: str, width: int) -> PIL.Image.Image:
@@ -300,6 +307,7 @@ def _footer(letters: Lettering, prediction: Prediction) -> PIL.Image.Image:
     if prediction.reasoner and prediction.reasoner != prediction.model:
         models += f" + {prediction.reasoner}"
     stages = ", ".join(f"{stage} {took:.2f}" for stage, took in seconds.items())
-    parts = [models, prediction.mode, f"{total:.2f} s", stages]
+    looks = f"{len(prediction.looks)} looks: {prediction.stopped}" if prediction.looks else ""
+    parts = [models, prediction.mode, f"{total:.2f} s", stages, looks]
     (line,) = letters.lines(" · ".join(part for part in parts if part), 19, INNER, most=1)
     return _line(letters, line, INNER)

@@ -77,6 +77,7 @@ function facts(question, answer) {
   add("answer", answer.outcome === "failed" ? "" : inWords(question, answer.answer));
   add("why", answer.why);
   add("cost", answer.tokens === undefined ? "" : `${answer.tokens} tokens, ${answer.seconds} s`);
+  add("looks", answer.looks?.length ? `${answer.looks.length}: ${answer.stopped}` : "");
   add("notes", (answer.notes ?? []).join("; "));
   add("dropped", (answer.dropped ?? []).join("; "));
   return list;
@@ -102,6 +103,12 @@ function side(question, answer) {
   return element("div", {}, ...images, element("p", { class: "caption" }, size + legend), crops.length ? element("div", { class: "crops" }, ...crops) : null);
 }
 
+function closer(looks) {
+  const place = (region) => region.map((side) => Math.round(side)).join(", ");
+  return (looks ?? []).flatMap(({ region, parent, text }, index) =>
+    parent === null ? [] : `${index}. (${place(region)}), after ${parent}: ${text}`).join("\n");
+}
+
 function detail(question) {
   const left = element("div", {});
   const panel = element("div", { role: "tabpanel" });
@@ -116,7 +123,8 @@ function detail(question) {
     }
     left.replaceChildren(side(question, answer));
     panel.replaceChildren(facts(question, answer), ...section("Error", answer.error),
-      ...section("The perceiver wrote", answer.perception), ...section("The answering stage wrote", answer.text));
+      ...section("The perceiver wrote", answer.perception), ...section("Closer looks", closer(answer.looks)),
+      ...section("The answering stage wrote", answer.text));
   };
   for (const position of asked) {
     const tab = element("button", { type: "button", role: "tab", class: `series-${position}`, "data-position": position }, data.columns[position]);

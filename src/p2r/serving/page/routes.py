@@ -83,6 +83,7 @@ class Page:
         about = {"models": MODEL_NAMES, "names": names, "scenes_only": names[1] in NAMES}
         about |= {"fetches": bool(config.image_hosts), "examples": self._scenes}
         about |= {"evidence": (crops, config.max_evidence), "budget": asdict(p2r.settings.budget)}
+        about["looks"] = (p2r.settings.looks, max(p2r.settings.looks, config.max_looks))
         return JSONResponse(about)
 
     async def upload(self, request: Request, name: str = "", url: str = "") -> Response:

@@ -8,7 +8,7 @@ import { Result, WAYS, spoken } from "./result.js";
 import { json } from "./server.js";
 import { Viewer } from "./viewer.js";
 
-const NUMBERS = ["max_evidence", "overview_max_pixels", "crop_max_pixels"]; // settings of a question
+const NUMBERS = ["max_evidence", "looks", "overview_max_pixels", "crop_max_pixels"]; // settings of a question
 const header = document.querySelector("header");
 const viewer = new Viewer($("viewer"));
 const boxes = new Boxes(viewer, $("boxes"));
@@ -300,7 +300,8 @@ function introduce({ models, names: [perceiver, reasoner], scenes_only: scenesOn
   const [crops, mostCrops] = more.evidence, { budget } = more;
   $("mode").append(...models.map((name) => el("option", { value: name, textContent: WAYS[name] ?? name })));
   Object.assign($("max_evidence"), { defaultValue: crops, max: mostCrops });
-  for (const name of NUMBERS.slice(1))
+  Object.assign($("looks"), { defaultValue: more.looks[0], max: more.looks[1] });
+  for (const name of NUMBERS.slice(2))
     Object.assign($(name), { defaultValue: budget[name], max: budget[name], min: budget.min_pixels });
   const both = `Perceiver: ${perceiver}; reasoner: ${reasoner}`;
   $("models").textContent = perceiver === reasoner ? `Model: ${reasoner}` : both;

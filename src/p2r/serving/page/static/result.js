@@ -84,6 +84,7 @@ export class Result {
       each.classList.toggle("picked", first?.answer === letter(index)));
     $("outcome").textContent = notes.join(" ");
     reveal($("outcome"), notes.length);
+    this.#looks(first?.looks ?? [], first?.stopped);
     reveal($("actions"), ids.length);
     reveal($("compare"), columns.length === 1);
     $("compare").disabled = $("again").disabled = columns.some(({ record, problem }) => !record && !problem);
@@ -93,6 +94,17 @@ export class Result {
       $(name).download = `p2r-${ids[0]?.slice(-6)}.${kind}`;
     }
     this.#columns();
+  }
+
+  // The regions that were looked at, if there were closer looks; each can be seen.
+  #looks(looks, stopped) {
+    const { image } = this.#entry, regions = looks.filter(({ parent }) => parent !== null);
+    $("seen").replaceChildren(`${count(looks.length, "look")}: ${stopped}. `, ...regions.map(({ region }, index) => {
+      const show = el("button", { type: "button", textContent: index + 1, title: "Show this region" });
+      show.onclick = () => this.viewer.fly(pixels(region, image).map(Math.round));
+      return show;
+    }));
+    reveal($("seen"), looks.length);
   }
 
   // The answers, as far as they are; once for each frame, because a layout of long texts takes time.
