@@ -11,7 +11,9 @@ requests in flight that the endpoint may see. Each runs in a fresh process, in t
 are medians. Images are written in advance and not timed. Exit code 1 when the target of 1.5 times is missed.
 
 The table shows the share of the time in which the endpoint was idle, the mean number of requests in flight,
-and the seconds of each stage.
+the seconds of each stage, and the CPU seconds of a question: in the process that asks, and in the server (a
+managed vLLM, or the one with the pid `--engine`). These change little under other load; both together, over
+the number of cores, are the least time a question can take on a machine that does both.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,9 +83,9 @@ async def ours(arguments: argparse.Namespace, settings: Settings) -> dict[str, A
             settings=settings,
             concurrency=arguments.concurrency,
         )
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         summary = await evaluate(plan, Console(file=io.StringIO()))
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         lines = (Path(out) / "run" / "predictions-p2r.jsonl").read_text().splitlines()
     await model.aclose()
     stages: dict[str, float] = {}
@@ -96,6 +98,7 @@ async def ours(arguments: argparse.Namespace, settings: Settings) -> dict[str, A
         "seconds": seconds,
         "correct": figures.correct,
         "failed": figures.failed,
+        "cpu": cpu,
         "stages": {stage: stages[stage] for stage in ("image", "perceive", "evidence", "reason")},
         **model.measured(),
     }
@@ -111,7 +114,7 @@ async def baseline(arguments: argparse.Namespace, settings: Settings) -> dict[st
     stages = dict.fromkeys(("image", "perceive", "evidence", "reason"), 0.0)
     correct = 0
     clock = time.perf_counter()
-    start = clock
+    start, cpu = clock, time.process_time()
 
     def lap(stage: str) -> None:
         nonlocal clock
@@ -141,9 +144,10 @@ async def baseline(arguments: argparse.Namespace, settings: Settings) -> dict[st
         lap("reason")
         for sample, reply in zip(batch, replies, strict=True):
             correct += read_answer(reply, sample.question).value == sample.answer
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     await model.aclose()
-    return {"seconds": seconds, "correct": correct, "failed": 0, "stages": stages, **model.measured()}
+    found = {"seconds": seconds, "cpu": cpu, "correct": correct, "failed": 0, "stages": stages}
+    return {**found, **model.measured()}
 
 
 async def together(model: Metered, prompts: Sequence[Sequence[Message]], max_tokens: int) -> list[str]:
@@ -173,6 +177,7 @@ class Result:
 
 def compare(arguments: argparse.Namespace) -> list[Result]:
     """Run both in turn, each in a process of its own."""
+    engine = arguments.engine
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTESTANTS}
     for _ in range(arguments.repeat):
         for name in CONTESTANTS:
@@ -181,14 +186,36 @@ def compare(arguments: argparse.Namespace) -> list[Result]:
                 *("--data", str(arguments.data), "--settings-of", arguments.settings_of),
                 *("--concurrency", str(arguments.concurrency)),
             ]
+            before = cpu_seconds(engine) if engine else 0.0
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            runs[name].append(json.loads(done.stdout))
+            found = json.loads(done.stdout)
+            found["cpu"] /= arguments.questions
+            found["engine_cpu"] = (cpu_seconds(engine) - before) / arguments.questions if engine else None
+            runs[name].append(found)
     results = []
-    for name, found in runs.items():
-        found.sort(key=lambda run: run["seconds"])
-        rates = [arguments.questions / run["seconds"] for run in found]
-        results.append(Result(name, found[len(found) // 2], rates))
+    for name, measured in runs.items():
+        measured.sort(key=lambda run: run["seconds"])
+        rates = [arguments.questions / run["seconds"] for run in measured]
+        results.append(Result(name, measured[len(measured) // 2], rates))
     return results
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds so far of a process and its descendants, those that ended included (Linux)."""
+    ticks, children = dict[int, int](), dict[int, list[int]]()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            # After the name, which may hold spaces: state, parent, …; fields 14 to 17 are times.
+            fields = path.read_text().rpartition(")")[2].split()
+            process = int(path.parent.name)
+            children.setdefault(int(fields[1]), []).append(process)
+            ticks[process] = sum(map(int, fields[11:15]))
+    total, left = 0, [pid]
+    while left:
+        process = left.pop()
+        total += ticks.get(process, 0)
+        left += children.get(process, [])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def show(results: Sequence[Result], arguments: argparse.Namespace) -> None:
@@ -202,6 +229,8 @@ def show(results: Sequence[Result], arguments: argparse.Namespace) -> None:
         "perceive",
         "evidence",
         "reason",
+        "CPU s, asking",
+        "engine",
     ):
         table.add_column(heading, justify="right" if heading else "left")
     for result in results:
@@ -212,6 +241,8 @@ def show(results: Sequence[Result], arguments: argparse.Namespace) -> None:
             f"{100 * figures['idle']:.0f} %",
             f"{figures['in_flight']:.1f}",
             *(f"{figures['stages'][stage]:.1f} s" for stage in ("image", "perceive", "evidence", "reason")),
+            f"{figures['cpu']:.3f}",
+            "–" if figures["engine_cpu"] is None else f"{figures['engine_cpu']:.3f}",
         )
     Console(stderr=True).print(table)
 
@@ -239,6 +270,7 @@ def main() -> int:
             stack.callback(server.stop)
             server.start()
             arguments.model = f"{server.base_url}#nano-base"
+            arguments.engine = int(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()[-1])
             os.environ["P2R_API_KEY"] = server.api_key  # for the contestants
             arguments.settings_of = arguments.settings_of or "nano-base"
         results = compare(arguments)
@@ -277,6 +309,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--concurrency", type=int, default=64, help="requests that the endpoint may see at once"
     )
+    parser.add_argument("--engine", type=int, metavar="PID", help="of the server behind --model")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)

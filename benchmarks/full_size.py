@@ -3,7 +3,7 @@
     python benchmarks/full_size.py --size tiny --profile                # a CPU, to test the script
     python benchmarks/full_size.py --size 2b --profile --compare plain  # one 80 GB GPU, all weights
     python benchmarks/full_size.py --size 4b --lora --profile           # one 80 GB GPU, adapters
-    sh benchmarks/full_size.sh                                          # all sizes in six minutes
+    sh benchmarks/full_size.sh                                          # all sizes in ten minutes
 
 Every figure is printed as soon as it is known: JSON on stdout, the same for people on stderr. Each role, and
 stock TRL (`--compare plain`: a `GRPOTrainer` of a model's folder, on the same rows, with a reward that costs

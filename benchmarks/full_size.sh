@@ -1,6 +1,6 @@
 #!/bin/sh
-# The table of docs/scaling.md on one 80 GB GPU, in six minutes: 2B with all weights beside stock TRL, 4B and 8B
-# with adapters, both roles. Each part has its own time limit and prints as it goes; checkpoints are deleted.
+# The table of docs/scaling.md on one 80 GB GPU, in ten minutes: 2B with all weights beside stock TRL and its
+# reasoner, 4B and 8B with adapters. Each part has its own time limit and prints as it goes; checkpoints are deleted.
 #
 #     sh benchmarks/full_size.sh [tiny]     # tiny: the same parts on a CPU, to test this script
 #
@@ -22,12 +22,12 @@ measure() { # SIZE MINUTES OPTIONS…
     cat "$out/part.jsonl" >> "$out/full_size.jsonl"
 }
 
-measure 2b 2.3 --roles perceiver --steps 2 --compare plain
-measure 2b 0.8 --roles reasoner --steps 2 --prompts 2 --crops 3 --micro-batch 2
+measure 2b 4.0 --roles perceiver --steps 3 --compare plain
+measure 2b 1.5 --roles reasoner --steps 3 --prompts 2 --crops 3 --micro-batch 2
 rm -rf "$out/$size"
-measure 4b 1.4 --lora --steps 2 --prompts 2 --crops 3 --micro-batch 2
+measure 4b 2.0 --roles perceiver --lora --steps 3 --prompts 2 --crops 3 --micro-batch 2
 rm -rf "$out/$size"
-measure 8b 1.5 --lora --steps 2 --prompts 2 --crops 3 --micro-batch 2
+measure 8b 2.3 --roles perceiver --lora --steps 3 --prompts 2 --crops 3 --micro-batch 2
 rm -rf "$out/$size" "$out/part.jsonl"
 echo "figures: $out/full_size.jsonl" >&2
 exit $failed

@@ -129,6 +129,30 @@ def test_boxes_of_no_image_and_of_missing_ones_are_left_out_with_a_reason() -> N
     assert not perception.format_warning
 
 
+@pytest.mark.parametrize(
+    "image",
+    [
+        "null",
+        "true",
+        "[]",
+        "{}",
+        "NaN",
+        "1e999",
+        '"∞"',
+        '"Image two"',
+        "-1",
+        "1" * 5_000,
+        '"' + "9" * 50 + '"',
+    ],
+)
+def test_hostile_numbers_of_images_give_a_reason(image: str) -> None:
+    perception = parse_perception(
+        f'[{{"bbox_2d": [1, 2, 30, 40], "image": {image}}}]', "qwen3", SIZES[0], SIZES[1:]
+    )
+    assert perception.outcome == "malformed"
+    assert perception.warnings
+
+
 def test_a_model_that_never_names_an_image_is_told_of_the_setting() -> None:
     perception = parse_perception('[{"bbox_2d": [1, 2, 30, 40]}]', "qwen3", SIZES[0], SIZES[1:])
     assert perception.outcome == "malformed"

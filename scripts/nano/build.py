@@ -1,7 +1,7 @@
 """Builds an untrained nano: tokenizer, processor and a small `Qwen3VLForConditionalGeneration`.
 
-Three choices make it learnable in an hour on two CPU cores (docs/results.md has the figures):
-the tokenizer writes each number, color and letter as one token and whole stock sentences as a few; number
+Three choices make it learnable in minutes (docs/results.md has the figures): the tokenizer writes each
+coordinate, digit, capital and word of a name as one token, and the rest of a sentence as a few; coordinate
 tokens start with embeddings that vary smoothly with their value; the vision tower's position embeddings start
 with two-dimensional sines instead of noise, so that the tower knows *where* from the first step.
 """
@@ -12,15 +12,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from p2r.scenes.tags import COLORS, GROUNDS
-from p2r.settings import PixelBudget, Settings, TokenLimits
-from scripts.nano.lessons import corpus
+from p2r.settings import Geometry, PixelBudget, Settings, TokenLimits
+from scripts.nano.lessons import corpus, name_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import torch
+    from tokenizers import Tokenizer
     from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
 SPECIAL_TOKENS = (
@@ -32,7 +32,8 @@ SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-_ANSWER_WORDS = ("left", "right", "above", "below", "larger", "smaller", "yes", "no", "sum", "difference")
+# Coordinates of boxes and of facts ("at x = 310") are whole tokens; other numbers are read digit by digit.
+_COORDINATE = r"(?:(?<=\[)|(?<=0, ))[0-9]*0(?=[,\]])|(?<=[xy] = )[0-9]+"
 # Line breaks are inside expressions: the template language strips those outside.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -47,10 +48,11 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
 )
 NANO_SETTINGS = Settings(
+    geometry=Geometry(max_crops=4),
     budget=PixelBudget(
-        overview_max_pixels=25_600, crop_max_pixels=50_176, context_tokens=1_024, text_tokens=384
+        overview_max_pixels=30_720, crop_max_pixels=50_176, context_tokens=1_024, text_tokens=384
     ),
-    max_tokens=TokenLimits(perceive=96, reason=96, direct=16),
+    max_tokens=TokenLimits(perceive=112, reason=112, direct=16),
 )
 
 
@@ -58,27 +60,27 @@ NANO_SETTINGS = Settings(
 class Shape:
     """The sizes of a nano; tests use smaller ones."""
 
-    hidden: int = 192
-    layers: int = 4
-    mlp: int = 512
-    vision_hidden: int = 144
-    vision_depth: int = 4
-    vision_mlp: int = 432
-    vocabulary: int = 1_100
+    hidden: int = 256
+    layers: int = 6
+    mlp: int = 704
+    vision_hidden: int = 256
+    vision_depth: int = 6
+    vision_mlp: int = 832
+    vocabulary: int = 1_536
     context: int = 1_024
 
 
-def build_tokenizer(vocabulary: int) -> Any:
-    """A byte-level BPE trained on the project's own prompts and answers."""
+def train_tokenizer(vocabulary: int, worlds: Sequence[str]) -> Tokenizer:
+    """A byte-level BPE trained on the project's own prompts and answers about `worlds`."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
-    names = "|".join((*COLORS, *GROUNDS, *_ANSWER_WORDS))
+    texts = list(corpus(worlds))
+    words = "|".join(sorted(name_words(worlds), key=len, reverse=True))
     tokenizer = Tokenizer(models.BPE())
-    # Numbers, single capitals and the words that answers turn on are tokens of their own; all else may merge.
+    # What is found, read or chosen is a token of its own; all else may merge, across spaces too.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(rf"[0-9]+|\b(?:{names})\b|[A-Z](?![a-z])"), "isolated"),
+            pre_tokenizers.Split(Regex(rf"{_COORDINATE}|[0-9]|\b(?:{words})\b|[A-Z](?![a-z])"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -89,7 +91,14 @@ def build_tokenizer(vocabulary: int) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(corpus(), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def wrap_tokenizer(tokenizer: Tokenizer) -> Any:
+    """A tokenizer as transformers uses it."""
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",  # noqa: S106 (a token of the vocabulary, not a secret)
@@ -100,11 +109,13 @@ def build_tokenizer(vocabulary: int) -> Any:
     )
 
 
-def build_processor(vocabulary: int, settings: Settings = NANO_SETTINGS) -> Qwen3VLProcessor:
-    """Tokenizer, image processor and chat template, with every size explicit."""
+def build_processor(
+    vocabulary: int, settings: Settings = NANO_SETTINGS, *, tokenizer: Tokenizer | None = None
+) -> Qwen3VLProcessor:
+    """Tokenizer (a new one for scenes of tags by default), image processor and chat template."""
     budget = settings.budget
     return assemble_processor(
-        build_tokenizer(vocabulary),
+        wrap_tokenizer(tokenizer or train_tokenizer(vocabulary, ("tags",))),
         CHAT_TEMPLATE,
         pixels=(budget.min_pixels, max(budget.overview_max_pixels, budget.crop_max_pixels)),
     )
@@ -193,7 +204,7 @@ def build_model(
             hidden=shape.vision_hidden,
             mlp=shape.vision_mlp,
             depth=shape.vision_depth,
-            heads=max(1, shape.vision_hidden // 48),
+            heads=max(1, shape.vision_hidden // 64),
             out=shape.hidden,
             positions=256,
             deepstack_visual_indexes=[1],
@@ -223,13 +234,13 @@ def _start_with_content(model: Qwen3VLForConditionalGeneration, tokenizer: Any) 
             torch.nn.init.zeros_(merger.linear_fc2.weight)
             torch.nn.init.zeros_(merger.linear_fc2.bias)
         words = model.model.language_model.embed_tokens.weight
-        words.normal_(std=0.04)
+        words.normal_(std=0.06)
         numbers = number_tokens(tokenizer)
         values = torch.tensor(sorted(numbers), dtype=torch.float32) / 1000
         smooth = (
             fourier(values, words.shape[1]) @ torch.linalg.qr(torch.randn(words.shape[1], words.shape[1]))[0]
         )
-        words[[numbers[value] for value in sorted(numbers)]] = 0.05 * smooth
+        words[[numbers[value] for value in sorted(numbers)]] = 0.075 * smooth
 
 
 def fourier(values: torch.Tensor, width: int) -> torch.Tensor:
@@ -245,9 +256,10 @@ def number_tokens(tokenizer: Any) -> dict[int, int]:
     """Value → token id for the coordinates 0, 10, …, 1000 that are one token."""
     found = {}
     for value in range(0, 1001, 10):
-        ids = tokenizer.encode(str(value), add_special_tokens=False)
-        if len(ids) == 1:
-            found[value] = ids[0]
+        ids = tokenizer.encode(f"[{value}, 0]", add_special_tokens=False)
+        ids = getattr(ids, "ids", ids)
+        if tokenizer.decode([ids[1]]) == str(value):
+            found[value] = ids[1]
     return found
 
 
@@ -260,6 +272,7 @@ def save(
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
-    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+    # Small files, because not every way from one machine to another takes large ones.
+    copy.deepcopy(model).to("cpu", torch.bfloat16).save_pretrained(folder, max_shard_size="14MB")
     processor.save_pretrained(folder)
     settings.save(folder)

@@ -12,28 +12,11 @@ from typing import Any
 
 from p2r.errors import MissingExtraError
 
-# Panel title, stage, and what is drawn in it: metric → legend.
-_PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
-    (
-        "see: what a visual token tells (share right)",
-        "see",
-        {"color": "color", "digit": "digit", "letter1": "first letter", "letter2": "second letter"},
-    ),
-    (
-        "speak: loss on the target's tokens",
-        "speak",
-        {
-            "loss_perceive": "perceive",
-            "loss_reason": "reason",
-            "loss_think": "think",
-            "loss_direct": "direct",
-        },
-    ),
-    (
-        "speak: attention of the supervised head on the right place",
-        "speak",
-        {"attention_finding": "writing boxes", "attention_reading": "answering"},
-    ),
+# Panel title, and the means that are drawn in it, one line for each world.
+_PANELS: tuple[tuple[str, str], ...] = (
+    ("writing in crops: read completely (share)", "near value"),
+    ("perceive: all tokens right (share)", "perceive exact"),
+    ("reason: all tokens right (share)", "reason exact"),
 )
 
 
@@ -51,16 +34,17 @@ def draw_curves(log: Path, out: Path) -> None:
     from matplotlib import pyplot as plt
 
     rows: list[dict[str, Any]] = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    means = [(row["seconds"], row["means"]) for row in rows if "means" in row]
     figure, axes = plt.subplots(1, len(_PANELS), figsize=(15, 4), constrained_layout=True)
-    for axis, (title, stage, lines) in zip(axes, _PANELS, strict=True):
-        # A continued run repeats the steps after its last checkpoint: the later row counts.
-        by_step = {row["step"]: row for row in rows if row["stage"] == stage}
-        for metric, name in lines.items():
-            points = sorted((step, row[metric]) for step, row in by_step.items() if metric in row)
-            axis.plot(*zip(*points, strict=True), label=name, linewidth=1.4)
-        axis.set(title=title, xlabel="optimizer step")
+    for axis, (title, name) in zip(axes, _PANELS, strict=True):
+        worlds = dict.fromkeys(world for _, row in means for world in row.get(name, {}))
+        for world in worlds:
+            points = [(seconds, row[name][world]) for seconds, row in means if world in row.get(name, {})]
+            axis.plot(*zip(*points, strict=True), label=world, linewidth=2.2 if world == "all" else 1.1)
+        axis.set(title=title, xlabel="seconds", ylim=(0, 1))
         axis.grid(alpha=0.3)
-        axis.legend(frameon=False)
+        if worlds:
+            axis.legend(frameon=False, fontsize=8)
     figure.savefig(out, dpi=110)
     plt.close(figure)
 

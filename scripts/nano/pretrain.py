@@ -1,105 +1,108 @@
 """Trains nano-base: supervised warm-up on train scenes, the part that Qwen3-VL-Instruct plays in the paper.
 
-    python -m scripts.nano.pretrain --out runs/nano-base
+    python -m scripts.nano.pretrain --device cuda --minutes 5.3 --workers 15 --out runs/nano-base
 
-Stages: `see` (the vision tower alone, on glyphs), then `speak` (the language model on the frozen tower).
-The same command continues an interrupted run.
+Processes draw scenes while it trains; the stages (`scripts.nano.training`) end by the clock. On a CPU, a
+minute with `--tiny` tries everything, and `--resume FOLDER --stages together,habits` continues a checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-import torch
+from tokenizers import Tokenizer
 
-from p2r.runs.files import replacing
-from scripts.nano.build import NANO_SETTINGS, Shape, build_model, build_processor, save
-from scripts.nano.glyph_data import GlyphImages, draw_glyphs
-from scripts.nano.language_stage import language_step
-from scripts.nano.loop import Metrics, Schedule, run_stage
-from scripts.nano.scenepack import ScenePack, draw_pack
-from scripts.nano.sft_data import ExampleBuilder
-from scripts.nano.tower import encode, encode_pack, token_lookup
-from scripts.nano.vision_stage import GlyphHead, vision_step
+from p2r.scenes import WORLDS
+from scripts.nano.build import NANO_SETTINGS, Shape, train_tokenizer
+from scripts.nano.drawing import Drawers, Plan
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-Arrays = TypeVar("Arrays")
+TINY = Shape(hidden=64, layers=3, mlp=96, vision_hidden=64, vision_depth=2, vision_mlp=96, vocabulary=1_300)
+# What must still happen when training ends: the last checkpoint and the last figures, in seconds.
+_FINISH = 14.0
 
 
 def main() -> None:
-    """Parse the command line and run every stage that is not finished."""
+    """Parse the command line, start the drawing, then train."""
+    began = time.monotonic()
     parser = argparse.ArgumentParser(description="Train nano-base on synthetic scenes.")
-    parser.add_argument("--out", type=Path, required=True, help="run folder; the same one continues a run")
-    parser.add_argument("--see-steps", type=int, default=7_000)
-    parser.add_argument("--speak-steps", type=int, default=3_200)
-    parser.add_argument("--glyphs", type=int, default=6_000)
-    parser.add_argument("--scenes", type=int, default=10_000)
+    parser.add_argument("--out", type=Path, required=True, help="run folder")
+    parser.add_argument("--minutes", type=float, default=5.3, help="wall clock, all included")
+    parser.add_argument("--device", default="cpu", help="cuda or cpu")
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw")
+    parser.add_argument("--held-out", default="map", help="the world that is not trained")
+    parser.add_argument("--validation", type=int, default=60, help="scenes of each world")
+    parser.add_argument("--stages", default="see,speak,together,habits")
+    parser.add_argument("--resume", type=Path, help="a checkpoint folder to continue from")
+    parser.add_argument("--scale", type=float, help="of the examples of a step; 1 on a GPU, 1/24 on a CPU")
+    parser.add_argument("--rate", type=float, help="of the learning rates; 1, and 0.3 with --resume")
+    parser.add_argument("--pool-gb", type=float, help="drawn images on the device; 34 on a GPU, 1 on a CPU")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model, to try the command")
+    parser.add_argument("--pack", action="store_true", help="write checkpoints as parts of tar files")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    held_out = tuple(name for name in WORLDS if name == options.held_out)
+    plan = Plan(tuple(name for name in WORLDS if name not in held_out), held_out, options.validation)
+    shape = TINY if options.tiny else Shape()
+    if options.resume:
+        tokenizer = Tokenizer.from_file(str(options.resume / "tokenizer.json"))
+    else:
+        tokenizer = train_tokenizer(shape.vocabulary, plan.all)
+    print(
+        f"[{time.monotonic() - began:6.1f} s] {tokenizer.get_vocab_size()} tokens; worlds {plan.all}",
+        flush=True,
+    )
+    # Before torch: a process that uses a GPU cannot be forked.
+    os.environ.setdefault("VIPS_CONCURRENCY", "1")
+    drawers = Drawers(plan, tokenizer, NANO_SETTINGS, workers=options.workers)
+    try:
+        _train(options, plan, shape, tokenizer, drawers, began)
+    finally:
+        drawers.stop()
+
+
+def _train(
+    options: argparse.Namespace,
+    plan: Plan,
+    shape: Shape,
+    tokenizer: Tokenizer,
+    drawers: Drawers,
+    began: float,
+) -> None:
+    import torch
+
+    from scripts.nano.training import Clock, Trainer
+
+    torch.manual_seed(0)
     torch.set_flush_denormal(True)
-    processor = build_processor(Shape().vocabulary, NANO_SETTINGS)
-    model = build_model(processor, Shape())
-    run_vision_stage(model, processor.tokenizer, options.out, steps=options.see_steps, count=options.glyphs)
-    match_scales(model, options.out)
-    pack = cached(options.out / "pack.npz", ScenePack, lambda: draw_pack(options.scenes, NANO_SETTINGS))
-    builder = ExampleBuilder(pack, processor.tokenizer, NANO_SETTINGS)
-    # On a CPU the backward of plain attention is the faster one at these lengths.
-    model.set_attn_implementation({"text_config": "eager"})
-    run_language_stage(model, builder, options.out, steps=options.speak_steps)
-    save(model, processor, NANO_SETTINGS, options.out / "model")
-
-
-def run_vision_stage(model: Any, tokenizer: Any, folder: Path, *, steps: int, count: int) -> None:
-    """Stage `see`: the vision tower and the word embeddings, on glyphs."""
-    glyphs = cached(folder / "glyphs.npz", GlyphImages, lambda: draw_glyphs(count, seed=0))
-    visual = model.model.visual
-    # The head holds the language model's word embeddings, so its checkpoint restores them too.
-    head = GlyphHead(model.model.language_model.embed_tokens, tokenizer)
-
-    def step(_: int, rng: np.random.Generator) -> Metrics:
-        return vision_step(visual, head, glyphs, rng)
-
-    run_stage("see", {"visual": visual, "head": head}, Schedule(steps, 1.5e-3, warmup=100), step, folder)
-
-
-def match_scales(model: Any, folder: Path) -> None:
-    """Divide the merger's last layer so that visual tokens are as large as word embeddings."""
-    glyphs = cached(folder / "glyphs.npz", GlyphImages, lambda: draw_glyphs(64, seed=0))
-    merger = model.model.visual.merger
-    with torch.no_grad():
-        tokens = encode(model.model.visual, [torch.from_numpy(glyphs.pixels[:64, :160, :160])])[0]
-        words = model.model.language_model.embed_tokens.weight
-        factor = words.norm(dim=-1).mean() / tokens.norm(dim=-1).mean()
-        merger.linear_fc2.weight.mul_(factor)
-        merger.linear_fc2.bias.mul_(factor)
-
-
-def run_language_stage(model: Any, builder: ExampleBuilder, folder: Path, *, steps: int) -> None:
-    """Stage `speak`: the language model, on examples about train scenes, with the tower frozen."""
-    language = model.model.language_model
-    tokens = encode_pack(model.model.visual, builder.pack, language.config.hidden_size)
-    lookup = token_lookup(tokens, builder.pack)
-
-    def step(number: int, _: np.random.Generator) -> Metrics:
-        return language_step(model, builder, lookup, number)
-
-    run_stage("speak", {"language": language}, Schedule(steps, 1.2e-3, warmup=100), step, folder)
-
-
-def cached(path: Path, kind: Callable[..., Arrays], draw: Callable[[], Arrays]) -> Arrays:
-    """The arrays of an earlier run of the same folder, or new ones."""
-    if not path.exists():
-        drawn = draw()
-        with replacing(path) as partial, partial.open("wb") as file:
-            np.savez(file, **{name: getattr(drawn, name) for name in kind.__slots__})  # type: ignore[attr-defined]
-    with np.load(path) as arrays:
-        loaded = {name: arrays[name] for name in kind.__slots__}  # type: ignore[attr-defined]
-    return kind(**{name: array if array.ndim else array.item() for name, array in loaded.items()})
+    cuda = options.device.startswith("cuda")
+    if cuda:
+        torch.set_num_threads(2)  # the others draw
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        # It would plan anew for every length.
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    trainer = Trainer(
+        plan,
+        tokenizer,
+        drawers,
+        NANO_SETTINGS,
+        options.out,
+        device=torch.device("cuda", 0) if cuda else torch.device("cpu"),
+        shape=shape,
+        resume=options.resume,
+        scale=options.scale or (1.0 if cuda else 1 / 24),
+        rate=options.rate or (0.3 if options.resume else 1.0),
+        pool_bytes=1e9 * (options.pool_gb or (34 if cuda else 1)),
+        pack=options.pack,
+    )
+    parameters = sum(one.numel() for one in trainer.model.parameters())
+    print(f"[{time.monotonic() - began:6.1f} s] {parameters / 1e6:.1f} M parameters", flush=True)
+    clock = Clock(began, time.monotonic() - began, 60 * options.minutes - _FINISH)
+    trainer.run(clock, tuple(options.stages.split(",")))
+    trainer.say("done")
 
 
 if __name__ == "__main__":

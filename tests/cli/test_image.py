@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 
 from p2r.cli import app
 from p2r.cli._image import open_images
+from p2r.cli.answer import _question
 from p2r.errors import InputError
+from p2r.images import ImageSource
 from p2r.images.limits import Limits
 
 if TYPE_CHECKING:
@@ -153,11 +155,27 @@ def test_standard_input_is_read() -> None:
         assert result.stderr.startswith("error: standard input: ")
 
 
+def test_the_last_argument_is_the_question_and_the_others_are_images(tmp_path: Path) -> None:
+    image, pages = tmp_path / "a.jpg", tmp_path / "scan.tif"
+    image.write_bytes(jpeg())
+    first, second = (PIL.Image.new("RGB", size) for size in ((64, 32), (32, 64)))
+    first.save(pages, save_all=True, append_images=[second])
+    asked = _question([str(image), str(pages), f"{pages}#page=2"], "Which? A. this B. that", [], None)
+    sizes = [source.size for source in map(ImageSource.open, asked.images)]
+    assert sizes == [(40, 30), (64, 32), (32, 64), (32, 64)]
+    assert (asked.text, asked.choices) == ("Which?", ("this", "that"))
+    # A figure never replaces one of them.
+    result = CliRunner().invoke(
+        app, ["answer", str(image), f"{pages}#page=2", "Which?", "--save", str(pages)]
+    )
+    assert (result.exit_code, "it is the image of the question" in result.stderr) == (2, True)
+
+
 def test_many_images_get_a_hint(tmp_path: Path) -> None:
     image = tmp_path / "a.jpg"
     image.write_bytes(jpeg())
     (tmp_path / "many.jsonl").write_text('{"image": "a.jpg", "question": "What?"}\n')
-    for arguments in ([image, image, "What?"], [tmp_path, "What?"], [tmp_path / "many.jsonl", "What?"]):
+    for arguments in ([tmp_path, "What?"], [tmp_path / "many.jsonl", "What?"]):
         result = CliRunner().invoke(app, ["answer", *map(str, arguments)])
         assert result.exit_code == 2
         assert result.stderr.count("\n") == 1

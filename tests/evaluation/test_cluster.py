@@ -224,7 +224,10 @@ def test_killed_workers_and_a_killed_command_lose_and_double_nothing(tmp_path):
             process.kill()  # the command itself
         asked = len(answers(out))
         assert 800 <= asked < 2000
-        again = subprocess.run(started, env=environment, capture_output=True, text=True)
+        for _ in range(3):  # on a busy machine a node of Ray may give up its start
+            again = subprocess.run(started, env=environment, capture_output=True, text=True)
+            if "timed out during startup" not in again.stderr:
+                break
         assert again.returncode == 0, again.stderr
         assert answers(out) == without_ray(questions, tmp_path / "plain", first)
         assert len(answers(out)) == 2000

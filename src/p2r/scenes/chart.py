@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from p2r.scenes.canvas import ink_on, mix
-from p2r.scenes.flat import WEIGHTS, Flat, Ground, Pen, arc, ask_legend, corners_of, legend
+from p2r.scenes.flat import WEIGHTS, Flat, Pen, arc, ask_legend, corners_of, legend
 from p2r.scenes.fonts import pick
 from p2r.scenes.readings import Reading, ask, whole
 from p2r.scenes.tags import COLORS
@@ -74,9 +74,9 @@ def _draw(
             _note(rng, pen, card, style.font)
         else:
             charts.append(_chart(rng, pen, kind, card, style))
-    octaves = (((40, 40), 0.5), ((200, 200), 0.5))
-    ground = Ground(mix(paper, (0, 0, 0), 0.03), paper, octaves, rng.getrandbits(31))
-    return Flat(aspect, ground, tuple(pen.marks)), _task(rng, family, charts, band, aspect)
+    ground = (mix(paper, (0, 0, 0), 0.03), paper, (((40, 40), 0.5), ((200, 200), 0.5)))
+    scene = Flat(aspect, rng.getrandbits(31), ground, tuple(pen.marks))
+    return scene, _task(rng, family, charts, band, aspect)
 
 
 def _note(rng: random.Random, pen: Pen, card: Rect, font: Font) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from p2r.scenes.world import Task
 
 _Args = ParamSpec("_Args")
+Ground = tuple["Color", "Color", tuple[tuple[tuple[int, int], float], ...]]
 Mark = tuple["Callable[..., None]", tuple[Any, ...], tuple[tuple[str, Any], ...]]
 # How often these worlds draw each family, in percent.
 WEIGHTS = {
@@ -38,18 +39,6 @@ WEIGHTS = {
     "exists": 11,
     "whole": 5,
 }
-# Capitals of less than so many pixels on the canvas are drawn as a gray bar.
-_READABLE = 2.5
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """Noise between two colors; each octave has cells across and down the side, and a weight."""
-
-    dark: Color
-    light: Color
-    octaves: tuple[tuple[tuple[int, int], float], ...]
-    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +60,28 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """A scene of marks on a ground, and perhaps a sheet on top."""
+    """A scene of marks on a ground, and perhaps a sheet on top.
+
+    Attributes:
+        aspect: width / height.
+        seed: of the ground's noise and the light.
+        ground: two colors, and the octaves of the noise between them, as of `canvas.noise`.
+        marks, sheet: what is on it.
+    """
 
     aspect: float
+    seed: int
     ground: Ground
     marks: tuple[Mark, ...]
     sheet: Sheet | None = None
 
     def render(self, size: tuple[int, int], rect: Rect = WHOLE) -> np.ndarray:
         """Draw `rect` at `size` = (width, height): RGB, uint8, (height, width, 3)."""
-        canvas = Canvas(size, rect, self.aspect, over=2 if self.sheet or max(size) > 600 else 3)
-        dark, light = np.array(self.ground.dark, np.float32), np.array(self.ground.light, np.float32)
-        level = noise(self.ground.seed, self.ground.octaves, size, rect, self.aspect)
+        # Three times the size where much is small, if that costs little.
+        fine = rect == WHOLE and max(size) <= 600 and not self.sheet
+        canvas = Canvas(size, rect, self.aspect, over=3 if fine else 2)
+        dark, light = (np.array(color, np.float32) for color in self.ground[:2])
+        level = noise(self.seed, self.ground[2], size, rect, self.aspect)
         # Averaging octaves pulls values to the middle: stretch them again.
         ground = dark + ((level - 0.5) * 1.6 + 0.5).clip(0, 1) * (light - dark)
         pixels = Image.fromarray(ground.astype(np.uint8))
@@ -90,7 +89,7 @@ class Flat:
         _repeat(canvas, self.marks)
         if self.sheet:
             _draw_sheet(canvas, self.sheet)
-        return canvas.pixels(self.ground.seed + 1, light=0.07)
+        return canvas.pixels(self.seed + 1, light=0.07)
 
 
 class Pen:
@@ -146,13 +145,12 @@ class Pen:
         width: float = math.inf,
         align: str = "m",
         angle: float = 0.0,
-    ) -> float:
-        """Write as `Canvas.text`, or turned by `angle` degrees counter-clockwise; returns the length."""
-        if not text:
-            return 0.0
-        height = min(height, width / font.width(text))
-        self._mark(_text, x, y, text, font, height, fill, align, angle)
-        return height * font.width(text)
+    ) -> None:
+        """Write as `Canvas.text`, or turned by `angle` degrees counter-clockwise."""
+        if text and angle:
+            self._mark(_turned_text, x, y, text, font, min(height, width / font.width(text)), fill, angle)
+        elif text:
+            self._mark(Canvas.text, x, y, text, font, height, fill, width=width, align=align)
 
     def field(
         self,
@@ -241,7 +239,7 @@ def _repeat(canvas: Canvas, marks: tuple[Mark, ...]) -> None:
 
 def _shadow(canvas: Canvas, points: Sequence[Point], reach: float, dark: float) -> None:
     # Growing copies, one for each few pixels.
-    steps = min(16, max(2, round(reach * canvas.scale / 5)))
+    steps = min(8, max(2, round(reach * canvas.scale / 5)))
     shade = (0, 0, 0, round(255 * (1 - (1 - dark) ** (1 / steps))))
     x, y = (sum(p[k] for p in points) / len(points) for k in (0, 1))
     size = max(math.dist((x, y), p) for p in points)
@@ -250,34 +248,13 @@ def _shadow(canvas: Canvas, points: Sequence[Point], reach: float, dark: float) 
         canvas.polygon([(x + (u - x) * grow + by, y + (v - y) * grow + by) for u, v in points], shade)
 
 
-def _text(
-    canvas: Canvas,
-    x: float,
-    y: float,
-    text: str,
-    font: Font,
-    height: float,
-    fill: Color,
-    align: str,
-    angle: float,
-) -> None:
-    length, half = height * font.width(text), height / 2
-    if angle:
-        reach = length / 2 + height
-        if canvas.shows(x - reach, y - reach, x + reach, y + reach):
-            _turned_text(canvas, x, y, text, font, height, fill, angle)
-    elif height * canvas.scale < _READABLE:
-        left = x - length * {"l": 0.0, "m": 0.5, "r": 1.0}[align]
-        canvas.rectangle(left, y - half, left + length, y + half, (*fill[:3], 110))
-    else:
-        canvas.text(x, y, text, font, height, fill, align=align)
-
-
 def _turned_text(
     canvas: Canvas, x: float, y: float, text: str, font: Font, height: float, fill: Color, angle: float
 ) -> None:
-    high = height * canvas.scale
-    side = 2 * math.ceil(high * font.width(text) / 2 + high)
+    high, reach = height * canvas.scale, height * (font.width(text) / 2 + 1)
+    if not canvas.shows(x - reach, y - reach, x + reach, y + reach):
+        return
+    side = 2 * math.ceil(reach * canvas.scale)
     patch = Image.new("L", (side, side))
     share = fill[3] if len(fill) > 3 else 255
     face = font.at(high / font.cap_height())
@@ -299,12 +276,10 @@ def _draw_sheet(canvas: Canvas, sheet: Sheet) -> None:
     if right <= left or bottom <= top:
         return
     # On whole pixels of the sheet, so that strips of one image join.
-    fine = scale * math.sqrt(_area(sheet.corners))
-    x0, y0, x1, y1 = (
-        math.floor(left * fine),
-        math.floor(top * fine),
-        math.ceil(right * fine),
-        math.ceil(bottom * fine),
+    fine = scale * math.dist(*sheet.corners[:2]) / width
+    (x0, y0), (x1, y1) = (
+        (math.floor(left * fine), math.floor(top * fine)),
+        (math.ceil(right * fine), math.ceil(bottom * fine)),
     )
     left, top, size = x0 / fine, y0 / fine, (x1 - x0, y1 - y0)
     part = (left / width, top / height, x1 / fine / width, y1 / fine / height)
@@ -323,11 +298,6 @@ def _draw_sheet(canvas: Canvas, sheet: Sheet) -> None:
     mask = Image.new("L", frame)
     ImageDraw.Draw(mask).polygon([(x - x0, y - y0) for x, y in outline], fill=255)
     image.paste(turned_page, (x0, y0), mask)
-
-
-def _area(corners: Sequence[Point]) -> float:
-    pairs = zip(corners, (*corners[1:], corners[0]), strict=True)
-    return abs(sum(x * v - u * y for (x, y), (u, v) in pairs)) / 2
 
 
 def _apply(matrix: np.ndarray, point: Point) -> Point:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from p2r.scenes.canvas import mix
-from p2r.scenes.flat import WEIGHTS, Flat, Ground, Pen, Sheet, arc, around, turned
+from p2r.scenes.flat import WEIGHTS, Flat, Pen, Sheet, arc, around, turned
 from p2r.scenes.fonts import pick
 from p2r.scenes.readings import Reading, ask, choose, targets, whole
 from p2r.scenes.tags import COLORS
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from p2r.scenes.canvas import Color, Point
+    from p2r.scenes.flat import Ground
     from p2r.scenes.fonts import Font
     from p2r.scenes.world import Difficulty, Rect, Scene
 
 # Each desk: dark and light color, and the octaves of its grain.
-_DESKS: dict[str, tuple[Color, Color, tuple[tuple[tuple[int, int], float], ...]]] = {
+_DESKS: dict[str, Ground] = {
     "wood": ((104, 66, 38), (182, 130, 84), (((2, 26), 0.4), ((5, 140), 0.4), ((9, 420), 0.2))),
     "stone": ((142, 142, 150), (226, 224, 222), (((5, 5), 0.35), ((26, 26), 0.3), ((160, 160), 0.35))),
     "cloth": ((18, 62, 48), (46, 104, 82), (((3, 3), 0.2), ((260, 260), 0.4), ((500, 500), 0.4))),
@@ -90,7 +91,7 @@ def _draw(
     rows = _table(rng, page, style, top, min(room / (count + 1), 1.5 * least), count)
     desk = rng.choice(sorted(_DESKS))
     sheet = Sheet(shape, tuple(page.marks), tuple(corners), fill)
-    scene = Flat(aspect, Ground(*_DESKS[desk], rng.getrandbits(31)), tuple(under.marks), sheet)
+    scene = Flat(aspect, rng.getrandbits(31), _DESKS[desk], tuple(under.marks), sheet)
     return scene, _task(rng, family, rows, date, desk, aspect)
 
 

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from p2r.scenes.canvas import mix
-from p2r.scenes.flat import WEIGHTS, Flat, Ground, Pen, arc, ask_legend, corners_of, legend, turned
+from p2r.scenes.flat import WEIGHTS, Flat, Pen, arc, ask_legend, corners_of, legend, turned
 from p2r.scenes.fonts import pick
 from p2r.scenes.readings import Reading, ask, count, targets, whole
 from p2r.scenes.tags import COLORS
@@ -96,12 +96,8 @@ def _draw(
         color: [_flag(pen, *spots.take(0.04), color) for _ in range(rng.randint(1, 4))]
         for color in rng.sample(sorted(COLORS), 2)
     }
-    octaves = (((40, 40), 0.5), ((200, 200), 0.5))
-    scene = Flat(
-        aspect,
-        Ground(mix(look.land, (0, 0, 0), 0.03), look.land, octaves, rng.getrandbits(31)),
-        tuple(pen.marks),
-    )
+    ground = (mix(look.land, (0, 0, 0), 0.03), look.land, (((40, 40), 0.5), ((200, 200), 0.5)))
+    scene = Flat(aspect, rng.getrandbits(31), ground, tuple(pen.marks))
     return scene, _task(rng, family, pins, places, flags, scale, water, aspect)
 
 

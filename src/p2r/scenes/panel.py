@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from p2r.scenes.canvas import mix
-from p2r.scenes.flat import WEIGHTS, Flat, Ground, Pen, arc, corners_of, turned
+from p2r.scenes.flat import WEIGHTS, Flat, Pen, arc, corners_of, turned
 from p2r.scenes.fonts import pick
 from p2r.scenes.readings import Reading, ask, choose, targets, whole
 from p2r.scenes.tags import COLORS
@@ -67,9 +67,9 @@ def _draw(
         place = pen.rect(x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)
         verb = {"switch": "is", "bar": "has"}.get(kind, "shows")
         found[kind].append(Reading(f"{color} {kind}", value, place, verb))
-    light, dark = mix(base, _WHITE, 0.1), mix(base, (0, 0, 0), 0.1)
-    ground = Ground(dark, light, rng.choice(_FINISHES), rng.getrandbits(31))
-    return Flat(aspect, ground, tuple(pen.marks)), _task(rng, family, found, metal, aspect)
+    ground = (mix(base, (0, 0, 0), 0.1), mix(base, _WHITE, 0.1), rng.choice(_FINISHES))
+    scene = Flat(aspect, rng.getrandbits(31), ground, tuple(pen.marks))
+    return scene, _task(rng, family, found, metal, aspect)
 
 
 def _case(rng: random.Random, pen: Pen, base: Color, font: Font, columns: int) -> None:
