@@ -157,7 +157,7 @@ def _checked(plan: BatchPlan, console: Console) -> np.ndarray:
     with console.status(f"reading {plan.source.path} …") as status:
         for number, question in plan.rows(images=False):
             keys.append(row_key(asked(number, question, plan.source.root)))
-            problem = _problem(question)
+            problem = _problem(question, remote=bool(plan.cluster and plan.cluster.remote))
             if problem:
                 invalid += 1
                 first = first or f"row {number}: {problem}"
@@ -172,10 +172,11 @@ def _checked(plan: BatchPlan, console: Console) -> np.ndarray:
     return np.array(keys, np.uint64)
 
 
-def _problem(question: Question | InvalidRow) -> str:
+def _problem(question: Question | InvalidRow, *, remote: bool) -> str:
     if isinstance(question, InvalidRow):
         return question.reason
-    missing = [one for one in question.images if isinstance(one, Path) and not one.is_file()]
+    paths = [] if remote else [one for one in question.images if isinstance(one, Path)]
+    missing = [path for path in paths if not path.is_file()]
     return f"there is no image {missing[0]}" if missing else ""
 
 
