@@ -28,6 +28,8 @@ EXTRAS = {
     "train": "p2r train",
     "serve": "p2r serve",
     "heic": "HEIC images",
+    "documents": "PDF documents",
+    "ray": "p2r batch --ray",
     "quantized": "8-bit and 4-bit models",
 }
 _NATIVE = ("numpy", "PIL", "pyvips", "pydantic_core")

@@ -70,7 +70,9 @@ def answer(
     verbose: opt.Verbose = 0,
     debug: opt.Debug = False,
 ) -> None:
-    """Answer one question about an image, or about several: the last argument is the question.
+    """Answer one question about one or several images.
+
+    The last argument is the question.
 
     Exit codes: 0 answered, 2 wrong usage or unreadable input, 3 a model failed.
     """

@@ -46,7 +46,7 @@ def scenes(
     verbose: opt.Verbose = 0,
     debug: opt.Debug = False,
 ) -> None:
-    """Draw scenes with questions about them, or plant questions into your own photographs.
+    """Draw scenes with questions, or plant questions into photographs.
 
     Writes OUT/images, and OUT/samples.jsonl with question, answer and gold boxes of each. Existing files are
     not replaced. Of a drawn scene one question is asked, of a planted photograph four.
