@@ -1,6 +1,7 @@
 """Three scenes in one question, of which one holds the evidence: is the image named, and the answer right?
 
     python benchmarks/several_images.py --model nano --n 60
+    python benchmarks/several_images.py --model http://localhost:8000/v1#nano --settings-of nano
 
 The other two scenes have no object in the colors that the question names. Asked in both ways of
 `Settings.perceive_images`, and with the gold boxes. An image is *named* if every box lies in it.
@@ -26,6 +27,7 @@ from p2r.scenes import make_sample
 from p2r.scoring.localization import localize
 
 if TYPE_CHECKING:
+    from p2r.settings import Settings
     from p2r.types import Prediction, Sample
 
 IN_FLIGHT = 8
@@ -54,9 +56,8 @@ def triple(index: int, size: str) -> Sample | None:
     return replace(sample, question=replace(sample.question, image=images), boxes=boxes)
 
 
-async def answers(model: str, samples: list[Sample], way: str) -> list[Prediction]:
+async def answers(model: str, settings: Settings, samples: list[Sample], way: str) -> list[Prediction]:
     """The predictions of one way."""
-    settings = settings_of(model)
     if way != "gold":
         settings = replace(settings, perceive_images=way)
     slots = asyncio.Semaphore(IN_FLIGHT)
@@ -76,16 +77,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="nano")
+    parser.add_argument("--settings-of", help="another model whose settings are used")
     parser.add_argument("--n", type=int, default=60)
     parser.add_argument("--size", default="2k")
     arguments = parser.parse_args()
     found = (triple(index, arguments.size) for index in itertools.count())
     samples = list(itertools.islice(filter(None, found), arguments.n))
+    settings = settings_of(arguments.settings_of or arguments.model)
     for way in ("together", "apart", "gold"):
         counts: Counter[str] = Counter()
-        for sample, prediction in zip(
-            samples, asyncio.run(answers(arguments.model, samples, way)), strict=True
-        ):
+        predictions = asyncio.run(answers(arguments.model, settings, samples, way))
+        for sample, prediction in zip(samples, predictions, strict=True):
             gold = sample.boxes or ()
             size, *others = (ImageSource.open(image).size for image in sample.question.images)
             located = localize(gold, prediction.boxes, prediction.crops_px, size, others)

@@ -54,10 +54,9 @@ class Box:
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", encodable(self.label))
         # Written so that NaN fails too.
-        if not (0 <= self.x0 < self.x1 <= 1000 and 0 <= self.y0 < self.y1 <= 1000):
-            raise InputError(f"box {self.as_tuple()} is not x0 < x1, y0 < y1 within 0–1000")
-        if self.image < 0:
-            raise InputError(f"box {self.as_tuple()} is of image {self.image}: the first image is 0")
+        if not (0 <= self.x0 < self.x1 <= 1000 and 0 <= self.y0 < self.y1 <= 1000 and self.image >= 0):
+            image = f" of image {self.image}, from 0 on," if self.image else ""
+            raise InputError(f"box {self.as_tuple()}{image} is not x0 < x1, y0 < y1 within 0–1000")
 
     def as_tuple(self) -> tuple[float, float, float, float]:
         """The corners `(x0, y0, x1, y1)`, 0–1000."""
@@ -73,8 +72,7 @@ class Box:
     def from_json(cls, data: Mapping[str, Any] | Sequence[float]) -> Box:
         """What `to_json` wrote, or the corners alone."""
         if not isinstance(data, Mapping):
-            x0, y0, x1, y1 = data
-            return cls(x0, y0, x1, y1)
+            data = {"box": data}
         x0, y0, x1, y1 = data["box"]
         more = {name: data[name] for name in ("label", "image", "zoom") if name in data}
         return cls(x0, y0, x1, y1, **more)
@@ -107,7 +105,7 @@ class Question:
 
     Attributes:
         image: a path, bytes, data URI, PIL image, numpy array (H, W, 3) or an open `ImageSource`; or a list
-            of them, which is kept as a tuple. A list of one image is that image.
+            of them. A list of one image is that image.
         text: the question, without its options.
         choices: the options in order (A, B, …), at least two, or none. Options may have equal texts, as in
             some rows of benchmarks; the letter tells them apart.
@@ -115,8 +113,7 @@ class Question:
         id: a name for logs and result files.
 
     Raises:
-        InputError: an empty text, one choice, an empty choice, a type that the choices contradict, or an
-            empty list of images.
+        InputError: no image, an empty text, one choice, an empty choice, or choices that the type excludes.
     """
 
     image: ImageInput | Sequence[ImageInput]
@@ -227,7 +224,6 @@ class Look:
     Attributes:
         region, boxes: what it was shown and what it found there, in the coordinates of the whole image.
         parent: the index of the look before it; None for the first, at the whole image.
-        text, outcome, image: the reply, as of `Perception`, and the index of the image.
     """
 
     region: Box
@@ -239,14 +235,14 @@ class Look:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with the region as `[x0, y0, x1, y1]`, 0–1000."""
-        boxes = [box.to_json() for box in self.boxes]
-        return asdict(self) | {"region": list(self.region.as_tuple()), "boxes": boxes}
+        found = {"region": list(self.region.as_tuple()), "boxes": [box.to_json() for box in self.boxes]}
+        return asdict(self) | found
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Look:
         """What `to_json` wrote."""
-        boxes = tuple(map(Box.from_json, data["boxes"]))
-        return cls(**{**data, "region": Box(*data["region"]), "boxes": boxes})
+        found = {"region": Box(*data["region"]), "boxes": tuple(map(Box.from_json, data["boxes"]))}
+        return cls(**{**data, **found})
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +270,7 @@ class Evidence:
         overview: the whole image at its budget; boxes drawn on it when there are crops.
         crops: at most `Geometry.max_crops`; empty when there is no usable box.
         notes: remarks on the file and on its sizes, one sentence each.
-        others: of a question about several images: the overviews after the first.
-        shown: the index of the image of each overview. Images without a box are left out, if any has one.
+        others: overviews of further images; `shown` are the indexes: of those with a box, or all.
     """
 
     overview: EncodedImage
@@ -342,8 +337,7 @@ class Prediction:
         truncated: the answering stage ran into its token limit.
         notes: remarks about the image, the sizes and the replies, one sentence each.
         error: why the status is `failed`.
-        looks: all looks at the image; empty unless `Settings.looks` allows more than one.
-        stopped: why there was no further look.
+        looks, stopped: all looks, and why there were no more; empty unless `Settings.looks` is above 1.
     """
 
     id: str
@@ -383,7 +377,7 @@ class Prediction:
         """Plain data, as in result files, replies of the server and `p2r answer --json`.
 
         `perception` is the perceiver's raw text, `outcome` and `dropped` what was read from it; the first two
-        are None where no perceiver was called. `looks` and `stopped` are only there if there are looks.
+        are None without a perceiver. `looks` and `stopped` are only there if there are looks.
         """
         perception = self.perception
         return {

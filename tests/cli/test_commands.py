@@ -342,13 +342,13 @@ def test_scenes_refuses_what_it_does_not_know(tmp_path: Path) -> None:
     assert run("scenes", tmp_path, "--split", "dev").exit_code == 2
 
 
-@pytest.fixture
-def photographs(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three photographs, and two files that are none."""
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    for seed in range(3):
-        landscape((1200, 860), seed).save(folder / f"{seed}.jpg")
+    folder = tmp_path_factory.mktemp("photographs")
+    image = landscape((1200, 860))
+    for angle in (0, 5, 10):
+        image.rotate(angle).save(folder / f"{angle}.jpg")
     (folder / "notes.txt").write_text("no image")
     PIL.Image.new("RGB", (300, 200)).save(folder / "small.png")
     return folder

@@ -71,7 +71,7 @@ def test_every_row_gets_a_line_and_a_row_of_the_table(tmp_path):
     table = pq.read_table(tmp_path / "run" / "results.parquet").to_pylist()
     assert [row["id"] for row in table] == [line["id"] for line in lines]
     row = next(row for row in table if row["id"] == "q1")
-    assert row["boxes"] == one["boxes"]
+    assert row["boxes"] == [{**box, "image": None} for box in one["boxes"]]
     assert row["prompt_tokens"] == one["usage"]["prompt_tokens"]
     assert (summary.rows, summary.answered, summary.failed) == (20, 20, 0)
     written = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -307,7 +307,7 @@ def test_the_report_of_a_batch_shows_counts_answers_and_images_but_no_accuracy(t
     assert "30 of 30 rows of" in page
     assert "Accuracy" not in re.sub(r'aria-label="Accuracy"', "", page)
     one = next(one for one in data["questions"] if one["id"] == "q1")
-    assert one["image"].startswith("data:image/webp")
+    assert one["images"][0][1].startswith("data:image/webp")
     assert one["answers"][0]["crops"][0].startswith("data:image/webp")
     assert one["answers"][0]["answer"] == "B"
     second = p2r("report", tmp_path / "run", tmp_path / "run")

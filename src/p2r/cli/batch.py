@@ -53,6 +53,7 @@ def batch(
     attention: opt.Attention = None,
     quantize: opt.Quantize = None,
     mode: Annotated[Mode, opt.option("MODE", _MODE)] = "p2r",
+    looks: opt.Looks = None,
     limit: Annotated[int | None, opt.option("N", "The first N rows only.", "--limit", "-n", min=1)] = None,
     concurrency: Annotated[int, opt.option("N", "The number of questions in flight.", min=1)] = 32,
     max_failures: Annotated[
@@ -82,14 +83,14 @@ def batch(
         from p2r.evaluation.cluster import Cluster, fetched
 
         opt.check_folder(out)
-        opt.settings_changes(settings, prompts, changes)
+        opt.settings_changes(settings, prompts, changes, looks)
         if ray is None and (workers or replica or "://" in questions):
             given = "--workers" if workers else "--replica" if replica else questions
             raise InputError(f"{given} goes with --ray")
         path, remote = fetched(questions, out) if "://" in questions else (opt.as_path(questions), "")
         source = QuestionSource(path, question, tuple(choice), answer_type)
         model, reasoner = opt.placed([model, reasoner], device, dtype, attention, quantize)
-        chosen = opt.read_settings(model, settings, prompts, changes)
+        chosen = opt.read_settings(model, settings, prompts, changes, looks)
         cluster = Cluster(
             [model, *replica], chosen, reasoner, concurrency, ray or "", workers, source.root, remote
         )

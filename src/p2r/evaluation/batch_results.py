@@ -160,7 +160,7 @@ def write_table(out: Path) -> None:
     types = {
         "row": numbers,
         "choices": pa.list_(pa.string()),
-        "boxes": pa.list_(pa.struct({"box": corners, "label": pa.string()})),
+        "boxes": pa.list_(pa.struct({"box": corners, "label": pa.string(), "image": numbers})),
         "crops_px": pa.list_(pa.list_(numbers)),
         "prompt_tokens": numbers,
         "completion_tokens": numbers,

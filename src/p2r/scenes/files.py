@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import tempfile
+import math
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from p2r.scenes.world import Difficulty
 
 QUALITY = 92  # of the JPEG files, and of the tiles in TIFF files
-_TILE = 512
+_TILE = 256
 
 
 def draw_files(jobs: Sequence[tuple[SceneSample, Path]], *, workers: int = 1) -> Iterator[None]:
     """Draw each scene into its file, .jpg or .tif, unless it exists. Yields after each, in order.
 
-    No file is half written. A TIFF file is drawn in strips: it takes much disk and little memory.
+    No file is half written.
 
     Raises:
         OSError, pyvips.Error: a file cannot be written.
@@ -45,17 +45,56 @@ def _draw(job: tuple[SceneSample, Path]) -> None:
     with replacing(path) as partial:
         if path.suffix == ".jpg":
             pyvips.Image.new_from_array(made.render()).write_to_file(str(partial), Q=QUALITY)
-            return
-        # Too large for memory: strip by strip into files beside it, which are then read in step.
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            parts = []
-            for number, strip in enumerate(made.strips()):
-                name = f"{folder}/{number}.tif"
-                pyvips.Image.new_from_array(strip).tiffsave(name)
-                parts.append(pyvips.Image.new_from_file(name, access="sequential"))
-            image = functools.reduce(lambda above, below: above.join(below, "vertical"), parts)
-            tiles = {"tile": True, "tile_width": _TILE, "tile_height": _TILE}
-            image.tiffsave(str(partial), compression="jpeg", Q=QUALITY, **tiles)
+        else:
+            _write_tiff(made, partial)
+
+
+def _write_tiff(made: SceneSample, path: Path) -> None:
+    """A TIFF file of JPEG tiles, drawn and written one row of tiles after the other.
+
+    libvips would need the whole image, in memory or on the disk, before it writes the first tile.
+    """
+    width, height = made.size
+    columns = math.ceil(width / _TILE)
+    offsets, lengths = [], []
+    with path.open("wb") as file:
+        file.write(b"II*\0" + bytes(4))
+        for strip in made.strips(_TILE):
+            row = pyvips.Image.new_from_array(strip).embed(0, 0, columns * _TILE, _TILE, extend="copy")
+            for column in range(columns):
+                tile = row.crop(column * _TILE, 0, _TILE, _TILE).jpegsave_buffer(
+                    Q=QUALITY, subsample_mode="off"
+                )
+                offsets.append(file.tell())
+                lengths.append(file.write(tile))
+        # Tag, type (3: 16 bits, 4: 32 bits) and values; 259 and 262: JPEG in YCbCr, 530: not subsampled.
+        entries = (
+            (256, 4, (width,)),
+            (257, 4, (height,)),
+            (258, 3, (8, 8, 8)),
+            (259, 3, (7,)),
+            (262, 3, (6,)),
+            (277, 3, (3,)),
+            (322, 4, (_TILE,)),
+            (323, 4, (_TILE,)),
+            (324, 4, offsets),
+            (325, 4, lengths),
+            (530, 3, (1, 1)),
+        )
+        directory = struct.pack("<H", len(entries))
+        for tag, kind, values in entries:
+            packed = struct.pack(f"<{len(values)}{'HI'[kind - 3]}", *values)
+            if len(packed) > 4:
+                file.write(bytes(file.tell() % 2))
+                place = file.tell()
+                file.write(packed)
+                packed = struct.pack("<I", place)
+            directory += struct.pack("<HHI4s", tag, kind, len(values), packed)
+        file.write(bytes(file.tell() % 2))
+        place = file.tell()
+        file.write(directory + bytes(4))
+        file.seek(4)
+        file.write(struct.pack("<I", place))
 
 
 def write_scenes(

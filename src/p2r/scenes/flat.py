@@ -238,8 +238,8 @@ def _repeat(canvas: Canvas, marks: tuple[Mark, ...]) -> None:
 
 
 def _shadow(canvas: Canvas, points: Sequence[Point], reach: float, dark: float) -> None:
-    # Growing copies, one for each few pixels.
-    steps = min(8, max(2, round(reach * canvas.scale / 5)))
+    # Growing copies: one for each few pixels, more for a darker shadow.
+    steps = max(2, min(round(30 * dark), round(reach * canvas.scale / 5)))
     shade = (0, 0, 0, round(255 * (1 - (1 - dark) ** (1 / steps))))
     x, y = (sum(p[k] for p in points) / len(points) for k in (0, 1))
     size = max(math.dist((x, y), p) for p in points)

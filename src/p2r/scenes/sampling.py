@@ -77,12 +77,11 @@ class SceneSample:
         strips = list(self.strips())
         return strips[0] if len(strips) == 1 else np.concatenate(strips)
 
-    def strips(self) -> Iterator[np.ndarray]:
-        """The image from top to bottom, in strips of its full width; most images are one strip."""
+    def strips(self, rows: int | None = None) -> Iterator[np.ndarray]:
+        """The image from top to bottom, in strips of its full width and some rows; most images are one."""
         width, height = self.size
-        count = math.ceil(width * height / _STRIP_PIXELS)
-        edges = [round(height * k / count) for k in range(count + 1)]
-        for top, bottom in itertools.pairwise(edges):
+        rows = rows or math.ceil(height / math.ceil(width * height / _STRIP_PIXELS))
+        for top, bottom in itertools.pairwise((*range(0, height, rows), height)):
             yield self.scene.render((width, bottom - top), (0.0, top / height, 1.0, bottom / height))
 
     @property
