@@ -133,6 +133,14 @@ def test_a_uri_that_cannot_be_read_is_named(tmp_path, uri):
 # Replicas.
 
 
+class Late(FakeModel):
+    """Other requests run before it replies."""
+
+    async def complete(self, *asked):
+        await asyncio.sleep(0.01)
+        return await super().complete(*asked)
+
+
 def ask(model) -> Completion:
     return asyncio.run(model.complete([Message("user", ("Which?",))], Sampling(8)))
 
@@ -146,6 +154,14 @@ def test_replicas_are_asked_in_turn():
 def test_a_replica_that_cannot_be_reached_is_passed_over():
     model = _InTurn([FakeModel([failure("unreachable")] * 3), FakeModel(["second"] * 4)])
     assert [ask(model).text for _ in range(3)] == ["second"] * 3
+
+
+def test_a_request_tries_each_replica_however_many_run_at_once():
+    async def ask_many():
+        model = _InTurn([Late([failure("unreachable")] * 8), Late(["second"] * 16)])
+        return await asyncio.gather(*(model.complete([], Sampling(8)) for _ in range(16)))
+
+    assert {done.text for done in asyncio.run(ask_many())} == {"second"}
 
 
 def test_a_refusal_is_that_of_the_question():

@@ -258,19 +258,21 @@ class _InTurn:
     """Several servers of one model, asked in turn; one that cannot be reached is passed over."""
 
     def __init__(self, models: Sequence[Model]) -> None:
-        self._models, self._turn = models, cycle(models)
+        self._models, self._turn = models, cycle(range(len(models)))
         self.options = getattr(models[0], "options", None)
         self.name = models[0].name
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         """See `Model.complete`."""
-        for _ in self._models[1:]:
+        first = next(self._turn)
+        *others, last = [*self._models[first:], *self._models[:first]]
+        for model in others:
             try:
-                return await next(self._turn).complete(messages, sampling)
+                return await model.complete(messages, sampling)
             except ModelError as error:
                 if error.kind != "unreachable":
                     raise
-        return await next(self._turn).complete(messages, sampling)
+        return await last.complete(messages, sampling)
 
     async def aclose(self) -> None:
         """Close them all."""
