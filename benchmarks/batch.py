@@ -78,7 +78,7 @@ def memory_mb(pid: int) -> tuple[int, int]:
 
 
 def follow(questions: Path, out: Path, n: int, *, kill_at: int | None) -> None:
-    """Run one process, print its memory and speed, and kill it after so many lines."""
+    """Run one process, print its memory and speed, and kill it after a number of lines."""
     path, start = out / "results.jsonl", time.monotonic()
     child = subprocess.Popen([sys.executable, __file__, "--child", str(questions), str(out)])
     size = lines = before = 0

@@ -111,7 +111,7 @@ def test_small_writing_loses_detail_and_a_large_square_does_not() -> None:
 # The rule.
 
 
-def picture(*squares: tuple[int, int, int]) -> np.ndarray:
+def drawn(*squares: tuple[int, int, int]) -> np.ndarray:
     """Gray, with striped red squares `(x, y, side)`."""
     pixels = np.full((SIDE, SIDE, 3), GRAY, np.uint8)
     for x, y, side in squares:
@@ -152,16 +152,14 @@ def looked(pixels: np.ndarray, settings: Settings = SETTINGS, guess: str = "[]")
 
 
 def test_a_large_object_needs_one_look() -> None:
-    found = looked(
-        picture((300, 300, 400)), replace(SETTINGS, budget=replace(BUDGET, crop_max_pixels=1 << 20))
-    )
+    found = looked(drawn((300, 300, 400)), replace(SETTINGS, budget=replace(BUDGET, crop_max_pixels=1 << 20)))
     assert found.stopped == "the crops show every box in enough detail"
     assert [look.parent for look in found.looks] == [None]
     assert found.perception.boxes == found.looks[0].boxes
 
 
 def test_a_closer_look_agrees_and_its_crop_has_less_context() -> None:
-    found = looked(picture((600, 200, 90)), replace(SETTINGS, looks=2))
+    found = looked(drawn((600, 200, 90)), replace(SETTINGS, looks=2))
     assert [(look.parent, look.region.area) for look in found.looks] == [(None, 1.0), (0, 0.25)]
     (box,) = found.perception.boxes
     assert box.zoom == 2
@@ -170,7 +168,7 @@ def test_a_closer_look_agrees_and_its_crop_has_less_context() -> None:
 
 @pytest.mark.parametrize("place", [(40, 60), (900, 900), (500, 480)])
 def test_what_the_whole_image_does_not_show_is_found_in_tiles(place: tuple[int, int]) -> None:
-    found = looked(picture((*place, 50)))
+    found = looked(drawn((*place, 50)))
     assert found.looks[0].outcome == "whole"
     (box,) = found.perception.boxes
     x, y = box.center
@@ -180,22 +178,22 @@ def test_what_the_whole_image_does_not_show_is_found_in_tiles(place: tuple[int, 
 
 def test_a_guess_on_plain_ground_is_dropped_for_what_the_tiles_agree_on() -> None:
     guess = '[{"bbox_2d": [200, 100, 245, 145], "label": "red tag"}]'
-    found = looked(picture((300, 700, 50)), guess=guess)
+    found = looked(drawn((300, 700, 50)), guess=guess)
     (box,) = found.perception.boxes
     assert box.iou(Box(300 / 1.024, 700 / 1.024, 350 / 1.024, 750 / 1.024)) > 0.5
 
 
 def test_nothing_stays_nothing_and_says_why() -> None:
-    found = looked(picture())
+    found = looked(drawn())
     assert found.perception.boxes == ()
     assert len(found.looks) == 1 + 9 + 25
     assert found.stopped == "no closer looks are allowed (looks=3)"
-    small = looked(picture(), replace(SETTINGS, budget=replace(BUDGET, overview_max_pixels=600 * 600)))
+    small = looked(drawn(), replace(SETTINGS, budget=replace(BUDGET, overview_max_pixels=600 * 600)))
     assert (len(small.looks), small.stopped) == (1, "the overview shows the image in enough detail")
 
 
 def test_calls_are_bounded() -> None:
-    found = looked(picture(), replace(SETTINGS, looks=5))
+    found = looked(drawn(), replace(SETTINGS, looks=5))
     assert len(found.looks) == 35
     assert found.stopped == "the next tiles would take more than 48 calls"
 
@@ -211,7 +209,7 @@ def scripted(messages: Sequence[Message]) -> str:
 
 def test_a_prediction_has_its_looks_and_survives_json() -> None:
     p2r = P2R(FakeModel(scripted), settings=SETTINGS)
-    question = Question(picture((40, 60, 50)), "Which color is the tag?")
+    question = Question(drawn((40, 60, 50)), "Which color is the tag?")
     prediction = asyncio.run(p2r.predict(question))
     assert prediction.answer == "red"
     assert prediction.usage.calls == len(prediction.looks) + 1
@@ -230,7 +228,7 @@ def test_a_prediction_has_its_looks_and_survives_json() -> None:
 
 def test_one_look_leaves_the_record_as_it_was() -> None:
     p2r = P2R(FakeModel(scripted), settings=replace(SETTINGS, looks=1))
-    prediction = asyncio.run(p2r.predict(Question(picture((40, 60, 300)), "Which color is the tag?")))
+    prediction = asyncio.run(p2r.predict(Question(drawn((40, 60, 300)), "Which color is the tag?")))
     assert prediction.looks == ()
     assert not {"looks", "stopped"} & prediction.to_json().keys()
     assert "zoom" not in prediction.boxes[0].to_json()
@@ -241,8 +239,8 @@ def test_a_failed_look_fails_the_question() -> None:
     calls = iter(range(100))
     model = FakeModel(lambda messages: scripted(messages) if next(calls) < 4 else failure("timeout"))
     with pytest.raises(ModelError):
-        asyncio.run(P2R(model, settings=SETTINGS).predict(Question(picture((40, 60, 50)), "Which?")))
+        asyncio.run(P2R(model, settings=SETTINGS).predict(Question(drawn((40, 60, 50)), "Which?")))
 
 
 def test_the_whole_image_is_the_first_region() -> None:
-    assert looked(picture()).looks[0].region == WHOLE
+    assert looked(drawn()).looks[0].region == WHOLE

@@ -46,7 +46,7 @@ def question_of(task: Task, image: Any = "unused.png") -> Question:
 
 
 def evidence_of(overview: Any, crops: Sequence[Any]) -> Evidence:
-    """Evidence for wording a prompt: what stands for the images is only carried along."""
+    """Evidence for wording a prompt: placeholders of images are only carried along."""
     # The box and the region of a crop are not part of a prompt.
     kept = (Crop(crop, None, (0, 0, 1, 1), OUTLINES[k]) for k, crop in enumerate(crops))  # type: ignore[arg-type]
     return Evidence(overview, tuple(kept))

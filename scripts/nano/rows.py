@@ -1,7 +1,7 @@
 """A scene → rows: sequences of tokens of fixed shape, with where to look while writing each target.
 
 Rows are made ahead of time by the processes that draw, so that training only gathers arrays. A row holds
-the whole conversation, the visual token that stands at each placeholder, the positions of Qwen3-VL, and the
+the whole conversation, the visual token at each placeholder, the positions of Qwen3-VL, and the
 *aims*: for a written token, the words and the visual token that it follows from (`scripts.nano.speaking`).
 """
 

@@ -87,7 +87,7 @@ def language_losses(
         looked: (), the mean attention on the right visual token or word.
     """
     inputs = embedded(language, batch["ids"], batch["source"], visual)
-    # Padding stands on the right, where a causal model never looks back at it: no mask is needed.
+    # Padding is on the right, where a causal model never looks back at it: no mask is needed.
     with watched(language) as seen:
         hidden = language(
             inputs_embeds=inputs, position_ids=batch["places"].transpose(0, 1), use_cache=False

@@ -161,7 +161,7 @@ class Trainer:
     # The run.
 
     def run(self, clock: Clock, stages: tuple[str, ...]) -> None:
-        """Run stages until the clock's end; what fails is told, and what is there is saved."""
+        """Run stages until the clock's end; failures are printed, and what is there is saved."""
         self.ingester.start()
         self._wait_for_records(clock)
         self.clock = clock

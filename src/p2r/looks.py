@@ -269,7 +269,7 @@ class _Search:
         return boxes
 
     def _wanted_boxes(self) -> list[Box]:
-        # As many boxes of each label as the first look found; if it found none, all that two looks agree on.
+        # The number of boxes that the first look found of each label; if none, all that two looks agree on.
         if not self.looks[0].boxes:
             return [box for box in self._merged() if self._votes(box) > 1]
         left = Counter(_label(box) for box in self.looks[0].boxes if box not in self._clear)

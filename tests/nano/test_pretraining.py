@@ -1,4 +1,4 @@
-"""The parts of nano's pretraining against what they stand in for: transformers, and the pipeline."""
+"""The parts of nano's pretraining against what they replace: transformers, and the pipeline."""
 
 import random
 import re

@@ -42,7 +42,7 @@ def scenes(
     background: Annotated[Path | None, opt.path_option("FOLDER", _BACKGROUND)] = None,
     object_size: Annotated[float | None, opt.option("PERCENT", _SIZE)] = None,
     contrast: Annotated[float, opt.option("SHARE", "Of the writing to its ground, 0.1 to 1.")] = 1.0,
-    clutter: Annotated[float, opt.option("SHARE", "How much stands around the evidence, 0 to 1.")] = 0.5,
+    clutter: Annotated[float, opt.option("SHARE", "How much is around the evidence, 0 to 1.")] = 0.5,
     verbose: opt.Verbose = 0,
     debug: opt.Debug = False,
 ) -> None:

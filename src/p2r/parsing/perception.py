@@ -183,7 +183,7 @@ def _with_image(found: BoxCollector, count: int) -> list[WrittenBox]:
 
 
 def _index(box: WrittenBox, count: int) -> int:
-    """The index of the image of a box, of so many; the only one whatever the box says."""
+    """The index of the image of a box; that of the only one, whatever the box says."""
     return int(box.image) - 1 if count > 1 and box.image else 0
 
 

@@ -238,7 +238,7 @@ def noise(
 ) -> np.ndarray:
     """Smooth noise around 0.5, float32, (height, width, 1), for a rectangle of an image.
 
-    Each octave has so many cells across and down a square of the image's area, and a weight.
+    Each octave has a number of cells across and down a square of the image's area, and a weight.
     """
     level = np.zeros((size[1], size[0], 1), np.float32)
     for octave, ((across, down), weight) in enumerate(octaves):

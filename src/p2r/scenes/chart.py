@@ -127,7 +127,7 @@ def _tag(pen: Pen, x: float, y: float, value: int, name: str, style: _Style) -> 
 
 
 def _axes(pen: Pen, plot: Rect, top: float, most: int, font: Font) -> None:
-    """Grid lines, with numbers if there is a `most` that stands at y = `top`."""
+    """Grid lines, with numbers if there is a `most`, at y = `top`."""
     for k in range(5):
         y = plot[3] + (top - plot[3]) * k / 4
         pen.line([(plot[0], y), (plot[2], y)], 0.0012, (206, 209, 216))
@@ -182,7 +182,7 @@ def _lines(
     x0, y0, x1, y1 = plot
     values = sorted(_values(rng, len(colors), style), reverse=True)
     _axes(pen, plot, y0, 0, style.font)
-    # Each line has a band of its own; its last value stands at its end.
+    # Each line has a band of its own; its last value is at its end.
     tall, end, found, counts = (y1 - y0) / len(colors), x1 - 1.5 * style.side, [], {}
     for k, (color, value) in enumerate(zip(colors, values, strict=True)):
         name, dots, middle = f"{color} line", rng.randint(3, 9), y0 + tall * (k + 0.5)

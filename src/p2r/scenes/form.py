@@ -45,7 +45,7 @@ _ITEMS = (
 )
 _FIRMS = ("Alder", "Birch", "Cedar", "Ember", "Fjord", "Harbor", "Lumen", "Maple", "Quartz", "Sable")
 _MARGIN, _DARK = 0.055, (26, 28, 38)
-# What stands in a tick box: strokes in shares of its height.
+# What is in a tick box: strokes in shares of its height.
 _MARKS: dict[str, tuple[tuple[Point, ...], ...]] = {
     "a tick": (((-0.22, 0.0), (-0.05, 0.2), (0.26, -0.24)),),
     "a cross": (((-0.2, -0.2), (0.2, 0.2)), ((-0.2, 0.2), (0.2, -0.2))),

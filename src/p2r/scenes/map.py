@@ -204,7 +204,7 @@ def _flag(pen: Pen, x: float, y: float, color: str) -> Rect:
 def _legend(
     rng: random.Random, pen: Pen, font: Font, side: float, colors: list[str], ink: Color, spots: _Spots
 ) -> list[Reading]:
-    """The box that says what each pin stands for, in a corner."""
+    """The box that says what each pin means, in a corner."""
     row, wide = max(0.6 * side, 0.024), 2 * side + 0.05
     high, gap = row * (len(colors) + 1.4), _EDGE + 0.012
     left, top = rng.choice((gap, pen.width - gap - wide)), rng.choice((gap, pen.height - gap - high))

@@ -1,6 +1,6 @@
 """Questions on anybody's own photographs: things with writing on them are planted into them (see `planting`).
 
-Nobody has seen these questions before, and their answers and evidence are known. A planted image gets
+These questions are new, and their answers and evidence are known. A planted image gets
 `QUESTIONS` questions. Train, validation and test share no photograph, no font and no random number.
 """
 
@@ -222,7 +222,7 @@ def _plant_things(
     main = rng.choice(_NUMBERED)
     second, third = rng.sample([kind for kind in KINDS if kind != main], 2)
     kinds = [main, second, main, second, third, main, third][: len(spots)]
-    # Signs stand on what looks most like ground.
+    # Signs are placed on what looks most like ground.
     kinds.sort(key=lambda kind: (kind != "sign", rng.random()))
     spots = sorted(spots, key=lambda spot: spot.void - spot.y / photo.height)
     colors, texts = rng.sample(sorted(COLORS), len(COLORS)), {kind: _texts(rng, kind) for kind in KINDS}

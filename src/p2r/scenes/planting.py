@@ -32,7 +32,7 @@ KINDS: dict[str, float] = {"sticker": 1.0, "label": 1.5, "plate": 1.8, "sign": 1
 SIDES = (0.032, 0.055)  # √(area of a face), in units
 _SURVEY = 512  # longer side of the copy in which places are looked for
 _TRIES = 40  # places that are looked at for one thing
-_OVER = 2  # a thing is drawn so many times larger
+_OVER = 2  # a thing is drawn this many times larger
 _MOST_HAZE = 0.06
 _LUMA = np.array((0.2126, 0.7152, 0.0722), np.float32)
 _LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
@@ -46,7 +46,7 @@ class Spot:
     Attributes:
         x, y: its center.
         side: √(area of the face).
-        clutter: how busy the photograph is there, 0 (even) to 1 (nobody would see anything).
+        clutter: how busy the photograph is there, 0 (even) to 1 (nothing could be seen).
         void: how much of the usual detail is missing, as in the sky and out of focus, 0–1.
         angle: the direction of the lines there in radians, where they agree and are nearly level; else 0.
         color: the mean color there, RGB, 0–255.

@@ -104,7 +104,7 @@ def _read(rng: random.Random, things: Sequence[Reading], text: str) -> Task:
 def _which(rng: random.Random, things: Sequence[Reading], noun: str) -> Task:
     thing = rng.choice(list(things))
     others = [other for other in things if other.value != thing.value]
-    # As many as there are crops, usually.
+    # The number of crops, usually.
     asked = [thing, *rng.sample(others, min(len(others), 2))]
     rng.shuffle(asked)
     text = f"Which of these shows the {noun} {thing.value}?"

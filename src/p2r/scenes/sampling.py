@@ -42,7 +42,7 @@ SIZES: dict[str, tuple[int, int]] = {
     "16k": (15360, 8640),
 }
 ASPECTS: tuple[float, ...] = (16 / 9, 16 / 9, 3 / 2, 4 / 3, 1.0, 3 / 4, 2 / 3)
-# Larger images are drawn in strips of about so many pixels, and from the second number on written as TIFF.
+# Larger images are drawn in strips of about this many pixels, and from the second number on written as TIFF.
 _STRIP_PIXELS, JPEG_PIXELS = 9_000_000, 150_000_000
 _MAX_COUNT = 2**32
 USUAL = Difficulty()

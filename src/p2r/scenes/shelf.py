@@ -74,7 +74,7 @@ class Shelf:
         rows: how many boards there are, at equal distances.
         edge: the height of the front of a board.
         products: from left to right, row by row.
-        flags: where a flag stands out from a board.
+        flags: where a flag sticks out from a board.
         label_color: of the price labels.
         back: a name in `_BACKS`.
         fonts: of brands, and of prices.

@@ -73,11 +73,11 @@ class Street:
     Attributes:
         aspect: width / height.
         shops, cars: from left to right.
-        base: where the houses stand.
+        base: the y of the houses' feet.
         front: the height of the ground floors.
         walk: the height of the pavement.
         sky: a name in `street_looks.SKIES`.
-        lamps, planters: where they stand on the pavement.
+        lamps, planters: their places on the pavement.
         fonts: of signs, of numbers, of plates.
         contrast, seed: of the writing; of the light.
     """
