@@ -11,8 +11,8 @@ prompt about regions with half the sides of the image, then a quarter, and so on
    found it, and for its contrast: a box around nothing is plain.
 4. The next level begins with the boxes that are unclear even in the crops of the closer look.
 
-The crop of a box has the context of the paper, or as much less of it as the box needs to be clear, down to
-that of the look that found it: from a quarter of the image, a quarter of the context (`Box.zoom`).
+The crop of a box has the context of the look that found it: from a quarter of the image, a quarter of the
+paper's context (`Box.zoom`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_CALLS = 48  # of the perceiver about one image; each with at most the pixels of an overview
-MOST_LOST = 0.055  # the share of the variance that the crop of a clear box may lose
+MOST_LOST = 0.07  # the share of the variance that the crop of a clear box may lose
 MUCH_LARGER = 2  # times the sides of the overview: an image in which "nothing" is not believed
 SAME_IOU = 0.5  # of near-equal boxes with different labels
 WHOLE = Box(0, 0, 1000, 1000)
@@ -232,17 +232,8 @@ class _Search:
         return f"no closer looks are allowed (looks={self._settings.looks})"
 
     async def boxes(self) -> list[Box]:
-        """The evidence: clear boxes of the first look, and those that most looks agree on.
-
-        Each has the least zoom at which its crop is clear, or else that of its look.
-        """
-        boxes = []
-        for box in self._wanted_boxes():
-            steps = range(round(2 * math.log2(box.zoom)))
-            farther = [replace(box, zoom=round(2 ** (step / 2), 2)) for step in steps]
-            unclear = await self._unclear(farther)
-            boxes.append(next((each for each in farther if each not in unclear), box))
-        return self._clear + boxes
+        """The evidence: clear boxes of the first look, and those that most looks agree on."""
+        return self._clear + self._wanted_boxes()
 
     # What the looks say.
 
