@@ -244,3 +244,11 @@ def test_a_failed_look_fails_the_question() -> None:
 
 def test_the_whole_image_is_the_first_region() -> None:
     assert looked(drawn()).looks[0].region == WHOLE
+
+
+def test_a_guess_on_smooth_ground_is_not_clear_although_its_crop_loses_nothing() -> None:
+    guess = '[{"bbox_2d": [200, 100, 245, 145], "label": "red tag"}]'
+    smooth = np.linspace(0, 40, SIDE)[None, :, None]
+    found = looked((drawn((300, 700, 50)) + smooth).clip(0, 255).astype(np.uint8), guess=guess)
+    (box,) = found.perception.boxes
+    assert box.iou(Box(300 / 1.024, 700 / 1.024, 350 / 1.024, 750 / 1.024)) > 0.5

@@ -4,7 +4,8 @@ The paper looks once, at the whole image. With `Settings.looks` above 1, the sam
 prompt about regions with half the sides of the image, then a quarter, and so on, up to that many levels:
 
 1. A box is *clear* if its crop loses little: shrunk to the size at which the reasoner sees it, what is in and
-   around the box keeps most of its variance. A clear box is evidence, and there is no further look at it.
+   around the box keeps most of its variance, and is not plain. A clear box is evidence, and there is no
+   further look at it.
 2. There is a closer look around each unclear box. If it finds a near-equal box, the two looks agree.
 3. Where they do not, or nothing was found in an image much larger than its overview, there are overlapping
    tiles, side by side. Near-equal boxes are merged. A box counts for the share of the looks at its place that
@@ -44,6 +45,7 @@ T = TypeVar("T")
 
 MOST_CALLS = 48  # of the perceiver about one image; each with at most the pixels of an overview
 MOST_LOST = 0.07  # the share of the variance that the crop of a clear box may lose
+PLAIN = 16.0  # of 255: the standard deviation below which there is nothing in a box
 MUCH_LARGER = 2  # times the sides of the overview: an image in which "nothing" is not believed
 SAME_IOU = 0.5  # of near-equal boxes with different labels
 WHOLE = Box(0, 0, 1000, 1000)
@@ -301,13 +303,14 @@ class _Search:
         await self._unclear(box for look in self.looks[len(before) :] for box in look.boxes)
 
     async def _unclear(self, boxes: Iterable[Box]) -> list[Box]:
-        """The boxes whose crops lose too much."""
+        """The boxes whose crops lose too much, or that show nothing."""
         boxes = list(boxes)
         compared = [self._compared(box) for box in boxes]
         images = await self._read([area for area, _, _ in compared], [exact for _, exact, _ in compared])
         for box, image, (_, _, shown) in zip(boxes, images, compared, strict=True):
             self._details[box] = detail(image.pixels, shown)
-        return [box for box in boxes if self._details[box].lost > MOST_LOST]
+        details = ((box, self._details[box]) for box in boxes)
+        return [box for box, found in details if found.lost > MOST_LOST or found.contrast < PLAIN]
 
     def _compared(self, box: Box) -> tuple[RectPx, Size, Size]:
         # The surroundings of a box, the size at which they are read, and that at which its crop shows them.
