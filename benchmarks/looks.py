@@ -133,7 +133,7 @@ async def run(options: argparse.Namespace) -> None:
 
 
 def image_tokens(prediction: Prediction, settings: Settings, size: tuple[int, int]) -> int:
-    """Of all calls; each look has as many as the overview."""
+    """Of all calls; a look has the tokens of an overview."""
     overview = plan_sizes(size, (), settings.budget).tokens
     if prediction.mode != "p2r":
         return overview

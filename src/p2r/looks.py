@@ -181,7 +181,7 @@ async def look_again(
             for look in search.looks
         )
     places = {_label(box): place for place, box in reversed(list(enumerate(first.boxes)))}
-    boxes = [box for search in searches for box in await search.boxes()]
+    boxes = [box for search in searches for box in search.boxes()]
     boxes.sort(key=lambda box: places.get(_label(box), len(places)))
     perception = replace(first, outcome="boxes" if boxes else first.outcome, boxes=tuple(boxes))
     return Found(perception, tuple(looks), "; ".join(dict.fromkeys(stopped)))
@@ -233,7 +233,7 @@ class _Search:
                 return "the looks agree, and the crops show every box in enough detail"
         return f"no closer looks are allowed (looks={self._settings.looks})"
 
-    async def boxes(self) -> list[Box]:
+    def boxes(self) -> list[Box]:
         """The evidence: clear boxes of the first look, and those that most looks agree on."""
         return self._clear + self._wanted_boxes()
 
@@ -305,9 +305,10 @@ class _Search:
     async def _unclear(self, boxes: Iterable[Box]) -> list[Box]:
         """The boxes whose crops lose too much, or that show nothing."""
         boxes = list(boxes)
-        compared = [self._compared(box) for box in boxes]
+        new = [box for box in dict.fromkeys(boxes) if box not in self._details]
+        compared = [self._compared(box) for box in new]
         images = await self._read([area for area, _, _ in compared], [exact for _, exact, _ in compared])
-        for box, image, (_, _, shown) in zip(boxes, images, compared, strict=True):
+        for box, image, (_, _, shown) in zip(new, images, compared, strict=True):
             self._details[box] = detail(image.pixels, shown)
         details = ((box, self._details[box]) for box in boxes)
         return [box for box, found in details if found.lost > MOST_LOST or found.contrast < PLAIN]

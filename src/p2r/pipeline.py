@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from p2r._sync import SyncRunner
 from p2r.errors import InputError, ModelError
 from p2r.evidence import build_evidences, plain_overviews
-from p2r.images import EncodedImage, ImageSource, Limits, open_pages
+from p2r.images import EncodedImage, ImageSource, Limits, open_images
 from p2r.images.threads import in_image_thread
 from p2r.looks import look_again, side_by_side
 from p2r.models import DEFAULT_MODEL
@@ -259,7 +259,7 @@ class P2R:
         chosen = settings or self.settings
 
         def opened() -> tuple[OpenedImage, ...]:
-            sources = [page for image in question.images for page in open_pages(image, self.limits)]
+            sources = open_images(question.images, self.limits)
             groups = [[source] for source in sources] if apart else [sources]
             overviews = [overview for group in groups for overview in plain_overviews(group, chosen)]
             return tuple(map(OpenedImage, sources, overviews))

@@ -98,18 +98,19 @@ class WithoutEvidence(P2R):
             self._blacked(images[index], index, overview.size, evidence.crops, boxes, settings)
             for index, overview in zip(evidence.shown, evidence.overviews, strict=True)
         )
-        draw = random.Random(self._seed)
-        crops = tuple(
-            replace(crop, image=self._replacement(crop, images[crop.box.image].source, draw))
-            for crop in evidence.crops
-        )
+        crops = evidence.crops
+        if self._control == "black-crops":
+            replaced = [EncodedImage(np.zeros_like(crop.image.pixels)) for crop in crops]
+        else:
+            draw = random.Random(self._seed)
+            shown = {crop.box.image for crop in crops}
+            looks = {index: images[index].source.overview(_LOOK).pixels.tobytes() for index in shown}
+            replaced = [self._foreign(crop, looks[crop.box.image], draw) for crop in crops]
+        crops = tuple(replace(crop, image=image) for crop, image in zip(crops, replaced, strict=True))
         return replace(evidence, overview=first, others=tuple(others), crops=crops)
 
-    def _replacement(self, crop: Crop, source: ImageSource, draw: random.Random) -> EncodedImage:
-        """Another crop of the same size: black, or from another image than `source`."""
-        if self._control == "black-crops":
-            return EncodedImage(np.zeros_like(crop.image.pixels))
-        look = source.overview(_LOOK).pixels.tobytes()
+    def _foreign(self, crop: Crop, look: bytes, draw: random.Random) -> EncodedImage:
+        """A crop of the same size from an image that does not look like `look`."""
         donor = draw.choice([donor.source for donor in self._donors if donor.look != look])
         x0, y0, x1, y1 = crop.region_px
         width, height = min(x1 - x0, donor.width), min(y1 - y0, donor.height)

@@ -41,7 +41,7 @@ from p2r.evaluation.records import (
     pass_name,
 )
 from p2r.evaluation.summary import summarize
-from p2r.images import Limits, open_pages
+from p2r.images import Limits, open_images
 from p2r.pipeline import settings_of
 from p2r.runs import provenance
 from p2r.runs.failures import MOST_FAILURES, FailureMonitor
@@ -313,7 +313,7 @@ class _Run:
 
     def _open(self, entry: Entry, load: Callable[[], Sample]) -> tuple[Sample, list[ImageSource]]:
         sample, limits = load(), self.pipeline.limits
-        sources = [page for image in sample.question.images for page in open_pages(image, limits)]
+        sources = open_images(sample.question.images, limits)
         return with_question(sample, id=entry.id, image=sources), sources  # opened once for all passes
 
     async def _ask_in(self, one: Pass, entry: Entry, sample: Sample, sources: Sequence[ImageSource]) -> None:

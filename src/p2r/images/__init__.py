@@ -16,7 +16,7 @@ from p2r.images._vips import RectPx
 from p2r.images.encoding import PNG_MAX_PIXELS, EncodedImage, encode_all
 from p2r.images.limits import Limits
 from p2r.images.sizing import smart_resize
-from p2r.images.source import ImageInput, ImageSource, open_pages
+from p2r.images.source import ImageInput, ImageSource, open_images, open_pages
 
 __all__ = [
     "PNG_MAX_PIXELS",
@@ -26,6 +26,7 @@ __all__ = [
     "Limits",
     "RectPx",
     "encode_all",
+    "open_images",
     "open_pages",
     "smart_resize",
 ]

@@ -226,6 +226,11 @@ def open_pages(
     return [ImageSource.open(image, limits, name=name, page=page) for page in pages]
 
 
+def open_images(images: Sequence[ImageInput], limits: Limits = Limits()) -> list[ImageSource]:
+    """Open several images, in order, of documents each page; see `open_pages`."""
+    return [page for image in images for page in open_pages(image, limits)]
+
+
 def split_pages(path: str | os.PathLike[str]) -> tuple[str, range | None]:
     """A path, and the pages that `#page=3` or `#page=3-5` at its end names; None for none.
 

@@ -12,7 +12,7 @@ from p2r.datasets.questions import InvalidRow, QuestionSource
 from p2r.errors import InputError
 from p2r.evaluation.batch_results import CONFIG, RESULTS, asked, read_summary, row_key
 from p2r.evaluation.tables import Grid, percent
-from p2r.images import open_pages
+from p2r.images import open_images
 from p2r.report.evaluation import MOST_ILLUSTRATED, crop_images, crop_regions, prediction_data
 from p2r.report.html import build, card, fitted
 from p2r.report.plots import split_plot
@@ -138,7 +138,7 @@ def _row(line: Line, prediction: Prediction, cut: Cut) -> dict[str, Any]:
 
 
 def _image(question: Question, index: int) -> ImageSource:
-    return [page for image in question.images for page in open_pages(image)][index]
+    return open_images(question.images)[index]
 
 
 def write_figures(out: Path, source: QuestionSource, most: int) -> Path:
@@ -152,7 +152,7 @@ def write_figures(out: Path, source: QuestionSource, most: int) -> Path:
     lines = {row_key(line): line for line in chosen(out, most, failed=False)}
     for key, question in questions_of(source, lines.values()):
         path = folder / f"{lines[key]['row']}.webp"
-        pages = [page for image in question.images for page in open_pages(image)]
+        pages = open_images(question.images)
         figure(pages, Prediction.from_json(lines[key]), question, path)
     return folder
 

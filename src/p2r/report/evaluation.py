@@ -18,7 +18,7 @@ from p2r.evaluation.records import MEANING, AnswerRecord
 from p2r.evaluation.statistics import wilson
 from p2r.evaluation.summary import Pair, grouped, summarize
 from p2r.evaluation.tables import grids, interval, pairs_grid, paper_grid, percent
-from p2r.images import open_pages
+from p2r.images import open_images
 from p2r.report.html import build, card, fitted
 from p2r.report.plots import Point, accuracy_plot, split_plot
 from p2r.report.thumbnails import Thumbnails, evenly, thumbnails
@@ -329,8 +329,7 @@ def _loaders(
 
 
 def _image(load: Callable[[], Sample], index: int) -> ImageInput:
-    pages = [page for image in load().question.images for page in open_pages(image)]
-    return pages[index]
+    return open_images(load().question.images)[index]
 
 
 def _questions(
