@@ -106,7 +106,9 @@ def test_every_exported_name_can_be_had() -> None:
         _ = p2r.nothing
 
 
-@pytest.mark.parametrize("module", ["box", "types", "errors", "settings", "models.base", "pipeline", "images"])
+@pytest.mark.parametrize(
+    "module", ["box", "types", "errors", "settings", "models.base", "pipeline", "images"]
+)
 def test_every_public_class_is_exported(module: str) -> None:
     found = importlib.import_module(f"p2r.{module}")
     public = {
