@@ -322,7 +322,7 @@ def evidence_figure(evidence: Evidence) -> PIL.Image.Image:
     pairs = zip(evidence.shown, evidence.overviews, strict=True)
     named = [(f"image {index + 1}", image) for index, image in pairs]
     for number, crop in enumerate(evidence.crops, 1):
-        named.append((f"crop {number}, {crop.color}: {clean(crop.box.label)}", crop.image))
+        named.append((f"crop {number}, {crop.color} {clean(crop.box.label)}", crop.image))
     letters = Lettering(name for name, _ in named)
     room = ((INNER - GAP) // 2, ROW_HEIGHT)
     tiles = [

@@ -54,7 +54,10 @@ def asked(
 def prediction_html(prediction: Prediction) -> str:
     """The question, its image, the answer and the texts as HTML; without an image, why there is none."""
     question, answer = prediction.question, prediction.answer or prediction.error or "none"
-    heading = [question.text, *map(question.option, question.letters)] if question else []
+    heading = f"<b>{escape(question.text)}</b>" if question else ""
+    options = (
+        " &emsp; ".join(escape(question.option(letter)) for letter in question.letters) if question else ""
+    )
     if question and answer in question.letters:
         answer = question.option(answer)
     try:
@@ -65,7 +68,8 @@ def prediction_html(prediction: Prediction) -> str:
     looks = [f"image {look.image + 1}, {look.region.as_tuple()}: {look.text}" for look in prediction.looks]
     seconds = prediction.seconds.get("total", 0.0)
     return _page(
-        "<br>".join(map(escape, heading)),
+        heading,
+        options,
         shown,
         f'<span style="{_ANSWER}">{prediction.status}: <b>{escape(answer)}</b></span>',
         _folded("thinking", prediction.thinking),
