@@ -171,6 +171,7 @@ def test_no_text_becomes_a_tag() -> None:
         boxes=(replace(BOX, label=HOSTILE),),
         notes=(HOSTILE,),
         model=HOSTILE,
+        status=HOSTILE,
         looks=(Look(BOX, None, HOSTILE, "malformed"),),
     )
     for reply in (Answer("A", HOSTILE), Answer(HOSTILE, HOSTILE), Answer(None)):
@@ -178,7 +179,7 @@ def test_no_text_becomes_a_tag() -> None:
             html = replace(texts, reply=reply, error=HOSTILE, question=question)._repr_html_()
             shown = Tags(html)
             assert shown.tags <= {"div", "img", "b", "br", "i", "span", "small", "details", "summary"}
-            assert shown.attributes <= {"class", "style", "src"}
+            assert shown.attributes <= {"class", "style", "src", "alt"}
             assert HOSTILE in shown.text
             assert "mathjax_ignore" in html
 

@@ -267,7 +267,7 @@ def _verdict(
     title, text, right = _answer(question, prediction, gold)
     fill, ink = {None: (PALE, INK), True: GREEN, False: RED}[right]
     lines = letters.lines(text, 36, room, most=3)
-    expected = "" if right is not False or gold is None else f"expected: {_named(question, gold)}"
+    expected = "" if right is not False or gold is None else f"expected: {named(question, gold)}"
     notes = letters.lines(expected, 20, room, most=2)
     thinking = letters.lines(prediction.thinking, 22, INNER - width - 2 * GAP, most=6)
     height = max(28 + 48 * len(lines) + 30 * len(notes), 34 + 34 * len(thinking) if thinking else 0)
@@ -295,10 +295,11 @@ def _answer(question: Question, prediction: Prediction, gold: str | None) -> tup
         reason = "it ran into its token limit" if prediction.truncated else "the reply names none"
         return "answer", f"none ({reason})", None if gold is None else False
     same = gold is not None and clean(answer).casefold() == clean(gold).casefold()
-    return "answer", _named(question, answer), None if gold is None else same
+    return "answer", named(question, answer), None if gold is None else same
 
 
-def _named(question: Question, answer: str) -> str:
+def named(question: Question, answer: str) -> str:
+    """An answer, with the text of its option if it is a letter."""
     return question.option(answer) if len(answer) == 1 and answer in question.letters else answer
 
 

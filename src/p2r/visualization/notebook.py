@@ -17,7 +17,7 @@ import pybase64
 
 from p2r.errors import InputError
 from p2r.types import Question
-from p2r.visualization.figure import evidence_figure, images
+from p2r.visualization.figure import evidence_figure, images, named
 from p2r.visualization.text import Lettering
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from p2r.types import Evidence, Prediction
 
 MAX_SIDE = 1000  # of an image in HTML, in pixels
-_ANSWER = (
-    "display:inline-block;margin:4px 0;padding:4px 12px;border-radius:8px;background:rgba(127,127,127,.2)"
-)
+_ANSWER = "display:inline-block;margin:4px 0;padding:4px 12px;background:rgba(127,127,127,.2)"
 
 
 def asked(
@@ -55,11 +53,8 @@ def prediction_html(prediction: Prediction) -> str:
     """The question, its image, the answer and the texts as HTML; without an image, why there is none."""
     question, answer = prediction.question, prediction.answer or prediction.error or "none"
     heading = f"<b>{escape(question.text)}</b>" if question else ""
-    options = (
-        " &emsp; ".join(escape(question.option(letter)) for letter in question.letters) if question else ""
-    )
-    if question and answer in question.letters:
-        answer = question.option(answer)
+    options = map(escape, map(question.option, question.letters)) if question else ()
+    answer = named(question, answer) if question else answer
     try:
         letters = Lettering(box.label for box in prediction.boxes)
         shown = _img(images(letters, prediction, asked(prediction)))
@@ -69,9 +64,9 @@ def prediction_html(prediction: Prediction) -> str:
     seconds = prediction.seconds.get("total", 0.0)
     return _page(
         heading,
-        options,
+        " &emsp; ".join(options),
         shown,
-        f'<span style="{_ANSWER}">{prediction.status}: <b>{escape(answer)}</b></span>',
+        f'<span style="{_ANSWER}">{escape(prediction.status)}: <b>{escape(answer)}</b></span>',
         _folded("thinking", prediction.thinking),
         _folded("looks", "\n".join(looks)),
         _folded("notes", "\n".join(prediction.notes)),
@@ -107,7 +102,8 @@ def _img(image: Image) -> str:
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     data = io.BytesIO()
     image.save(data, "JPEG", quality=85, subsampling=0)  # text stays sharp
-    return f'<img src="data:image/jpeg;base64,{pybase64.b64encode_as_string(data.getvalue())}">'
+    uri = f"data:image/jpeg;base64,{pybase64.b64encode_as_string(data.getvalue())}"
+    return f'<img src="{uri}" alt="the image with its boxes, and the crops">'
 
 
 def _folded(title: str, text: str) -> str:
