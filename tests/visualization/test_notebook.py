@@ -12,7 +12,7 @@ import weakref
 from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
@@ -171,7 +171,7 @@ def test_no_text_becomes_a_tag() -> None:
         boxes=(replace(BOX, label=HOSTILE),),
         notes=(HOSTILE,),
         model=HOSTILE,
-        status=HOSTILE,
+        status=HOSTILE,  # type: ignore[arg-type]  # as a file may say
         looks=(Look(BOX, None, HOSTILE, "malformed"),),
     )
     for reply in (Answer("A", HOSTILE), Answer(HOSTILE, HOSTILE), Answer(None)):
@@ -274,9 +274,8 @@ def test_predictions_of_files_keep_their_questions(tmp_path: Path) -> None:
     path = tmp_path / "gray.png"
     PIL.Image.fromarray(gray()).save(path)
     uri = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-    questions = [
-        Question(image, "Which?", answer_type="number") for image in (path, str(path), uri, [path, gray()])
-    ]
+    given: tuple[Any, ...] = (path, str(path), uri, [path, gray()])
+    questions = [Question(image, "Which?", answer_type="number") for image in given]
     with P2R(FakeModel(replying), settings=SMALL) as p2r:
         kept = [prediction.question for prediction in p2r.answer_many(questions)]
     assert kept == [*questions[:2], None, None]
@@ -314,8 +313,8 @@ def test_show_displays_in_a_notebook_and_not_in_a_terminal(monkeypatch: pytest.M
     # Stands in for IPython, which is not installed here; the tutorial runs in a real one.
     displayed: list[object] = []
     shells = iter([SimpleNamespace(kernel=None), SimpleNamespace()])
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: next(shells)))  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=displayed.append))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: next(shells)))
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=displayed.append))
     viewer = Viewer()
     monkeypatch.setattr(PIL.ImageShow, "_viewers", [viewer])
     prediction = predicted(gray())
