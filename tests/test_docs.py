@@ -21,8 +21,8 @@ def test_links_to_files_lead_somewhere(document: Path) -> None:
     assert missing == []
 
 
-def test_the_readme_shows_the_tree_as_it_is() -> None:
-    tree = (ROOT / "README.md").read_text(encoding="utf-8").split("\nsrc/p2r/\n")[1].split("\nscripts/")[0]
+def test_the_source_tree_is_shown_as_it_is() -> None:
+    tree = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\nsrc/p2r/\n")[1].split("\nscripts/")[0]
     shown = {line.split()[0].rstrip("/") for line in tree.splitlines()}
     found = {path.name for path in (ROOT / "src/p2r").iterdir() if path.is_dir() or path.suffix == ".py"}
     assert shown == {name for name in found if not name.startswith("__")}
