@@ -1,14 +1,31 @@
-"""The documents agree with the repository."""
+"""The documents agree with the repository, and their code runs (tests/doc_blocks.py)."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from p2r.cli import app
+from p2r.settings import Settings
+from p2r.training import recipe
+from scripts import docs_pages
+from tests.doc_blocks import (
+    PAGES,
+    PENDING,
+    Block,
+    blocks,
+    commands,
+    make_clone,
+    mistake,
+    p2r_arguments,
+    run,
+    words,
+)
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -35,3 +52,119 @@ def test_the_readme_names_every_command() -> None:
     )
     assert len(commands) >= 7
     assert [name for name in commands if f"p2r {name}" not in readme and f"make {name}" not in readme] == []
+
+
+def test_the_reference_has_each_key_of_settings_and_recipes_with_its_meaning() -> None:
+    settings, recipes = docs_pages.settings_page(), docs_pages.recipes_page()
+    assert "| `max_crops` | integer ≥ 1 | `3` | K, the most boxes that are cropped" in settings
+    assert "| `looks` | integer 1 to 6 | `1` |" in settings
+    assert "| `temperature` | number > 0, ≤ 2 | `1.0` | Of the rollouts. |" in recipes
+    parts = [kind for kind in vars(recipe).values() if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    inherited = len(recipe.Training.model_fields)  # a phase may have them all
+    for page, keys in (
+        (settings, sum(len(fields(kind)) for kind in (Settings, *docs_pages.SETTINGS.values()))),
+        (recipes, sum(len(kind.model_fields) for kind in parts) - inherited),
+    ):
+        rows = re.findall(r"^\| `\w+` \|.*\| (.*) \|$", page, re.MULTILINE)
+        assert len(rows) == keys
+        assert [meaning for meaning in rows if len(meaning) < 6] == []
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: like a clone, and without a variable that would change what the blocks do."""
+    make_clone(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("P2R_MODEL", "P2R_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def follow(chosen: list[Block]) -> None:
+    """Run blocks as somebody who pastes them one after the other."""
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in chosen:
+        run(block, names)
+
+
+def pages_with(*, long: bool) -> list[Path]:
+    return [
+        page
+        for page in PAGES
+        if page.stem not in PENDING and any(block.run and block.long == long for block in blocks(page))
+    ]
+
+
+@pytest.mark.parametrize("page", pages_with(long=False), ids=lambda path: path.stem)
+def test_the_blocks_of_a_page_run(page: Path, clone: Path) -> None:
+    follow([block for block in blocks(page) if block.run and not block.long])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("page", pages_with(long=True), ids=lambda path: path.stem)
+def test_the_long_blocks_of_a_page_run_too(page: Path, clone: Path) -> None:
+    follow([block for block in blocks(page) if block.run])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_every_block_has_a_language_and_a_mark_that_says_why_it_is_not_run(page: Path) -> None:
+    assert [problem for block in blocks(page) if (problem := block.problem())] == []
+    text = page.read_text(encoding="utf-8")
+    marks = re.findall(r"^<!-- (?:long|not run).*$", text, re.MULTILINE)
+    assert marks == [block.mark for block in blocks(page) if block.mark], (
+        "a mark is on the line before a block"
+    )
+    assert (
+        page.stem in PENDING
+        or re.findall(r"\n\n {4}\S.*", re.sub(r"```.*?```", "", text, flags=re.DOTALL)) == []
+    ), "indented code"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_commands_have_the_options_that_pages_show(page: Path) -> None:
+    wrong = [
+        f"{where}: p2r {' '.join(arguments)}: {problem}"
+        for where, arguments, complete in commands(page)
+        if (problem := mistake(arguments, complete=complete))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("p2r eval -b vstar --limt 3 -o runs/a", "No such option: --limt"),
+        ("p2r eval -b vstar --mode nope -o runs/a", "'nope' is not one of"),
+        ("p2r eval -b vsstar -o runs/a", "no benchmark: vsstar"),
+        ("p2r eval -b vstar", "missing: out"),
+        ("P2R_MODEL=nano p2r report a b c", "unexpected: c"),
+        ("echo | p2r scenes out --split tset", "'tset' is not one of"),
+        ("p2r answer a.jpg What? --set geometry.max_crop=1  # it's wrong", "there is no such key"),
+        ("p2r train nano --set training.steps=0 --check", "greater than or equal to 1"),
+        ("p2r train nanoo --check", "nano-smoke"),
+        ("p2r trian nano", "no command: trian"),
+        ("p2r answer a.jpg b.jpg 'What does it say?' --model http://host/v1#NAME --json > answer.json", ""),
+    ],
+)
+def test_a_mistake_in_a_command_is_found(line: str, problem: str) -> None:
+    ((arguments,),) = ([*p2r_arguments(found)] for found in words(line))
+    found = mistake(arguments, complete=True)
+    assert problem in found
+    assert bool(problem) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [("sh", "p2r report nowhere"), ("sh", "true\nfalse | cat"), ("python", "await 1"), ("python", "1 / 0")],
+)
+def test_a_block_that_does_not_run_fails(language: str, text: str, clone: Path) -> None:
+    with pytest.raises((AssertionError, ZeroDivisionError, TypeError)):
+        follow([Block(ROOT / "README.md", 1, language, text, "")])
+
+
+@pytest.mark.parametrize(
+    "mark", ["<!-- not run -->", "<!-- not run: -->", "<!-- long: GPU -->", "<!-- skip -->"]
+)
+def test_a_mark_without_a_reason_is_refused(mark: str) -> None:
+    assert "a mark is" in Block(ROOT / "README.md", 1, "sh", "false", mark).problem()
