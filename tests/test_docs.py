@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import BaseModel
@@ -26,6 +28,9 @@ from tests.doc_blocks import (
     run,
     words,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -68,6 +73,31 @@ def test_the_reference_has_each_key_of_settings_and_recipes_with_its_meaning() -
         rows = re.findall(r"^\| `\w+` \|.*\| (.*) \|$", page, re.MULTILINE)
         assert len(rows) == keys
         assert [meaning for meaning in rows if len(meaning) < 6] == []
+
+
+def test_the_error_lines_of_the_page_on_troubleshooting_are_those_of_the_code() -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    lines = [
+        line for bold in re.findall(r"\*\*.*?\*\*", page) for line in re.findall(r"`([^`]+ [^`]+)`", bold)
+    ]
+    assert len(lines) > 20
+    code = "\n".join(texts_of_the_code())
+    for line in lines:
+        # Names and numbers of the example are in no text, so that some sequences of words are not there.
+        words = line.replace("…", "").split()
+        triples = [" ".join(words[at : at + 3]) for at in range(len(words) - 2)]
+        assert sum(triple in code for triple in triples) > 0.4 * len(triples), line
+
+
+def texts_of_the_code() -> Iterator[str]:
+    """Each text in the source, without what is filled in."""
+    for path in (ROOT / "src/p2r").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value for part in node.values if isinstance(part, ast.Constant)]
+                yield " ".join("".join(map(str, parts)).split())
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
 
 
 @pytest.fixture
