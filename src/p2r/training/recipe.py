@@ -103,7 +103,7 @@ class Training(_Part):
     freeze_vision: bool = False  # train the language model only
     gradient_checkpointing: bool = True  # less memory, a third more time
     save_every: Positive = 10  # steps between the checkpoints that a stopped run continues from
-    rollouts_every: Positive = 1  # the rollouts of every so many steps are written
+    rollouts_every: Positive = 1  # steps between two whose rollouts are written
     trainer: dict[str, Any] = Field(default_factory=dict)  # more fields of TRL's GRPOConfig
 
     @model_validator(mode="before")
