@@ -115,6 +115,8 @@ def p2r_arguments(line: Sequence[str]) -> Iterator[list[str]]:
             parts[-1].append(word)
     for part in parts:
         redirected = next((at for at, word in enumerate(part) if word in ("<", ">", ">>")), len(part))
+        if redirected < len(part) and part[redirected - 1] == "2":  # of 2> FILE
+            redirected -= 1
         for at, word in enumerate(part[:redirected]):
             if Path(word).name == "p2r" and at + 1 < redirected:
                 first = all("=" in before for before in part[:at])  # only variables stand before it
@@ -141,7 +143,7 @@ def mistake(arguments: Sequence[str], *, complete: bool) -> str:
     """Why the command line would refuse this, apart from files and models; empty if it would not."""
     name, *rest = arguments
     if name.startswith("-") or not re.fullmatch(r"[a-z]+", name):
-        return "" if name in ("-h", "--help", "--version", "COMMAND") else f"no option of p2r: {name}"
+        return "" if name in ("-h", "--help", "--version", "COMMAND", "…") else f"no option of p2r: {name}"
     if name not in _COMMANDS:
         return f"no command: {name}"
     command = _COMMANDS[name]

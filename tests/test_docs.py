@@ -145,10 +145,10 @@ def test_every_block_has_a_language_and_a_mark_that_says_why_it_is_not_run(page:
     assert marks == [block.mark for block in blocks(page) if block.mark], (
         "a mark is on the line before a block"
     )
-    assert (
-        page.stem in PENDING
-        or re.findall(r"\n\n {4}\S.*", re.sub(r"```.*?```", "", text, flags=re.DOTALL)) == []
-    ), "indented code"
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert page.stem in PENDING or re.findall(r"\n\n {4}\S.*", prose) == [], "indented code"
+    after_text = re.findall(r"^(?!- |\d+\. | |\n).*[^\n]\n(?:- |1\. ).*", prose, re.MULTILINE)
+    assert after_text == [], "on the site a list needs an empty line before it"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
