@@ -217,7 +217,7 @@ class RunConfig:
         path = folder / CONFIG
         if not path.is_file():
             found = f"it has no {CONFIG}" if folder.is_dir() else "there is no such folder"
-            raise InputError(f"{folder} is not a run folder: {found}; p2r eval and p2r train make one")
+            raise InputError(f"{folder} is not a run folder: {found}; p2r eval, batch and train make one")
         try:
             return TypeAdapter(cls).validate_python(read_run_file(path, "p2r eval"))
         except ValidationError as error:
