@@ -181,11 +181,9 @@ def save_figure(question: Question, prediction: Prediction, path: Path, gold: st
     Raises:
         InputError: the file cannot be written.
     """
-    from p2r.images import ImageSource
     from p2r.visualization.figure import figure
 
-    first, *others = map(ImageSource.open, question.images)
-    figure([first, *others] if others else first, prediction, question, path, gold)
+    figure(prediction, question, path, gold)
 
 
 def _shown(question: Question, prediction: Prediction) -> Group:
