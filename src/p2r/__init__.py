@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from p2r.types import Score as Score
     from p2r.types import Usage as Usage
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "p2r.parsing.answers": ("read_answer", "read_option"),
