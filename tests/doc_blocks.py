@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PENDING = ("README", "clients", "commandline", "python")  # TODO until they are merged
 RUN = ("sh", "python")  # the languages of blocks that are run
 # The others; a block in `bash` or `py` would escape the tests.
 SHOWN = ("", "text", "json", "yaml", "toml", "js", "nginx")
@@ -40,6 +39,7 @@ _INLINE = re.compile(r"`(p2r [^`\n]+)`")
 # A comment of the shell begins a word; what is between quotes is none.
 _COMMENT = re.compile(r"""^((?:'[^']*'|"[^"]*"|[^'"#]|(?<=\S)#)*?)(?:^|(?<=\s))#.*$""")
 _SEPARATORS = re.compile(r"[();|&]+")
+_OF_P2R = ("-h", "--help", "--version", "--install-completion", "--show-completion", "COMMAND", "…")
 _COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 
 
@@ -143,7 +143,7 @@ def mistake(arguments: Sequence[str], *, complete: bool) -> str:
     """Why the command line would refuse this, apart from files and models; empty if it would not."""
     name, *rest = arguments
     if name.startswith("-") or not re.fullmatch(r"[a-z]+", name):
-        return "" if name in ("-h", "--help", "--version", "COMMAND", "…") else f"no option of p2r: {name}"
+        return "" if name in _OF_P2R else f"no option of p2r: {name}"
     if name not in _COMMANDS:
         return f"no command: {name}"
     command = _COMMANDS[name]
@@ -197,10 +197,11 @@ def _check_names(command: str, values: dict[str, Any]) -> None:
 
 
 def make_clone(folder: Path) -> None:
-    """Links to everything of the repository but what is made in it."""
+    """Links to everything of the repository but what is made in it, and the folder that `make demo` makes."""
     for path in ROOT.iterdir():
         if path.name not in ("out", "runs", "data", "dist", ".git"):
             (folder / path.name).symlink_to(path)
+    (folder / "out").mkdir()
 
 
 def run(block: Block, names: dict[str, Any]) -> None:
@@ -215,7 +216,8 @@ def run(block: Block, names: dict[str, Any]) -> None:
         if asyncio.iscoroutine(waiting):
             asyncio.run(waiting)
         return
-    lines = list(words(block.text))
+    # The environment of the tests takes the place of the one that a page enters.
+    lines = [line for line in words(block.text) if line != ["source", ".venv/bin/activate"]]
     if all(line[0] == "p2r" and not {"<", ">", "|", "&"} & set(line) for line in lines):
         for line in lines:  # here, where torch may be loaded already
             done = CliRunner().invoke(app, line[1:])

@@ -18,7 +18,6 @@ from p2r.training import recipe
 from scripts import docs_pages
 from tests.doc_blocks import (
     PAGES,
-    PENDING,
     Block,
     blocks,
     commands,
@@ -118,13 +117,10 @@ def follow(chosen: list[Block]) -> None:
 
 
 def pages_with(*, long: bool) -> list[Path]:
-    return [
-        page
-        for page in PAGES
-        if page.stem not in PENDING and any(block.run and block.long == long for block in blocks(page))
-    ]
+    return [page for page in PAGES if any(block.run and block.long == long for block in blocks(page))]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", pages_with(long=False), ids=lambda path: path.stem)
 def test_the_blocks_of_a_page_run(page: Path, clone: Path) -> None:
     follow([block for block in blocks(page) if block.run and not block.long])
@@ -146,7 +142,7 @@ def test_every_block_has_a_language_and_a_mark_that_says_why_it_is_not_run(page:
         "a mark is on the line before a block"
     )
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    assert page.stem in PENDING or re.findall(r"\n\n {4}\S.*", prose) == [], "indented code"
+    assert re.findall(r"\n\n {4}\S.*", prose) == [], "indented code"
     after_text = re.findall(r"^(?!- |\d+\. | |\n).*[^\n]\n(?:- |1\. ).*", prose, re.MULTILINE)
     assert after_text == [], "on the site a list needs an empty line before it"
 
