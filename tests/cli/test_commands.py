@@ -298,6 +298,21 @@ def test_no_description_is_cut_in_the_list_of_commands() -> None:
     assert all(f"\n  {command} " in listed for command in COMMANDS)
 
 
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("p2r an", ["answer"]),
+        ("p2r answer x What --mode ", ["p2r", "think", "direct"]),
+        ("p2r scenes out --split tr", ["train"]),
+        ("p2r report ", []),  # so that the shell completes files
+    ],
+)
+def test_a_shell_completes_commands_and_choices(words: str, completed: list[str]) -> None:
+    variables = {"_P2R_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    result = CliRunner().invoke(app, prog_name="p2r", env=variables)
+    assert result.stdout.split() == completed
+
+
 # p2r scenes, p2r --version
 
 
