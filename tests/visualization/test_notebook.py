@@ -267,7 +267,7 @@ def test_predictions_that_are_collected_do_not_keep_images_in_memory() -> None:
         collected = [*p2r.answer_many(iter(questions())), *asyncio.run(run(questions()))]
     gc.collect()
     assert [prediction.answer for prediction in collected] == ["5"] * 8  # type: ignore[attr-defined]
-    assert [image() for image in kept] == [None] * 8
+    assert [image() is None for image in kept] == [True] * 8
 
 
 def test_predictions_of_files_keep_their_questions(tmp_path: Path) -> None:
