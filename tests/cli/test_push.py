@@ -126,7 +126,7 @@ def test_refusals_are_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     for (code, _, error), text in zip(results, wanted, strict=True):
         assert code == 2
         assert text in error.splitlines()[-1]
-    assert "README.md is not of p2r: its text is kept" in license_[2]
+    assert "README.md is kept; what p2r adds follows it" in license_[2]
     assert '"license" must be one of a list' in license_[2].splitlines()[-1]
 
 

@@ -106,7 +106,7 @@ def test_results_are_those_of_the_evaluator(tmp_path, folder):
 def test_results_of_other_weights_are_refused(tmp_path, folder):
     run = evaluated(tmp_path, folder)
     (folder / "model.safetensors").write_text("other")
-    with pytest.raises(InputError, match=r"they are of another model: /home/me/model, weights [0-9a-f]{12};"):
+    with pytest.raises(InputError, match=r"are of another model, /home/me/model: weights [0-9a-f]{12}, not"):
         card_of(folder, run)
     set_identity(run, model="me/tags", model_revision="0" * 40)  # as downloaded from the repository
     assert f"Weights: `{'0' * 40}`" in card_of(folder, run)
@@ -128,7 +128,7 @@ def test_an_incomplete_run_is_refused(tmp_path, folder):
 
 def test_a_training_run_brings_its_recipe(tmp_path):
     run = write_run(tmp_path / "run", rounds=1, steps=4, done=True)
-    with pytest.raises(InputError, match="no final model yet"):
+    with pytest.raises(InputError, match="run/model: there is no such folder; p2r train writes it"):
         Publication.find(run)
     write_model(run / "model")
     recipe = (run / "recipe.yaml").read_text()

@@ -48,6 +48,8 @@ def push(
     """
     again = "the same command continues; what was uploaded is not sent again"
     with readable_errors(debug=debug, verbose=verbose, afterwards=again):
+        from rich.filesize import decimal
+
         from p2r.datasets.hub import is_hub_id, is_private, upload_model
         from p2r.report.model_card import CARD, MARK, Publication
         from p2r.runs.files import write_file
@@ -64,32 +66,28 @@ def push(
             raise InputError(f"{name} exists and is public: leave out --private, or give another name")
         file = model.folder / CARD
         before = file.read_text(encoding="utf-8") if file.exists() else ""
-        if before and MARK not in before and "perceive-to-reason" not in before:
-            say("note", "yellow", f"{file} is not of p2r: its text is kept, and the card follows it")
+        if before and MARK not in before:
+            say("note", "yellow", f"the text of {file} is kept; what p2r adds follows it")
         write_file(file, card)
         files = {one: (model.folder / one).stat().st_size for one in (*model.files, CARD)}
-        size = f"{len(files)} files, {sum(files.values()) / 1e6:,.1f} MB"
+        size = f"{len(files)} files, {decimal(sum(files.values()))}"
         left_out = sorted({one.name for one in model.folder.iterdir()} - set(files))
         if not json_output:
             for one, length in files.items():
-                typer.echo(f"{length / 1e6:12,.1f} MB  {one}")
-        if left_out:
-            say("not uploaded", "dim", ", ".join(left_out))
+                typer.echo(f"{decimal(length):>12}  {one}")
+        say("not uploaded", "dim", ", ".join(left_out) or "nothing")
         say("card", "dim", str(file))
         commit = None
         if not dry_run:
             kind = "new" if was_private is None else "existing"
             shown = "private" if (private if was_private is None else was_private) else "public"
-            _ask(f"Upload {size} to the {kind} {shown} repository {name}?", yes=yes)
+            question = f"Upload {size} to the {kind} {shown} repository {name}?"
+            if not yes and not sys.stdin.isatty():
+                raise InputError(f"{question} There is no terminal to ask on: --yes uploads")
+            if not yes:
+                typer.confirm(question, abort=True, err=True)
             commit = upload_model(model.folder, list(files), name, private=private)
             say("uploaded", "green", f"{size}: {commit}")
         if json_output:
             done = {"repository": name, "files": files, "left_out": left_out, "commit": commit}
             typer.echo(json.dumps(done, ensure_ascii=False))
-
-
-def _ask(question: str, *, yes: bool) -> None:
-    if not yes and not sys.stdin.isatty():
-        raise InputError(f"{question} There is no terminal to ask on: --yes uploads")
-    if not yes:
-        typer.confirm(question, abort=True, err=True)

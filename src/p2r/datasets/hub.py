@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,13 @@ from p2r.models.base import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+
+# Status of a refused upload → what to do.
+_PROBLEMS: dict[int | None, str] = {
+    401: "the hub refuses the token: `hf auth login`, or set HF_TOKEN to a valid one",
+    403: "the token has no permission to write there; https://hf.co/settings/tokens sets it",
+}
 
 
 class UnreachableError(InputError):
@@ -153,14 +159,6 @@ def _upload(name: str) -> Iterator[Any]:
             # Threads that upload wrap what they raise.
             cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
             status = getattr(getattr(cause, "response", None), "status_code", None)
-            if status == HTTPStatus.UNAUTHORIZED:
-                problem = "the hub refuses the token: `hf auth login`, or set HF_TOKEN to a valid one"
-            elif status == HTTPStatus.FORBIDDEN:
-                problem = "the token has no permission to write there; https://hf.co/settings/tokens sets it"
-            elif isinstance(cause, hub.errors.OfflineModeIsEnabled):
-                problem = "HF_HUB_OFFLINE is set: unset it to upload"
-            elif status or isinstance(cause, ValueError):
-                problem = f"the hub refuses it: {one_line(cause)}"
-            else:
-                problem = f"the hub cannot be reached: {one_line(cause)}"
-            raise InputError(f"{name}: {problem}") from error
+            refused = status or isinstance(cause, ValueError)
+            problem = f"the hub {'refuses it' if refused else 'cannot be reached'}: {one_line(cause)}"
+            raise InputError(f"{name}: {_PROBLEMS.get(status, problem)}") from error

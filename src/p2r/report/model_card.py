@@ -42,9 +42,8 @@ FILES = (
     *("added_tokens.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json"),
     *("LICENSE*", "NOTICE*"),
 )
-_OWN_USE = re.compile(
-    r"```sh\np2r answer \w+ QUESTION --model THIS_FOLDER\n```\n\n"
-)  # of the training's card
+# Of the card of a training; the section "Use" has it for the repository.
+_OWN_USE = re.compile(r"```sh\np2r answer \w+ QUESTION --model THIS_FOLDER\n```\n\n")
 _TASK = "perceive-to-reason"  # how results of ours are told from others in the metadata
 
 
@@ -65,12 +64,8 @@ class Publication:
         """
         run = next((one for one in (folder, folder.absolute().parent) if is_training_run(one)), None)
         model = folder / MODEL if run == folder else folder
-        if run and not model.is_dir():
-            raise InputError(
-                f"{folder}: the training has no final model yet; the same p2r train continues it"
-            )
         if not model.is_dir():
-            raise InputError(f"{folder}: there is no such folder; give a run of p2r train or a model folder")
+            raise InputError(f"{model}: there is no such folder; p2r train writes it at the end of a run")
         locate(str(model), str(folder))
         files = sorted(path.name for pattern in FILES for path in model.glob(pattern) if path.is_file())
         weights = {name for name in files if name.endswith(".safetensors")}
@@ -91,11 +86,10 @@ class Publication:
         summary, identity = summarize(run), run.config.identity
         if not summary.complete:
             raise InputError(f"results {folder}: the run is not complete; the same p2r eval continues it")
-        weights = revision(str(self.folder))
-        if identity.model_revision not in (None, weights) and split_spec(identity.model)[0] != name:
+        evaluated, own = identity.model_revision, revision(str(self.folder))
+        if evaluated not in (None, own) and name != split_spec(identity.model)[0].removeprefix("vllm:"):
             raise InputError(
-                f"results {folder}: they are of another model: {identity.model}, weights "
-                f"{identity.model_revision}; those of {self.folder} are {weights}"
+                f"results {folder} are of another model, {identity.model}: weights {evaluated}, not {own}"
             )
         return run, summary
 
