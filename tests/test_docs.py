@@ -36,10 +36,19 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_to_files_lead_somewhere(document: Path) -> None:
-    links = re.findall(r"\]\((?!https?://|#)([^)#]+)[^)]*\)", document.read_text(encoding="utf-8"))
-    missing = [link for link in links if not (document.parent / link).exists()]
-    assert missing == []
+def test_links_to_files_and_headings_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]*)(?:#([^)]+))?\)", document.read_text(encoding="utf-8"))
+    targets = [(document.parent / link if link else document, heading) for link, heading in links]
+    assert [str(target) for target, _ in targets if not target.exists()] == []
+    inner = [(target, heading) for target, heading in targets if heading and target.suffix == ".md"]
+    assert [f"{target}#{heading}" for target, heading in inner if heading not in anchors(target)] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of the headings of a page, as GitHub and the site make them."""
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_readme_shows_the_tree_as_it_is() -> None:
