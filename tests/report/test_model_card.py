@@ -152,7 +152,7 @@ def test_hub_data_sets_of_the_training_are_named(tmp_path):
     data = json.loads((run / "data.json").read_text())
     (run / "data.json").write_text(json.dumps(data | {"source": str(tmp_path / "data" / "samples.jsonl")}))
     (tmp_path / "data").mkdir()
-    sources = {"zwz": {"place": "you/zwz@0123"}, "own": {"place": "/home/me/own"}}
+    sources = {"zwz": {"place": "you/zwz@0123: rows.csv"}, "own": {"place": "/home/me/own"}}
     (tmp_path / "data" / "report.json").write_text(json.dumps({"sources": sources}))
     assert ModelCard(card_of(run)).data.datasets == ["you/zwz"]
 

@@ -104,14 +104,14 @@ def to_dataset(samples: Sequence[Sample]) -> Dataset:
         MissingExtraError: `datasets` is not installed.
     """
     several = any(len(sample.question.images) > 1 for sample in samples)
-    columns = {"id": "string"} | ({"images": ["image"]} if several else {"image": "image"})
+    columns: dict[str, Any] = {"id": "string"} | ({"images": ["image"]} if several else {"image": "image"})
     columns |= {"question": "string", "choices": ["string"], "answer_type": "string", "answer": "string"}
     columns |= {"boxes": [["float64"]]} | ({"box_images": ["int32"]} if several else {})
     columns |= {"category": "string", "aliases": ["string"]}
     rows = []
     for sample in samples:
         question, boxes = sample.question, sample.boxes
-        row = {"id": question.id, "question": question.text, "choices": question.choices}
+        row: dict[str, Any] = {"id": question.id, "question": question.text, "choices": question.choices}
         row |= {"answer_type": question.answer_type, "answer": sample.answer, "boxes": corners(boxes)}
         row |= {"category": sample.category, "aliases": sample.aliases}
         row["images"] = images = [_stored(image) for image in question.images]

@@ -126,7 +126,7 @@ class Publication:
         settings = Settings.load(self.folder) if SETTINGS_FILE in self.files else Settings()
         recipe = (self.run.folder / RECIPE).read_text(encoding="utf-8").rstrip() if self.run else ""
         with hub_client("local") as hub:
-            return hub.ModelCard.from_template(
+            made: ModelCard = hub.ModelCard.from_template(
                 data,
                 template_path=str(Path(__file__).with_suffix(".md")),
                 name=name,
@@ -143,6 +143,7 @@ class Publication:
                 grids=grids,
                 time=time,
             )
+        return made
 
 
 def _entries(run: RunData, summary: Summary) -> Iterator[EvalResult]:
