@@ -45,6 +45,7 @@ wheel: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow tests/test_wheel.py
 
 # The documentation as a site in out/site; open out/site/index.html.
+# Its search needs a server: python3 -m http.server --directory out/site
 docs: $(INSTALLED)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

@@ -42,7 +42,7 @@ def test_a_wide_terminal_has_a_row_for_each_row(
     assert lines[2].split() == ["p2r", "1,234", "61.2", "55.1–67.0", "3,402", "0"]
     assert lines[4] == "In percent."
     ends = {line.rstrip().index("1,234") for line in lines[2:4]}
-    assert len(ends) == 1, "numbers stand under each other"
+    assert len(ends) == 1, "numbers are aligned"
 
 
 def test_a_narrow_terminal_has_a_row_for_each_column(

@@ -1,7 +1,7 @@
-"""lmms-eval against the server: each row gets the letter of `p2r eval`.
+"""lmms-eval against the server, and with p2r in its own process: each row gets the letter of `p2r eval`.
 
 Its own tasks for our benchmarks, with rows of ours in place of the hub's. It pins what we do not, so it has
-an environment of its own: P2R_LMMS_EVAL_PYTHON names its Python (docs/clients.md).
+an environment of its own: P2R_LMMS_EVAL_PYTHON names its Python (docs/evaluation.md).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from p2r.nano import bundled
 from tests.serving.harness_rows import (
     ROWS,
     hrbench_rows,
@@ -68,14 +69,31 @@ def write_task(folder: Path, name: str, yaml: str, task: str, hub: str, data: Pa
         (folder / file.name).write_text(text)
 
 
+VSTAR = ("vstar_bench", "vstar_bench.yaml", "vstar_bench", "lmms-lab-encoder/vstar-bench")
+
+
+def lmms_eval(folder: Path, task: str, *arguments: str) -> tuple[list[str], dict[str, Any]]:
+    """Run a task; the replies by row, and the figures."""
+    command = [
+        *(PYTHON, "-m", "lmms_eval", "--tasks", task, "--log_samples", "--batch_size", "1", *arguments),
+        *("--include_path", str(folder / "tasks"), "--output_path", str(folder / "theirs")),
+    ]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub")}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "REQUEST_FAILED" not in run.stderr
+    (log,) = (folder / "theirs").rglob("*_samples_*.jsonl")
+    samples = sorted(map(json.loads, log.read_text().splitlines()), key=lambda sample: int(sample["doc_id"]))
+    (results,) = (folder / "theirs").rglob("*_results.json")
+    # A text, or a list of one.
+    replies = ["".join(sample["filtered_resps"]).strip() for sample in samples]
+    return replies, json.loads(results.read_text())["results"][task]
+
+
 @pytest.mark.parametrize(
     ("benchmark", "write", "task"),
     [
-        (
-            "vstar",
-            write_vstar,
-            ("vstar_bench", "vstar_bench.yaml", "vstar_bench", "lmms-lab-encoder/vstar-bench"),
-        ),
+        ("vstar", write_vstar, VSTAR),
         ("hrbench-4k", write_hrbench, ("hrbench", "hrbench4k.yaml", "hrbench4k", "DreamMr/HR-Bench")),
         (
             "mme-realworld-lite",
@@ -97,24 +115,10 @@ def test_each_row_gets_the_letter_of_p2r_eval(
     asked = model()
     ours, correct = letters_of_p2r_eval(benchmark, tmp_path / "rows", tmp_path / "run", asked)
     with LiveServer(asked, settings=None, queue=ROWS) as server:
-        command = [
-            *(PYTHON, "-m", "lmms_eval", "--model", "openai", "--tasks", f"{task[2]}_rows", "--log_samples"),
-            *("--model_args", f"model=p2r-letter,base_url={server.url}/v1,api_key=none,timeout=300"),
-            *("--include_path", str(tmp_path / "tasks"), "--output_path", str(tmp_path / "theirs")),
-            *("--batch_size", "1"),
-        ]
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
-        run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert "REQUEST_FAILED" not in run.stderr
-    (log,) = (tmp_path / "theirs").rglob("*_samples_*.jsonl")
-    samples = sorted(map(json.loads, log.read_text().splitlines()), key=lambda sample: int(sample["doc_id"]))
-    # A text, or a list of one.
-    theirs = ["".join(sample["filtered_resps"]).strip() for sample in samples]
+        address = f"model=p2r-letter,base_url={server.url}/v1,api_key=none,timeout=300"
+        theirs, figures = lmms_eval(tmp_path, f"{task[2]}_rows", "--model", "openai", "--model_args", address)
     print(f"{benchmark}: p2r eval {correct}/{ROWS}, same letter {sum(map(str.__eq__, ours, theirs))}/{ROWS}")
     assert theirs == ours
-    (results,) = (tmp_path / "theirs").rglob("*_results.json")
-    figures = json.loads(results.read_text())["results"][f"{task[2]}_rows"]
     accuracy = next(
         figures[key]
         for key in ("vstar_overall_acc,none", "average,none", "mme_realworld_score,none")
@@ -122,3 +126,15 @@ def test_each_row_gets_the_letter_of_p2r_eval(
     )
     share = 100 if benchmark == "vstar" else 1
     assert accuracy == pytest.approx(share * correct / ROWS)
+
+
+@pytest.mark.skipif("nano" not in bundled(), reason="the weights of nano are not here")
+def test_the_model_p2r_gives_each_row_the_letter_of_p2r_eval(tmp_path: Path) -> None:
+    write_vstar(tmp_path / "rows")
+    write_task(tmp_path / "tasks", *VSTAR, tmp_path / "rows")
+    ours, correct = letters_of_p2r_eval("vstar", tmp_path / "rows", tmp_path / "run", "nano")
+    chosen = ("--model", "p2r", "--model_args", "model=nano,concurrency=4")
+    theirs, figures = lmms_eval(tmp_path, "vstar_bench_rows", *chosen)
+    print(f"in process: p2r eval {correct}/{ROWS}, same letter {sum(map(str.__eq__, ours, theirs))}/{ROWS}")
+    assert theirs == ours
+    assert figures["vstar_overall_acc,none"] == pytest.approx(100 * correct / ROWS)

@@ -1,4 +1,4 @@
-"""VLMEvalKit against the server: each row gets the letter of `p2r eval`.
+"""VLMEvalKit against the server, and with p2r in its own process: each row gets the letter of `p2r eval`.
 
 It is no package, so it runs from a checkout in an environment of its own: P2R_VLMEVALKIT_PYTHON names the
 Python of that environment, and PYTHONPATH the checkout (docs/evaluation.md). It sends JPEG at Pillow's
@@ -7,6 +7,7 @@ default quality, whatever the rows hold, so `p2r eval` is given the images as th
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from p2r.nano import bundled
 from tests.serving.harness_rows import (
     ROWS,
     hrbench_rows,
@@ -33,6 +35,7 @@ from tests.serving.live_server import LiveServer
 # All rows have as many: VLMEvalKit reads a column of numbers with gaps as floats, and asks about "6.0".
 OPTIONS = 4
 PYTHON = os.environ.get("P2R_VLMEVALKIT_PYTHON", "")
+LAUNCHER = Path(__file__).parents[2] / "integrations" / "p2r_vlmevalkit.py"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1_800),
@@ -117,3 +120,29 @@ def test_each_row_gets_the_letter_of_p2r_eval(
     assert answers == letters
     right = sum(answer == row["answer"] for answer, row in zip(answers, theirs, strict=True))
     assert right == correct
+
+
+@pytest.mark.skipif("nano" not in bundled(), reason="the weights of nano are not here")
+def test_the_model_p2r_gives_each_row_the_letter_of_p2r_eval(tmp_path: Path) -> None:
+    """Through VLMEvalKit's own run.py, with a dataset of the user: it reads the images without loss."""
+    theirs, ours = vstar()
+    write_tsv(tmp_path / "Scenes.tsv", theirs)
+    write_hub_parquet(tmp_path / "rows" / "vstar.parquet", ours)
+    letters, correct = letters_of_p2r_eval("vstar", tmp_path / "rows", tmp_path / "run", "nano")
+    checkout = next(
+        folder for folder in os.environ["PYTHONPATH"].split(os.pathsep) if (Path(folder) / "run.py").exists()
+    )
+    command = [
+        *(PYTHON, str(LAUNCHER), "--p2r", "nano", "--model", "p2r", "--data", "Scenes"),
+        *("--judge", "exact_matching", "--api-nproc", "4", "--work-dir", str(tmp_path / "out")),
+    ]
+    environment = os.environ | {"LMUData": str(tmp_path), "PRED_FORMAT": "json"}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=checkout, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    (table,) = (tmp_path / "out/p2r").glob("*/p2r_Scenes.json")
+    found = {str(row["index"]): row["prediction"] for row in json.loads(table.read_text())}
+    assert [found[str(index)] for index in range(ROWS)] == letters
+    (figures,) = (tmp_path / "out/p2r").glob("*/p2r_Scenes_acc.csv")
+    (row,) = csv.DictReader(figures.open())
+    print(f"in process: p2r eval {correct}/{ROWS}, VLMEvalKit {row['Overall']}")
+    assert float(row["Overall"]) == pytest.approx(correct / ROWS)
