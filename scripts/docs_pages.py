@@ -211,7 +211,7 @@ def _type(part: dict[str, Any], names: dict[str, str]) -> str:
     if part["type"] == "array":
         pair = part.get("prefixItems")
         return f"{len(pair)} × {_type(pair[0], names)}" if pair else f"list of {_type(part['items'], names)}"
-    name = {"object": "mapping", "string": "text"}.get(part["type"], part["type"])
+    name: str = {"object": "mapping", "string": "text"}.get(part["type"], part["type"])
     if "minimum" in part and "maximum" in part:
         return f"{name} {part['minimum']} to {part['maximum']}"
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}

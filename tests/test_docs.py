@@ -52,7 +52,8 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_the_source_tree_is_shown_as_it_is() -> None:
-    tree = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\nsrc/p2r/\n")[1].split("\nscripts/")[0]
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = text.split("\nsrc/p2r/\n")[1].split("\nscripts/")[0]
     shown = {line.split()[0].rstrip("/") for line in tree.splitlines()}
     found = {path.name for path in (ROOT / "src/p2r").iterdir() if path.is_dir() or path.suffix == ".py"}
     assert shown == {name for name in found if not name.startswith("__")}
