@@ -65,11 +65,12 @@ def test_a_row_needs_image_question_and_answer_only(folder: Path) -> None:
 
 
 def test_the_row_of_the_guide_is_valid(folder: Path) -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text(encoding="utf-8")
+    guide = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     row = guide.partition("```json\n")[2].partition("```")[0].replace("\n", " ")
-    (folder / "images" / "7.jpg").touch()
+    (folder / "images/zwz").mkdir()
+    (folder / "images/zwz/3f….jpg").touch()
     (sample,) = read_samples(write(folder, row))
-    assert (sample.answer, sample.question.choices, sample.category) == ("B", ("3", "8"), "read")
+    assert (sample.answer, len(sample.question.choices), sample.category) == ("C", 4, "zwz")
 
 
 def test_null_and_an_empty_list_of_boxes_differ(folder: Path) -> None:
