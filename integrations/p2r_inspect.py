@@ -1,12 +1,12 @@
 """The questions of `p2r eval` as a task of inspect_ai, for any model, with p2r's own scores.
 
     uv pip install inspect-ai '.[local]' ./integrations
-    inspect eval p2r_inspect/questions -T data=my.jsonl --model p2r/nano
-    inspect eval p2r_inspect/questions -T benchmark=scenes -T count=20 -T size=2k --model openai/gpt-5
+    inspect eval integrations/p2r_inspect.py@questions -T data=$PWD/my.jsonl --model p2r/nano
+    inspect eval integrations/p2r_inspect.py@questions -T benchmark=scenes -T count=20 --model openai/gpt-5
 
-`benchmark` is one of `p2r eval` (default jsonl), `data` its file, folder or hub id, `count` and `size` are
-those of generated scenes, `judge` is a model for free-form answers (a spec of p2r). An answer that cannot
-be scored is unscored.
+`benchmark` is one of `p2r eval` (default jsonl), `data` its file, folder or hub id (a whole path: inspect_ai
+changes into the folder of this file), `count` and `size` are those of generated scenes, `judge` is a model
+for free-form answers (a spec of p2r). An answer that cannot be scored is unscored.
 
 Tried with inspect_ai 0.3.285 on 2026-11-27: the accuracy of `p2r eval` (docs/clients.md).
 """

@@ -54,7 +54,7 @@ class P2RModel(ModelAPI):
         """How many questions inspect_ai has in flight, unless `--max-connections` says otherwise."""
         return self.concurrency
 
-    async def generate(self, input: list[ChatMessage], *_: object) -> ModelOutput:  # noqa: A002
+    async def generate(self, input: list[ChatMessage], **_: object) -> ModelOutput:  # noqa: A002
         """Answer the question of the messages."""
         with_images = [turn for turn in input if turn.role == "user" and _images(turn)]
         if not with_images:

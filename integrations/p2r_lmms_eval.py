@@ -8,7 +8,7 @@
 lmms-eval finds `MODEL` through the entry point `lmms_eval.models` of this package. Arguments: `model` and
 `reasoner` (specs, docs/models.md), `mode`, `concurrency`; any other is an option of both models, for
 example `thinking=off`. The reply is the letter for a question with options. A call that fails ends the run,
-since lmms-eval would count it as a wrong answer; with `--use_cache FOLDER` finished tasks are kept.
+since lmms-eval would count it as a wrong answer.
 
 Tried with lmms-eval 0.7.3 on 2026-11-27: the letters of `p2r eval` (docs/evaluation.md).
 """

@@ -31,9 +31,10 @@ def inspect_ai() -> dict:
     from inspect_ai.solver import multiple_choice
     from p2r_inspect import questions
 
+    task = Path(__file__).parents[2] / "integrations" / "p2r_inspect.py"
     with tempfile.TemporaryDirectory() as folder:
         silent = {"model": "p2r/nano", "display": "none", "log_dir": folder}
-        (log,) = evaluate("p2r_inspect/questions", task_args={"data": str(SAMPLES)}, **silent)
+        (log,) = evaluate(f"{task}@questions", task_args={"data": str(SAMPLES)}, **silent)
         assert log.status == "success", log.error
         scores = {str(sample.id): sample.scores["p2r_score"] for sample in log.samples}
         own = questions(data=str(SAMPLES))
@@ -42,12 +43,13 @@ def inspect_ai() -> dict:
             sample.choices = sample.metadata["choices"]
             sample.input[0].content[-1].text = sample.metadata["text"]
         (theirs,) = evaluate(Task(dataset=asked, solver=multiple_choice(), scorer=choice()), **silent)
-    return {
-        "answers": {name: score.answer for name, score in scores.items()},
-        "right": sum(score.value == "C" for score in scores.values()),
-        "accuracy": log.results.scores[0].metrics["accuracy"].value,
-        "multiple_choice": {str(sample.id): sample.scores["choice"].answer for sample in theirs.samples},
-    }
+        # Samples are read from the log when they are used.
+        return {
+            "answers": {name: score.answer for name, score in scores.items()},
+            "right": sum(score.value == "C" for score in scores.values()),
+            "accuracy": log.results.scores[0].metrics["accuracy"].value,
+            "multiple_choice": {str(sample.id): sample.scores["choice"].answer for sample in theirs.samples},
+        }
 
 
 def llm() -> dict:

@@ -136,11 +136,11 @@ def test_the_model_p2r_gives_each_row_the_letter_of_p2r_eval(tmp_path: Path) -> 
         *(PYTHON, str(LAUNCHER), "--p2r", "nano", "--model", "p2r", "--data", "Scenes"),
         *("--judge", "exact_matching", "--api-nproc", "4", "--work-dir", str(tmp_path / "out")),
     ]
-    environment = os.environ | {"LMUData": str(tmp_path), "PRED_FORMAT": "json"}
+    environment = os.environ | {"LMUData": str(tmp_path), "PRED_FORMAT": "tsv"}
     run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=checkout, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
-    (table,) = (tmp_path / "out/p2r").glob("*/p2r_Scenes.json")
-    found = {str(row["index"]): row["prediction"] for row in json.loads(table.read_text())}
+    (table,) = (tmp_path / "out/p2r").glob("*/p2r_Scenes.tsv")
+    found = {row["index"]: row["prediction"] for row in csv.DictReader(table.open(), delimiter="\t")}
     assert [found[str(index)] for index in range(ROWS)] == letters
     (figures,) = (tmp_path / "out/p2r").glob("*/p2r_Scenes_acc.csv")
     (row,) = csv.DictReader(figures.open())
