@@ -72,14 +72,18 @@ def test_requests_that_wait_together_run_together() -> None:
 
 
 def test_requests_that_come_together_run_together() -> None:
-    gate = Gate()
-    gate.go.release(10)
+    def batches() -> list[list[str]]:
+        gate = Gate()
+        gate.go.release(10)
 
-    async def work(batcher: Batcher[str]) -> None:
-        await asyncio.gather(*start(batcher, *"abcd"))
+        async def work(batcher: Batcher[str]) -> None:
+            await asyncio.gather(*start(batcher, *"abcd"))
 
-    run(gate, work)
-    assert gate.batches == [["a", "b", "c", "d"]]
+        run(gate, work)
+        return gate.batches
+
+    # The first request waits for 5 ms, in which a busy machine may not run this thread.
+    assert any(batches() == [["a", "b", "c", "d"]] for _ in range(5))
 
 
 def test_a_batch_shares_its_sampling_but_not_its_seeds() -> None:
