@@ -68,7 +68,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@set -e; backend=; \
 	if [ "$(CPU)" = 1 ]; then backend="--torch-backend cpu"; \
 	elif [ "$(CPU)" = auto ] && [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
-		if UV_HTTP_RETRIES=0 $(INSTALL) --quiet --dry-run --torch-backend cpu torch 2>/dev/null; \
+		if echo torch | UV_HTTP_RETRIES=0 $(BIN)/uv pip compile --quiet --no-deps --torch-backend cpu - >/dev/null 2>&1; \
 		then backend="--torch-backend cpu"; echo "No nvidia-smi: the build of torch for CPUs (make CPU=0 … for GPUs)"; \
 		else echo "The index of torch's builds for CPUs cannot be reached: the default build, 4 GB larger"; fi; \
 	fi; set -x; \
