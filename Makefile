@@ -1,9 +1,13 @@
 # `make demo` and `make test` do everything on a fresh clone; a second run starts at once.
 # Needed: Python 3.11 or newer (another one: make PYTHON=python3.12 …) and a package index for pip.
+# CPU=1 installs the build of torch for CPUs, without 4 GB of libraries for NVIDIA's GPUs; CPU=0 the build of the
+# package index. Without either: the build for CPUs on Linux without nvidia-smi, where its index can be reached.
 
 PYTHON ?= python3
+CPU ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL = $(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt
 INSTALLED := $(VENV)/.installed
 
 .PHONY: setup demo test test-all check size slow wheel docs bench constraints
@@ -41,6 +45,7 @@ wheel: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow tests/test_wheel.py
 
 # The documentation as a site in out/site; open out/site/index.html.
+# Its search needs a server: python3 -m http.server --directory out/site
 docs: $(INSTALLED)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
@@ -60,7 +65,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 		echo "$(PYTHON) cannot make environments; on Debian: apt install python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 	@echo "Installing into $(VENV): a few minutes the first time"
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --group dev --editable '.[all]'
+	@set -e; backend=; \
+	if [ "$(CPU)" = 1 ]; then backend="--torch-backend cpu"; \
+	elif [ "$(CPU)" = auto ] && [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
+		if UV_HTTP_RETRIES=0 $(INSTALL) --quiet --dry-run --torch-backend cpu torch 2>/dev/null; \
+		then backend="--torch-backend cpu"; echo "No nvidia-smi: the build of torch for CPUs (make CPU=0 … for GPUs)"; \
+		else echo "The index of torch's builds for CPUs cannot be reached: the default build, 4 GB larger"; fi; \
+	fi; set -x; \
+	$(INSTALL) $$backend --group dev --editable '.[all]'
 	@touch $@
 
 # Pin anew what pyproject.toml asks for; see CONTRIBUTING.md.

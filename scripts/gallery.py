@@ -107,7 +107,7 @@ def draw(sample: Sample, facts: tuple[str, ...], model: P2R | None, path: Path) 
         )
     else:
         [shown] = model.answer_many([question])
-    image = figure(source, shown, question, gold=sample.answer)
+    image = figure(shown, question, gold=sample.answer)
     image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS).save(
         path, quality=QUALITY, optimize=True
     )

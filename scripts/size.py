@@ -10,8 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "p2r"
-# Lines. The redesign aimed at 20,000; looks, several images, batches and worlds took 6,000 more.
-CEILING = 34_000
+# Lines. The redesign aimed at 20,000; looks, several images, batches and worlds took 6,000 more, model cards,
+# notebooks and the view as a dataset 600.
+CEILING = 34_600
 LONGEST = 450  # lines of one file
 
 

@@ -13,12 +13,19 @@ if TYPE_CHECKING:
 # Before anything imports the hub's client: a test never reaches for a network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+_WITH_NANO = ("tests/test_docs.py", "tests/models/test_placement.py")
+
 
 class ByFile(LoadScopeScheduling):
-    """Tests of one file share a process, and so do all tests of training: they import torch and TRL once."""
+    """Tests of one file share a process, and so do files that import the same large libraries.
+
+    All tests of training import torch and TRL once; two files load the bundled model.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "training" if nodeid.startswith("tests/training/") else nodeid.partition("::")[0]
+        if nodeid.startswith("tests/training/"):
+            return "training"
+        return "nano" if nodeid.startswith(_WITH_NANO) else nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:

@@ -1,19 +1,29 @@
-"""A hub of data sets and models on loopback, with as much of the real one's interface as its clients use."""
+"""A hub of data sets and models on loopback, with as much of the real one's interface as its clients use.
+
+Uploads go the way of Git LFS, which the client takes without the package hf_xet: preupload (large file or
+not), batch, PUT of each large file, commit.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+OWNER = "me"
+TOKEN = "hf_of_the_owner"
+REFUSED = "no-such-license"  # of a card
+BROKEN = "me/broken"  # a repository at which the connection breaks
 
 
 class FakeHub:
@@ -21,14 +31,21 @@ class FakeHub:
 
     Args:
         folders: `owner/name` → folder.
+        store: where new repositories are made, as `store/owner/name`.
 
     Attributes:
         endpoint: what HF_ENDPOINT is set to.
         asked: every request: method, path, and the bytes of a file that were wanted.
+        private: the names of the private repositories.
+        large: the large files that were sent, by their SHA-256.
+        commits: the lines of every commit.
     """
 
-    def __init__(self, folders: dict[str, Path]) -> None:
-        self.folders = folders
+    def __init__(self, folders: dict[str, Path], store: Path | None = None) -> None:
+        self.folders, self.store = dict(folders), store
+        self.private: set[str] = set()
+        self.large: dict[str, bytes] = {}
+        self.commits: list[list[dict[str, Any]]] = []
         self.asked: list[tuple[str, str, str]] = []
         hub = self
 
@@ -80,11 +97,97 @@ class _Exchange(BaseHTTPRequestHandler):
         self.answer()
 
     def do_POST(self) -> None:
-        self.answer(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        path = unquote(urlsplit(self.path).path)
+        if path == "/api/validate-yaml":
+            self.validate(json.loads(body)["content"])
+        elif path == "/api/repos/create":
+            self.write(path, self.create, json.loads(body))
+        elif "/preupload/" in path:
+            self.write(path, self.preupload, json.loads(body))
+        elif path.endswith("/info/lfs/objects/batch"):
+            self.write(path, self.batch, json.loads(body))
+        elif "/commit/" in path:
+            self.write(path, self.commit, [json.loads(line) for line in body.splitlines()])
+        else:
+            self.answer(body)
+
+    def validate(self, card: str) -> None:
+        errors = ['"license" must be one of a list'] if f"license: {REFUSED}" in card else []
+        if self.headers.get("Accept") == "text/plain":
+            self.reply(400 if errors else 200, "".join(errors).encode(), {"Content-Type": "text/plain"})
+        else:
+            listed = [{"message": error} for error in errors]
+            self.json({"errors": listed, "warnings": []}, 400 if errors else 200)
+
+    def do_PUT(self) -> None:
+        self.hub.asked.append(("PUT", self.path, ""))
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        self.hub.large[self.path.rpartition("/")[2]] = data
+        self.json({})
+
+    def write(self, path: str, act: Callable[[str, Any], None], body: Any) -> None:
+        """Do what only the owner of a repository may do."""
+        self.hub.asked.append(("POST", path, ""))
+        parts = path.removeprefix("/api/models").strip("/").removesuffix(".git/info/lfs/objects/batch")
+        name = "/".join(parts.split("/")[:2])
+        if path == "/api/repos/create":
+            name = f"{body['organization'] or OWNER}/{body['name']}"
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self.unauthorized()
+        elif not name.startswith(f"{OWNER}/"):
+            self.json({"error": "You don't have the rights to create a model under this namespace"}, 403)
+        else:
+            act(name, body)
+
+    def create(self, name: str, body: dict[str, Any]) -> None:
+        url = f"{self.hub.endpoint}/{name}"
+        if name in self.hub.folders:
+            self.json({"error": "You already created this model repo", "url": url}, 409)
+            return
+        assert self.hub.store
+        self.hub.folders[name] = self.hub.store / name
+        self.hub.folders[name].mkdir(parents=True)
+        if body.get("private") or body.get("visibility") == "private":
+            self.hub.private.add(name)
+        self.json({"url": url, "name": name})
+
+    def preupload(self, name: str, body: dict[str, Any]) -> None:
+        files = [
+            {"path": file["path"], "uploadMode": "lfs" if large(file["path"]) else "regular"}
+            for file in body["files"]
+        ]
+        self.json({"files": [file | {"shouldIgnore": False, "oid": None} for file in files]})
+
+    def batch(self, name: str, body: dict[str, Any]) -> None:
+        objects = []
+        for wanted in body["objects"]:
+            upload = {"href": f"{self.hub.endpoint}/lfs/{wanted['oid']}"}
+            known = wanted["oid"] in self.hub.large
+            objects.append(wanted | ({} if known else {"actions": {"upload": upload}}))
+        self.json({"transfer": "basic", "objects": objects})
+
+    def commit(self, name: str, lines: list[dict[str, Any]]) -> None:
+        self.hub.commits.append(lines)
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "file":
+                (self.hub.folders[name] / value["path"]).write_bytes(base64.b64decode(value["content"]))
+            elif line["key"] == "lfsFile":
+                (self.hub.folders[name] / value["path"]).write_bytes(self.hub.large[value["oid"]])
+            elif line["key"] == "deletedFile":
+                (self.hub.folders[name] / value["path"]).unlink()
+        self.json({"commitUrl": f"{self.hub.endpoint}/{name}/commit/{COMMIT}", "commitOid": COMMIT})
 
     def answer(self, body: str = "") -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.asked.append((self.command, path, self.headers.get("Range", "")))
+        if BROKEN in path:
+            self.close_connection = True  # without a reply
+            return
+        if self.headers.get("Authorization", f"Bearer {TOKEN}") != f"Bearer {TOKEN}":
+            self.unauthorized()
+            return
         for name, folder in self.hub.folders.items():
             api, files = f"/api/datasets/{name}", f"/datasets/{name}/resolve/"
             if path.startswith((files, files.removeprefix("/datasets"))):
@@ -94,7 +197,7 @@ class _Exchange(BaseHTTPRequestHandler):
                 if path == about or path.startswith(f"{about}/"):
                     self.about(name, folder, path.removeprefix(about), body)
                     return
-        self.json({"error": "not found"}, 404)
+        self.json({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
 
     def about(self, name: str, folder: Path, asked: str, body: str) -> None:
         names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
@@ -105,10 +208,16 @@ class _Exchange(BaseHTTPRequestHandler):
             self.json([entry(folder, file) for file in names])
         else:
             siblings = [{"rfilename": file} for file in names]
-            self.json({"id": name, "sha": COMMIT, "siblings": siblings, "private": False})
+            private = name in self.hub.private
+            self.json({"id": name, "sha": COMMIT, "siblings": siblings, "private": private})
 
-    def json(self, data: object, code: int = 200) -> None:
-        self.reply(code, json.dumps(data).encode(), {"Content-Type": "application/json"})
+    def unauthorized(self) -> None:
+        # The client tells it from a missing repository, also 401, by this text.
+        message = "Invalid credentials in Authorization header"
+        self.json({"error": message}, 401, {"X-Error-Message": message})
+
+    def json(self, data: object, code: int = 200, headers: dict[str, str] | None = None) -> None:
+        self.reply(code, json.dumps(data).encode(), {"Content-Type": "application/json", **(headers or {})})
 
     def file(self, path: Path) -> None:
         data = path.read_bytes()
@@ -136,3 +245,8 @@ class _Exchange(BaseHTTPRequestHandler):
 def entry(folder: Path, name: str) -> dict[str, object]:
     data = (folder / name).read_bytes()
     return {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+
+
+def large(name: str) -> bool:
+    """Whether the hub keeps a file apart from the repository's text files."""
+    return name.endswith((".safetensors", "tokenizer.json"))

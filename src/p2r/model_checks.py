@@ -46,7 +46,7 @@ _THINKING = "if it thinks, add ,thinking=off or ,thinking_tokens=4096 to the mod
 _HINTS: dict[ModelErrorKind, str] = {
     "unreachable": "start the server, or correct the address: http://HOST:PORT/v1#NAME",
     "timeout": "the server is too slow or stuck: see its log",
-    "rejected": "the message says why; the key of a server stands in P2R_API_KEY or OPENAI_API_KEY",
+    "rejected": "the message says why; the key of a server is read from P2R_API_KEY or OPENAI_API_KEY",
     "overloaded": "try again later, or send fewer requests at once",
     "server": "see the server's log",
     "invalid_reply": "it is no OpenAI-compatible server, or a proxy changes its replies",

@@ -330,13 +330,15 @@ class P2R:
 
         At most `concurrency` questions are worked on, and at most four times as many are drawn ahead of
         the next prediction, so that an endless iterable is fine. A failed call or an unreadable image gives
-        status `failed`, as `predict` does with `errors="return"`.
+        status `failed`, as `predict` does with `errors="return"`. A prediction keeps its question if the
+        images are files.
         """
-        return self._sync.map(
-            lambda question: self.predict(question, mode, errors="return"),
-            questions,
-            concurrency=self.concurrency,
-        )
+
+        async def one(question: Question) -> Prediction:
+            prediction = await self.predict(question, mode, errors="return")
+            return prediction if question.is_light else replace(prediction, question=None)
+
+        return self._sync.map(one, questions, concurrency=self.concurrency)
 
     # Closing.
 
@@ -370,7 +372,9 @@ class PredictionBuilder:
     def __init__(self, question: Question, mode: Mode, settings: Settings) -> None:
         self.question = question
         self.settings = settings
-        self.prediction = Prediction(question.id, mode, "no_answer", digest=settings.digest)
+        self.prediction = Prediction(
+            question.id, mode, "no_answer", digest=settings.digest, question=question
+        )
         self._start_s = time.perf_counter()
 
     def set(self, **fields: Any) -> None:

@@ -72,7 +72,7 @@ class PromptPack:
     """The wording of every role, as `string.Template` texts (`$name`, and `$$` for a dollar sign).
 
     Attributes:
-        name: for error messages.
+        name: of the pack, for error messages.
         system: the system message; none when empty.
         perceive: image → boxes. `$question`, `$choices`, `$box_format` (an example of a reply and what its
             coordinates are, for `Settings.box_format`), `$width` and `$height` (of the image as it is sent).

@@ -36,11 +36,11 @@ class Geometry:
     """How boxes become evidence (paper, evidence construction).
 
     Attributes:
-        max_crops: K, the most boxes that are cropped; all usable boxes are drawn.
-        context_fraction: context on each side, as a share of the image's width or height.
-        context_max_px: the most context on each side, in pixels of the original.
-        outline_fraction: outline width as a share of the overview's width.
-        outline_min_px: the least outline width, in pixels of the overview.
+        max_crops: K, the most boxes that are cropped; all usable boxes are outlined.
+        context_fraction: context on each side of a crop, as a share of the image's width or height.
+        context_max_px: the most context on each side of a crop, in pixels of the original.
+        outline_fraction: the width of an outline, as a share of the overview's width.
+        outline_min_px: the least width of an outline, in pixels of the overview.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -63,7 +63,7 @@ class PixelBudget:
         factor: both sides are multiples of this; one language-model token covers factor² pixels.
         context_tokens: the model's context window; None for no limit. The planner shrinks the images of a
             request until they fit beside `text_tokens`.
-        text_tokens: reserved for prompt and answer.
+        text_tokens: the tokens of `context_tokens` that are reserved for prompt and answer.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -82,9 +82,9 @@ class TokenLimits:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    perceive: Count = 1_024
-    reason: Count = 2_048
-    direct: Count = 16
+    perceive: Count = 1_024  # of the perceiver's list of boxes
+    reason: Count = 2_048  # of thinking and answer, in the modes `p2r` and `think`
+    direct: Count = 16  # of the bare answer of mode `direct`
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Settings:
         perceive_images: how the perceiver sees several images of one question. `together`: in one call, and
             each box names its image. `apart`: each in a call of its own, for models that know one image only
             and for more pages than fit into a context.
-        looks: how many times closer the perceiver may look at most; 1 is the paper (`p2r.looks`).
+        looks: the most levels of looks, each at regions of half the sides of those before; 1 is the paper.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT

@@ -7,15 +7,18 @@ Texts of questions, samples and boxes can be encoded as UTF-8 (`p2r.text.encodab
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import os
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from p2r.box import Box as Box
 from p2r.errors import InputError
 from p2r.text import encodable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    import PIL.Image
 
     from p2r.images import EncodedImage, ImageInput
     from p2r.images import RectPx as RectPx
@@ -30,73 +33,6 @@ MODES: tuple[Mode, ...] = ("p2r", "think", "direct")
 # How a model writes a box (docs/prompts.md).
 BOX_FORMATS: tuple[BoxFormat, ...] = ("qwen3", "pixels", "gemini", "unit")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A labeled region of an image.
-
-    Attributes:
-        x0, y0, x1, y1: corners in 0–1000, `x0 < x1` and `y0 < y1`.
-        label: the perceiver's name for what is inside; may be empty.
-        image: the index of its image among `Question.images`.
-        zoom: how many times less context its crop has than the paper's, because a closer look found it.
-    """
-
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-    label: str = ""
-    image: int = 0
-    zoom: float = 1
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "label", encodable(self.label))
-        # Written so that NaN fails too.
-        if not (0 <= self.x0 < self.x1 <= 1000 and 0 <= self.y0 < self.y1 <= 1000 and self.image >= 0):
-            image = f" of image {self.image}, from 0 on," if self.image else ""
-            raise InputError(f"box {self.as_tuple()}{image} is not x0 < x1, y0 < y1 within 0–1000")
-
-    def as_tuple(self) -> tuple[float, float, float, float]:
-        """The corners `(x0, y0, x1, y1)`, 0–1000."""
-        return (self.x0, self.y0, self.x1, self.y1)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data: `{"box": [x0, y0, x1, y1], "label": …}`; `image` and `zoom` if they are not 0 and 1."""
-        image = {"image": self.image} if self.image else {}
-        zoom = {"zoom": self.zoom} if self.zoom != 1 else {}
-        return {"box": list(self.as_tuple()), "label": self.label, **image, **zoom}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any] | Sequence[float]) -> Box:
-        """What `to_json` wrote, or the corners alone."""
-        if not isinstance(data, Mapping):
-            data = {"box": data}
-        x0, y0, x1, y1 = data["box"]
-        more = {name: data[name] for name in ("label", "image", "zoom") if name in data}
-        return cls(x0, y0, x1, y1, **more)
-
-    @property
-    def area(self) -> float:
-        """The share of the image that the box covers, 0–1."""
-        return (self.x1 - self.x0) * (self.y1 - self.y0) / 1e6
-
-    @property
-    def center(self) -> tuple[float, float]:
-        """The center `(x, y)`, 0–1000."""
-        return ((self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2)
-
-    def iou(self, other: Box) -> float:
-        """Intersection over union with `other`, 0–1; 0 for boxes of different images."""
-        if self.image != other.image:
-            return 0.0
-        width = min(self.x1, other.x1) - max(self.x0, other.x0)
-        height = min(self.y1, other.y1) - max(self.y0, other.y0)
-        if width <= 0 or height <= 0:
-            return 0.0
-        shared = width * height / 1e6
-        return shared / (self.area + other.area - shared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +92,14 @@ class Question:
     def images(self) -> tuple[ImageInput, ...]:
         """All images of the question, in order; usually one."""
         return self.image if isinstance(self.image, tuple) else (self.image,)
+
+    @property
+    def is_light(self) -> bool:
+        """Whether it holds no image, only the paths of files."""
+        return all(
+            isinstance(image, (str, os.PathLike)) and str(image)[:5].lower() != "data:"
+            for image in self.images
+        )
 
     @property
     def letters(self) -> str:
@@ -284,6 +228,23 @@ class Evidence:
         """All overviews, one for each of `shown`."""
         return (self.overview, *self.others)
 
+    def figure(self) -> PIL.Image.Image:
+        """The overviews and the crops as one RGB image for people."""
+        from p2r.visualization.figure import evidence_figure
+
+        return evidence_figure(self)
+
+    def show(self) -> None:
+        """Display the images in a notebook; elsewhere open them in the system's image viewer."""
+        from p2r.visualization.notebook import show
+
+        show(self)
+
+    def _repr_html_(self) -> str:
+        from p2r.visualization.notebook import evidence_html
+
+        return evidence_html(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -338,6 +299,8 @@ class Prediction:
         notes: remarks about the image, the sizes and the replies, one sentence each.
         error: why the status is `failed`.
         looks, stopped: all looks, and why there were no more; empty unless `Settings.looks` is above 1.
+        question: what was asked, for `figure`; not compared, not in JSON. None where many predictions may be
+            kept: in runs, and from `answer_many` if the images are in memory.
     """
 
     id: str
@@ -357,6 +320,7 @@ class Prediction:
     error: str = ""
     looks: tuple[Look, ...] = ()
     stopped: str = ""
+    question: Question | None = field(default=None, compare=False, repr=False)
 
     @property
     def answer(self) -> str | None:
@@ -431,6 +395,34 @@ class Prediction:
             notes=tuple(data.get("notes", ())),
             looks=tuple(Look.from_json(look) for look in data.get("looks", ())),
         )
+
+    def figure(
+        self, image: ImageInput | Sequence[ImageInput] | Question | None = None, gold: str | None = None
+    ) -> PIL.Image.Image:
+        """The question, its image with the boxes, the crops and the answer as one RGB image for people.
+
+        Args:
+            image: the image or images, or the question with them; needed where `question` is None.
+            gold: the right answer, a letter for a choice question; shown beside the answer.
+
+        Raises:
+            InputError: there is no image, it cannot be read, or the boxes are of another one.
+        """
+        from p2r.visualization.figure import figure
+        from p2r.visualization.notebook import asked
+
+        return figure(self, asked(self, image), gold=gold)
+
+    def show(self, image: ImageInput | Sequence[ImageInput] | Question | None = None) -> None:
+        """Display it in a notebook; elsewhere open its figure in the system's image viewer. See `figure`."""
+        from p2r.visualization.notebook import asked, show
+
+        show(replace(self, question=asked(self, image)))
+
+    def _repr_html_(self) -> str:
+        from p2r.visualization.notebook import prediction_html
+
+        return prediction_html(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -275,26 +276,41 @@ def test_verbose_logs_to_stderr_only(server: Server, image: str) -> None:
 # Help
 
 
-COMMANDS = ["answer", "demo", "eval", "report", "serve", "train", "scenes", "data", "doctor"]
+COMMANDS = ["answer", "demo", "eval", "batch", "report", "serve", "train", "scenes", "data", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_examples_and_fits_80_columns(command: str) -> None:
     short, long = run(command, "-h", width=80), run(command, "--help", width=80)
     assert short.stdout == long.stdout
-    head, _, examples = long.stdout.partition("\n  Examples:\n")
+    _, _, examples = long.stdout.partition("\n  Examples:\n")
     lines = examples.strip().splitlines()
     assert lines, "there are examples"
     assert all(line.strip().startswith("p2r ") for line in lines)
     assert any(line.strip().startswith(f"p2r {command}") for line in lines)
-    assert max(map(len, head.splitlines())) <= 80
-    assert "list[" not in head
+    assert max(map(len, long.stdout.splitlines())) <= 80
+    assert "list[" not in long.stdout
 
 
 def test_no_description_is_cut_in_the_list_of_commands() -> None:
     listed = run("--help", width=80).stdout.split("Commands:")[1]
     assert "..." not in listed
     assert all(f"\n  {command} " in listed for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("p2r an", ["answer"]),
+        ("p2r answer x What --mode ", ["p2r", "think", "direct"]),
+        ("p2r scenes out --split tr", ["train"]),
+        ("p2r report ", []),  # so that the shell completes files
+    ],
+)
+def test_a_shell_completes_commands_and_choices(words: str, completed: list[str]) -> None:
+    variables = {"_P2R_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    result = CliRunner().invoke(app, prog_name="p2r", env=variables)
+    assert result.stdout.split() == completed
 
 
 # p2r scenes, p2r --version
@@ -414,6 +430,11 @@ def test_demo_answers_the_bundled_questions_and_draws_them(server: Server, tmp_p
     right = result.stdout.count("✓")
     assert f" of {len(figures)} right" in result.stdout
     assert right + result.stdout.count("✗") == 2 * len(figures)
+    command = shlex.split(result.stdout.splitlines()[-1].partition(": ")[2])
+    assert command[:2] == ["p2r", "answer"]
+    assert command[-2:] == ["--model", f"{server.url}#served"]
+    again = run(*command[1:])
+    assert (again.exit_code, "answer    B. " in again.stdout) == (0, True), "it runs as printed"
 
 
 def test_demo_reports_a_failing_model(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.text import Text
 
-from p2r.cli._console import show_table
+from p2r.cli._console import show_table, stderr
 
 COLUMNS = ("mode", "questions", "accuracy", "95 % interval", "tokens / question", "malformed")
 ROWS = [
@@ -42,7 +42,7 @@ def test_a_wide_terminal_has_a_row_for_each_row(
     assert lines[2].split() == ["p2r", "1,234", "61.2", "55.1–67.0", "3,402", "0"]
     assert lines[4] == "In percent."
     ends = {line.rstrip().index("1,234") for line in lines[2:4]}
-    assert len(ends) == 1, "numbers stand under each other"
+    assert len(ends) == 1, "numbers are aligned"
 
 
 def test_a_narrow_terminal_has_a_row_for_each_column(
@@ -64,3 +64,14 @@ def test_a_very_narrow_terminal_has_a_line_for_each_cell(
 def test_cells_may_be_colored_and_are_never_markup(capsys: pytest.CaptureFixture[str]) -> None:
     show_table(("question", "answer"), [("[bold]what[/bold]", Text("✓ red", style="green"))])
     assert "[bold]what[/bold]" in capsys.readouterr().out
+
+
+def test_what_is_not_a_terminal_has_no_spinner_even_if_colors_are_forced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter does for the commands of a cell
+    stderr.cache_clear()
+    with stderr().status("loading …"):
+        stderr().print("note: a line", style="yellow")
+    stderr.cache_clear()
+    assert capsys.readouterr().err == "note: a line\n"

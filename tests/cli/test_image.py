@@ -179,7 +179,7 @@ def test_many_images_get_a_hint(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, ["answer", *map(str, arguments)])
         assert result.exit_code == 2
         assert result.stderr.count("\n") == 1
-        assert "P2R.answer_many" in result.stderr
+        assert "p2r batch" in result.stderr
         assert "p2r eval" in result.stderr
     unquoted = CliRunner().invoke(app, ["answer", str(image), "What", "is", "it?"])
     assert "in quotes" in unquoted.stderr

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 
-from p2r.datasets.samples import read_samples
+from p2r.datasets.samples import read_samples, to_dataset
 from p2r.errors import InputError
+from p2r.scenes import write_scenes
 from p2r.types import Box, Sample
 
 
@@ -62,11 +65,12 @@ def test_a_row_needs_image_question_and_answer_only(folder: Path) -> None:
 
 
 def test_the_row_of_the_guide_is_valid(folder: Path) -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text(encoding="utf-8")
+    guide = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     row = guide.partition("```json\n")[2].partition("```")[0].replace("\n", " ")
-    (folder / "images" / "7.jpg").touch()
+    (folder / "images/zwz").mkdir()
+    (folder / "images/zwz/3f….jpg").touch()
     (sample,) = read_samples(write(folder, row))
-    assert (sample.answer, sample.question.choices, sample.category) == ("B", ("3", "8"), "read")
+    assert (sample.answer, len(sample.question.choices), sample.category) == ("C", 4, "zwz")
 
 
 def test_null_and_an_empty_list_of_boxes_differ(folder: Path) -> None:
@@ -236,3 +240,45 @@ def test_a_file_that_cannot_be_read(folder: Path) -> None:
         read_samples(folder / "binary.jsonl")
     with pytest.raises(InputError, match="it is a folder, not a file"):
         read_samples(folder)
+
+
+# As a data set of the library `datasets`.
+
+
+def test_a_folder_of_scenes_as_a_dataset(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="the eval extra is not installed")
+    made = list(write_scenes(tmp_path / "scenes", split="test", size="320x256", count=3))
+    found = to_dataset(read_samples(tmp_path / "scenes" / "samples.jsonl"))
+    assert found[0]["image"].size == (320, 256)
+    assert found["boxes"][:] == [[list(box.as_tuple()) for box in one.boxes] for one in made]
+    assert found["answer"][:] == [one.task.answer for one in made]
+    assert found.features["image"] == datasets.Image()
+    assert found.features["boxes"] == datasets.List(datasets.List(datasets.Value("float64")))
+    # It survives a file, and the lines of the folder can be read without ours.
+    file = str(tmp_path / "scenes.parquet")
+    found.to_parquet(file)
+    assert datasets.Dataset.from_parquet(file, cache_dir=str(tmp_path)).features == found.features
+    table = found.to_pandas()
+    assert list(table["category"]) == [one.task.family for one in made]
+    lines = datasets.load_dataset(
+        "json", data_files=str(tmp_path / "scenes" / "samples.jsonl"), cache_dir=str(tmp_path), split="train"
+    )
+    assert lines["boxes"][:] == found["boxes"][:]
+
+
+def test_images_of_all_kinds_as_a_dataset(folder: Path) -> None:
+    pytest.importorskip("datasets", reason="the eval extra is not installed")
+    PIL.Image.new("RGB", (8, 6)).save(folder / "images" / "1.jpg")
+    uri = "data:image/jpeg;base64," + base64.b64encode((folder / "images" / "1.jpg").read_bytes()).decode()
+    (one,) = to_dataset([read_one(folder, image=uri)])
+    assert one["image"].size == (8, 6)
+    assert (one["boxes"], one["choices"]) == (None, [])
+    row = {
+        "images": ["images/1.jpg", uri],
+        "question": "Which?",
+        "answer": "7",
+        "boxes": [{"box": [1, 2, 3, 4], "image": 1}],
+    }
+    (one,) = to_dataset(read_samples(write(folder, row)))
+    assert [image.size for image in one["images"]] == [(8, 6)] * 2
+    assert (one["boxes"], one["box_images"]) == ([[1, 2, 3, 4]], [1])

@@ -232,7 +232,7 @@ def test_wrong_usage_is_one_line_and_code_2(tmp_path, arguments, message):
 def test_a_report_needs_a_run(tmp_path):
     done = p2r("report", tmp_path)
     assert done.exit_code == 2
-    assert "is not a run folder: it has no config.json; p2r eval and p2r train make one" in done.output
+    assert "is not a run folder: it has no config.json; p2r eval, batch and train make one" in done.output
     nowhere = p2r("report", tmp_path / "nope")
     assert nowhere.exit_code == 2
     assert "there is no such folder" in nowhere.output

@@ -307,3 +307,20 @@ def test_predictions_without_their_config_are_not_continued(tmp_path, questions)
     (tmp_path / "run" / "config.json").unlink()
     with pytest.raises(InputError, match=r"holds failures-p2r\.jsonl but no config\.json"):
         run(questions, tmp_path / "run")
+
+
+def test_a_run_as_a_dataset(tmp_path, questions):
+    pytest.importorskip("datasets", reason="the eval extra is not installed")
+    asked = FakeModel(lambda messages: failure("overloaded") if number_of(messages) == 3 else reply(messages))
+    summary = run(questions, tmp_path / "run", asked, modes=("p2r", "direct"))
+    table = RunData.read(tmp_path / "run").to_dataset().to_pandas()
+    for mode, figures in summary["modes"].items():
+        rows = table[table["mode"] == mode]
+        assert (len(rows), (rows["correct"] == True).sum()) == (figures["n"], figures["correct"])  # noqa: E712
+        assert rows["outcome"].value_counts().to_dict() == {k: n for k, n in figures["split"].items() if n}
+    failed = table[table["id"] == "q3"].iloc[0]
+    assert failed["correct"] is None
+    assert (failed["kind"], failed["error"]) == ("overloaded", "scripted failure")
+    found = table[table["id"] == "q0"].iloc[0]
+    assert [list(box) for box in found["boxes"]] == [list(box) for box in found["gold_boxes"]]
+    assert (list(found["labels"]), found["gold"]) == (["it"], "A")

@@ -154,7 +154,7 @@ def test_on_an_accelerator_an_image_is_known_by_sums_of_its_patches() -> None:
     seen = {_sums(one) for one in (image, *others, swapped)}
     assert len(seen) == len(others) + 2
     assert _sums(image) == _sums(image.clone())
-    # In what batch it stands makes no difference.
+    # The batch that it is in makes no difference.
     assert _sums(torch.cat([others[0], image])[50:]) == _sums(image)
     assert len({_sums(one.bfloat16()) for one in (image, *others[:4], swapped)}) == 6
 

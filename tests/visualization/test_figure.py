@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 BOXES = [
     Box(100 * index + 30, 300 + 40 * index, 100 * index + 70, 360 + 40 * index, "sign") for index in range(8)
 ]
-QUESTION = Question("street.jpg", "Which sign is larger?", ("the red one", "the blue one"))
 
 
 def gray(width: int, height: int) -> ImageSource:
     return ImageSource.open(np.full((height, width, 3), 90, np.uint8))
+
+
+def about(*sources: ImageSource) -> Question:
+    return Question(sources, "Which sign is larger?", ("the red one", "the blue one"))
 
 
 def predicted(source: ImageSource, count: int, **changes: object) -> Prediction:
@@ -57,7 +60,7 @@ def has(image: PIL.Image.Image, color: tuple[int, int, int]) -> bool:
 @pytest.mark.parametrize("count", [0, 1, 4, 8])
 def test_every_box_is_in_its_color(count: int) -> None:
     source = gray(640, 360)
-    image = figure(source, predicted(source, count), QUESTION)
+    image = figure(predicted(source, count), about(source))
     assert image.width == WIDTH
     assert [has(image, shade(index)) for index in range(8)] == [index < count for index in range(8)]
 
@@ -67,10 +70,10 @@ def test_several_images_have_a_figure_with_their_own_boxes(count: int) -> None:
     sources = [gray(640 - 10 * index, 360) for index in range(count)]
     boxes = (BOXES[0], replace(BOXES[1], image=count - 1), replace(BOXES[2], image=1))
     crops = tuple(crop_region(box, sources[box.image].size, Geometry()) for box in boxes)
-    image = figure(sources, predicted(sources[0], 0, boxes=boxes, crops_px=crops), QUESTION)
+    image = figure(predicted(sources[0], 0, boxes=boxes, crops_px=crops), about(*sources))
     assert image.width == WIDTH
     assert [has(image, shade(index)) for index in range(4)] == [True, True, True, False]
-    assert figure(sources, predicted(sources[0], 0), QUESTION).width == WIDTH
+    assert figure(predicted(sources[0], 0), about(*sources)).width == WIDTH
 
 
 def test_every_color_of_the_evidence_has_a_shade() -> None:
@@ -92,7 +95,7 @@ def test_a_figure_is_written_in_the_format_of_its_name(
 ) -> None:
     source = gray(640, 360)
     path = tmp_path / name
-    image = figure(source, predicted(source, 2), QUESTION, path)
+    image = figure(predicted(source, 2), about(source), path)
     with PIL.Image.open(path) as written:
         assert written.format == kind
         difference = np.asarray(written.convert("RGB")).astype(int) - np.asarray(image)
@@ -103,7 +106,7 @@ def test_a_figure_is_written_in_the_format_of_its_name(
 def test_a_name_without_a_known_format_is_refused(tmp_path: Path, name: str) -> None:
     source = gray(64, 36)
     with pytest.raises(InputError, match=r"written as \.png, \.jpg, \.jpeg, \.webp; for example"):
-        figure(source, predicted(source, 1), QUESTION, tmp_path / name)
+        figure(predicted(source, 1), about(source), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -113,7 +116,7 @@ def test_a_figure_replaces_figures_only(tmp_path: Path) -> None:
         path = tmp_path / f"figure{suffix}"
         path.touch()
         for _ in range(2):  # an empty file, then a figure
-            figure(source, predicted(source, 1), QUESTION, path)
+            figure(predicted(source, 1), about(source), path)
         for photo in (path, path.with_name(f"text{suffix}")):
             photo.unlink(missing_ok=True)
             if photo == path:
@@ -122,7 +125,7 @@ def test_a_figure_replaces_figures_only(tmp_path: Path) -> None:
                 photo.write_text("mine")
             before = photo.read_bytes()
             with pytest.raises(InputError, match="not a figure of ours; give another name"):
-                figure(source, predicted(source, 1), QUESTION, photo)
+                figure(predicted(source, 1), about(source), photo)
             assert photo.read_bytes() == before
 
 
@@ -130,13 +133,13 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     source = gray(64, 36)
     for path, says in ((tmp_path, "a folder"), (tmp_path / "none" / "figure.png", "no folder")):
         with pytest.raises(InputError, match=f"{path}: .*{says}"):
-            figure(source, predicted(source, 1), QUESTION, path)
+            figure(predicted(source, 1), about(source), path)
 
 
 @pytest.mark.parametrize(("gold", "colors"), [(None, PALE), ("B", GREEN[0]), ("A", RED[0])])
 def test_the_answer_is_colored_when_it_can_be_checked(gold: str | None, colors: tuple[int, int, int]) -> None:
     source = gray(640, 360)
-    image = figure(source, predicted(source, 1), QUESTION, gold=gold)
+    image = figure(predicted(source, 1), about(source), gold=gold)
     padding = image.getpixel((64, image.height - 160))
     assert padding == colors
 
@@ -156,14 +159,14 @@ def test_the_answer_is_colored_when_it_can_be_checked(gold: str | None, colors: 
 def test_every_outcome_has_a_figure(changes: dict[str, object]) -> None:
     source = gray(640, 360)
     for gold in (None, "A"):
-        assert figure(source, predicted(source, 2, **changes), QUESTION, gold=gold).width == WIDTH
+        assert figure(predicted(source, 2, **changes), about(source), gold=gold).width == WIDTH
 
 
 @pytest.mark.parametrize("size", [(4000, 40), (40, 4000), (1, 1), (900, 900), (3, 400), (2500, 1000)])
 @pytest.mark.parametrize("count", [0, 1, 3, 8])
 def test_every_shape_has_a_figure(size: tuple[int, int], count: int) -> None:
     source = gray(*size)
-    image = figure(source, predicted(source, count), QUESTION)
+    image = figure(predicted(source, count), about(source))
     assert image.width == WIDTH
     assert image.height < 2400
 
@@ -186,7 +189,7 @@ def test_any_text_has_a_figure(text: str) -> None:
     source = gray(640, 360)
     boxes = (Box(100, 100, 300, 300, text),)
     prediction = predicted(source, 1, boxes=boxes, reply=Answer(text, text), model=text)
-    image = figure(source, prediction, Question("p.jpg", text), gold=text)
+    image = figure(prediction, Question(source, text), gold=text)
     assert image.size[0] == WIDTH
     assert image.height < 2400
     # Nothing is written into the right margin.
@@ -195,8 +198,8 @@ def test_any_text_has_a_figure(text: str) -> None:
 
 def test_many_and_long_options_wrap() -> None:
     source = gray(640, 360)
-    question = Question("p.jpg", "Which?", tuple(f"{index} {'long option ' * index}" for index in range(14)))
-    image = figure(source, predicted(source, 0, reply=Answer("N")), question)
+    question = Question(source, "Which?", tuple(f"{index} {'long option ' * index}" for index in range(14)))
+    image = figure(predicted(source, 0, reply=Answer("N")), question)
     assert (np.asarray(image)[:, -40:] == 255).all()
 
 
@@ -317,7 +320,7 @@ def test_the_parts_of_a_strip_are_in_order() -> None:
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_figure_is_not_blank(size: tuple[int, int], share: float, count: int) -> None:
     source = gray(*size)
-    pixels = np.asarray(figure(source, predicted(source, count), QUESTION))
+    pixels = np.asarray(figure(predicted(source, count), about(source)))
     held = (pixels != 255).any(axis=2)[160:-250]  # between the question and the answer
     assert held.mean() > share
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from p2r.cli import answer, batch, data, demo, doctor, eval, report, scenes, serve, train  # noqa: A004  (a module of ours)
+from p2r.cli import answer, batch, data, demo, doctor, eval, push, report, scenes, serve, train  # noqa: A004  (a module of ours)
 
 app = typer.Typer(
     name="p2r",
@@ -28,6 +28,7 @@ app.command("batch", epilog=batch.EXAMPLES)(batch.batch)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("push", epilog=push.EXAMPLES)(push.push)
 app.command("scenes", epilog=scenes.EXAMPLES)(scenes.scenes)
 app.command("data", epilog=data.EXAMPLES)(data.data)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)

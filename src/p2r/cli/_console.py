@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import sys
 import traceback
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -44,7 +45,9 @@ def stderr(*, quiet: bool = False) -> Console:
     """
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, quiet=quiet)
+    # Jupyter sets FORCE_COLOR for the commands of a cell; each frame of a spinner would be a line there.
+    terminal = None if sys.stderr.isatty() else False
+    return Console(stderr=True, highlight=False, quiet=quiet, force_terminal=terminal)
 
 
 def progress_bar() -> Progress:

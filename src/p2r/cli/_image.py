@@ -23,9 +23,7 @@ _LOG = logging.getLogger("p2r.cli")
 
 TIMEOUT_S = 30.0  # without a byte from the server
 
-MANY = (
-    "for many images: P2R.answer_many in Python, or with gold answers p2r eval --benchmark jsonl --data FILE"
-)
+MANY = "for many: p2r batch FILE_OR_FOLDER, or with gold answers p2r eval --benchmark jsonl --data FILE"
 
 
 def open_images(text: str, limits: Limits | None = None) -> list[ImageSource]:

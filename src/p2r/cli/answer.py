@@ -31,11 +31,11 @@ _LOG = logging.getLogger("p2r.cli")
 
 EXAMPLES = opt.examples(
     'p2r answer street.jpg "What does the sign say?"',
-    'p2r answer street.jpg "Which color is the bus? A. red B. blue" --save figure.png',
-    'p2r answer https://example.org/street.jpg "How many cranes?" --type number --json',
+    'p2r answer street.jpg "Which color is the bus? A. red B. blue" --save a.png',
+    'p2r answer https://example.org/street.jpg "How many cranes?" --type number',
     'p2r answer before.jpg after.jpg "Which wheel is missing?"',
     'p2r answer "report.pdf#page=3" "What is the total?"',
-    'p2r answer - "Which?" -c red -c blue --model http://localhost:8000/v1#NAME < street.jpg',
+    'p2r answer - "Which?" -c red -c blue -m http://HOST:8000/v1#NAME < a.jpg',
 )
 _IMAGE = (
     "A file, a URL, a data: URI, or - for standard input; repeat it for more. All pages of a PDF or TIFF."
@@ -181,11 +181,9 @@ def save_figure(question: Question, prediction: Prediction, path: Path, gold: st
     Raises:
         InputError: the file cannot be written.
     """
-    from p2r.images import ImageSource
     from p2r.visualization.figure import figure
 
-    first, *others = map(ImageSource.open, question.images)
-    figure([first, *others] if others else first, prediction, question, path, gold)
+    figure(prediction, question, path, gold)
 
 
 def _shown(question: Question, prediction: Prediction) -> Group:

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from p2r.evaluation.batch_results import BatchSummary
 
 EXAMPLES = opt.examples(
-    "p2r batch questions.jsonl --out runs/shop --model hongxingli/P2R-4B",
-    'p2r batch photos/ --question "Is a helmet worn?" -c yes -c no --out runs/helmets',
-    "p2r batch questions.parquet --limit 100 --model http://localhost:8000/v1#NAME -o runs/try",
-    "p2r batch s3://bucket/questions.jsonl --ray auto --model http://gpu1:8000/v1#NAME -o runs/many",
+    "p2r batch questions.jsonl --model hongxingli/P2R-4B -o runs/shop",
+    'p2r batch photos --question "Is a helmet worn?" -c yes -c no -o runs/helmets',
+    "p2r batch questions.parquet -n 100 -m http://HOST:8000/v1#NAME -o runs/try",
+    "p2r batch s3://BUCKET/q.jsonl --ray auto -m http://HOST/v1#NAME -o runs/q",
     "p2r report runs/shop",
 )
 _QUESTIONS = "A .jsonl, .csv, .tsv or .parquet of questions, or a folder of images."

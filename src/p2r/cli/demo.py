@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,9 +19,11 @@ from p2r.models import DEFAULT_MODEL
 from p2r.text import without_secrets
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.text import Text
 
-    from p2r.types import Prediction, Sample
+    from p2r.types import Prediction, Question, Sample
 
 FOLDER = Path(__file__).parents[1] / "demo"
 EXAMPLES = opt.examples("p2r demo", "p2r demo --model http://localhost:8000/v1#NAME --out figures")
@@ -44,6 +48,7 @@ def demo(
     """
     with readable_errors(debug=debug, verbose=verbose, afterwards="the same command starts again"):
         opt.check_folder(out)
+        chosen = [] if model == DEFAULT_MODEL else ["--model", without_secrets(model)]
         model, reasoner = opt.placed([model, reasoner], device, dtype, attention, quantize)
         results = run(_ask(model, reasoner, out))
         rows = []
@@ -59,6 +64,7 @@ def demo(
         right, think_right = (sum(each.right for each in results), sum(each.think_right for each in results))
         typer.echo(f"{right} of {len(results)} right; in one pass over the whole image {think_right}.")
         typer.echo(f"Figures: {out}/*.png")
+        typer.echo(f"One of them: {_command(results[0].sample.question, chosen)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,15 @@ async def _is_right(prediction: Prediction, sample: Sample) -> bool:
     from p2r.scoring import score
 
     return prediction.status == "answered" and bool((await score(prediction.reply, sample)).correct)
+
+
+def _command(question: Question, more: Sequence[str]) -> str:
+    """The command that asks one of the questions alone."""
+    image = Path(str(question.image))
+    with suppress(ValueError):
+        image = image.relative_to(Path.cwd())
+    options = " ".join(map(question.option, question.letters))
+    return shlex.join(["p2r", "answer", str(image), f"{question.text} {options}".rstrip(), *more])
 
 
 def _make_folder(out: Path) -> None:

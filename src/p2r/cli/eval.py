@@ -39,8 +39,8 @@ class ControlName(StrEnum):
 
 EXAMPLES = opt.examples(
     "p2r eval --benchmark scenes --limit 50 --size 2k --out runs/scenes",
-    "p2r eval -b vstar --model hongxingli/P2R-4B --mode p2r --mode think -o runs/vstar",
-    "p2r eval -b jsonl --data my.jsonl --model http://localhost:8000/v1#NAME -o runs/my",
+    "p2r eval -b vstar -m hongxingli/P2R-4B --mode p2r --mode think -o runs/vstar",
+    "p2r eval -b jsonl --data my.jsonl -m http://HOST:8000/v1#NAME -o runs/my",
     "p2r report runs/vstar",
 )
 _BENCHMARK = "The source of the questions; a wrong name lists them all."

@@ -10,20 +10,26 @@ the second image: {"box": [x0, y0, x1, y1], "image": 1}), `family` (the category
 
 from __future__ import annotations
 
+import base64
 import difflib
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from p2r.errors import InputError, file_problem
+from p2r.errors import InputError, MissingExtraError, file_problem
 from p2r.images.source import split_pages
 from p2r.parsing.answers import read_option
 from p2r.parsing.numbers import Quantity, read_quantity
 from p2r.parsing.options import split_options
 from p2r.text import encodable
 from p2r.types import AnswerType, Box, Question, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from datasets import Dataset
 
 
 def _text(value: object) -> object:
@@ -85,6 +91,71 @@ def read_samples(path: Path) -> list[Sample]:
     if not samples:
         raise InputError(f"samples {path}: the file is empty")
     return samples
+
+
+def to_dataset(samples: Sequence[Sample]) -> Dataset:
+    """The samples as a `datasets.Dataset`, one row each; Pillow decodes an image when it is read.
+
+    Columns: `id`, `image`, `question`, `choices`, `answer_type`, `answer`, `boxes` ([[x0, y0, x1, y1], …],
+    0–1000, None when unknown), `category`, `aliases`. Where a question has several images, `images` is a
+    list of them, and `box_images` has the index of each box's image.
+
+    Raises:
+        MissingExtraError: `datasets` is not installed.
+    """
+    several = any(len(sample.question.images) > 1 for sample in samples)
+    columns: dict[str, Any] = {"id": "string"} | ({"images": ["image"]} if several else {"image": "image"})
+    columns |= {"question": "string", "choices": ["string"], "answer_type": "string", "answer": "string"}
+    columns |= {"boxes": [["float64"]]} | ({"box_images": ["int32"]} if several else {})
+    columns |= {"category": "string", "aliases": ["string"]}
+    rows = []
+    for sample in samples:
+        question, boxes = sample.question, sample.boxes
+        row: dict[str, Any] = {"id": question.id, "question": question.text, "choices": question.choices}
+        row |= {"answer_type": question.answer_type, "answer": sample.answer, "boxes": corners(boxes)}
+        row |= {"category": sample.category, "aliases": sample.aliases}
+        row["images"] = images = [_stored(image) for image in question.images]
+        row |= {"image": images[0], "box_images": boxes and [box.image for box in boxes]}
+        rows.append({name: row[name] for name in columns})
+    return dataset(rows, columns)
+
+
+def corners(boxes: Iterable[Box] | None) -> list[list[float]] | None:
+    """Boxes as lists of four numbers, 0–1000."""
+    return None if boxes is None else [list(box.as_tuple()) for box in boxes]
+
+
+def dataset(rows: list[dict[str, Any]], columns: Mapping[str, Any]) -> Dataset:
+    """Rows as a `datasets.Dataset`.
+
+    Args:
+        rows: plain data.
+        columns: the type of each column, also where all its values are None: `image`, the name of a plain
+            type, or a list that holds the type of its elements.
+
+    Raises:
+        MissingExtraError: `datasets` is not installed.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingExtraError("eval", "datasets") from error
+
+    def feature(kind: Any) -> Any:
+        if isinstance(kind, list):
+            return datasets.List(feature(kind[0]))
+        return datasets.Image() if kind == "image" else datasets.Value(kind)
+
+    features = datasets.Features({name: feature(kind) for name, kind in columns.items()})
+    return datasets.Dataset.from_list(rows, features=features)
+
+
+def _stored(image: Any) -> Any:
+    if not isinstance(image, str):
+        return image
+    if image[:5].lower() == "data:":
+        return base64.b64decode(image.partition(",")[2])
+    return str(Path(image).absolute())
 
 
 def infer_type(answer: str, choices: tuple[str, ...]) -> AnswerType:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from p2r.errors import InputError, ModelError
@@ -45,9 +45,12 @@ class Failure:
 async def attempt(
     pipeline: P2R, question: Question, mode: Mode, boxes: Sequence[Box] | None = None
 ) -> Prediction | Failure:
-    """The prediction of one question, or why there is none: the image, or a call that failed."""
+    """The prediction of one question, or why there is none: the image, or a call that failed.
+
+    It does not keep the question: a run has any number of them, and their images may be in memory.
+    """
     try:
-        return await pipeline.predict(question, mode, boxes=boxes)
+        return replace(await pipeline.predict(question, mode, boxes=boxes), question=None)
     except InputError as error:
         return Failure("image", str(error))
     except ModelError as error:

@@ -168,7 +168,7 @@ def _checked(plan: BatchPlan, console: Console) -> np.ndarray:
         raise InputError(f"{plan.source.path} holds no questions{cause}")
     if invalid:
         said = f"{invalid:,} of {len(keys):,} rows cannot be asked and will fail, for example {first}"
-        console.print(said, style="yellow", markup=False)
+        console.print(said, style="yellow", markup=False, soft_wrap=True)
     return np.array(keys, np.uint64)
 
 
@@ -262,5 +262,5 @@ def _finish(out: Path, console: Console) -> BatchSummary:
     try:
         write_table(out)
     except MissingExtraError as error:
-        console.print(f"no {TABLE}: {error}", style="yellow", markup=False)
+        console.print(f"no {TABLE}: {error}", style="yellow", markup=False, soft_wrap=True)
     return summary

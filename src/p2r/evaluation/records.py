@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from p2r.datasets.samples import corners, dataset
 from p2r.errors import InputError, ModelErrorKind
 from p2r.evaluation.benchmarks.base import Layout, Unreadable
 from p2r.evaluation.controls import CONTROLS, Control
@@ -27,6 +28,8 @@ from p2r.types import MODES, AnswerType, Box, Mode, Prediction, Score
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from datasets import Dataset
 
     from p2r.evaluation.benchmarks.base import Selection
 
@@ -166,6 +169,13 @@ def _shared(data: dict[str, Any]) -> dict[str, Any]:
     return {entry.name: data[entry.name] for entry in fields(_Line)} | {"choices": tuple(data["choices"])}
 
 
+# Of `RunData.to_dataset`, with their types.
+_COLUMNS: dict[str, Any] = dict.fromkeys(("id", "mode", "question", "answer_type", "category"), "string")
+_COLUMNS |= {"choices": ["string"], "answer": "string", "gold": "string", "correct": "bool"}
+_COLUMNS |= dict.fromkeys(("method", "reason", "outcome", "text", "kind", "error"), "string")
+_COLUMNS |= {"boxes": [["float64"]], "labels": ["string"], "gold_boxes": [["float64"]]}
+_COLUMNS |= {"crops_px": [["int32"]], "size": ["int32"], "seconds": "float64"}
+
 Record = AnswerRecord | FailureRecord
 Pass = tuple[Mode, Control | None]  # a mode over all questions, or mode `p2r` without its evidence
 R = TypeVar("R", AnswerRecord, FailureRecord)
@@ -217,7 +227,7 @@ class RunConfig:
         path = folder / CONFIG
         if not path.is_file():
             found = f"it has no {CONFIG}" if folder.is_dir() else "there is no such folder"
-            raise InputError(f"{folder} is not a run folder: {found}; p2r eval and p2r train make one")
+            raise InputError(f"{folder} is not a run folder: {found}; p2r eval, batch and train make one")
         try:
             return TypeAdapter(cls).validate_python(read_run_file(path, "p2r eval"))
         except ValidationError as error:
@@ -312,6 +322,26 @@ class RunData:
     def records(self, mode: Mode) -> list[Record]:
         """The answers and failures of a mode, each question once."""
         return [*self.answers[mode], *self.failures[mode]]
+
+    def to_dataset(self) -> Dataset:
+        """The run as a `datasets.Dataset`: one row for each question in each mode, failed ones too.
+
+        `correct` is None where a call failed or nothing could be scored, which a summary counts as not
+        correct; `kind` and `error` say why a call failed. Boxes are 0–1000, crops are in pixels. The images
+        are not in a run folder.
+
+        Raises:
+            MissingExtraError: `datasets` is not installed.
+        """
+        rows = []
+        for record in (record for mode in self.modes for record in self.records(mode)):
+            row = record.to_json() | {"outcome": record.outcome}
+            if isinstance(record, AnswerRecord):
+                found = record.prediction
+                row |= {"boxes": corners(found.boxes), "labels": [box.label for box in found.boxes]}
+                row |= {"gold_boxes": corners(record.gold_boxes), "seconds": found.seconds.get("total")}
+            rows.append({name: row.get(name) for name in _COLUMNS})
+        return dataset(rows, _COLUMNS)
 
 
 def _read_pass(folder: Path, name: str) -> tuple[list[AnswerRecord], list[FailureRecord]]:

@@ -128,7 +128,7 @@ async def evaluate(plan: EvaluationPlan, console: Console) -> Summary:
         with folder_lock(plan.out):
             pass
     for warning in _warnings(plan, selection):
-        console.print(warning, style="yellow", markup=False)
+        console.print(warning, style="yellow", markup=False, soft_wrap=True)
     donors: list[Donor] = []
     if "shuffled-crops" in plan.controls:
         with console.status("reading images for control shuffled-crops …"):
@@ -219,7 +219,7 @@ async def _ask(
         files = {one: stack.enter_context(_PassFiles(plan.out, pass_name(*one))) for one in passes}
         for journal in (one.predictions for one in files.values() if one.predictions.repaired):
             torn = f"{journal.path}: {journal.repaired} torn line(s) dropped, to be asked again"
-            console.print(torn, markup=False)
+            console.print(torn, markup=False, soft_wrap=True)
         before: dict[str, tuple[int, int | None]] = {
             one.name: (len(one.done), sum(one.done.values())) for one in files.values()
         }

@@ -41,7 +41,7 @@ def open_model(
     """Open a model. A local checkpoint is loaded now; a server is reached (or started) by the first request.
 
     Args:
-        spec: see the table above; the options in it go before `options`.
+        spec: a model as text (docs/models.md); the options in it go before `options`.
         options: None for those that come with the checkpoint, or the defaults.
         max_concurrency: how many requests the caller will have in flight.
 

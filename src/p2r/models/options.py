@@ -44,7 +44,7 @@ class ModelOptions:
             is off).
         chat_template_kwargs: further variables of the chat template.
         extra_body: further fields in the body of each request to a server.
-        max_tokens_field: how a server calls the token limit; `auto` learns it from the server's refusal.
+        max_tokens_field: the server's name for the token limit; `auto` learns it from the server's refusal.
         temperature: `omit` leaves it to the server, a number replaces ours; `auto` sends ours unless the
             server refuses it.
     """

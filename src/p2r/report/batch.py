@@ -152,8 +152,7 @@ def write_figures(out: Path, source: QuestionSource, most: int) -> Path:
     lines = {row_key(line): line for line in chosen(out, most, failed=False)}
     for key, question in questions_of(source, lines.values()):
         path = folder / f"{lines[key]['row']}.webp"
-        pages = open_images(question.images)
-        figure(pages, Prediction.from_json(lines[key]), question, path)
+        figure(Prediction.from_json(lines[key]), question, path)
     return folder
 
 

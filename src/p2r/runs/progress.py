@@ -39,7 +39,7 @@ class RunProgress:
 
     def say(self, text: str, style: str = "") -> None:
         """Print a message."""
-        self._console.print(text, markup=False, style=style)
+        self._console.print(text, markup=False, style=style, soft_wrap=True)
 
     def _show(self, done: int, total: int, state: str, *, name: str = "", last: bool = False) -> None:
         now = time.monotonic()

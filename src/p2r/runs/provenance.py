@@ -59,8 +59,8 @@ def commit(folder: Path) -> str | None:
 def revision(spec: str) -> str | None:
     """The weights that a model spec refers to, as far as they are known here.
 
-    A folder: twelve hex digits over its files' names, sizes and first and last mebibyte. A hub id: the commit
-    in the cache. None for a server.
+    A folder: twelve hex digits over the names, sizes and first and last mebibyte of its files but README.md,
+    which `p2r push` and people edit. A hub id: the commit in the cache. None for a server.
     """
     spec = split_spec(spec)[0].removeprefix("vllm:")
     folder = None if re.match(r"https?://", spec) else _folder(spec)
@@ -69,7 +69,7 @@ def revision(spec: str) -> str | None:
     if folder.parent.name == "snapshots":  # the cache of the hub keeps a model in …/snapshots/COMMIT
         return folder.name
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+    for file in sorted(path for path in folder.iterdir() if path.is_file() and path.name != "README.md"):
         size = file.stat().st_size
         digest.update(f"{file.name}\0{size}\0".encode())
         with file.open("rb") as data:

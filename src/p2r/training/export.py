@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ from p2r.runs.files import read_json, replacing, write_file, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from p2r.settings import Settings
     from p2r.training.recipe import Recipe
@@ -77,34 +77,7 @@ def _name_dtype(config: dict[str, Any], dtype: str) -> None:
             _name_dtype(value, dtype)
 
 
-_CARD = """\
----
-{base}library_name: transformers
-pipeline_tag: image-text-to-text
-tags: [perceive-to-reason, grpo, trl]
----
-
-# {name}
-
-`{model}` after {method} (Perceive-to-Reason, arXiv 2607.01191), trained with `p2r train`: the roles \
-perceiver and reasoner were updated {how}, rewarded for right final answers alone.
-
-```sh
-p2r answer IMAGE QUESTION --model THIS_FOLDER
-```
-
-`p2r.json` holds prompts, geometry and budgets; use the model with them (digest `{digest}`).
-
-## Training
-
-{samples} samples (fingerprint `{fingerprint}`), seed {seed}. Rewards are means over the first and the last \
-{edge} steps of a phase, on training samples; they are no evaluation.
-
-| phase | role | steps | reward, first | reward, last |
-| --- | --- | --- | --- | --- |
-{phases}
-Code: perceive-to-reason {version}, commit `{commit}`; {packages}.
-"""
+_CARD = Path(__file__).with_name("model_card.md")
 
 
 def model_card(recipe: Recipe, run: RunRecord, data: DataRecord, phases: Sequence[PhaseFolder]) -> str:
@@ -120,10 +93,10 @@ def model_card(recipe: Recipe, run: RunRecord, data: DataRecord, phases: Sequenc
     joint = any(phase.role == "joint" for phase in recipe.phases)
     method, how = ("GRPO", "in the same steps") if joint else ("PRA-GRPO", "in turn")
     session = run.sessions[-1]
-    card = _CARD.format(
+    card = _CARD.read_text(encoding="utf-8").format(
         base=f"base_model: {base}\n" if "/" in base and not base.startswith("/") else "",
         name=recipe.name,
-        model=recipe.model,
+        model=Path(recipe.model).name if base.startswith("/") else recipe.model,  # the card may be published
         method=method,
         how=how,
         digest=run.identity["digest"],

@@ -49,8 +49,8 @@ class _Part(BaseModel):
 class SceneSeries(_Part):
     """Synthetic scenes 0 to `count` − 1 of the train split."""
 
-    count: Positive
-    seed: Natural = 0
+    count: Positive  # number of scenes
+    seed: Natural = 0  # selects another series
     size: str = "4k"  # `2k`, `4k`, `8k` or `WIDTHxHEIGHT`: what the scene would measure
     # Images are drawn at this share of that size: crops are reduced anyway, and drawing takes most of the
     # time that preparing a small run takes.
@@ -62,12 +62,12 @@ class Data(_Part):
     """The training data: exactly one of `samples` and `scenes`."""
 
     samples: str | None = None  # a sample file (docs/data.md), relative to the recipe
-    scenes: SceneSeries | None = None
+    scenes: SceneSeries | None = None  # synthetic scenes
     limit: Positive | None = None  # number of samples, drawn by the recipe's seed
     # Longer prompts (after resizing, images included) are left out; None for the model's context less the
     # completion.
     max_prompt_tokens: Positive | None = None
-    max_dropped: Share = 0.01  # it is an error when a larger share is left out
+    max_dropped: Share = 0.01  # the largest share of samples that may be left out; more is an error
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -80,30 +80,30 @@ class Training(_Part):
     """How a phase is trained."""
 
     steps: Positive | None = None  # optimizer steps; None for `epochs`
-    epochs: Positive = 1  # passes over the data when `steps` is None
-    prompts: Positive = 64  # of one step
+    epochs: Positive = 1  # passes over the data where `steps` is not given
+    prompts: Positive = 64  # prompts of one step
     group: Annotated[int, Field(ge=2)] = 8  # G, the completions of each prompt
     micro_batch: Positive = 8  # completions of one forward and backward pass on each device
-    learning_rate: AboveZero = 1e-6  # of AdamW, as the next five
-    warmup_steps: Natural = 0
-    weight_decay: NotNegative = 0.01
-    max_grad_norm: AboveZero = 1.0
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    learning_rate: AboveZero = 1e-6  # of AdamW
+    warmup_steps: Natural = 0  # steps until the learning rate is reached
+    weight_decay: NotNegative = 0.01  # of AdamW
+    max_grad_norm: AboveZero = 1.0  # a larger norm of the gradient is scaled down to it
+    betas: tuple[Share, Share] = (0.9, 0.999)  # of AdamW
+    schedule: Literal["constant", "linear", "cosine"] = "constant"  # of the learning rate after the warmup
     kl: NotNegative = 0.01  # coefficient of the KL divergence to the phase's first weights; 0 for none
     # A variant of GRPO; None for the paper's: the mean over all tokens of a step, symmetric clipping.
     loss: Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo"] | None = None
-    clip: AboveZero = 0.2  # ε of the clipped surrogate; `loss` has its own default for it and the next
-    clip_high: AboveZero | None = None  # ε above a ratio of 1; None for `clip`
+    clip: AboveZero = 0.2  # ε of the clipped surrogate; a `loss` may have another default
+    clip_high: AboveZero | None = None  # ε above a ratio of 1; None for `clip`, or the default of `loss`
     updates: Positive = 1  # µ, how often each batch of rollouts is used
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0  # of the rollouts
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    # Of a completion, without `settings.options.thinking_tokens`; None for the model's limit of this stage.
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the rollouts
+    # Of a completion, without `settings.options.thinking_tokens`; None for the stage's limit in `settings`.
     max_tokens: Positive | None = None
     freeze_vision: bool = False  # train the language model only
     gradient_checkpointing: bool = True  # less memory, a third more time
     save_every: Positive = 10  # steps between the checkpoints that a stopped run continues from
-    rollouts_every: Positive = 1  # steps between those whose rollouts are written
+    rollouts_every: Positive = 1  # steps between two whose rollouts are written
     trainer: dict[str, Any] = Field(default_factory=dict)  # more fields of TRL's GRPOConfig
 
     @model_validator(mode="before")
@@ -140,16 +140,16 @@ class Phase(Training):
 class Gates(_Part):
     """What sets the reward of a box list to 0 (paper, perception reward); `malformed` is ours."""
 
-    overlap: Share | None = 0.5  # two boxes with a larger IoU; None for no gate
-    label: bool = True  # a box without a label, or with the placeholder of the prompt
-    malformed: bool = True  # nothing usable was written; without this gate the plain image is answered about
+    overlap: Share | None = 0.5  # fails if two boxes have a larger IoU; None for no gate
+    label: bool = True  # fails if a box has no label, or the placeholder of the prompt
+    malformed: bool = True  # fails without a usable box; without this gate the plain image is used
 
 
 class Failures(_Part):
     """A phase stops when `most` of the last `window` rewards failed."""
 
-    window: Positive = 200
-    most: Positive = 50
+    window: Positive = 200  # number of the last rewards that are looked at
+    most: Positive = 50  # number of them that may fail
 
     @model_validator(mode="after")
     def _within(self) -> Self:
@@ -164,10 +164,10 @@ class Frozen(_Part):
     # `process`: in the training process, with the weights of the KL reference; `vllm`: a server that is
     # started for each phase; `endpoint`: a server that already runs.
     where: Literal["process", "vllm", "endpoint"] = "process"
-    url: str | None = None  # of the endpoint, as `http://host:port/v1#name`
+    url: str | None = None  # address of the endpoint, as `http://host:port/v1#name`
     batch: Positive = 32  # completions generated together in the process
     concurrency: Positive = 64  # requests in flight to a server
-    gpus: str | None = None  # of a vLLM, in the form of CUDA_VISIBLE_DEVICES; None for all
+    gpus: str | None = None  # GPUs of a vLLM, in the form of CUDA_VISIBLE_DEVICES; None for all
     vllm_arguments: tuple[str, ...] = ()  # more arguments of `vllm serve`
 
     @model_validator(mode="after")
@@ -180,9 +180,10 @@ class Frozen(_Part):
 class Lora(_Part):
     """Adapters instead of all weights. The frozen role and the KL reference are the base under them."""
 
-    rank: Positive = 64
-    alpha: Positive = 128
-    dropout: Share = 0.0
+    rank: Positive = 64  # of the two matrices of an adapter
+    alpha: Positive = 128  # the scale of an adapter is `alpha` / `rank`
+    dropout: Share = 0.0  # of the adapters' input
+    # The layers with adapters: a regular expression over their names, or a list of names.
     targets: str | tuple[str, ...] = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 
 
@@ -192,7 +193,7 @@ class Rollouts(_Part):
     # `transformers`; `vllm-colocate`: vLLM in the training processes; `vllm-server`: a server started with
     # `vllm serve` as TRL's documentation of its vLLM integration says.
     engine: Literal["transformers", "vllm-colocate", "vllm-server"] = "transformers"
-    url: str | None = None  # of the server
+    url: str | None = None  # address of the server
     memory: Annotated[float, Field(gt=0, lt=1)] = 0.35  # share of the GPU for a colocated vLLM
     tensor_parallel: Positive = 1  # GPUs of one copy of a colocated vLLM
 
@@ -209,9 +210,9 @@ class Launch(_Part):
     # A configuration of accelerate, for `accelerate launch`: a bundled one by name (ddp, fsdp2, zero3, each
     # also with -nodes), or a file; None for plain processes on this machine.
     config: str | None = None
-    processes: Positive | None = None  # in all; with a config, None for its own number
-    main_address: str | None = None  # of machine 0
-    main_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    processes: Positive | None = None  # number of all; None for 1, or with a config for its own number
+    main_address: str | None = None  # address of machine 0
+    main_port: Annotated[int, Field(ge=1, le=65535)] | None = None  # port of machine 0
     threads: Positive | None = None  # OMP_NUM_THREADS of each process; by default 1 for several processes
 
 
@@ -220,23 +221,21 @@ class Recipe(_Part):
 
     name: str  # of the run and of the final model
     model: str  # what is trained: `nano-base`, a folder or a hub id; options may follow (`NAME,thinking=off`)
-    data: Data
+    data: Data  # the training data
     seed: Natural = 0  # of the order of the data and of the rollouts
     rounds: Positive = 1  # passes through the phases
     training: Training = Training()  # defaults of every phase; a phase may set any of its keys itself
     phases: Annotated[list[Phase], Field(min_length=1)]  # of one round, in order
-    gates: Gates = Gates()
+    gates: Gates = Gates()  # what sets the reward of a list of boxes to 0
     # `FILE.py:FUNCTION`, relative to the recipe: takes a `Rollout` with its reward, returns another reward.
     shaping: str | None = None
-    failures: Failures = Failures()
-    frozen: Frozen = Frozen()
-    rollouts: Rollouts = Rollouts()
-    lora: Lora | None = None
-    launch: Launch = Launch()
+    failures: Failures = Failures()  # when a phase stops
+    frozen: Frozen = Frozen()  # the role that is not trained
+    rollouts: Rollouts = Rollouts()  # the engine that generates completions
+    lora: Lora | None = None  # adapters; None trains all weights
+    launch: Launch = Launch()  # the processes of a phase
     judge: str | None = None  # a model spec that judges free-form answers; `exact` for matching texts only
-    settings: dict[str, Any] = Field(
-        default_factory=dict
-    )  # changes to the model's settings, as in `p2r.json`
+    settings: dict[str, Any] = Field(default_factory=dict)  # changes to the model's `p2r.json`
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # of weights and computation
     attention: str | None = None  # of the language model, as transformers names it; None for its default
     report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()  # what else gets the metrics

@@ -13,7 +13,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from p2r.errors import InputError
-from p2r.images import ImageSource
+from p2r.images import open_images
 from p2r.runs.files import check_output, replacing
 from p2r.visualization.annotate import FRAME, HEAD, annotated, fitted, framed, inscribed
 from p2r.visualization.text import RGB, Lettering, clean, rounded
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from p2r.types import Box, Prediction, Question
+    from p2r.images import ImageSource
+    from p2r.types import Box, Evidence, Prediction, Question
 
 # Suffix → how Pillow writes it. Text must stay sharp: JPEG without chroma subsampling.
 FORMATS: dict[str, dict[str, Any]] = {
@@ -54,22 +55,18 @@ RED: tuple[RGB, RGB] = ((252, 235, 234), (153, 27, 27))
 
 
 def figure(
-    source: ImageSource | Sequence[ImageSource],
-    prediction: Prediction,
-    question: Question,
-    path: Path | None = None,
-    gold: str | None = None,
+    prediction: Prediction, question: Question, path: Path | None = None, gold: str | None = None
 ) -> PIL.Image.Image:
     """Draw a prediction, RGB, 1600 pixels wide, and write it if a path is given.
 
     Args:
-        source: the image of the question, or its images.
         prediction, question: what is drawn.
         path: of the file, whose suffix is its format: `.png`, `.jpg` or `.webp`.
         gold: the right answer, a letter for a choice question; shown beside the answer.
 
     Raises:
-        InputError: the image is damaged, or the path cannot be written (see `check_path`).
+        InputError: an image cannot be read, a box is of another one, or the path cannot be written (see
+            `check_path`).
     """
     if path is not None:
         check_path(path)
@@ -77,9 +74,7 @@ def figure(
     letters = Lettering([*texts, *(box.label for box in prediction.boxes)])
     parts = [
         _heading(letters, question, prediction, gold),
-        _images(letters, source, prediction)
-        if isinstance(source, ImageSource)
-        else _several(letters, source, prediction),
+        images(letters, prediction, question),
         _verdict(letters, question, prediction, gold),
         _footer(letters, prediction),
     ]
@@ -177,8 +172,14 @@ class _Layout(NamedTuple):
     beside: bool  # the crops are beside the overview, not below it
 
 
-def _images(letters: Lettering, source: ImageSource, prediction: Prediction) -> PIL.Image.Image:
+def images(letters: Lettering, prediction: Prediction, question: Question) -> PIL.Image.Image:
+    """The images of a question with the boxes, and the crops; the errors are those of `figure`."""
     boxes, regions = prediction.boxes, prediction.crops_px
+    source, *others = open_images(question.images)
+    if (last := max((box.image for box in boxes), default=0)) > len(others):
+        raise InputError(f"a box is of image {last + 1}, and the question has {1 + len(others)}")
+    if others:
+        return _several(letters, [source, *others], prediction)
     if not regions:
         size = fitted(source.size, (INNER, MAX_HEIGHT))
         return annotated(letters, source, boxes, size, regions=_closer(prediction))
@@ -229,7 +230,8 @@ def _closer(prediction: Prediction, image: int = 0) -> list[Box]:
 
 def _line(letters: Lettering, text: str, width: int) -> PIL.Image.Image:
     image = _paper(width, 24)
-    letters.write(image, (0, 12), text, 19, GRAY)
+    (line,) = letters.lines(text, 19, width, most=1)
+    letters.write(image, (0, 12), line, 19, GRAY)
     return image
 
 
@@ -265,7 +267,7 @@ def _verdict(
     title, text, right = _answer(question, prediction, gold)
     fill, ink = {None: (PALE, INK), True: GREEN, False: RED}[right]
     lines = letters.lines(text, 36, room, most=3)
-    expected = "" if right is not False or gold is None else f"expected: {_named(question, gold)}"
+    expected = "" if right is not False or gold is None else f"expected: {named(question, gold)}"
     notes = letters.lines(expected, 20, room, most=2)
     thinking = letters.lines(prediction.thinking, 22, INNER - width - 2 * GAP, most=6)
     height = max(28 + 48 * len(lines) + 30 * len(notes), 34 + 34 * len(thinking) if thinking else 0)
@@ -293,10 +295,11 @@ def _answer(question: Question, prediction: Prediction, gold: str | None) -> tup
         reason = "it ran into its token limit" if prediction.truncated else "the reply names none"
         return "answer", f"none ({reason})", None if gold is None else False
     same = gold is not None and clean(answer).casefold() == clean(gold).casefold()
-    return "answer", _named(question, answer), None if gold is None else same
+    return "answer", named(question, answer), None if gold is None else same
 
 
-def _named(question: Question, answer: str) -> str:
+def named(question: Question, answer: str) -> str:
+    """An answer, with the text of its option if it is a letter."""
     return question.option(answer) if len(answer) == 1 and answer in question.letters else answer
 
 
@@ -309,5 +312,22 @@ def _footer(letters: Lettering, prediction: Prediction) -> PIL.Image.Image:
     stages = ", ".join(f"{stage} {took:.2f}" for stage, took in seconds.items())
     looks = f"{len(prediction.looks)} looks: {prediction.stopped}" if prediction.looks else ""
     parts = [models, prediction.mode, f"{total:.2f} s", stages, looks]
-    (line,) = letters.lines(" · ".join(part for part in parts if part), 19, INNER, most=1)
-    return _line(letters, line, INNER)
+    return _line(letters, " · ".join(part for part in parts if part), INNER)
+
+
+# --- evidence --------------------------------------------------------------------------------------------
+
+
+def evidence_figure(evidence: Evidence) -> PIL.Image.Image:
+    """Draw what the reasoner is shown, RGB: overviews, then crops, two in a row, each below its name."""
+    pairs = zip(evidence.shown, evidence.overviews, strict=True)
+    named = [(f"image {index + 1}", image) for index, image in pairs]
+    for number, crop in enumerate(evidence.crops, 1):
+        named.append((f"crop {number}, {crop.color} {clean(crop.box.label)}", crop.image))
+    letters = Lettering(name for name, _ in named)
+    room = ((INNER - GAP) // 2, ROW_HEIGHT)
+    tiles = [
+        _stacked([_line(letters, name, room[0]), image.to_pil().resize(inscribed(image.size, room))])
+        for name, image in named
+    ]
+    return _stacked([_stacked(tiles[at : at + 2], beside=True) for at in range(0, len(tiles), 2)])

@@ -133,8 +133,7 @@ class Page:
             _missing()
         from p2r.visualization.figure import figure
 
-        source = ImageSource.open(found.question.images[0])
-        return await self._drawn(lambda: figure(source, found.prediction, found.question), "PNG")
+        return await self._drawn(lambda: figure(found.prediction, found.question), "PNG")
 
     async def _drawn(self, draw: Callable[[], PIL.Image.Image], kind: str) -> Response:
         file = io.BytesIO()
