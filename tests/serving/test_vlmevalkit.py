@@ -141,7 +141,10 @@ def test_the_model_p2r_gives_each_row_the_letter_of_p2r_eval(tmp_path: Path) -> 
     run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=checkout, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     (table,) = (tmp_path / "out/p2r").glob("*/p2r_Scenes.tsv")
-    found = {row["index"]: row["prediction"] for row in csv.DictReader(io.StringIO(table.read_text()), delimiter="\t")}
+    found = {
+        row["index"]: row["prediction"]
+        for row in csv.DictReader(io.StringIO(table.read_text()), delimiter="\t")
+    }
     assert [found[str(index)] for index in range(ROWS)] == letters
     (figures,) = (tmp_path / "out/p2r").glob("*/p2r_Scenes_acc.csv")
     (row,) = csv.DictReader(io.StringIO(figures.read_text()))
