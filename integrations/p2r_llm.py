@@ -20,6 +20,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import llm
+from llm.parts import AttachmentPart, Message
 
 from p2r import P2R, P2RError, Question
 from p2r.models import DEFAULT_MODEL
@@ -56,9 +57,9 @@ class P2RModel(llm.Model):
         conversation: llm.Conversation | None,
     ) -> Iterator[str]:
         """Answer the prompt about its attachments, or about those of an earlier turn."""
-        del stream
-        earlier = [past.prompt for past in conversation.responses] if conversation else []
-        shown = next((turn.attachments for turn in [prompt, *reversed(earlier)] if turn.attachments), [])
+        del stream, conversation
+        turns = [_attached(turn) for turn in prompt.messages]
+        shown = next(filter(None, reversed(turns)), [])
         images = [attachment.path or attachment.content_bytes() for attachment in shown]
         text, choices = split_options(prompt.prompt)
         options = prompt.options
@@ -73,6 +74,10 @@ class P2RModel(llm.Model):
         if prediction.answer is None:
             raise llm.ModelError("; ".join(["no answer", *prediction.notes]))
         yield Question(images, text, choices).option(prediction.answer) if choices else prediction.answer
+
+
+def _attached(turn: Message) -> list[llm.Attachment]:
+    return [part.attachment for part in turn.parts if isinstance(part, AttachmentPart) and part.attachment]
 
 
 @llm.hookimpl

@@ -8,6 +8,7 @@ default quality, whatever the rows hold, so `p2r eval` is given the images as th
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -140,9 +141,12 @@ def test_the_model_p2r_gives_each_row_the_letter_of_p2r_eval(tmp_path: Path) -> 
     run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=checkout, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     (table,) = (tmp_path / "out/p2r").glob("*/p2r_Scenes.tsv")
-    found = {row["index"]: row["prediction"] for row in csv.DictReader(table.open(), delimiter="\t")}
+    found = {
+        row["index"]: row["prediction"]
+        for row in csv.DictReader(io.StringIO(table.read_text()), delimiter="\t")
+    }
     assert [found[str(index)] for index in range(ROWS)] == letters
     (figures,) = (tmp_path / "out/p2r").glob("*/p2r_Scenes_acc.csv")
-    (row,) = csv.DictReader(figures.open())
+    (row,) = csv.DictReader(io.StringIO(figures.read_text()))
     print(f"in process: p2r eval {correct}/{ROWS}, VLMEvalKit {row['Overall']}")
     assert float(row["Overall"]) == pytest.approx(correct / ROWS)
