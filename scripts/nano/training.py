@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from scripts.nano.build import Shape, build_model, build_processor, save
+from p2r.models.placement import fast_bfloat16
+from scripts.nano.build import Shape, build_model, build_processor, retokenized, save
 from scripts.nano.pool import Images, Ingester, Pool, batch_of
 from scripts.nano.rows import KINDS
 from scripts.nano.seeing import SeeHead, augmented
@@ -95,6 +96,8 @@ class Trainer:
         device: `cuda` or `cpu`.
         shape: of a new model.
         resume: a checkpoint folder to continue from.
+        start: a model folder to start from, whatever its tokenizer.
+        drawn: scenes to wait for before the first step.
         scale: of the numbers of examples of a step.
         rate: of the learning rates.
         pool_bytes: of images and rows on the device.
@@ -112,19 +115,23 @@ class Trainer:
         device: torch.device,
         shape: Shape,
         resume: Path | None,
+        start: Path | None,
+        drawn: int,
         scale: float,
         rate: float,
         pool_bytes: float,
         pack: bool,
     ) -> None:
         self.plan, self.settings, self.out, self.device, self.pack = plan, settings, out, device, pack
-        self.scale, self.drawers = scale, drawers
+        self.scale, self.drawers, self.drawn = scale, drawers, drawn
         self.processor = build_processor(0, settings, tokenizer=tokenizer)
         self.tokenizer = self.processor.tokenizer
         if resume:
             from transformers import Qwen3VLForConditionalGeneration
 
             self.model = Qwen3VLForConditionalGeneration.from_pretrained(resume, dtype=torch.float32)
+        elif start:
+            self.model = retokenized(start, self.tokenizer)
         else:
             self.model = build_model(self.processor, shape)
         self.model.to(device).train()
@@ -139,6 +146,7 @@ class Trainer:
         per_record = 560_000
         self.pool = Pool(max(256, int(pool_bytes / per_record)), len(plan.all), device)
         self.validation = Pool(plan.validation * len(plan.all) + 128, len(plan.all), device)
+        self.half = device.type == "cuda" or fast_bfloat16()
         self.rng = np.random.default_rng(time.time_ns() % 2**32)
         merger = list(self.visual.merger.linear_fc2.parameters())
         known = {id(one) for one in merger}
@@ -186,11 +194,9 @@ class Trainer:
             self.check(name, 30 if name == "speak" else self.plan.validation)
         self.ingester.stop()
 
-    def _wait_for_records(self, clock: Clock, enough: int = 600) -> None:
-        need = min(enough, self.pool.capacity // 2)
-        if self.device.type == "cpu":
-            need = min(need, 60)
-        latest = clock.now + 40
+    def _wait_for_records(self, clock: Clock) -> None:
+        need = min(self.drawn, self.pool.capacity // 2)
+        latest = clock.now + max(40, self.drawn / 10)
         while self.pool.scenes < need and clock.now < latest and not self.ingester.error:
             time.sleep(0.1)
         if self.ingester.error:
@@ -279,7 +285,7 @@ class Trainer:
         return max(2, round(base * self.scale))
 
     def _autocast(self) -> Any:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
 
     def _close_ups(self, crops: int, sheets: int) -> np.ndarray:
         """Crops of scenes, and sheets, by number."""
