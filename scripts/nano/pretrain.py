@@ -16,6 +16,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from p2r.scenes import WORLDS
+from p2r.settings import Settings
 from scripts.nano.build import NANO_SETTINGS, Shape, train_tokenizer
 from scripts.nano.drawing import Drawers, Plan
 
@@ -58,11 +59,13 @@ def main() -> None:
         f"[{time.monotonic() - began:6.1f} s] {tokenizer.get_vocab_size()} tokens; worlds {plan.all}",
         flush=True,
     )
+    # A checkpoint goes on with its own prompts and budgets.
+    settings = Settings.load(options.resume) if options.resume else NANO_SETTINGS
     # Before torch: a process that uses a GPU cannot be forked.
     os.environ.setdefault("VIPS_CONCURRENCY", "1")
-    drawers = Drawers(plan, tokenizer, NANO_SETTINGS, workers=options.workers)
+    drawers = Drawers(plan, tokenizer, settings, workers=options.workers)
     try:
-        _train(options, plan, shape, tokenizer, drawers, began)
+        _train(options, plan, shape, tokenizer, settings, drawers, began)
     finally:
         drawers.stop()
 
@@ -72,6 +75,7 @@ def _train(
     plan: Plan,
     shape: Shape,
     tokenizer: Tokenizer,
+    settings: Settings,
     drawers: Drawers,
     began: float,
 ) -> None:
@@ -92,7 +96,7 @@ def _train(
         plan,
         tokenizer,
         drawers,
-        NANO_SETTINGS,
+        settings,
         options.out,
         device=torch.device("cuda", 0) if cuda else torch.device("cpu"),
         shape=shape,

@@ -137,7 +137,9 @@ class Trainer:
         self.model.to(device).train()
         self.visual, self.language = self.model.model.visual, self.model.model.language_model
         self.head = SeeHead(self.language.embed_tokens, self.tokenizer).to(device)
-        if resume and (resume / "see_head.pt").exists():
+        # The tower of a checkpoint without its head (a bundled one) learns from the language model alone.
+        self.sees = not resume or (resume / "see_head.pt").exists()
+        if resume and self.sees:
             self.head.load_state_dict(
                 torch.load(resume / "see_head.pt", weights_only=True, map_location=device)
             )
@@ -299,6 +301,8 @@ class Trainer:
     def _see(self, images: Images, prefix: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens of images, and the loss of what is on them."""
         tokens = encode(self.visual, augmented(images.cells), images.grids)
+        if not self.sees:
+            return tokens, tokens.new_zeros(())
         return tokens, self.head.losses(self.pool, tokens, images, self.tally, prefix)
 
     def see_step(self, _: str) -> int:
@@ -337,7 +341,7 @@ class Trainer:
             np.concatenate([part.worlds for part in far]),
         )
         crops = crops_of(pool, read["scene"])
-        sheets = self._close_ups(0, self._count(_SPEAK["sheets"]))
+        sheets = self._close_ups(0, self._count(_SPEAK["sheets"]) if self.sees else 0)
         near = pool.close_ups(np.concatenate([crops, sheets]))
         with self._autocast():
             far_tokens, far_loss = self._see(overviews, "far")
