@@ -219,6 +219,32 @@ def build_model(
     return model
 
 
+def retokenized(folder: Path, tokenizer: Any) -> Qwen3VLForConditionalGeneration:
+    """The model of a folder in float32, for another tokenizer; shared tokens keep their embeddings."""
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import Qwen3VLForConditionalGeneration
+
+    model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    old = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+    new = tokenizer.get_vocab()
+    known = model.model.language_model.embed_tokens.weight.detach().clone()
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    words = model.model.language_model.embed_tokens.weight
+    kept = {index: old[token] for token, index in new.items() if token in old}
+    with torch.no_grad():
+        words.normal_(std=known.std().item())
+        words[list(kept)] = known[list(kept.values())]
+    text, ids = model.config.text_config, {token: new[token] for token in SPECIAL_TOKENS}
+    text.bos_token_id, text.eos_token_id = ids["<|im_start|>"], ids["<|im_end|>"]
+    text.pad_token_id = ids["<|endoftext|>"]
+    for key, value in vision_tokens(ids).items():
+        setattr(model.config, key, value)
+    model.generation_config.eos_token_id = text.eos_token_id
+    model.generation_config.pad_token_id = text.pad_token_id
+    return model
+
+
 def _start_with_content(model: Qwen3VLForConditionalGeneration, tokenizer: Any) -> None:
     import torch
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from p2r.scenes import WORLDS
+from p2r.settings import Settings
 from scripts.nano.build import NANO_SETTINGS, Shape, train_tokenizer
 from scripts.nano.drawing import Drawers, Plan
 
@@ -32,10 +33,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.3, help="wall clock, all included")
     parser.add_argument("--device", default="cpu", help="cuda or cpu")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
+    parser.add_argument("--worlds", help="worlds to train, separated by commas; by default all but one")
     parser.add_argument("--held-out", default="map", help="the world that is not trained")
     parser.add_argument("--validation", type=int, default=60, help="scenes of each world")
     parser.add_argument("--stages", default="see,speak,together,habits")
     parser.add_argument("--resume", type=Path, help="a checkpoint folder to continue from")
+    parser.add_argument("--start", type=Path, help="a model folder to start from, whatever its tokenizer")
+    parser.add_argument("--drawn", type=int, help="scenes to wait for; 600 on a GPU, 60 on a CPU")
     parser.add_argument("--scale", type=float, help="of the examples of a step; 1 on a GPU, 1/24 on a CPU")
     parser.add_argument("--rate", type=float, help="of the learning rates; 1, and 0.3 with --resume")
     parser.add_argument("--pool-gb", type=float, help="drawn images on the device; 34 on a GPU, 1 on a CPU")
@@ -44,7 +48,8 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     held_out = tuple(name for name in WORLDS if name == options.held_out)
-    plan = Plan(tuple(name for name in WORLDS if name not in held_out), held_out, options.validation)
+    worlds = options.worlds.split(",") if options.worlds else WORLDS
+    plan = Plan(tuple(name for name in worlds if name not in held_out), held_out, options.validation)
     shape = TINY if options.tiny else Shape()
     if options.resume:
         tokenizer = Tokenizer.from_file(str(options.resume / "tokenizer.json"))
@@ -54,11 +59,13 @@ def main() -> None:
         f"[{time.monotonic() - began:6.1f} s] {tokenizer.get_vocab_size()} tokens; worlds {plan.all}",
         flush=True,
     )
+    # A checkpoint goes on with its own prompts and budgets.
+    settings = Settings.load(options.resume) if options.resume else NANO_SETTINGS
     # Before torch: a process that uses a GPU cannot be forked.
     os.environ.setdefault("VIPS_CONCURRENCY", "1")
-    drawers = Drawers(plan, tokenizer, NANO_SETTINGS, workers=options.workers)
+    drawers = Drawers(plan, tokenizer, settings, workers=options.workers)
     try:
-        _train(options, plan, shape, tokenizer, drawers, began)
+        _train(options, plan, shape, tokenizer, settings, drawers, began)
     finally:
         drawers.stop()
 
@@ -68,6 +75,7 @@ def _train(
     plan: Plan,
     shape: Shape,
     tokenizer: Tokenizer,
+    settings: Settings,
     drawers: Drawers,
     began: float,
 ) -> None:
@@ -88,11 +96,13 @@ def _train(
         plan,
         tokenizer,
         drawers,
-        NANO_SETTINGS,
+        settings,
         options.out,
         device=torch.device("cuda", 0) if cuda else torch.device("cpu"),
         shape=shape,
         resume=options.resume,
+        start=options.start,
+        drawn=options.drawn or (600 if cuda else 60),
         scale=options.scale or (1.0 if cuda else 1 / 24),
         rate=options.rate or (0.3 if options.resume else 1.0),
         pool_bytes=1e9 * (options.pool_gb or (34 if cuda else 1)),

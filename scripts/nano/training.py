@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from scripts.nano.build import Shape, build_model, build_processor, save
+from p2r.models.placement import fast_bfloat16
+from scripts.nano.build import Shape, build_model, build_processor, retokenized, save
 from scripts.nano.pool import Images, Ingester, Pool, batch_of
 from scripts.nano.rows import KINDS
 from scripts.nano.seeing import SeeHead, augmented
@@ -95,6 +96,8 @@ class Trainer:
         device: `cuda` or `cpu`.
         shape: of a new model.
         resume: a checkpoint folder to continue from.
+        start: a model folder to start from, whatever its tokenizer.
+        drawn: scenes to wait for before the first step.
         scale: of the numbers of examples of a step.
         rate: of the learning rates.
         pool_bytes: of images and rows on the device.
@@ -112,25 +115,31 @@ class Trainer:
         device: torch.device,
         shape: Shape,
         resume: Path | None,
+        start: Path | None,
+        drawn: int,
         scale: float,
         rate: float,
         pool_bytes: float,
         pack: bool,
     ) -> None:
         self.plan, self.settings, self.out, self.device, self.pack = plan, settings, out, device, pack
-        self.scale, self.drawers = scale, drawers
+        self.scale, self.drawers, self.drawn = scale, drawers, drawn
         self.processor = build_processor(0, settings, tokenizer=tokenizer)
         self.tokenizer = self.processor.tokenizer
         if resume:
             from transformers import Qwen3VLForConditionalGeneration
 
             self.model = Qwen3VLForConditionalGeneration.from_pretrained(resume, dtype=torch.float32)
+        elif start:
+            self.model = retokenized(start, self.tokenizer)
         else:
             self.model = build_model(self.processor, shape)
         self.model.to(device).train()
         self.visual, self.language = self.model.model.visual, self.model.model.language_model
         self.head = SeeHead(self.language.embed_tokens, self.tokenizer).to(device)
-        if resume and (resume / "see_head.pt").exists():
+        # The tower of a checkpoint without its head (a bundled one) learns from the language model alone.
+        self.sees = not resume or (resume / "see_head.pt").exists()
+        if resume and self.sees:
             self.head.load_state_dict(
                 torch.load(resume / "see_head.pt", weights_only=True, map_location=device)
             )
@@ -139,6 +148,7 @@ class Trainer:
         per_record = 560_000
         self.pool = Pool(max(256, int(pool_bytes / per_record)), len(plan.all), device)
         self.validation = Pool(plan.validation * len(plan.all) + 128, len(plan.all), device)
+        self.half = device.type == "cuda" or fast_bfloat16()
         self.rng = np.random.default_rng(time.time_ns() % 2**32)
         merger = list(self.visual.merger.linear_fc2.parameters())
         known = {id(one) for one in merger}
@@ -186,11 +196,9 @@ class Trainer:
             self.check(name, 30 if name == "speak" else self.plan.validation)
         self.ingester.stop()
 
-    def _wait_for_records(self, clock: Clock, enough: int = 600) -> None:
-        need = min(enough, self.pool.capacity // 2)
-        if self.device.type == "cpu":
-            need = min(need, 60)
-        latest = clock.now + 40
+    def _wait_for_records(self, clock: Clock) -> None:
+        need = min(self.drawn, self.pool.capacity // 2)
+        latest = clock.now + max(40, self.drawn / 10)
         while self.pool.scenes < need and clock.now < latest and not self.ingester.error:
             time.sleep(0.1)
         if self.ingester.error:
@@ -279,7 +287,7 @@ class Trainer:
         return max(2, round(base * self.scale))
 
     def _autocast(self) -> Any:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
 
     def _close_ups(self, crops: int, sheets: int) -> np.ndarray:
         """Crops of scenes, and sheets, by number."""
@@ -293,6 +301,8 @@ class Trainer:
     def _see(self, images: Images, prefix: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens of images, and the loss of what is on them."""
         tokens = encode(self.visual, augmented(images.cells), images.grids)
+        if not self.sees:
+            return tokens, tokens.new_zeros(())
         return tokens, self.head.losses(self.pool, tokens, images, self.tally, prefix)
 
     def see_step(self, _: str) -> int:
@@ -331,7 +341,7 @@ class Trainer:
             np.concatenate([part.worlds for part in far]),
         )
         crops = crops_of(pool, read["scene"])
-        sheets = self._close_ups(0, self._count(_SPEAK["sheets"]))
+        sheets = self._close_ups(0, self._count(_SPEAK["sheets"]) if self.sees else 0)
         near = pool.close_ups(np.concatenate([crops, sheets]))
         with self._autocast():
             far_tokens, far_loss = self._see(overviews, "far")

@@ -23,6 +23,8 @@ from scripts.nano.build import (
     build_model,
     build_processor,
     number_tokens,
+    retokenized,
+    save,
     train_tokenizer,
 )
 from scripts.nano.drawing import RECORD, Plan, cells_of, fill
@@ -347,6 +349,8 @@ def test_every_stage_makes_steps_and_a_checkpoint_continues(tokenizer, records, 
             device=torch.device("cpu"),
             shape=SMALL,
             resume=resume,
+            start=None,
+            drawn=0,
             scale=0.02,
             rate=1.0,
             pool_bytes=1e8,
@@ -377,3 +381,21 @@ def test_every_stage_makes_steps_and_a_checkpoint_continues(tokenizer, records, 
     second = trainer(tmp_path / "final")
     for name, value in second.model.state_dict().items():
         assert torch.allclose(value, first.model.state_dict()[name], rtol=0.01, atol=1e-3)
+
+
+def test_a_model_goes_on_with_another_tokenizer(model, processor, tmp_path) -> None:
+    save(model, processor, NANO_SETTINGS, tmp_path)
+    other = build_processor(0, tokenizer=train_tokenizer(SMALL.vocabulary, ("tags", "street"))).tokenizer
+    retold = retokenized(tmp_path, other)
+    old, new = (each.model.language_model.embed_tokens.weight for each in (model, retold))
+    assert len(new) == len(other) == retold.config.text_config.vocab_size
+    before, after = processor.tokenizer.get_vocab(), other.get_vocab()
+    shared = [token for token in after if token in before]
+    assert len(shared) > 400
+    assert any(before[token] != after[token] for token in shared)
+    kept = old[[before[token] for token in shared]].bfloat16().float()
+    assert torch.equal(new[[after[token] for token in shared]], kept)
+    assert retold.config.image_token_id == after["<|image_pad|>"]
+    assert retold.lm_head.weight is new
+    assert "door" in after
+    assert "door" not in before

@@ -12,7 +12,7 @@ from PIL import Image
 from p2r.datasets.samples import read_samples
 from p2r.errors import InputError
 from p2r.images import ImageSource
-from p2r.scenes import SPLITS, Difficulty, make_sample, parse_size, write_scenes
+from p2r.scenes import SPLITS, Difficulty, make_sample, make_samples, parse_size, write_scenes
 from p2r.scenes.files import draw_files
 from p2r.scenes.sampling import stream
 
@@ -21,6 +21,14 @@ def test_same_arguments_give_the_same_sample_and_image() -> None:
     first, second = (make_sample("train", 11, seed=5, size="640x480") for _ in range(2))
     assert first == second
     assert np.array_equal(first.render(), second.render())
+
+
+def test_several_worlds_take_turns() -> None:
+    made = make_samples("test", 4, size="480x320", world="tags,street")
+    assert [one.world for one in made] == ["tags", "street", "tags", "street"]
+    assert made[3] == make_sample("test", 3, size="480x320", world="street")
+    with pytest.raises(InputError, match="world 'sea': one of tags, "):
+        make_samples("test", 2, world="tags,sea")
 
 
 def test_random_streams_of_the_splits_are_disjoint() -> None:

@@ -117,6 +117,13 @@ def test_scenes_are_drawn_once_and_only_of_the_train_split(tmp_path: Path) -> No
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "shared/images").iterdir()} == drawn
 
 
+def test_scenes_of_several_worlds(tmp_path: Path) -> None:
+    scenes = {"count": 2, "size": "320x256", "world": "tags,street"}
+    recipe = Recipe.model_validate({"name": "x", "model": "m", "data": {"scenes": scenes}, "judge": "exact"})
+    samples, _ = prepare_data(recipe, tmp_path)
+    assert [sample.question.id for sample in samples] == ["train-0-0", "street-train-0-1"]
+
+
 def test_a_folder_of_other_scenes_is_left_alone(tmp_path: Path) -> None:
     def prepare(seed: int) -> None:
         scenes = {"count": 1, "size": "256x256", "seed": seed, "folder": str(tmp_path / "shared")}

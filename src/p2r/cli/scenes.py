@@ -21,7 +21,7 @@ EXAMPLES = opt.examples(
 )
 _SPLIT = "train, validation or test; they never share a scene, a photograph or a font."
 _NAMED = 5  # files that were left out
-_WORLD = "What the scenes show; an unknown name lists the choices. Default: tags."
+_WORLD = "What the scenes show, or several separated by commas; an unknown name lists them. Default: tags."
 _BACKGROUND = (
     "Plant labels, plates, stickers and signs into the photographs of this folder (at least three, of 1 to "
     "200 megapixels), at full resolution. Of the photographs, 70 % belong to train, 15 % to validation and "

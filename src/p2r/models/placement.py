@@ -51,6 +51,14 @@ def choose_device(name: str | None, found: Sequence[str]) -> str:
     return name
 
 
+def fast_bfloat16() -> bool:
+    """Whether this processor computes in bfloat16: emulated products are 50 times slower than float32."""
+    import torch
+
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, check, bool)() for check in checks)
+
+
 def choose_dtype(name: str | None, device: str, weight_bytes: int) -> torch.dtype:
     """The precision of weights and computation.
 
@@ -66,10 +74,7 @@ def choose_dtype(name: str | None, device: str, weight_bytes: int) -> torch.dtyp
         return getattr(torch, name)  # type: ignore[no-any-return]
     kind = device.partition(":")[0]
     if kind == "cpu":
-        # Without these instructions bfloat16 products are emulated: 50 times slower than float32 on AVX2.
-        checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-        fast = any(getattr(torch.cpu, check, bool)() for check in checks)
-        return torch.bfloat16 if fast and weight_bytes > _SMALL_BYTES else torch.float32
+        return torch.bfloat16 if fast_bfloat16() and weight_bytes > _SMALL_BYTES else torch.float32
     return torch.bfloat16 if is_torch_bf16_available_on_device(kind) else torch.float16
 
 

@@ -12,7 +12,7 @@ import pyvips
 
 from p2r.errors import InputError, file_problem
 from p2r.runs.files import claim, folder_lock, replacing
-from p2r.scenes.sampling import USUAL, make_sample
+from p2r.scenes.sampling import USUAL, make_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,11 +108,8 @@ def write_scenes(
     world: str = "tags",
     difficulty: Difficulty = USUAL,
 ) -> Iterator[SceneSample]:
-    """Write samples 0 to `count` − 1 of `make_sample`; see `write_samples`."""
-    made = [
-        make_sample(split, index, seed=seed, size=size, world=world, difficulty=difficulty)
-        for index in range(count)
-    ]
+    """Write the samples of `make_samples`; see `write_samples`."""
+    made = make_samples(split, count, seed=seed, size=size, world=world, difficulty=difficulty)
     yield from write_samples(out, made, workers=workers)
 
 

@@ -158,6 +158,25 @@ def make_sample(
     return SceneSample(name, scene, task, exact, world, difficulty)
 
 
+def make_samples(
+    split: Split,
+    count: int,
+    *,
+    seed: int = 0,
+    size: str = "4k",
+    world: str = "tags",
+    difficulty: Difficulty = USUAL,
+) -> list[SceneSample]:
+    """Samples 0 to `count` − 1; see `make_sample`. Several worlds, separated by commas, take turns."""
+    names = world.split(",")
+    return [
+        make_sample(
+            split, index, seed=seed, size=size, world=names[index % len(names)], difficulty=difficulty
+        )
+        for index in range(count)
+    ]
+
+
 def parse_size(text: str) -> tuple[int, int] | None:
     """An exact size such as `1920x1080` as (width, height); None for a name such as `4k`.
 

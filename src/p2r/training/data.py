@@ -39,7 +39,7 @@ from p2r.runs.files import (
     write_file,
     write_json,
 )
-from p2r.scenes import make_sample
+from p2r.scenes import make_samples
 from p2r.scenes.files import draw_files
 from p2r.settings import Settings
 from p2r.training.run_folder import DATA, DataRecord
@@ -91,6 +91,8 @@ def find_samples(recipe: Recipe, out: Path, tell: Callable[[str], None]) -> Path
         return Path(recipe.data.samples or "")
     folder = Path(scenes.folder) if scenes.folder else out / "scenes"
     series = {"split": "train", **scenes.model_dump(exclude={"count", "folder"})}
+    if scenes.world == "tags":  # as older folders say it
+        del series["world"]
     try:
         claim(folder, SERIES, ("images", "samples-*.jsonl"))
         # Runs that share a folder and start together wait for each other here.
@@ -103,8 +105,9 @@ def find_samples(recipe: Recipe, out: Path, tell: Callable[[str], None]) -> Path
             write_json(path, series)
             (folder / "images").mkdir(exist_ok=True)
             made = []
-            for index in range(scenes.count):
-                scene = make_sample("train", index, seed=scenes.seed, size=scenes.size)
+            for scene in make_samples(
+                "train", scenes.count, seed=scenes.seed, size=scenes.size, world=scenes.world
+            ):
                 width, height = (round(scenes.scale * side) for side in scene.size)
                 made.append(replace(scene, size=(width, height)))
             jobs = [(scene, folder / scene.file) for scene in made]

@@ -51,6 +51,7 @@ class SceneSeries(_Part):
 
     count: Positive  # number of scenes
     seed: Natural = 0  # selects another series
+    world: str = "tags"  # what they show; several worlds, separated by commas, take turns
     size: str = "4k"  # `2k`, `4k`, `8k` or `WIDTHxHEIGHT`: what the scene would measure
     # Images are drawn at this share of that size: crops are reduced anyway, and drawing takes most of the
     # time that preparing a small run takes.
