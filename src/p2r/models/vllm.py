@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -203,7 +204,10 @@ class VLLMServer:
         try:
             with opener.open(f"http://127.0.0.1:{self.port}/health", timeout=5) as reply:
                 return bool(reply.status == 200)
-        except OSError:  # refused, reset, timed out, or an HTTP error
+        except urllib.error.HTTPError as error:  # it holds the connection
+            error.close()
+            return False
+        except OSError:  # refused, reset or timed out
             return False
 
     def _last_words(self) -> str:
