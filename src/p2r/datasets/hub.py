@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ class UnreachableError(InputError):
     """The hub did not answer; nothing is known about the data, and the same command can continue later."""
 
     def __init__(self, source: str, error: Exception) -> None:
-        cause = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        cause = re.sub(r"^\[Errno -?\d+\] ", "", cause)
         super().__init__(
             f"{source}: cannot be read: {cause}; the same command continues later, or give a file or folder "
             "of this machine: --data PATH (p2r eval), --from SOURCE=PATH or --against BENCHMARK=PATH "
