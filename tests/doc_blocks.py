@@ -2,7 +2,7 @@
 
 A mark is a comment on the line before a block: `<!-- long -->`, which takes more than a few seconds and is
 run among the slow tests, or `<!-- not run: REASON -->`. The blocks of a page are run in their order, in one
-folder that looks like a clone, and those of Python share their names, as for somebody who follows the page.
+folder that looks like a clone, and those of Python share their names.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def mistake(arguments: Sequence[str], *, complete: bool) -> str:
     if name not in _COMMANDS:
         return f"no command: {name}"
     command = _COMMANDS[name]
-    # An ellipsis stands for anything, or for the value of an option.
+    # An ellipsis replaces any words, or the value of an option.
     rest = [word for at, word in enumerate(rest) if word != "…" or (at and rest[at - 1].startswith("-"))]
     context = command.context_class(command, info_name=name, **command.context_settings)
     try:

@@ -34,6 +34,11 @@ def encodable(text: str) -> str:
     return text
 
 
+def is_data_uri(text: str) -> bool:
+    """Whether a text holds its data itself: `data:image/png;base64,…`."""
+    return text[:5].lower() == "data:"
+
+
 def without_secrets(text: str) -> str:
     """The text with user, password and query values removed from its URLs."""
     if "://" not in text:

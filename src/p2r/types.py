@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from p2r.box import Box as Box
 from p2r.errors import InputError
-from p2r.text import encodable
+from p2r.text import encodable, is_data_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,8 +97,7 @@ class Question:
     def is_light(self) -> bool:
         """Whether it holds no image, only the paths of files."""
         return all(
-            isinstance(image, (str, os.PathLike)) and str(image)[:5].lower() != "data:"
-            for image in self.images
+            isinstance(image, (str, os.PathLike)) and not is_data_uri(str(image)) for image in self.images
         )
 
     @property

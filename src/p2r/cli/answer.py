@@ -100,7 +100,9 @@ def answer(
             if note := nano_note(model):
                 say("note", "yellow", note)
         if save:
-            save_figure(asked, prediction, save)
+            from p2r.visualization.figure import figure
+
+            figure(prediction, asked, save)
             if not json_output:
                 say("figure", "dim", str(save))
 
@@ -173,17 +175,6 @@ def check_save(path: Path, *images: str) -> None:
         check_path(path)
     except InputError as error:
         raise InputError(f"--save {error}") from error
-
-
-def save_figure(question: Question, prediction: Prediction, path: Path, gold: str | None = None) -> None:
-    """Write the figure of a prediction.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    from p2r.visualization.figure import figure
-
-    figure(prediction, question, path, gold)
 
 
 def _shown(question: Question, prediction: Prediction) -> Group:

@@ -13,7 +13,7 @@ import typer
 from p2r.cli import _options as opt
 from p2r.cli._console import printable, readable_errors, show_table, stderr
 from p2r.cli._interrupt import run
-from p2r.cli.answer import answer_text, save_figure
+from p2r.cli.answer import answer_text
 from p2r.errors import InputError
 from p2r.models import DEFAULT_MODEL
 from p2r.text import without_secrets
@@ -84,7 +84,7 @@ async def _ask(model: str, reasoner: str | None, out: Path) -> list[_Result]:
 
     from p2r.datasets.samples import read_samples
     from p2r.pipeline import P2R
-    from p2r.visualization.figure import check_path
+    from p2r.visualization.figure import check_path, figure
 
     samples = read_samples(FOLDER / "samples.jsonl")
     for file in (out / f"{sample.question.id}.png" for sample in samples):
@@ -101,7 +101,7 @@ async def _ask(model: str, reasoner: str | None, out: Path) -> list[_Result]:
                 results.append(_Result(sample, *both, *[await _is_right(each, sample) for each in both]))
                 _make_folder(out)  # only now, so that a model that fails leaves nothing behind
                 file = out / f"{question.id}.png"
-                drawing = asyncio.to_thread(save_figure, question, both[0], file, gold=sample.answer)
+                drawing = asyncio.to_thread(figure, both[0], question, file, gold=sample.answer)
                 figures.append(asyncio.create_task(drawing))
             status.update("drawing the figures …")
             await asyncio.gather(*figures)

@@ -10,7 +10,6 @@ the second image: {"box": [x0, y0, x1, y1], "image": 1}), `family` (the category
 
 from __future__ import annotations
 
-import base64
 import difflib
 import json
 from pathlib import Path
@@ -19,11 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from p2r.errors import InputError, MissingExtraError, file_problem
-from p2r.images.source import split_pages
+from p2r.images import Limits
+from p2r.images.source import decode_data_uri, split_pages
 from p2r.parsing.answers import read_option
 from p2r.parsing.numbers import Quantity, read_quantity
 from p2r.parsing.options import split_options
-from p2r.text import encodable
+from p2r.text import encodable, is_data_uri
 from p2r.types import AnswerType, Box, Question, Sample
 
 if TYPE_CHECKING:
@@ -153,8 +153,8 @@ def dataset(rows: list[dict[str, Any]], columns: Mapping[str, Any]) -> Dataset:
 def _stored(image: Any) -> Any:
     if not isinstance(image, str):
         return image
-    if image[:5].lower() == "data:":
-        return base64.b64decode(image.partition(",")[2])
+    if is_data_uri(image):
+        return decode_data_uri(image, Limits())[1]
     return str(Path(image).absolute())
 
 
@@ -220,7 +220,7 @@ def _sample(row: _Row, number: int, folder: Path) -> Sample:
 
 
 def _image(image: str, folder: Path) -> str:
-    if image[:5].lower() == "data:":
+    if is_data_uri(image):
         return image
     path = folder / image
     try:

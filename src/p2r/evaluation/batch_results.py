@@ -16,6 +16,7 @@ from p2r.datasets.questions import InvalidRow
 from p2r.errors import MissingExtraError
 from p2r.runs.files import encode_json, read_run_file, replacing, write_error
 from p2r.runs.journal import each_line
+from p2r.text import is_data_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +59,7 @@ def asked(number: int, question: Question | InvalidRow, root: Path | None) -> di
 
 def image_name(image: object, root: Path | None) -> str:
     """The path of an image, relative to `root` where it lies there; empty for an image that is no file."""
-    if not isinstance(image, str | PathLike) or str(image)[:5].lower() == "data:":
+    if not isinstance(image, str | PathLike) or is_data_uri(str(image)):
         return ""
     name = str(fspath(image))
     below = path.relpath(name, root) if root is not None else name

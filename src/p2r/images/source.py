@@ -34,6 +34,7 @@ from p2r.images.pillow import WholeReader, read_array, read_pil
 from p2r.images.sizing import displayed, resized_rgb, stored_rect, turned_size, upright
 from p2r.images.threads import Cancelled, raise_if_cancelled
 from p2r.images.tiff import is_for_pillow
+from p2r.text import is_data_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -281,7 +282,7 @@ def _called(image: object) -> str:
 
 def _read(image: ImageInput, limits: Limits, name: str, page: int | None) -> Reader:
     if isinstance(image, str):
-        if image[:5].lower() == "data:":
+        if is_data_uri(image):
             name, image = decode_data_uri(image, limits)
         elif match := _URL.match(image):
             raise InputError(

@@ -49,7 +49,7 @@ _TASK = "perceive-to-reason"  # how results of ours are told from others in the 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A model folder that can be uploaded, and the training that made it, if it lies in its run folder."""
+    """A model folder that can be uploaded, and the training that made it, if its run folder is there."""
 
     folder: Path
     files: tuple[str, ...]  # that are uploaded, beside the card

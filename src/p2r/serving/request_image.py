@@ -11,6 +11,7 @@ from p2r.images.source import decode_data_uri
 from p2r.images.threads import in_image_thread
 from p2r.serving.errors import APIError
 from p2r.serving.page.store import SCHEME
+from p2r.text import is_data_uri
 
 if TYPE_CHECKING:
     from p2r.serving.config import ServingConfig
@@ -47,7 +48,7 @@ class RequestImage:
             self.upload = uploads.image(self.data.removeprefix(SCHEME))
             if self.upload is None:
                 raise self.invalid(InputError("the image is not here any more: upload it again"))
-        elif self.data[:5].lower() == "data:":
+        elif is_data_uri(self.data):
             try:
                 self.name, self.data = decode_data_uri(self.data, config.image)
             except InputError as error:

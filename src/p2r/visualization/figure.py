@@ -321,13 +321,13 @@ def _footer(letters: Lettering, prediction: Prediction) -> PIL.Image.Image:
 def evidence_figure(evidence: Evidence) -> PIL.Image.Image:
     """Draw what the reasoner is shown, RGB: overviews, then crops, two in a row, each below its name."""
     pairs = zip(evidence.shown, evidence.overviews, strict=True)
-    named = [(f"image {index + 1}", image) for index, image in pairs]
+    titled = [(f"image {index + 1}", image) for index, image in pairs]
     for number, crop in enumerate(evidence.crops, 1):
-        named.append((f"crop {number}, {crop.color} {clean(crop.box.label)}", crop.image))
-    letters = Lettering(name for name, _ in named)
+        titled.append((f"crop {number}, {crop.color} {clean(crop.box.label)}", crop.image))
+    letters = Lettering(name for name, _ in titled)
     room = ((INNER - GAP) // 2, ROW_HEIGHT)
     tiles = [
         _stacked([_line(letters, name, room[0]), image.to_pil().resize(inscribed(image.size, room))])
-        for name, image in named
+        for name, image in titled
     ]
     return _stacked([_stacked(tiles[at : at + 2], beside=True) for at in range(0, len(tiles), 2)])
