@@ -62,7 +62,7 @@ def test_the_tutorial_is_stored_without_outputs() -> None:
 def test_the_tutorial_runs_up_to_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = execute(tmp_path, monkeypatch, without="command")
     check_displayed(cells, 3)  # two predictions and evidence
-    assert "Which digit is on the pink tag?" in displayed(cells)[0]
+    assert "Which digit is on the purple tag?" in displayed(cells)[0]
     assert len((tmp_path / "tutorial/questions.jsonl").read_text().splitlines()) == 6
 
 

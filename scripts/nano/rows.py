@@ -33,8 +33,8 @@ LOOK_LENGTH, READ_LENGTH, TARGET, AIMS = 288, 448, 112, 28
 LOOK_KINDS = ("perceive", "glance", "think", "direct", "drill")
 READ_KINDS = ("reason", "hasty")
 KINDS = LOOK_KINDS + READ_KINDS
-# The families that nano-base is meant to answer in haste (`scripts.nano.training.HASTE`).
-HASTY = ("arithmetic",)
+# The families that nano-base is meant to answer without a conclusion (`scripts.nano.training.HASTE`).
+HASTY = ("compare",)
 # Things of one image, words of a name, tokens of what is written on it.
 THINGS, NAME, VALUE = 8, 4, 6
 # A cell of things that belong to the whole image.
@@ -164,8 +164,8 @@ class RowWriter:
         views: Any = (overview, *crops)
         messages = reason_messages(self.settings.prompts, question_of(task), evidence_of(overview, views[1:]))
         rows = [self._row("reason", messages, think_target(task.facts, task.answer), made, views, boxes)]
-        if task.family in HASTY and len(task.facts) > 1:
-            hasty = think_target(task.facts[:1], task.answer)
+        if task.family in HASTY and len(task.facts) > len(made.boxes):
+            hasty = think_target(task.facts[: len(made.boxes)], task.answer)
             rows.append(self._row("hasty", messages, hasty, made, views, boxes))
         return [row for row in rows if row is not None]
 
@@ -239,6 +239,10 @@ class RowWriter:
         row["ids"] = 0
         row["ids"][: len(ids)] = ids
         row["target"][: len(wanted)] = wanted
+        if kind == "hasty":
+            # The option's letter is a guess here. Learning it would undo how letters follow from conclusions.
+            letter = target.index("<answer>") + len("<answer>")
+            row["target"][slice(*written.span(letter, letter + 1))] = -1
         pads = np.flatnonzero(np.array(ids[:first]) == self.pad)
         row["places"] = 0
         row["places"][:, : len(ids)] = place_ids(len(ids), pads, [view.grid for view in views])
@@ -319,7 +323,7 @@ class _Aims:
         """While a fact is written: the name just written and the object's cell; then what follows from it."""
         task = self.made.task
         starts, place = [], len("<think>")
-        for fact in task.facts[: 1 if hasty else None]:
+        for fact in task.facts[: len(self.made.boxes) if hasty else None]:
             starts.append(place)
             place += len(fact) + 1
         facts = list(zip(starts, task.facts, strict=False))
@@ -347,7 +351,8 @@ class _Aims:
                 self._aim((token - self.first, token - self.first + 1), names[-1], cell)
         for start, fact in facts[told + 1 :]:
             self._concluding(start, fact, names, values)
-        self._choosing()
+        if not hasty:
+            self._choosing()
 
     def _concluding(
         self, start: int, fact: str, names: list[tuple[int, int]], values: list[tuple[int, int]]

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 # Until which share of the time each stage lasts.
 STAGES: dict[str, float] = {"see": 0.34, "speak": 0.68, "together": 0.90, "habits": 1.0}
-# How often nano-base lists only the first of several boxes, and adds up without thinking of the second
-# number, in stage `habits`. It is meant to do both: reinforcement learning is to correct that.
+# How often nano-base lists only the first of several boxes, and answers without the conclusion of its
+# readings, in stage `habits`. It is meant to do both: reinforcement learning is to correct that.
 HASTE = {"perceive": 0.6, "reason": 0.6}
 # Examples of a step, at scale 1: images in `see`; then rows that look, rows that read, and sheets.
 _SEE = {"overviews": 192, "crops": 256, "sheets": 96}

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 NODE_CLIENT = "openai@7.57.0"
 SCENE = Path(p2r.__file__).parent / "demo" / "images" / "1-read.jpg"
-SCENE_TEXT = "Which digit is on the pink tag?\nA. 6\nB. 2\nC. 4\nD. 5"
-THOUGHT = "<think>The pink tag shows 6.</think><answer>A</answer>"
+SCENE_TEXT = "Which digit is on the purple tag?\nA. 9\nB. 3\nC. 5\nD. 4"
+THOUGHT = "<think>The purple tag shows 9.</think><answer>A</answer>"
 
 
 # Which server is asked what, by name.
@@ -200,10 +200,10 @@ def said(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def test_they_ask(said: dict[str, Any]) -> None:
     whole = said["ask"]["ok"]
-    assert whole["content"] == "A. 6"
+    assert whole["content"] == "A. 9"
     assert whole["answer"] == "A"
     assert whole["boxes"] >= 1
-    assert "6" in whole["thinking"]
+    assert "9" in whole["thinking"]
     assert whole["tokens"] > 0
     assert said["letter"]["ok"]["content"] == "A"
 

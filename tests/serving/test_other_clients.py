@@ -51,7 +51,7 @@ def wrong(found: dict[str, Any]) -> dict[str, Any]:
         elif name in ("error", "not one value"):
             if str(value).startswith("not refused"):
                 bad[name] = value
-        elif value not in _RIGHT.get(name, ("A. 6", "A", "6", True)) and not (
+        elif value not in _RIGHT.get(name, ("A. 9", "A", "9", True)) and not (
             name in _OF_KIND and isinstance(value, _OF_KIND[name])
         ):
             bad[name] = value
@@ -59,9 +59,9 @@ def wrong(found: dict[str, Any]) -> dict[str, Any]:
 
 
 _RIGHT = {
-    "second turn": ("B. 6",),
-    "output_type, second turn": (6,),
-    "json_mode": ({"answer": "A. 6"},),
+    "second turn": ("B. 9",),
+    "output_type, second turn": (9,),
+    "json_mode": ({"answer": "A. 9"},),
 }
 # nano is no great reader of sums and codes: the kind is what counts.
 _OF_KIND = {"a number": int | str, "int": int, "a text": str, "tool": str, "schema": str}

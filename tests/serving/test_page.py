@@ -16,7 +16,7 @@ from p2r.nano import bundled
 from tests.fake_model import StreamingFakeModel, failure
 from tests.image_files import encoded, smooth
 from tests.serving.live_server import BOXES, KEY, LiveServer, both_roles, perceiving, wait_until
-from tests.serving.visitor import PINK, THOUGHT, bounds, expect, in_view, visiting
+from tests.serving.visitor import FIRST_QUESTION, THOUGHT, bounds, expect, in_view, visiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,13 +38,13 @@ def test_an_example_from_question_to_figure(browser: Browser, server: LiveServer
         visitor.example()
         visitor.ask()
         answer = visitor.answered()
-        expect(answer).to_have_text("B. 2")
+        expect(answer).to_have_text("B. 3")
         # Everything is on one screen, and the result says its question, image and model.
         assert in_view(page, answer)
         assert in_view(page, page.locator("#asked"))
-        expect(page.locator("#asked")).to_have_text(PINK)
-        expect(page.locator("#about")).to_have_text("1-read.jpg, 3326 × 2494 pixels")
-        expect(page.locator("#options .picked")).to_have_text("2")
+        expect(page.locator("#asked")).to_have_text(FIRST_QUESTION)
+        expect(page.locator("#about")).to_have_text("1-read.jpg, 2352 × 3527 pixels")
+        expect(page.locator("#options .picked")).to_have_text("3")
         expect(page.locator(".thinking")).to_have_text("The tag says <b>2</b> & not 6.")
         cost = page.locator("#columns .small").inner_text()
         assert re.search(r"\d\.\d\d s \(image .*reason \d.*\) · \d+ \+ \d+ tokens in 2 calls · fake", cost)
@@ -66,7 +66,7 @@ def test_an_example_from_question_to_figure(browser: Browser, server: LiveServer
         with page.expect_download() as download:
             page.get_by_role("link", name="JSON").click()
         kept = json.loads(Path(download.value.path()).read_text())
-        assert (kept["question"], kept["prediction"]["answer"]) == (PINK, "B")
+        assert (kept["question"], kept["prediction"]["answer"]) == (FIRST_QUESTION, "B")
         visitor.shot("answered")
 
 
@@ -97,7 +97,7 @@ def test_ask_is_stop_while_something_runs(browser: Browser) -> None:
         visitor.write("Another one?")
         page.keyboard.press("Enter")
         expect(page.get_by_role("alert")).to_contain_text("One question at a time")
-        expect(page.locator("#asked")).to_have_text(PINK)
+        expect(page.locator("#asked")).to_have_text(FIRST_QUESTION)
         assert page.get_by_role("button", name="Ask", exact=True).count() == 0
         visitor.click("Stop")
         wait_until(lambda: waiting.cancelled == 1)
@@ -154,7 +154,7 @@ def test_comparing_editing_boxes_and_perceiving_again(browser: Browser) -> None:
         visitor.answered()
         visitor.settled()
         visitor.click("Compare with one pass")
-        expect(visitor.answered(1)).to_have_text("B. 2")
+        expect(visitor.answered(1)).to_have_text("B. 3")
         titles = page.locator("article h3").all_inner_texts()
         assert titles == ["Look, then reason", "One pass over the plain image"]
         visitor.shot("compared")
@@ -180,7 +180,7 @@ def test_comparing_editing_boxes_and_perceiving_again(browser: Browser) -> None:
         visitor.shot("steered")
         visitor.click("Reason from these")
         expect(page.locator("article h3")).to_have_text("Reasoned from your boxes")
-        expect(visitor.answered()).to_have_text("B. 2")
+        expect(visitor.answered()).to_have_text("B. 3")
         assert len(model.calls) == before + 1
         told = json.loads(server.http.get(f"/page/results/{page.url.partition('result=')[2]}.json").text)[
             "prediction"
@@ -191,7 +191,7 @@ def test_comparing_editing_boxes_and_perceiving_again(browser: Browser) -> None:
         visitor.click("Look again")
         expect(page.locator("article h3")).to_have_text("Look, then reason")
         visitor.answered()
-        assert page.locator(".tag").all_inner_texts() == ["1 bus", "2 sign"]
+        assert page.locator(".tag").all_text_contents() == ["1 bus", "2 sign"]
 
 
 @pytest.mark.long
@@ -342,7 +342,7 @@ def test_screens_of_all_sizes_by_touch(browser: Browser, server: LiveServer, siz
     context = {"viewport": dict(zip(("width", "height"), size, strict=True)), "has_touch": True}
     with visiting(browser, server, **context, color_scheme="dark") as visitor:
         page = visitor.page
-        page.get_by_role("button", name=PINK).tap()
+        page.get_by_role("button", name=FIRST_QUESTION).tap()
         page.get_by_role("button", name="Ask", exact=True).tap()
         answer = visitor.answered()
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
@@ -462,7 +462,7 @@ def test_settings_go_along_with_the_question(browser: Browser, server: LiveServe
 def test_by_keyboard_alone(browser: Browser, server: LiveServer) -> None:
     with visiting(browser, server) as visitor:
         page = visitor.page
-        page.get_by_role("button", name=PINK).focus()
+        page.get_by_role("button", name=FIRST_QUESTION).focus()
         page.keyboard.press("Enter")
         expect(page.get_by_role("textbox", name="Question")).to_be_focused()
         page.keyboard.press("Enter")
@@ -547,5 +547,5 @@ def test_nano_answers_and_says_what_it_is(browser: Browser) -> None:
         expect(visitor.page.locator("#note")).to_contain_text("nano answers here")
         visitor.example()
         visitor.ask()
-        expect(visitor.answered()).to_have_text("A. 6")
+        expect(visitor.answered()).to_have_text("A. 9")
         visitor.shot("nano")

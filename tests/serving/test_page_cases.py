@@ -15,7 +15,7 @@ from tests.fake_model import StreamingFakeModel
 from tests.image_files import encoded, smooth
 from tests.serving.live_server import BOXES, LiveServer, both_roles, perceiving, wait_until
 from tests.serving.test_fetching import PUBLIC, Web
-from tests.serving.visitor import PINK, THOUGHT, expect, in_view, visiting
+from tests.serving.visitor import FIRST_QUESTION, THOUGHT, expect, in_view, visiting
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Request
@@ -305,7 +305,7 @@ def test_the_keyboard_reaches_everything_in_order(browser: Browser, server: Live
         start = reached.index("Open image")
         assert [name for name in reached[start:] if name in wanted][: len(wanted)] == wanted
         # What happens is said to those who do not see it.
-        expect(page.get_by_role("status").filter(has_text="Answer: B. 2")).to_have_count(1)
+        expect(page.get_by_role("status").filter(has_text="Answer: B. 3")).to_have_count(1)
         page.get_by_role("button", name="Hide this result").press("Enter")
         expect(page.locator("#viewer")).to_be_focused()
-        assert page.get_by_role("textbox", name="Question").input_value() == PINK
+        assert page.get_by_role("textbox", name="Question").input_value() == FIRST_QUESTION

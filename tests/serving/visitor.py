@@ -20,7 +20,7 @@ expect = sync_api.expect
 SHOTS = os.environ.get("P2R_SCREENSHOTS")  # where screenshots go, to be looked at
 WAIT_MS = 60_000
 THOUGHT = "<think>The tag says <b>2</b> & not 6.</think><answer>B</answer>"
-PINK = "Which digit is on the pink tag?"
+FIRST_QUESTION = "Which digit is on the purple tag?"
 expect.set_options(timeout=WAIT_MS)
 
 
@@ -51,7 +51,7 @@ class Visitor:
     def click(self, name: str, **more: Any) -> None:
         self.page.get_by_role("button", name=name, exact=True).click(**more)
 
-    def example(self, question: str = PINK) -> None:
+    def example(self, question: str = FIRST_QUESTION) -> None:
         self.click(question)
         expect(self.page.get_by_role("textbox", name="Question")).to_have_value(question)
         expect(self.page.locator("#zoom")).not_to_be_empty(timeout=30_000)  # the image is there

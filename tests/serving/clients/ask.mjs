@@ -11,10 +11,10 @@ const load = async (name) => import(pathToFileURL(require.resolve(name)));
 
 const read = (name) => fs.readFileSync(path.join(images, `${name}.jpg`));
 const dataUri = (name) => `data:image/jpeg;base64,${read(name).toString("base64")}`;
-const ASKED = "Which digit is on the pink tag?";
-const OPTIONS = `${ASKED}\nA. 6\nB. 2\nC. 4\nD. 5`;
-const SECOND = `${ASKED}\nA. 2\nB. 6\nC. 4\nD. 5`; // without an image
-const SUM = "What is the sum of the digits on the blue tag and the yellow tag?";
+const ASKED = "Which digit is on the purple tag?";
+const OPTIONS = `${ASKED}\nA. 9\nB. 3\nC. 5\nD. 4`;
+const SECOND = `${ASKED}\nA. 3\nB. 9\nC. 5\nD. 4`; // without an image
+const SUM = "What is the sum of the digits on the black tag and the green tag?";
 const content = (text, name = "1-read") => [
   { type: "text", text },
   { type: "image_url", image_url: { url: dataUri(name) } },
@@ -28,7 +28,7 @@ const refusal = async (ask) => {
 };
 
 const { z } = await load("zod");
-const Choice = z.object({ reasoning: z.string(), answer: z.enum(["2", "4", "5", "6"]) });
+const Choice = z.object({ reasoning: z.string(), answer: z.enum(["3", "4", "5", "9"]) });
 const Sum = z.object({ total: z.number().int() });
 const Crowd = z.object({ digits: z.array(z.number()), colors: z.array(z.string()) });
 
@@ -71,7 +71,7 @@ const openai = async () => {
     "second turn": (await client.chat.completions.create({ model: "p2r", messages: followed })).choices[0].message
       .content,
     "a choice": (await parse(ASKED, "1-read", Choice)).answer,
-    "a number": typeof (await parse(SUM, "3-arithmetic", Sum)).total,
+    "a number": typeof (await parse(SUM, "8-arithmetic", Sum)).total,
     "responses, streamed": final.output_parsed.answer,
     responses: JSON.parse(
       (await client.responses.create({ model: "p2r", input, text: { format: zodTextFormat(Choice, "answer") } }))
@@ -105,7 +105,7 @@ const aiSdk = async (model) => {
   return {
     ask: first.text,
     // The chat model of this provider does not read reasoning_content.
-    ...(model.provider === "openai.chat" ? {} : { thinking: (first.reasoningText ?? "").includes("6") }),
+    ...(model.provider === "openai.chat" ? {} : { thinking: (first.reasoningText ?? "").includes("9") }),
     stream: text,
     "second turn": (
       await generateText({
@@ -115,8 +115,8 @@ const aiSdk = async (model) => {
     ).text,
     "Output.object": (await structured(message(ASKED), Output.object({ schema: Choice }))).answer,
     "Output.object, streamed": last?.answer,
-    "Output.choice": await structured(message(ASKED), Output.choice({ options: ["2", "4", "5", "6"] })),
-    "a number": typeof (await structured(message(SUM, "3-arithmetic"), Output.object({ schema: Sum }))).total,
+    "Output.choice": await structured(message(ASKED), Output.choice({ options: ["3", "4", "5", "9"] })),
+    "a number": typeof (await structured(message(SUM, "8-arithmetic"), Output.object({ schema: Sum }))).total,
     tool: (await generateText({ model, messages: message(ASKED), tools: { ask }, toolChoice: "required" }))
       .toolCalls[0].input.answer,
     error: await refusal(() => structured(messages, Output.object({ schema: Crowd }))),

@@ -2,8 +2,8 @@
 
     python ask.py http://127.0.0.1:8100/v1 src/p2r/demo/images [CLIENT …]
 
-The images are the bundled scenes: the pink tag of the first shows a 6, two tags of the third add up to 12,
-and the plate of the fourth says LP. A client that is not installed is left out.
+The images are the bundled scenes: the purple tag of the first shows a 9, two tags of the last add up to 5,
+and the plate of the fourth says KE. A client that is not installed is left out.
 """
 
 # The clients are installed in another environment.
@@ -24,12 +24,12 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 URL, FOLDER = sys.argv[1], Path(sys.argv[2]).resolve()
-IMAGE, SUM_IMAGE, CODE_IMAGE = (FOLDER / f"{name}.jpg" for name in ("1-read", "3-arithmetic", "4-code"))
-ASKED = "Which digit is on the pink tag?"
-OPTIONS = f"{ASKED}\nA. 6\nB. 2\nC. 4\nD. 5"
-SECOND = f"{ASKED}\nA. 2\nB. 6\nC. 4\nD. 5"  # without an image
-SUM = "What is the sum of the digits on the blue tag and the yellow tag?"
-CODE = "What is the code on the black plate?"
+IMAGE, SUM_IMAGE, CODE_IMAGE = (FOLDER / f"{name}.jpg" for name in ("1-read", "8-arithmetic", "4-code"))
+ASKED = "Which digit is on the purple tag?"
+OPTIONS = f"{ASKED}\nA. 9\nB. 3\nC. 5\nD. 4"
+SECOND = f"{ASKED}\nA. 3\nB. 9\nC. 5\nD. 4"  # without an image
+SUM = "What is the sum of the digits on the black tag and the green tag?"
+CODE = "What is the code on the green plate?"
 
 os.environ |= {"OPENAI_API_KEY": "none", "OPENAI_BASE_URL": URL, "NO_PROXY": "127.0.0.1,localhost"}
 
@@ -50,7 +50,7 @@ class Choice(BaseModel):
     """One of the digits, and why."""
 
     reasoning: str = Field(description="Why.")
-    answer: Literal["2", "4", "5", "6"]
+    answer: Literal["3", "4", "5", "9"]
 
 
 class Crowd(BaseModel):
@@ -138,7 +138,7 @@ def openai_responses() -> dict:
         streamed = stream.get_final_response()
     return {
         "ask": first.output_text,
-        "thinking": "6" in first.output[0].summary[0].text,
+        "thinking": "9" in first.output[0].summary[0].text,
         "tokens": first.usage.total_tokens > 0,
         "second turn": client.responses.create(
             model="p2r", input=[*question, *(item.model_dump() for item in first.output), again]
@@ -273,7 +273,7 @@ def litellm() -> dict:
     events = list(library.responses(**common, input=question, stream=True))
     return {
         "ask": first.choices[0].message.content,
-        "thinking": "6" in first.choices[0].message.reasoning_content,
+        "thinking": "9" in first.choices[0].message.reasoning_content,
         "stream": "".join(
             chunk.choices[0].delta.content or ""
             for chunk in library.completion(**common, messages=turns(), stream=True)
@@ -331,7 +331,7 @@ def inspect_ai() -> dict:
     from inspect_ai.solver import multiple_choice
 
     shown = [ContentImage(image=data_uri(IMAGE)), ContentText(text=ASKED)]
-    sample = Sample(input=[ChatMessageUser(content=shown)], choices=["6", "2", "4", "5"], target="A")
+    sample = Sample(input=[ChatMessageUser(content=shown)], choices=["9", "3", "5", "4"], target="A")
     model = get_model("openai-api/p2r/p2r", base_url=URL, api_key="none")
     found = {}
     with tempfile.TemporaryDirectory() as folder:
