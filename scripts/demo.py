@@ -1,7 +1,7 @@
 """The questions of `p2r demo`, drawn anew: `python -m scripts.demo` replaces src/p2r/demo.
 
-They are no selection: question number i is scene i of a series of the test split that nothing else uses, with
-the i-th of the families below.
+They are not chosen by hand: question i is scene i of a series of the test split that nothing else uses, with
+family i of the list below.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A mark is a comment on the line before a block: `<!-- long -->`, which takes more than a few seconds and is
 run among the slow tests, or `<!-- not run: REASON -->`. The blocks of a page are run in their order, in one
-folder that looks like a clone, and those of Python share their names.
+folder with the files of a clone. Python blocks share one namespace.
 """
 
 from __future__ import annotations
